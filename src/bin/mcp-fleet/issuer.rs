@@ -1,0 +1,104 @@
+//! A token issuer for the demo and the tests: whoever asks gets a token for whatever they ask for.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::Failure;
+use crate::signer::{Signer, nonce};
+
+/// No token lives longer than a day.
+const MAX_TTL: i64 = 86_400;
+
+type Answer = Result<Json<Value>, (StatusCode, String)>;
+
+/// The issuer: its URL and the key it signs with.
+struct Issuer {
+    url: String,
+    signer: watch::Sender<Signer>,
+}
+
+/// What a token is asked for.
+#[derive(Deserialize)]
+struct Wish {
+    sub: String,
+    #[serde(default)]
+    scope: String,
+    #[serde(default = "Wish::usual_audience")]
+    aud: String,
+    #[serde(default = "Wish::usual_ttl")]
+    ttl: i64,
+}
+
+impl Wish {
+    fn usual_audience() -> String {
+        "mcp-edge".to_owned()
+    }
+
+    fn usual_ttl() -> i64 {
+        3_600
+    }
+}
+
+/// The pages of an issuer that is reached under the URL.
+pub(crate) fn pages(url: String) -> Result<Router, Failure> {
+    // Generating a key fails only without any randomness.
+    let signer = Signer::generate().map_err(|error| error.to_string())?;
+    let issuer = Issuer { url, signer: watch::Sender::new(signer) };
+    Ok(Router::new()
+        .route("/jwks", get(jwks))
+        .route("/.well-known/openid-configuration", get(configuration))
+        .route("/token", get(token).post(token))
+        .route("/rotate", post(rotate))
+        .with_state(Arc::new(issuer)))
+}
+
+async fn jwks(State(issuer): State<Arc<Issuer>>) -> Json<Value> {
+    Json(json!({ "keys": [issuer.signer.borrow().jwk()] }))
+}
+
+async fn configuration(State(issuer): State<Arc<Issuer>>) -> Json<Value> {
+    let url = &issuer.url;
+    Json(json!({
+        "issuer": url,
+        "jwks_uri": format!("{url}/jwks"),
+        "token_endpoint": format!("{url}/token"),
+    }))
+}
+
+async fn token(State(issuer): State<Arc<Issuer>>, Query(wish): Query<Wish>) -> Answer {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(broken)?.as_secs().cast_signed();
+    // A ttl below zero makes a token that has already expired.
+    let ttl = wish.ttl.clamp(-MAX_TTL, MAX_TTL);
+    let claims = json!({
+        "iss": issuer.url,
+        "sub": wish.sub,
+        "aud": wish.aud,
+        "scope": wish.scope,
+        "iat": now,
+        "exp": now + ttl,
+        "jti": nonce().map_err(broken)?,
+    });
+    let signer = issuer.signer.borrow().clone();
+    let token = signer.sign(&claims).map_err(broken)?;
+    Ok(Json(json!({ "access_token": token, "token_type": "Bearer", "expires_in": ttl })))
+}
+
+/// Replaces the key; tokens signed with the one before are worthless once its JWK set is fetched anew.
+async fn rotate(State(issuer): State<Arc<Issuer>>) -> Answer {
+    let signer = Signer::generate().map_err(broken)?;
+    let jwk = signer.jwk();
+    issuer.signer.send_replace(signer);
+    Ok(Json(json!({ "keys": [jwk] })))
+}
+
+fn broken(error: impl ToString) -> (StatusCode, String) {
+    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}

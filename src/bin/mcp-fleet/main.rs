@@ -1,0 +1,76 @@
+//! Real MCP servers on rmcp, as upstreams for the demo, the tests and the benches, and the small things around them:
+//! a switch that breaks them on purpose, a local token issuer, and a client that runs one session.
+
+mod connection;
+mod currenttime;
+mod fininfo;
+mod handler;
+mod issuer;
+mod mcpgw;
+mod mode;
+mod offset;
+mod replica;
+mod serve;
+mod server;
+mod session;
+mod signer;
+mod stock;
+mod switch;
+mod token;
+mod vitals;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Any reason for a command to end unsuccessfully, told to the user in one line.
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// MCP servers to put an edge in front of.
+#[derive(Parser)]
+#[command(name = "mcp-fleet", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves replicas of the fleet's MCP servers and prints their addresses as one JSON line.
+    Serve(serve::Serve),
+    /// Runs one MCP session against a server: initialize, tools/list, one tools/call, close.
+    Session(session::Session),
+    /// Fetches a token from a fleet's issuer and prints it.
+    Token(token::Token),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(serve) => serve.run().await,
+        Command::Session(session) => session.run().await,
+        Command::Token(token) => token.run().await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("mcp-fleet: {}", in_one_line(&*failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The failure and what caused it, outermost first, leaving out causes that the text before already tells.
+fn in_one_line(failure: &(dyn Error + 'static)) -> String {
+    let mut line = failure.to_string();
+    let mut cause = failure.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,177 @@
+//! Section `auth` as written.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::limits;
+use super::units::{Header, ScopeName, SecretSource, Span, Url};
+
+/// Section `auth.cache`. `capacity` is read at start.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// How many principals are kept (default 100000).
+    pub capacity: u64,
+    /// How long an allowed credential is believed, if it does not end earlier itself (default 5m).
+    pub ttl: Span,
+    /// How long a denied credential stays denied (default and maximum 5s).
+    pub negative_ttl: Span,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { capacity: 100_000, ttl: Span(Duration::from_secs(300)), negative_ttl: Span(limits::NEGATIVE_TTL) }
+    }
+}
+
+/// One provider: exactly one of `jwt` and `lookup`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// Validates JSON Web Tokens here (RFC 7519, RFC 9068).
+    pub jwt: Option<Jwt>,
+    /// Asks an authentication server: what nginx calls `auth_request`.
+    pub lookup: Option<Lookup>,
+    /// Scopes that membership in a group gives, by the group's name.
+    #[serde(default)]
+    pub groups: BTreeMap<String, Vec<ScopeName>>,
+}
+
+/// `jwt` of a provider: exactly one of `jwks` and `secret` gives the keys.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Jwt {
+    /// What `iss` must be; it is also announced to clients as their authorization server.
+    pub issuer: String,
+    /// One of these must be in `aud`.
+    pub audiences: Vec<String>,
+    /// Where the issuer's public keys are.
+    pub jwks: Option<Jwks>,
+    /// A secret shared with the issuer, for HS256, HS384 and HS512 only.
+    pub secret: Option<SecretSource>,
+    /// The signature algorithms that are accepted.
+    pub algorithms: Vec<Algorithm>,
+    /// How far the issuer's clock may differ (default 10s, at most 30s).
+    #[serde(default = "default_leeway")]
+    pub leeway: Span,
+    /// The claim that names the caller (default `sub`).
+    #[serde(default = "default_subject_claim")]
+    pub subject_claim: String,
+    /// A claim with scopes beside `scope` and `scp`: a string with spaces, or a list.
+    pub scopes_claim: Option<String>,
+    /// The claim with the caller's groups (default `groups`).
+    #[serde(default = "default_groups_claim")]
+    pub groups_claim: String,
+}
+
+fn default_leeway() -> Span {
+    Span(Duration::from_secs(10))
+}
+
+fn default_subject_claim() -> String {
+    "sub".to_owned()
+}
+
+fn default_groups_claim() -> String {
+    "groups".to_owned()
+}
+
+/// `jwks` of a provider: exactly one of `url` and `file`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Jwks {
+    /// Where the key set (RFC 7517) is fetched from.
+    pub url: Option<Url>,
+    /// A file with a key set.
+    pub file: Option<PathBuf>,
+    /// How often a URL is fetched again in the background (default 5m).
+    #[serde(default = "default_refresh")]
+    pub refresh: Span,
+}
+
+fn default_refresh() -> Span {
+    Span(Duration::from_secs(300))
+}
+
+/// Signature algorithms of RFC 7518 section 3.1 and RFC 8037. `none` is not among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[allow(missing_docs, reason = "the names are the registered ones")]
+pub enum Algorithm {
+    HS256,
+    HS384,
+    HS512,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
+impl Algorithm {
+    /// True for the algorithms whose key is a shared secret.
+    pub fn is_symmetric(self) -> bool {
+        matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
+    }
+}
+
+/// `lookup` of a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lookup {
+    /// What is asked with GET: 2xx allows, 401 and 403 refuse, anything else is an outage.
+    pub url: Url,
+    /// Fields of the client's request that are sent along (default `Authorization`). The answer is cached for exactly these.
+    #[serde(default = "default_lookup_headers")]
+    pub headers: Vec<Header>,
+    /// Whether `X-Original-URI`, `-Method` and `-URL` are sent (default true). The answer is then cached for this URI only.
+    #[serde(default = "yes")]
+    pub original_uri: bool,
+    /// Fields of the answer that may carry the subject; the first that is there counts (default `X-User`, `X-Username`).
+    #[serde(default = "default_subject_headers")]
+    pub subject_headers: Vec<Header>,
+    /// The field of the answer that carries the scopes, separated by spaces (default `X-Scopes`).
+    #[serde(default = "default_scopes_header")]
+    pub scopes_header: Header,
+    /// The field of the answer that carries the groups, separated by commas or spaces (default `X-Groups`).
+    #[serde(default = "default_groups_header")]
+    pub groups_header: Header,
+    /// How long the server may take (default and maximum 2s).
+    #[serde(default = "default_lookup_timeout")]
+    pub timeout: Span,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn header(name: &'static str) -> Header {
+    Header(http::HeaderName::from_static(name))
+}
+
+fn default_lookup_headers() -> Vec<Header> {
+    vec![header("authorization")]
+}
+
+fn default_subject_headers() -> Vec<Header> {
+    vec![header("x-user"), header("x-username")]
+}
+
+fn default_scopes_header() -> Header {
+    header("x-scopes")
+}
+
+fn default_groups_header() -> Header {
+    header("x-groups")
+}
+
+fn default_lookup_timeout() -> Span {
+    Span(limits::AUTH_TIMEOUT)
+}

@@ -1,0 +1,324 @@
+//! The checked configuration: no dangling name, no empty pool, no zero weight, all files read.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use ipnet::IpNet;
+use jsonwebtoken::jwk::JwkSet;
+use rustls::pki_types::CertificateDer;
+
+use super::auth::{Algorithm, Cache};
+use super::limits::Limits;
+use super::material::KeyPair;
+use super::route::{HostHeader, Protocol};
+use super::server::{Identity, Log, Server};
+use super::upstream::{Balance, Revision, Timeouts};
+use crate::types::{HostPattern, ScopeSet, Secret};
+
+/// Everything that an edge is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Process settings.
+    pub server: Server,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// The admin listener.
+    pub admin: Admin,
+    /// Bounds.
+    pub limits: Limits,
+    /// What upstreams are told about callers.
+    pub identity: Identity,
+    /// Log lines.
+    pub log: Log,
+    /// The token cache.
+    pub cache: Cache,
+    /// By name.
+    pub providers: BTreeMap<Arc<str>, Arc<Provider>>,
+    /// By name.
+    pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
+    /// In the order of the files; no two match the same requests with the same precedence.
+    pub routes: Vec<Arc<Route>>,
+    /// All files that were read.
+    pub files: Vec<ConfigFile>,
+}
+
+/// A file that the configuration was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// As written, relative paths joined to the folder of the file that names them.
+    pub path: PathBuf,
+    /// The digest of what was read, in hex. Of secrets too: it does not reveal one that is hard to guess, and `/status`
+    /// leaves it out for files that are no configuration.
+    pub sha256: String,
+}
+
+/// A bound address and its rules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Where.
+    pub address: SocketAddr,
+    /// Which hosts; none: any.
+    pub hosts: Vec<HostPattern>,
+    /// TLS, when it is spoken.
+    pub tls: Option<ListenerTls>,
+    /// Whose `X-Forwarded-*` fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerTls {
+    /// What the edge shows.
+    pub identity: KeyPair,
+    /// The authorities of client certificates, when they are asked for.
+    pub client_ca: Option<Vec<CertificateDer<'static>>>,
+    /// Whether clients may show none.
+    pub client_optional: bool,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Where.
+    pub address: SocketAddr,
+    /// What writes must show.
+    pub token: Option<Secret>,
+}
+
+/// Who validates credentials.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Provider {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How it does it.
+    pub kind: ProviderKind,
+    /// What membership in groups gives.
+    pub groups: BTreeMap<String, ScopeSet>,
+}
+
+/// How a provider validates.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProviderKind {
+    /// Here.
+    Jwt(JwtProvider),
+    /// By asking a server.
+    Lookup(LookupProvider),
+}
+
+/// A checked `jwt`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JwtProvider {
+    /// What `iss` must be.
+    pub issuer: String,
+    /// One of these must be in `aud`.
+    pub audiences: Vec<String>,
+    /// Where keys come from.
+    pub keys: JwtKeys,
+    /// At least one, all of one kind (symmetric or not).
+    pub algorithms: Vec<Algorithm>,
+    /// At most [`LEEWAY`](super::limits::LEEWAY).
+    pub leeway: Duration,
+    /// Names the caller.
+    pub subject_claim: String,
+    /// Further scopes.
+    pub scopes_claim: Option<String>,
+    /// The caller's groups.
+    pub groups_claim: String,
+}
+
+/// Where the keys of a `jwt` provider come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JwtKeys {
+    /// Fetched, and fetched again.
+    Url {
+        /// From here.
+        url: reqwest::Url,
+        /// This often.
+        refresh: Duration,
+    },
+    /// Read with the configuration.
+    File(JwkSet),
+    /// Shared with the issuer.
+    Secret(Secret),
+}
+
+/// A checked `lookup`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookupProvider {
+    /// What is asked.
+    pub url: reqwest::Url,
+    /// What is sent along.
+    pub headers: Vec<HeaderName>,
+    /// Whether the original URI is sent.
+    pub original_uri: bool,
+    /// Where the subject is found.
+    pub subject_headers: Vec<HeaderName>,
+    /// Where the scopes are found.
+    pub scopes_header: HeaderName,
+    /// Where the groups are found.
+    pub groups_header: HeaderName,
+    /// At most [`AUTH_TIMEOUT`](super::limits::AUTH_TIMEOUT).
+    pub timeout: Duration,
+}
+
+/// A pool of replicas.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Its name.
+    pub name: Arc<str>,
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+    /// How one is chosen.
+    pub balance: Balance,
+    /// How their health is known.
+    pub health: Option<Health>,
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// TLS to them.
+    pub tls: Option<UpstreamTls>,
+    /// HTTP/2 to them.
+    pub http2: bool,
+    /// How often names are resolved.
+    pub resolve: Duration,
+}
+
+/// A replica as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// From 1 to 256.
+    pub weight: u16,
+}
+
+impl Endpoint {
+    /// The address when it needs no resolving.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        self.host.parse().ok().map(|ip| SocketAddr::new(ip, self.port))
+    }
+}
+
+/// When an endpoint counts as healthy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// What is tried.
+    pub probe: Probe,
+    /// Time between two probes.
+    pub interval: Duration,
+    /// The most that one may take.
+    pub timeout: Duration,
+    /// Successes in a row.
+    pub healthy: usize,
+    /// Failures in a row.
+    pub unhealthy: usize,
+}
+
+/// What a health check tries.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Probe {
+    /// A connection.
+    Tcp,
+    /// A request.
+    Http {
+        /// Method.
+        method: Method,
+        /// Path and query.
+        path: String,
+        /// Expected; `None`: any 2xx.
+        status: Option<StatusCode>,
+        /// To send.
+        headers: Vec<(HeaderName, HeaderValue)>,
+        /// To send as bearer.
+        token: Option<Secret>,
+    },
+    /// An MCP exchange.
+    Mcp {
+        /// Path of the MCP endpoint.
+        path: String,
+        /// Which messages.
+        revision: Revision,
+        /// To send as bearer.
+        token: Option<Secret>,
+    },
+}
+
+/// TLS to an upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpstreamTls {
+    /// The name to verify; `None`: that of the endpoint.
+    pub server_name: Option<String>,
+    /// The authorities to trust; `None`: the system's.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// What the edge shows.
+    pub identity: Option<KeyPair>,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Its name in metrics and logs; unique.
+    pub name: Arc<str>,
+    /// Canonical, with a leading slash and without a trailing one; the root is empty.
+    pub prefix: String,
+    /// None: any host.
+    pub hosts: Vec<HostPattern>,
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// What it carries.
+    pub protocol: Protocol,
+    /// How the path changes.
+    pub rewrite: Rewrite,
+    /// Who may use it; `None`: anybody.
+    pub auth: Option<Authentication>,
+    /// Whether clients may upgrade to WebSocket.
+    pub websocket: bool,
+    /// The upstream's `Host`.
+    pub host: HostHeader,
+    /// Changes on the way there.
+    pub request_headers: Vec<HeaderChange>,
+    /// Changes on the way back.
+    pub response_headers: Vec<HeaderChange>,
+    /// The largest request body in bytes.
+    pub body_bytes: u64,
+    /// Silence within a stream, when the route has its own limit.
+    pub idle: Option<Duration>,
+}
+
+/// How a path changes on its way to the upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// The matched prefix goes.
+    Strip,
+    /// Nothing changes.
+    Keep,
+    /// The matched prefix becomes this one, canonical and without a trailing slash.
+    Replace(String),
+}
+
+/// Who may use a route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Authentication {
+    /// Names of providers; at least one.
+    pub providers: Vec<Arc<str>>,
+    /// All are needed.
+    pub scopes: ScopeSet,
+    /// Whether the client's token goes on.
+    pub forward_token: bool,
+    /// The URL of the resource as clients know it.
+    pub public_url: Option<reqwest::Url>,
+}
+
+/// One change of a message's fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderChange {
+    /// Put this in place of any that is there.
+    Set(HeaderName, HeaderValue),
+    /// Take it away.
+    Remove(HeaderName),
+}

@@ -1,0 +1,96 @@
+//! Every bound of the edge with its default. Those that an operator may set are fields of [`Limits`].
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+use super::units::{Size, Span};
+
+/// The largest configuration file, in bytes: enough for 10,000 routes, too little to fill the memory.
+pub const CONFIG_FILE_BYTES: u64 = 16 << 20;
+/// How many files one configuration may have.
+pub const CONFIG_FILES: usize = 1_000;
+/// How many errors of a configuration are reported at once.
+pub const CONFIG_ERRORS: usize = 100;
+/// The largest certificate, key, secret or key-set file, in bytes.
+pub const MATERIAL_FILE_BYTES: u64 = 1 << 20;
+/// How many replicas an upstream may have.
+pub const ENDPOINTS_PER_UPSTREAM: usize = 1_024;
+/// The largest weight of an endpoint.
+pub const WEIGHT: u16 = 256;
+/// How far clocks may differ when a token's times are checked (RFC 7519 section 4.1.4 asks for "a few minutes" at most).
+pub const LEEWAY: Duration = Duration::from_secs(30);
+/// The longest bearer token, in bytes; longer ones are refused unread.
+pub const TOKEN_BYTES: usize = 16 << 10;
+/// How long a denied token may be remembered as denied.
+pub const NEGATIVE_TTL: Duration = Duration::from_secs(5);
+/// How many denied tokens are remembered.
+pub const NEGATIVE_ENTRIES: u64 = 10_000;
+/// The largest answer of an authentication server or key set, in bytes.
+pub const AUTH_RESPONSE_BYTES: usize = 256 << 10;
+/// How long the edge waits for an authentication server.
+pub const AUTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many keys of a key set are kept.
+pub const JWKS_KEYS: usize = 128;
+/// The shortest time between two fetches of one key set.
+pub const JWKS_REFETCH: Duration = Duration::from_secs(10);
+/// How long keys are used when their source cannot be reached.
+pub const JWKS_MAX_STALE: Duration = Duration::from_secs(3_600);
+/// The largest request body that is read before the upstream is chosen: Pingora's retry buffer.
+pub const PEEK_BYTES: usize = 64 << 10;
+/// The largest answer of a health check that is looked at, in bytes.
+pub const PROBE_RESPONSE_BYTES: usize = 64 << 10;
+/// How many lines may wait for standard output before lines are dropped.
+pub const LOG_QUEUE: usize = 8_192;
+/// How many endpoints one request may try.
+pub const ATTEMPTS: usize = 3;
+/// How many idle upstream connections are kept for each thread.
+pub const POOL_PER_THREAD: usize = 128;
+/// How many requests may share one HTTP/2 connection to an upstream.
+pub const UPSTREAM_H2_STREAMS: usize = 100;
+/// How many HTTP/2 streams a client may have open on one connection.
+pub const CLIENT_H2_STREAMS: u32 = 128;
+/// How long files must be quiet before a change of them is read.
+pub const SETTLED: Duration = Duration::from_millis(250);
+/// How long a name may take to resolve.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Section `limits`: what a client may ask of the edge.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The largest request header section (default 64KiB, at most 1MiB); more is answered 431.
+    pub header_bytes: Size,
+    /// How many header fields a request may have (default 100, at most 256); more is answered 431.
+    pub header_count: usize,
+    /// The longest request target (default 8KiB); more is answered 414.
+    pub uri_bytes: Size,
+    /// The largest request body (default 4MiB); more is answered 413. A route may set its own.
+    pub body_bytes: Size,
+    /// How long a client may take for a whole request header, and for a TLS handshake (default 10s).
+    pub header_timeout: Span,
+    /// How long a client may be silent within a request body (default 10s).
+    pub body_timeout: Span,
+    /// How long a client may take to accept a piece of a response (default 30s).
+    pub write_timeout: Span,
+    /// How long an idle client connection is kept open (default 60s).
+    pub keepalive_timeout: Span,
+    /// How many client connections may be open at once (default 65536); further ones wait in the kernel's queue.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: Size(64 << 10),
+            header_count: 100,
+            uri_bytes: Size(8 << 10),
+            body_bytes: Size(4 << 20),
+            header_timeout: Span(Duration::from_secs(10)),
+            body_timeout: Span(Duration::from_secs(10)),
+            write_timeout: Span(Duration::from_secs(30)),
+            keepalive_timeout: Span(Duration::from_secs(60)),
+            connections: 65_536,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Files that a configuration names: certificates, keys, secrets. They are read when it is resolved, so that a reload
+//! sees them change and a broken one is an error of the configuration.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ring::digest::{SHA256, digest};
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::checked::ConfigFile;
+use super::limits;
+use super::problems::{Place, Problems};
+use super::units::SecretSource;
+use crate::types::Secret;
+
+/// A certificate chain, leaf first, and its private key.
+#[derive(Clone, Debug)]
+pub struct KeyPair(pub Arc<CertifiedKey>, Vec<u8>);
+
+impl KeyPair {
+    /// The private key, as PKCS#8, PKCS#1 or SEC1 DER.
+    pub fn key_der(&self) -> &[u8] {
+        &self.1
+    }
+}
+
+impl PartialEq for KeyPair {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.cert == other.0.cert
+    }
+}
+
+/// Reads files and remembers them, for the watch and for `/status`.
+#[derive(Default)]
+pub(super) struct Materials {
+    pub(super) files: Vec<ConfigFile>,
+}
+
+impl Materials {
+    /// The bytes of `path`, which is relative to the folder of the file that names it.
+    fn read(&mut self, folder: &Path, path: &Path) -> Result<Vec<u8>, String> {
+        let full = folder.join(path);
+        let cannot = |error: std::io::Error| format!("`{}` cannot be read ({error})", full.display());
+        // Remembered even when it fails, so that the watch sees it come.
+        let mut bytes = Vec::new();
+        let result = std::fs::File::open(&full)
+            .and_then(|file| file.take(limits::MATERIAL_FILE_BYTES + 1).read_to_end(&mut bytes));
+        self.remember(full.clone(), &bytes);
+        result.map_err(cannot)?;
+        if bytes.len() as u64 > limits::MATERIAL_FILE_BYTES {
+            return Err(format!("`{}` is larger than 1 MiB", full.display()));
+        }
+        Ok(bytes)
+    }
+
+    pub(super) fn remember(&mut self, path: PathBuf, bytes: &[u8]) {
+        if !self.files.iter().any(|file| file.path == path) {
+            let hash = digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            self.files.push(ConfigFile { path, sha256: hash });
+        }
+    }
+
+    /// A key set or another text.
+    pub(super) fn bytes(&mut self, folder: &Path, path: &Path, place: &Place, problems: &mut Problems) -> Option<Vec<u8>> {
+        self.read(folder, path)
+            .map_err(|message| problems.add(place, format!("{message}: give the path of a readable file")))
+            .ok()
+    }
+
+    /// The secret behind `source`.
+    pub(super) fn secret(
+        &mut self,
+        folder: &Path,
+        source: &SecretSource,
+        place: &Place,
+        problems: &mut Problems,
+    ) -> Option<Secret> {
+        let bytes = match (&source.env, &source.file) {
+            (Some(name), None) => match std::env::var_os(name) {
+                Some(value) => value.into_encoded_bytes(),
+                None => {
+                    problems.add(&place.key("env"), format!("the environment variable `{name}` is not set: set it before the start"));
+                    return None;
+                }
+            },
+            (None, Some(path)) => {
+                let mut bytes = self.bytes(folder, path, &place.key("file"), problems)?;
+                while bytes.last().is_some_and(|&last| last == b'\n' || last == b'\r') {
+                    bytes.pop();
+                }
+                bytes
+            }
+            _ => {
+                problems.add(place, "a secret has exactly one source: write `{env: NAME}` or `{file: PATH}`");
+                return None;
+            }
+        };
+        if bytes.is_empty() {
+            problems.add(place, "the secret is empty: put it there");
+            return None;
+        }
+        Some(Secret::new(bytes))
+    }
+
+    /// The certificates of a PEM file; at least one.
+    pub(super) fn certificates(
+        &mut self,
+        folder: &Path,
+        path: &Path,
+        place: &Place,
+        problems: &mut Problems,
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        let pem = self.bytes(folder, path, place, problems)?;
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
+        if certificates.is_empty() {
+            problems.add(place, format!("`{}` holds no certificate: give a PEM file with `BEGIN CERTIFICATE`", path.display()));
+            return None;
+        }
+        Some(certificates)
+    }
+
+    /// A certificate chain with the key that belongs to it.
+    pub(super) fn key_pair(
+        &mut self,
+        folder: &Path,
+        (certificate, key): (&Path, &Path),
+        place: &Place,
+        problems: &mut Problems,
+    ) -> Option<KeyPair> {
+        let chain = self.certificates(folder, certificate, &place.key("certificate"), problems);
+        let pem = self.bytes(folder, key, &place.key("key"), problems)?;
+        let chain = chain?;
+        let Ok(der) = PrivateKeyDer::from_pem_slice(&pem) else {
+            let name = key.display();
+            problems.add(&place.key("key"), format!("`{name}` holds no private key: give a PEM file with `BEGIN PRIVATE KEY`"));
+            return None;
+        };
+        let bytes = der.secret_der().to_vec();
+        let Ok(signer) = any_supported_type(&der) else {
+            let name = key.display();
+            problems.add(&place.key("key"), format!("`{name}` is of no kind that TLS can use: give an RSA, ECDSA P-256/P-384 or Ed25519 key"));
+            return None;
+        };
+        let certified = CertifiedKey::new(chain, signer);
+        match certified.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+                Some(KeyPair(Arc::new(certified), bytes))
+            }
+            Err(_) => {
+                let (certificate, key) = (certificate.display(), key.display());
+                problems.add(&place.key("key"), format!("the key `{key}` does not belong to the certificate `{certificate}`: give the pair that was issued together"));
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The configuration: as written (one file per section), and checked ([`Config`]).
+
+mod auth;
+mod checked;
+mod error;
+mod file;
+pub mod limits;
+mod load;
+mod material;
+mod problems;
+mod resolve;
+mod resolve_auth;
+mod resolve_route;
+mod resolve_upstream;
+mod route;
+mod schema;
+mod server;
+mod spans;
+mod units;
+mod upstream;
+
+pub use auth::{Algorithm, Cache};
+pub use checked::{
+    Admin, Authentication, Config, ConfigFile, Endpoint, HeaderChange, Health, JwtKeys, JwtProvider, Listener,
+    ListenerTls, LookupProvider, Probe, Provider, ProviderKind, Rewrite, Route, Upstream, UpstreamTls,
+};
+pub use error::{ConfigError, ConfigErrors};
+pub use limits::Limits;
+pub use material::KeyPair;
+pub use route::{HostHeader, Protocol};
+pub use schema::json_schema;
+pub use server::{AccessLog, Identity, Log, LogFormat, Server, Threads};
+pub use upstream::{Balance, HashOn, Revision, Timeouts};

@@ -1,0 +1,252 @@
+//! From files as written to one checked [`Config`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::auth::Cache;
+use super::checked::{Admin, Config, Listener, ListenerTls};
+use super::error::ConfigErrors;
+use super::limits::{self, Limits};
+use super::load::{self, Source};
+use super::material::Materials;
+use super::problems::{Place, Problems};
+use super::units::Span;
+
+impl Config {
+    /// Reads `path` and everything that it includes and names, and checks it.
+    ///
+    /// # Errors
+    /// All that is wrong, each with its place and what to write instead.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let mut problems = Problems::default();
+        let sources = load::load(path, &mut problems)?;
+        let mut resolver = Resolver { sources: &sources, materials: Materials::default(), problems };
+        let config = resolver.resolve();
+        if resolver.problems.is_empty() { Ok(config) } else { Err(resolver.problems.into_errors(&sources)) }
+    }
+
+    /// The files and folders to watch when `path` does not load: those that can be known anyway.
+    pub fn known_files(path: &Path) -> Vec<PathBuf> {
+        let sources = load::load(path, &mut Problems::default()).unwrap_or_default();
+        let mut files: Vec<PathBuf> = sources.into_iter().map(|source| source.path).collect();
+        if files.is_empty() {
+            files.push(path.to_owned());
+        }
+        files
+    }
+}
+
+/// What the resolving functions share.
+pub(super) struct Resolver<'a> {
+    pub(super) sources: &'a [Source],
+    pub(super) materials: Materials,
+    pub(super) problems: Problems,
+}
+
+impl Resolver<'_> {
+    fn resolve(&mut self) -> Config {
+        for source in self.sources {
+            self.materials.remember(source.path.clone(), source.text.as_bytes());
+        }
+        let server = self.only("server", |source| source.file.server.clone()).unwrap_or_default();
+        let limits = self.limits();
+        let identity = self.only("identity", |source| source.file.identity.clone()).unwrap_or_default();
+        let log = self.only("log", |source| source.file.log.clone()).unwrap_or_default();
+        let cache = self.cache();
+        let admin = self.admin();
+        let listeners = self.listeners(&admin);
+        let providers = self.providers();
+        let upstreams = self.upstreams();
+        let routes = self.routes(&limits, &identity);
+        let files = std::mem::take(&mut self.materials.files);
+        Config { server, listeners, admin, limits, identity, log, cache, providers, upstreams, routes, files }
+    }
+
+    /// The folder that relative paths of a file start from.
+    pub(super) fn folder(&self, file: usize) -> PathBuf {
+        self.sources[file].path.parent().map(Path::to_owned).unwrap_or_default()
+    }
+
+    /// A section that may stand in one file only.
+    fn only<T>(&mut self, path: &str, section: impl Fn(&Source) -> Option<T>) -> Option<T> {
+        let mut found: Option<(usize, T)> = None;
+        for (index, source) in self.sources.iter().enumerate() {
+            let Some(value) = section(source) else { continue };
+            match &found {
+                None => found = Some((index, value)),
+                Some((first, _)) => {
+                    let first = self.sources[*first].path.display();
+                    self.problems.add(&Place::new(index, path), format!("this section also stands in `{first}`: keep one of the two"));
+                }
+            }
+        }
+        found.map(|(_, value)| value)
+    }
+
+    /// The file in which a section of [`Self::only`] stands.
+    fn file_of(&self, has: impl Fn(&Source) -> bool) -> usize {
+        self.sources.iter().position(has).unwrap_or_default()
+    }
+
+    fn limits(&mut self) -> Limits {
+        let limits = self.only("limits", |source| source.file.limits.clone()).unwrap_or_default();
+        let place = Place::new(self.file_of(|source| source.file.limits.is_some()), "limits");
+        if !(256..=1 << 20).contains(&limits.header_bytes.0) {
+            self.problems.add(&place.key("header_bytes"), "is out of range: write a size from 256B to 1MiB");
+        }
+        if !(1..=256).contains(&limits.header_count) {
+            self.problems.add(&place.key("header_count"), "is out of range: write a number from 1 to 256");
+        }
+        if !(16..=limits.header_bytes.0).contains(&limits.uri_bytes.0) {
+            self.problems.add(&place.key("uri_bytes"), "is out of range: write a size from 16B to `header_bytes`");
+        }
+        if limits.connections == 0 {
+            self.problems.add(&place.key("connections"), "is zero: write how many clients may be connected");
+        }
+        for (name, span) in [
+            ("header_timeout", &limits.header_timeout),
+            ("body_timeout", &limits.body_timeout),
+            ("write_timeout", &limits.write_timeout),
+            ("keepalive_timeout", &limits.keepalive_timeout),
+        ] {
+            self.not_zero(&place.key(name), span);
+        }
+        limits
+    }
+
+    pub(super) fn not_zero(&mut self, place: &Place, span: &Span) {
+        if span.0.is_zero() {
+            self.problems.add(place, "is zero: write a duration such as `10s`");
+        }
+    }
+
+    fn cache(&mut self) -> Cache {
+        let section = |source: &Source| source.file.auth.as_ref().and_then(|auth| auth.cache.clone());
+        let cache = self.only("auth.cache", section).unwrap_or_default();
+        let place = Place::new(self.file_of(|source| section(source).is_some()), "auth.cache");
+        if cache.capacity == 0 {
+            self.problems.add(&place.key("capacity"), "is zero: write how many principals may be kept, such as `100000`");
+        }
+        if cache.negative_ttl.0 > limits::NEGATIVE_TTL {
+            self.problems.add(&place.key("negative_ttl"), "is more than 5s: a new permission would go unseen for too long; write at most `5s`");
+        }
+        self.not_zero(&place.key("ttl"), &cache.ttl);
+        cache
+    }
+
+    fn admin(&mut self) -> Admin {
+        let written = self.only("admin", |source| source.file.admin.clone()).unwrap_or_default();
+        let file = self.file_of(|source| source.file.admin.is_some());
+        let place = Place::new(file, "admin");
+        let folder = self.folder(file);
+        let token = written.token.as_ref().and_then(|source| {
+            self.materials.secret(&folder, source, &place.key("token"), &mut self.problems)
+        });
+        if written.token.is_none() && !written.address.0.ip().is_loopback() {
+            self.problems.add(&place, "the admin listener is not on loopback and has no token: write `token: {file: PATH}`, or listen on `127.0.0.1`");
+        }
+        Admin { address: written.address.0, token }
+    }
+
+    fn listeners(&mut self, admin: &Admin) -> Vec<Listener> {
+        let mut listeners = Vec::new();
+        let mut addresses = BTreeSet::new();
+        for (file, source) in self.sources.iter().enumerate() {
+            for (now, written) in source.file.listeners.iter().enumerate() {
+                let place = Place::new(file, "listeners").item(source.left_out.number("listeners", now));
+                let address = written.address.0;
+                if address.port() != 0 && (address == admin.address || !addresses.insert(address)) {
+                    self.problems.add(&place.key("address"), format!("`{address}` is in use by another listener: choose another port"));
+                }
+                let tls = written.tls.as_ref().and_then(|tls| {
+                    let place = place.key("tls");
+                    let folder = self.folder(file);
+                    if tls.client_optional && tls.client_ca.is_none() {
+                        self.problems.add(&place.key("client_optional"), "has no effect without `client_ca`: add it, or take this out");
+                    }
+                    let paths = (tls.certificate.as_path(), tls.key.as_path());
+                    let identity = self.materials.key_pair(&folder, paths, &place, &mut self.problems);
+                    let client_ca = tls.client_ca.as_ref().map(|path| {
+                        self.materials.certificates(&folder, path, &place.key("client_ca"), &mut self.problems)
+                    });
+                    Some(ListenerTls {
+                        identity: identity?,
+                        client_ca: match client_ca {
+                            Some(None) => return None,
+                            Some(Some(authorities)) => Some(authorities),
+                            None => None,
+                        },
+                        client_optional: tls.client_optional,
+                    })
+                });
+                listeners.push(Listener {
+                    address,
+                    hosts: written.hosts.iter().map(|host| host.0.clone()).collect(),
+                    tls,
+                    trusted_proxies: written.trusted_proxies.iter().map(|network| network.0).collect(),
+                });
+            }
+        }
+        let wrong = self.sources.iter().any(|source| source.left_out.touches("listeners"));
+        if listeners.is_empty() && !wrong {
+            self.problems.add(&Place::new(0, ""), "there is no listener: write `listeners: [{address: 0.0.0.0:8080}]`");
+        }
+        listeners
+    }
+
+    /// All named items of a section over all files: each name once, and names of wrong items as well.
+    pub(super) fn named<T>(
+        &mut self,
+        section: &str,
+        items: impl Fn(&Source) -> Option<&BTreeMap<String, T>>,
+        mut resolve: impl FnMut(&mut Self, Arc<str>, &T, Place) -> Option<()>,
+    ) {
+        let mut first: HashMap<String, usize> = HashMap::new();
+        for (file, source) in self.sources.iter().enumerate() {
+            for (name, item) in items(source).into_iter().flatten() {
+                let place = Place::new(file, section).key(name);
+                if !is_name(name) {
+                    self.problems.add(&place, "is no name: use letters, digits, `-`, `_` and `.`, at most 64");
+                }
+                if let Some(&other) = first.get(name) {
+                    let other = self.sources[other].path.display();
+                    self.problems.add(&place, format!("the name `{name}` is also used in `{other}`: rename one of the two"));
+                    continue;
+                }
+                first.insert(name.clone(), file);
+                resolve(self, name.as_str().into(), item, place);
+            }
+        }
+    }
+
+    /// True when `name` is defined in `section`, rightly or wrongly.
+    pub(super) fn is_defined<T>(
+        &self,
+        section: &str,
+        items: impl Fn(&Source) -> Option<&BTreeMap<String, T>>,
+        name: &str,
+    ) -> bool {
+        self.sources.iter().any(|source| {
+            items(source).is_some_and(|items| items.contains_key(name))
+                || source.left_out.keys_of(section).any(|key| key == name)
+                || source.left_out.touches(section.split('.').next().unwrap_or(section))
+        })
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(legal)
+}
+
+/// ` (did you mean ...?)` or the names that there are.
+pub(super) fn suggestion<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut names: Vec<&str> = names.take(9).collect();
+    names.sort_unstable();
+    match names.len() {
+        0 => "there is none yet".to_owned(),
+        9 => format!("there are {}, ...", names[..8].join(", ")),
+        _ => format!("there is {}", names.join(", ")),
+    }
+}

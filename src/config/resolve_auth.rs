@@ -1,0 +1,151 @@
+//! Checks section `auth.providers`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::auth::{Algorithm, Jwks, Jwt, Lookup, Provider as Written};
+use super::checked::{JwtKeys, JwtProvider, LookupProvider, Provider, ProviderKind};
+use super::limits;
+use super::load::Source;
+use super::problems::Place;
+use super::resolve::Resolver;
+use crate::types::ScopeSet;
+
+/// Where providers stand in a file.
+pub(super) fn providers_of(source: &Source) -> Option<&BTreeMap<String, Written>> {
+    source.file.auth.as_ref().map(|auth| &auth.providers)
+}
+
+impl Resolver<'_> {
+    pub(super) fn providers(&mut self) -> BTreeMap<Arc<str>, Arc<Provider>> {
+        let mut providers = BTreeMap::new();
+        self.named("auth.providers", providers_of, |resolver, name, written, place| {
+            let kind = resolver.provider_kind(written, &place)?;
+            let groups = written
+                .groups
+                .iter()
+                .map(|(group, scopes)| (group.clone(), scopes.iter().map(|scope| scope.0.clone()).collect::<ScopeSet>()))
+                .collect();
+            providers.insert(Arc::clone(&name), Arc::new(Provider { name, kind, groups }));
+            Some(())
+        });
+        providers
+    }
+
+    fn provider_kind(&mut self, written: &Written, place: &Place) -> Option<ProviderKind> {
+        match (&written.jwt, &written.lookup) {
+            (Some(jwt), None) => self.jwt(jwt, &place.key("jwt")).map(ProviderKind::Jwt),
+            (None, Some(lookup)) => Some(ProviderKind::Lookup(self.lookup(lookup, &place.key("lookup")))),
+            _ => {
+                self.problems.add(place, "a provider is of exactly one kind: write `jwt: {...}` or `lookup: {...}`");
+                None
+            }
+        }
+    }
+
+    fn jwt(&mut self, written: &Jwt, place: &Place) -> Option<JwtProvider> {
+        if written.issuer.is_empty() {
+            self.problems.add(&place.key("issuer"), "is empty: write what `iss` is in this provider's tokens");
+        }
+        if written.audiences.is_empty() {
+            self.problems.add(&place.key("audiences"), "is empty, so tokens for any service would do: write what `aud` must be");
+        }
+        if written.leeway.0 > limits::LEEWAY {
+            self.problems.add(&place.key("leeway"), "is more than 30s: write at most `30s`");
+        }
+        self.algorithms(written, place);
+        let keys = match (&written.jwks, &written.secret) {
+            (Some(jwks), None) => self.jwks(jwks, &place.key("jwks")),
+            (None, Some(secret)) => {
+                let folder = self.folder(place.file);
+                let place = place.key("secret");
+                let secret = self.materials.secret(&folder, secret, &place, &mut self.problems)?;
+                if secret.expose().len() < 32 {
+                    self.problems.add(&place, "is shorter than 32 bytes (RFC 7518 section 3.2): make one with `openssl rand -hex 32`");
+                }
+                Some(JwtKeys::Secret(secret))
+            }
+            _ => {
+                self.problems.add(place, "keys come from exactly one place: write `jwks: {url: ...}`, `jwks: {file: ...}` or `secret: {...}`");
+                None
+            }
+        }?;
+        Some(JwtProvider {
+            issuer: written.issuer.clone(),
+            audiences: written.audiences.clone(),
+            keys,
+            algorithms: written.algorithms.clone(),
+            leeway: written.leeway.0,
+            subject_claim: written.subject_claim.clone(),
+            scopes_claim: written.scopes_claim.clone(),
+            groups_claim: written.groups_claim.clone(),
+        })
+    }
+
+    fn algorithms(&mut self, written: &Jwt, place: &Place) {
+        let place = place.key("algorithms");
+        if written.algorithms.is_empty() {
+            self.problems.add(&place, "is empty: write those that the issuer uses, such as `[RS256]`");
+        }
+        let symmetric = written.algorithms.iter().filter(|algorithm| Algorithm::is_symmetric(**algorithm)).count();
+        if written.secret.is_some() && symmetric < written.algorithms.len() {
+            self.problems.add(&place, "names an algorithm of public keys, but the provider has a secret: write HS256, HS384 or HS512 only");
+        }
+        if written.jwks.is_some() && symmetric > 0 {
+            self.problems.add(&place, "names an algorithm of shared secrets, but the provider has public keys: take HS256, HS384 and HS512 out");
+        }
+    }
+
+    fn jwks(&mut self, written: &Jwks, place: &Place) -> Option<JwtKeys> {
+        match (&written.url, &written.file) {
+            (Some(url), None) => {
+                if written.refresh.0 < limits::JWKS_REFETCH {
+                    self.problems.add(&place.key("refresh"), "is less than 10s: write at least `10s`");
+                }
+                Some(JwtKeys::Url { url: url.0.clone(), refresh: written.refresh.0 })
+            }
+            (None, Some(path)) => {
+                let folder = self.folder(place.file);
+                let place = place.key("file");
+                let bytes = self.materials.bytes(&folder, path, &place, &mut self.problems)?;
+                match serde_json::from_slice::<jsonwebtoken::jwk::JwkSet>(&bytes) {
+                    Ok(set) if !set.keys.is_empty() => Some(JwtKeys::File(set)),
+                    Ok(_) => {
+                        self.problems.add(&place, format!("`{}` holds no key: give a key set with at least one", path.display()));
+                        None
+                    }
+                    Err(error) => {
+                        self.problems.add(&place, format!("`{}` is no key set ({error}): give a JSON file such as `{{\"keys\": [...]}}`", path.display()));
+                        None
+                    }
+                }
+            }
+            _ => {
+                self.problems.add(place, "a key set has exactly one place: write `{url: ...}` or `{file: ...}`");
+                None
+            }
+        }
+    }
+
+    fn lookup(&mut self, written: &Lookup, place: &Place) -> LookupProvider {
+        if written.headers.is_empty() {
+            self.problems.add(&place.key("headers"), "is empty, so the server would not see any credential: write `[Authorization]`");
+        }
+        if written.subject_headers.is_empty() {
+            self.problems.add(&place.key("subject_headers"), "is empty: write which field of the answer names the caller, such as `[X-User]`");
+        }
+        if written.timeout.0 > limits::AUTH_TIMEOUT {
+            self.problems.add(&place.key("timeout"), "is more than 2s: write at most `2s`");
+        }
+        self.not_zero(&place.key("timeout"), &written.timeout);
+        LookupProvider {
+            url: written.url.0.clone(),
+            headers: written.headers.iter().map(|header| header.0.clone()).collect(),
+            original_uri: written.original_uri,
+            subject_headers: written.subject_headers.iter().map(|header| header.0.clone()).collect(),
+            scopes_header: written.scopes_header.0.clone(),
+            groups_header: written.groups_header.0.clone(),
+            timeout: written.timeout.0,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Checks section `routes`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::HeaderName;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+
+use super::checked::{Authentication, HeaderChange, Rewrite, Route};
+use super::limits::Limits;
+use super::problems::Place;
+use super::resolve::{Resolver, suggestion};
+use super::resolve_auth::providers_of;
+use super::resolve_upstream::upstreams_of;
+use super::route::{HeaderChanges, HostHeader, Protocol, RequiredAuth, Rewrite as WrittenRewrite, Route as Written, RouteAuth};
+use super::server::Identity;
+use crate::types::canonical_path;
+
+impl Resolver<'_> {
+    pub(super) fn routes(&mut self, limits: &Limits, identity: &Identity) -> Vec<Arc<Route>> {
+        let mut routes = Vec::new();
+        let mut names: HashMap<Arc<str>, String> = HashMap::new();
+        let mut matches: HashMap<(Option<String>, String), String> = HashMap::new();
+        for (file, source) in self.sources.iter().enumerate() {
+            for (now, written) in source.file.routes.iter().enumerate() {
+                let place = Place::new(file, "routes").item(source.left_out.number("routes", now));
+                let Some(route) = self.route(written, &place, limits, identity) else { continue };
+                let label = format!("{}: {}", source.path.display(), place.path);
+                if let Some(other) = names.insert(Arc::clone(&route.name), label.clone()) {
+                    let other = other.clone();
+                    self.problems.add(&place, format!("the route `{}` has the same name as {other}: give one of them another `name`", route.name));
+                }
+                let any_host = route.hosts.is_empty().then_some(None);
+                for host in any_host.into_iter().chain(route.hosts.iter().map(|host| Some(host.to_string()))) {
+                    let on = host.as_deref().map_or("any host".to_owned(), |host| format!("host `{host}`"));
+                    if let Some(other) = matches.insert((host, route.prefix.clone()), label.clone()) {
+                        self.problems.add(&place.key("path"), format!("overlaps {other}: both match `{}` on {on}; change the path or the hosts of one", written.path));
+                    }
+                }
+                routes.push(Arc::new(route));
+            }
+        }
+        routes
+    }
+
+    fn route(&mut self, written: &Written, place: &Place, limits: &Limits, identity: &Identity) -> Option<Route> {
+        let prefix = self.prefix(&written.path, &place.key("path"));
+        let name: Arc<str> = match (&written.name, written.hosts.first()) {
+            (Some(name), _) => name.as_str().into(),
+            (None, Some(host)) => format!("{}{}", host.0, written.path).into(),
+            (None, None) => written.path.as_str().into(),
+        };
+        if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
+            self.problems.add(&place.key("name"), "is no name: write 1 to 128 printable characters");
+        }
+        if !self.is_defined("upstreams", upstreams_of, &written.upstream) {
+            let known = suggestion(self.sources.iter().flat_map(|source| source.file.upstreams.keys()).map(String::as_str));
+            self.problems.add(&place.key("upstream"), format!("there is no upstream `{}`: define it under `upstreams`, or name another ({known})", written.upstream));
+        }
+        let rewrite = self.rewrite(&written.rewrite, &place.key("rewrite"));
+        let auth = match &written.auth {
+            RouteAuth::None => None,
+            RouteAuth::Required(required) => Some(self.authentication(required, &place.key("auth"))),
+        };
+        if written.tools.is_some() {
+            let message = match &auth {
+                None => "per-tool rules need to know who calls, but the route is open: write `auth: {providers: [NAME]}`",
+                Some(_) => "per-tool rules are not enforced by this version: take them out and use `auth.scopes`",
+            };
+            self.problems.add(&place.key("tools"), message);
+        }
+        if !written.upgrade.is_empty() && written.protocol == Protocol::Mcp {
+            self.problems.add(&place.key("upgrade"), "MCP has no WebSocket transport: take it out, or write `protocol: http`");
+        }
+        if let HostHeader::Rewrite(host) = &written.host
+            && host.0.to_str().ok().and_then(|host| crate::types::Authority::parse(host).ok()).is_none()
+        {
+            self.problems.add(&place.key("host"), "is no host: write a name such as `server.internal`");
+        }
+        if let Some(idle) = &written.idle {
+            self.not_zero(&place.key("idle"), idle);
+        }
+        let request_headers = self.changes(&written.request_headers, &place.key("request_headers"), Some(identity));
+        let response_headers = self.changes(&written.response_headers, &place.key("response_headers"), None);
+        Some(Route {
+            name,
+            prefix: prefix?,
+            hosts: written.hosts.iter().map(|host| host.0.clone()).collect(),
+            upstream: written.upstream.as_str().into(),
+            protocol: written.protocol,
+            rewrite: rewrite?,
+            auth,
+            websocket: !written.upgrade.is_empty(),
+            host: written.host.clone(),
+            request_headers,
+            response_headers,
+            body_bytes: written.body_bytes.as_ref().unwrap_or(&limits.body_bytes).0,
+            idle: written.idle.as_ref().map(|idle| idle.0),
+        })
+    }
+
+    /// The canonical form without a trailing slash.
+    fn prefix(&mut self, path: &str, place: &Place) -> Option<String> {
+        match canonical_path(path.as_bytes()) {
+            Ok(canonical) => Some(canonical.trim_end_matches('/').to_owned()),
+            Err(error) => {
+                self.problems.add(place, format!("`{}` is no path: {error}", path.escape_debug()));
+                None
+            }
+        }
+    }
+
+    fn rewrite(&mut self, written: &WrittenRewrite, place: &Place) -> Option<Rewrite> {
+        match (written.strip_prefix, &written.prefix) {
+            (None | Some(true), None) => Some(Rewrite::Strip),
+            (Some(false), None) => Some(Rewrite::Keep),
+            (None, Some(prefix)) => self.prefix(prefix, &place.key("prefix")).map(Rewrite::Replace),
+            (Some(_), Some(_)) => {
+                self.problems.add(place, "`strip_prefix` and `prefix` exclude each other: write one of them");
+                None
+            }
+        }
+    }
+
+    fn authentication(&mut self, written: &RequiredAuth, place: &Place) -> Authentication {
+        if written.providers.is_empty() {
+            self.problems.add(&place.key("providers"), "is empty, so nobody could pass: name a provider, or write `auth: none` for an open route");
+        }
+        for (index, name) in written.providers.iter().enumerate() {
+            if !self.is_defined("auth.providers", providers_of, name) {
+                let known = suggestion(self.sources.iter().filter_map(providers_of).flat_map(|providers| providers.keys()).map(String::as_str));
+                self.problems.add(&place.key("providers").item(index), format!("there is no provider `{name}`: define it under `auth.providers`, or name another ({known})"));
+            }
+        }
+        Authentication {
+            providers: written.providers.iter().map(|name| name.as_str().into()).collect(),
+            scopes: written.scopes.iter().map(|scope| scope.0.clone()).collect(),
+            forward_token: written.forward_token,
+            public_url: written.public_url.as_ref().map(|url| url.0.clone()),
+        }
+    }
+
+    /// `identity` is given for requests: what only the edge may say cannot be set by a route.
+    fn changes(&mut self, written: &HeaderChanges, place: &Place, identity: Option<&Identity>) -> Vec<HeaderChange> {
+        let mut changes = Vec::new();
+        for (index, name) in written.remove.iter().enumerate() {
+            self.changeable(&name.0, &place.key("remove").item(index), identity);
+            changes.push(HeaderChange::Remove(name.0.clone()));
+        }
+        for (name, value) in &written.set {
+            let place = place.key("set").key(name);
+            match HeaderName::from_bytes(name.as_bytes()) {
+                Ok(name) => {
+                    self.changeable(&name, &place, identity);
+                    changes.push(HeaderChange::Set(name, value.0.clone()));
+                }
+                Err(_) => self.problems.add(&place, "is no header name: write one such as `X-Team`"),
+            }
+        }
+        changes
+    }
+
+    fn changeable(&mut self, name: &HeaderName, place: &Place, identity: Option<&Identity>) {
+        let framing = [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+        if framing.contains(name) || name.as_str() == "keep-alive" {
+            self.problems.add(place, format!("`{name}` belongs to the connection: take it out"));
+        }
+        let Some(identity) = identity else { return };
+        if *name == HOST {
+            self.problems.add(place, "the upstream's host has its own setting: write `host: {rewrite: NAME}`");
+        }
+        if *name == identity.subject_header.0 || *name == identity.scopes_header.0 {
+            self.problems.add(place, format!("`{name}` tells the upstream who the caller is, and only the edge may: take it out"));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! mcp-edge: an edge proxy for fleets of MCP servers.
+pub mod cli;
+pub mod config;
+pub mod types;

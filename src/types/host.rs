@@ -1,0 +1,146 @@
+//! Host names: what a client asked for, and what a listener or a route answers to.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// A host that is not what RFC 9110 section 4.2 or the configuration's patterns allow.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("`{0}` is no host: write a name such as `edge.example`, `*.example` or an IP address")]
+pub struct HostError(String);
+
+/// `host[:port]` of a request, in lower case, without user information.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority<'a> {
+    host: Cow<'a, str>,
+    port: Option<u16>,
+}
+
+impl<'a> Authority<'a> {
+    /// Parses the value of a `Host` header or an HTTP/2 `:authority`.
+    pub fn parse(text: &'a str) -> Result<Self, HostError> {
+        let bad = || HostError(text.escape_debug().to_string());
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (inside, after) = rest.split_once(']').ok_or_else(bad)?;
+                inside.parse::<std::net::Ipv6Addr>().map_err(|_| bad())?;
+                let port = if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or_else(bad)?) };
+                (&text[..inside.len() + 2], port)
+            }
+            None => match text.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            },
+        };
+        let port = match port {
+            None | Some("") => None,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Some(digits.parse().map_err(|_| bad())?)
+            }
+            Some(_) => return Err(bad()),
+        };
+        if !host.starts_with('[') && !is_reg_name(host) {
+            return Err(bad());
+        }
+        // `example.` and `example` are one name (RFC 1034 section 3.1).
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(host.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(host)
+        };
+        Ok(Self { host, port })
+    }
+
+    /// The host in lower case; an IPv6 address keeps its brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, when one was written.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+}
+
+fn is_reg_name(host: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    !host.is_empty() && host.len() <= 255 && host.bytes().all(legal) && !host.starts_with('.') && !host.contains("..")
+}
+
+/// A host name of the configuration: exact, or `*.` and a suffix that stands for one or more labels.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostPattern {
+    /// This name only, in lower case.
+    Exact(String),
+    /// Any name that ends in `.suffix`; the suffix is in lower case and has no leading dot.
+    Wildcard(String),
+}
+
+impl HostPattern {
+    /// True when `host`, in lower case, is covered.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => name == host,
+            Self::Wildcard(suffix) => {
+                host.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
+        }
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = HostError;
+
+    fn from_str(text: &str) -> Result<Self, HostError> {
+        let bad = || HostError(text.escape_debug().to_string());
+        let (name, wildcard) = match text.strip_prefix("*.") {
+            Some(suffix) => (suffix, true),
+            None => (text, false),
+        };
+        let authority = Authority::parse(name).map_err(|_| bad())?;
+        if authority.port().is_some() || (wildcard && name.starts_with('[')) {
+            return Err(bad());
+        }
+        let host = authority.host().to_owned();
+        Ok(if wildcard { Self::Wildcard(host) } else { Self::Exact(host) })
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Wildcard(suffix) => write!(f, "*.{suffix}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Option<(String, Option<u16>)> {
+        Authority::parse(text).ok().map(|authority| (authority.host().to_owned(), authority.port()))
+    }
+
+    #[test]
+    fn authorities() {
+        assert_eq!(parse("Edge.Example:8080"), Some(("edge.example".into(), Some(8080))));
+        assert_eq!(parse("edge.example."), Some(("edge.example".into(), None)));
+        assert_eq!(parse("[::1]:80"), Some(("[::1]".into(), Some(80))));
+        for text in ["", "user@edge", "a b", "a:b", "a:99999", "[::1", "a..b", "a/b", ".a", "a:+5"] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn wildcards_want_at_least_one_label() {
+        let pattern: HostPattern = "*.Example".parse().expect("legal");
+        assert!(pattern.matches("a.example") && pattern.matches("a.b.example"));
+        assert!(!pattern.matches("example") && !pattern.matches(".example") && !pattern.matches("badexample"));
+        assert!("*".parse::<HostPattern>().is_err() && "a:80".parse::<HostPattern>().is_err());
+    }
+}

@@ -1,0 +1,161 @@
+//! The one canonical path: what routes match, what policy sees and what the upstream gets.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+/// A path that could mean different things to different readers. The answer to a client is 400.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum PathError {
+    /// It does not start at the root.
+    #[error("a path starts with `/`")]
+    NotAbsolute,
+    /// A byte that RFC 3986 does not allow in a path, or a backslash.
+    #[error("a path holds only the characters of RFC 3986; encode others as `%XX`")]
+    IllegalByte,
+    /// `%` without two hex digits.
+    #[error("`%` in a path is followed by two hex digits")]
+    BadEscape,
+    /// An encoded separator, dot, percent sign or control character: servers disagree on what they mean.
+    #[error("encoded separators, dots, percent signs and control characters are not accepted in a path")]
+    AmbiguousEscape,
+    /// A `.` or `..` segment.
+    #[error("`.` and `..` segments are not accepted in a path")]
+    DotSegment,
+    /// `//`.
+    #[error("empty segments (`//`) are not accepted in a path")]
+    EmptySegment,
+}
+
+/// Brings `path` (no query) into the one form that every part of the edge uses: escapes of unreserved characters are
+/// decoded, other escapes get upper-case digits (RFC 3986 section 6.2.2). Whatever is ambiguous is an error.
+pub fn canonical_path(path: &[u8]) -> Result<Cow<'_, str>, PathError> {
+    if path.first() != Some(&b'/') {
+        return Err(PathError::NotAbsolute);
+    }
+    let mut escaped = false;
+    let mut previous = 0;
+    for &byte in path {
+        match byte {
+            b'/' if previous == b'/' => return Err(PathError::EmptySegment),
+            b'%' => escaped = true,
+            _ if is_path_byte(byte) => {}
+            _ => return Err(PathError::IllegalByte),
+        }
+        previous = byte;
+    }
+    let canonical = if escaped {
+        Cow::Owned(decode_unreserved(path)?)
+    } else {
+        Cow::Borrowed(std::str::from_utf8(path).map_err(|_| PathError::IllegalByte)?)
+    };
+    if canonical.split('/').any(is_dot_segment) {
+        return Err(PathError::DotSegment);
+    }
+    Ok(canonical)
+}
+
+/// `pchar` of RFC 3986 without `%`, and `/`.
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte)
+}
+
+/// `..;x` counts too: servers that take path parameters off see `..` there.
+fn is_dot_segment(segment: &str) -> bool {
+    let name = segment.split(';').next().unwrap_or_default();
+    name == "." || name == ".."
+}
+
+fn decode_unreserved(path: &[u8]) -> Result<String, PathError> {
+    let mut out = String::with_capacity(path.len());
+    let mut bytes = path.iter();
+    while let Some(&byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(char::from(byte));
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|&digit| char::from(digit).to_digit(16)).ok_or(PathError::BadEscape);
+        let value = (digit()? * 16 + digit()?) as u8;
+        match value {
+            b'/' | b'\\' | b'.' | b'%' | 0..=0x1F | 0x7F => return Err(PathError::AmbiguousEscape),
+            b'-' | b'_' | b'~' => out.push(char::from(value)),
+            _ if value.is_ascii_alphanumeric() => out.push(char::from(value)),
+            _ => {
+                out.push('%');
+                for nibble in [value >> 4, value & 0xF] {
+                    out.push(char::from_digit(nibble.into(), 16).expect("a nibble is a hex digit").to_ascii_uppercase());
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn one_form() {
+        for (given, canonical) in [
+            ("/fininfo/mcp", "/fininfo/mcp"),
+            ("/%66ininfo/m%63p", "/fininfo/mcp"),
+            ("/a%20b/%c3%a4", "/a%20b/%C3%A4"),
+            ("/message:send", "/message:send"),
+            ("/a;b=c/...", "/a;b=c/..."),
+            ("/", "/"),
+        ] {
+            assert_eq!(canonical_path(given.as_bytes()).as_deref(), Ok(canonical), "{given}");
+        }
+    }
+
+    #[test]
+    fn ambiguity_is_an_error() {
+        use PathError::*;
+        for (given, error) in [
+            ("", NotAbsolute),
+            ("fininfo", NotAbsolute),
+            ("/fininfo/../mcpgw/", DotSegment),
+            ("/fininfo/..", DotSegment),
+            ("/./a", DotSegment),
+            ("/fininfo/..;x/mcpgw", DotSegment),
+            ("/fininfo/%2e%2e/mcpgw/", AmbiguousEscape),
+            ("/fininfo%2fmcpgw", AmbiguousEscape),
+            ("/fininfo%5Cmcpgw", AmbiguousEscape),
+            ("/fininfo/%252e%252e/", AmbiguousEscape),
+            ("/a%00", AmbiguousEscape),
+            ("//mcpgw", EmptySegment),
+            ("/a//", EmptySegment),
+            ("/a\\b", IllegalByte),
+            ("/a b", IllegalByte),
+            ("/a#b", IllegalByte),
+            ("/ä", IllegalByte),
+            ("/%", BadEscape),
+            ("/%4", BadEscape),
+            ("/%zz", BadEscape),
+        ] {
+            assert_eq!(canonical_path(given.as_bytes()).err(), Some(error), "{given:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_is_idempotent(path in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(once) = canonical_path(&path) {
+                let twice = canonical_path(once.as_bytes()).map(Cow::into_owned);
+                prop_assert_eq!(twice, Ok(once.into_owned()));
+            }
+        }
+
+        #[test]
+        fn no_reader_finds_a_way_up(path in "(/|\\.|%2e|%2f|%5c|%25|;|a|[A-F0-9%]){1,24}") {
+            if let Ok(canonical) = canonical_path(format!("/{path}").as_bytes()) {
+                let lower = canonical.to_ascii_lowercase();
+                prop_assert!(!lower.contains("%2e") && !lower.contains("%2f") && !lower.contains("%5c") && !lower.contains("%25"));
+                prop_assert!(canonical.split('/').all(|segment| segment != ".." && segment != "."));
+                prop_assert!(!canonical.contains("//"));
+            }
+        }
+    }
+}
