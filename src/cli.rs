@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::server;
 
 /// A configuration that does not load, and wrong arguments: nothing was bound, nothing was changed.
 const EXIT_USAGE: u8 = 2;
@@ -77,9 +78,16 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn run(path: &Path) -> ExitCode {
-    let _config = match load(path) {
+    let config = match load(path) {
         Ok(config) => config,
         Err(code) => return code,
     };
-    ExitCode::SUCCESS
+    match server::run(path, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do when standard error is closed.
+            let _ = writeln!(std::io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
 }

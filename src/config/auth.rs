@@ -143,6 +143,8 @@ pub struct Lookup {
     /// The field of the answer that carries the groups, separated by commas or spaces (default `X-Groups`).
     #[serde(default = "default_groups_header")]
     pub groups_header: Header,
+    /// The authorization server that clients without a token are pointed to (RFC 9728 `authorization_servers`).
+    pub issuer: Option<String>,
     /// How long the server may take (default and maximum 2s).
     #[serde(default = "default_lookup_timeout")]
     pub timeout: Span,

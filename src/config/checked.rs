@@ -44,6 +44,8 @@ pub struct Config {
     pub routes: Vec<Arc<Route>>,
     /// All files that were read.
     pub files: Vec<ConfigFile>,
+    /// Folders in which an `include` may find further files.
+    pub include_folders: Vec<PathBuf>,
 }
 
 /// A file that the configuration was made of.
@@ -51,9 +53,10 @@ pub struct Config {
 pub struct ConfigFile {
     /// As written, relative paths joined to the folder of the file that names them.
     pub path: PathBuf,
-    /// The digest of what was read, in hex. Of secrets too: it does not reveal one that is hard to guess, and `/status`
-    /// leaves it out for files that are no configuration.
+    /// The digest of what was read, in hex; it tells whether a file has changed.
     pub sha256: String,
+    /// False for certificates, keys and secrets, whose digests are shown to nobody.
+    pub is_config: bool,
 }
 
 /// A bound address and its rules.
@@ -161,6 +164,8 @@ pub struct LookupProvider {
     pub scopes_header: HeaderName,
     /// Where the groups are found.
     pub groups_header: HeaderName,
+    /// Where clients get tokens.
+    pub issuer: Option<String>,
     /// At most [`AUTH_TIMEOUT`](super::limits::AUTH_TIMEOUT).
     pub timeout: Duration,
 }
@@ -201,6 +206,12 @@ impl Endpoint {
     /// The address when it needs no resolving.
     pub fn socket_address(&self) -> Option<SocketAddr> {
         self.host.parse().ok().map(|ip| SocketAddr::new(ip, self.port))
+    }
+
+    /// `HOST:PORT`, as a `Host` field has it.
+    pub fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 }
 
@@ -276,6 +287,8 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// Who may use it; `None`: anybody.
     pub auth: Option<Authentication>,
+    /// Whether the client's `Authorization` field goes on.
+    pub forward_token: bool,
     /// Whether clients may upgrade to WebSocket.
     pub websocket: bool,
     /// The upstream's `Host`.
@@ -308,8 +321,6 @@ pub struct Authentication {
     pub providers: Vec<Arc<str>>,
     /// All are needed.
     pub scopes: ScopeSet,
-    /// Whether the client's token goes on.
-    pub forward_token: bool,
     /// The URL of the resource as clients know it.
     pub public_url: Option<reqwest::Url>,
 }

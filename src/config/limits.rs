@@ -50,6 +50,8 @@ pub const POOL_PER_THREAD: usize = 128;
 pub const UPSTREAM_H2_STREAMS: usize = 100;
 /// How many HTTP/2 streams a client may have open on one connection.
 pub const CLIENT_H2_STREAMS: u32 = 128;
+/// How many connections the admin listener has at once.
+pub const ADMIN_CONNECTIONS: usize = 64;
 /// How long files must be quiet before a change of them is read.
 pub const SETTLED: Duration = Duration::from_millis(250);
 /// How long a name may take to resolve.

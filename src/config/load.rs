@@ -19,6 +19,18 @@ pub(super) struct Source {
     pub(super) left_out: LeftOut,
 }
 
+impl Source {
+    /// The folders in which its includes look for files, up to the first one that is a pattern itself.
+    pub(super) fn include_folders(&self) -> impl Iterator<Item = PathBuf> {
+        let folder = self.path.parent().map(Path::to_owned).unwrap_or_default();
+        self.file.include.iter().map(move |pattern| {
+            let fixed = Path::new(pattern).components().take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']));
+            let path = folder.join(fixed.collect::<PathBuf>());
+            if pattern.contains(['*', '?', '[']) { path } else { path.parent().map(Path::to_owned).unwrap_or_default() }
+        })
+    }
+}
+
 /// The root file and all files that it includes, in reading order; every wrong item is in `problems` and left out.
 ///
 /// # Errors

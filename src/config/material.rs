@@ -49,7 +49,7 @@ impl Materials {
         let mut bytes = Vec::new();
         let result = std::fs::File::open(&full)
             .and_then(|file| file.take(limits::MATERIAL_FILE_BYTES + 1).read_to_end(&mut bytes));
-        self.remember(full.clone(), &bytes);
+        self.remember(full.clone(), &bytes, false);
         result.map_err(cannot)?;
         if bytes.len() as u64 > limits::MATERIAL_FILE_BYTES {
             return Err(format!("`{}` is larger than 1 MiB", full.display()));
@@ -57,10 +57,10 @@ impl Materials {
         Ok(bytes)
     }
 
-    pub(super) fn remember(&mut self, path: PathBuf, bytes: &[u8]) {
+    pub(super) fn remember(&mut self, path: PathBuf, bytes: &[u8], is_config: bool) {
         if !self.files.iter().any(|file| file.path == path) {
             let hash = digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-            self.files.push(ConfigFile { path, sha256: hash });
+            self.files.push(ConfigFile { path, sha256: hash, is_config });
         }
     }
 

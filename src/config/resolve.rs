@@ -47,7 +47,7 @@ pub(super) struct Resolver<'a> {
 impl Resolver<'_> {
     fn resolve(&mut self) -> Config {
         for source in self.sources {
-            self.materials.remember(source.path.clone(), source.text.as_bytes());
+            self.materials.remember(source.path.clone(), source.text.as_bytes(), true);
         }
         let server = self.only("server", |source| source.file.server.clone()).unwrap_or_default();
         let limits = self.limits();
@@ -60,7 +60,8 @@ impl Resolver<'_> {
         let upstreams = self.upstreams();
         let routes = self.routes(&limits, &identity);
         let files = std::mem::take(&mut self.materials.files);
-        Config { server, listeners, admin, limits, identity, log, cache, providers, upstreams, routes, files }
+        let include_folders = self.sources.iter().flat_map(Source::include_folders).collect();
+        Config { server, listeners, admin, limits, identity, log, cache, providers, upstreams, routes, files, include_folders }
     }
 
     /// The folder that relative paths of a file start from.

@@ -145,6 +145,7 @@ impl Resolver<'_> {
             subject_headers: written.subject_headers.iter().map(|header| header.0.clone()).collect(),
             scopes_header: written.scopes_header.0.clone(),
             groups_header: written.groups_header.0.clone(),
+            issuer: written.issuer.clone(),
             timeout: written.timeout.0,
         }
     }

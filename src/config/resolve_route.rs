@@ -90,6 +90,7 @@ impl Resolver<'_> {
             protocol: written.protocol,
             rewrite: rewrite?,
             auth,
+            forward_token: written.forward_token,
             websocket: !written.upgrade.is_empty(),
             host: written.host.clone(),
             request_headers,
@@ -135,7 +136,6 @@ impl Resolver<'_> {
         Authentication {
             providers: written.providers.iter().map(|name| name.as_str().into()).collect(),
             scopes: written.scopes.iter().map(|scope| scope.0.clone()).collect(),
-            forward_token: written.forward_token,
             public_url: written.public_url.as_ref().map(|url| url.0.clone()),
         }
     }

@@ -29,6 +29,9 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// Who may use the route: providers and scopes, or the word `none`.
     pub auth: RouteAuth,
+    /// Whether the client's `Authorization` field is sent on to the upstream (default false).
+    #[serde(default)]
+    pub forward_token: bool,
     /// Per-tool rules. This version does not enforce them, so a route that has them is refused.
     pub tools: Option<serde_json::Value>,
     /// Protocols that a client may upgrade to; only `websocket` exists.
@@ -90,9 +93,6 @@ pub struct RequiredAuth {
     /// All of these scopes are needed.
     #[serde(default)]
     pub scopes: Vec<ScopeName>,
-    /// Whether the client's token is sent on to the upstream (default false).
-    #[serde(default)]
-    pub forward_token: bool,
     /// The URL of this resource as clients know it (RFC 9728 `resource`). Default: made from the request.
     pub public_url: Option<Url>,
 }

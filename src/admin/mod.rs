@@ -1,0 +1,135 @@
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/status`, `POST /reload`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use serde_json::json;
+
+use crate::auth::TokenCache;
+use crate::config::ConfigErrors;
+use crate::metrics::Metrics;
+use crate::proxy::Snapshot;
+use crate::types::Secret;
+
+mod status;
+
+/// The edge, as the admin listener sees it.
+#[async_trait]
+pub trait Control: Send + Sync {
+    /// The running snapshot.
+    fn snapshot(&self) -> Arc<Snapshot>;
+
+    /// How the last reload went.
+    fn last_reload(&self) -> serde_json::Value;
+
+    /// Reloads; gives the generation that is in use then.
+    async fn reload(&self) -> Result<u64, ConfigErrors>;
+}
+
+/// Answers requests of operators and their tools.
+pub struct Admin {
+    /// The edge.
+    pub control: Arc<dyn Control>,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// The token cache, whose size is a metric.
+    pub cache: Arc<TokenCache>,
+    /// Turns false when the edge drains.
+    pub ready: Arc<AtomicBool>,
+    /// What writes must show.
+    pub token: Option<Secret>,
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+impl Admin {
+    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Vec<u8>> {
+        let reads = method == Method::GET || method == Method::HEAD;
+        match path {
+            "/livez" if reads => respond(StatusCode::OK, TEXT, "ok\n"),
+            "/readyz" if reads && self.ready.load(Ordering::Relaxed) => respond(StatusCode::OK, TEXT, "ready\n"),
+            "/readyz" if reads => respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
+            "/metrics" if reads => self.metrics(),
+            "/status" if reads => {
+                let body = format!("{:#}\n", status::status(&*self.control));
+                respond(StatusCode::OK, JSON, body)
+            }
+            "/reload" if method == Method::POST => self.reload(headers).await,
+            "/reload" => not_allowed("POST"),
+            "/livez" | "/readyz" | "/metrics" | "/status" => not_allowed("GET, HEAD"),
+            _ => respond(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz, /metrics, /status and POST /reload\n"),
+        }
+    }
+
+    fn metrics(&self) -> Response<Vec<u8>> {
+        self.metrics.auth_cache_entries.set(self.cache.entries() as i64);
+        match self.metrics.render() {
+            Ok(text) => respond(StatusCode::OK, EXPOSITION, text),
+            Err(error) => respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+        }
+    }
+
+    async fn reload(&self, headers: &HeaderMap) -> Response<Vec<u8>> {
+        // A page in an operator's browser must not be able to do this; no tool sends an Origin.
+        if headers.contains_key(ORIGIN) {
+            return respond(StatusCode::FORBIDDEN, TEXT, "requests of web pages are refused\n");
+        }
+        if !self.may_write(headers) {
+            return respond(StatusCode::UNAUTHORIZED, TEXT, "show the token of `admin.token` as `Authorization: Bearer TOKEN`\n");
+        }
+        match self.control.reload().await {
+            Ok(generation) => {
+                respond(StatusCode::OK, JSON, json!({"result": "success", "generation": generation}).to_string() + "\n")
+            }
+            Err(errors) => {
+                let errors: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+                respond(StatusCode::UNPROCESSABLE_ENTITY, JSON, json!({"result": "failure", "errors": errors}).to_string() + "\n")
+            }
+        }
+    }
+
+    fn may_write(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return true };
+        let shown = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        // Digests are compared, so that the time it takes tells nothing of the token.
+        let digest = |bytes: &[u8]| ring::digest::digest(&ring::digest::SHA256, bytes);
+        shown.is_some_and(|shown| digest(shown).as_ref() == digest(token.expose()).as_ref())
+    }
+}
+
+fn not_allowed(methods: &'static str) -> Response<Vec<u8>> {
+    let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("use {methods}\n"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+fn respond(status: StatusCode, content_type: HeaderValue, body: impl Into<Vec<u8>>) -> Response<Vec<u8>> {
+    let body = body.into();
+    let length = HeaderValue::from(body.len());
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let header = session.req_header();
+        let (method, path, headers) = (header.method.clone(), header.uri.path().to_owned(), header.headers.clone());
+        let mut response = self.answer(&method, &path, &headers).await;
+        if method == Method::HEAD {
+            response.body_mut().clear();
+        }
+        response
+    }
+}

@@ -1,0 +1,66 @@
+//! The bearer token of a request (RFC 6750 section 2.1). Tokens in a query string or body are not looked for.
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use crate::config::limits;
+
+/// Why there is no usable token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BearerError {
+    /// No `Authorization` field, or one of another scheme.
+    Missing,
+    /// More than one `Authorization` field: readers would disagree on which one counts.
+    Ambiguous,
+    /// `Bearer` without what a token looks like, or a token that is too long.
+    Malformed,
+}
+
+/// The token of `Authorization: Bearer TOKEN`; the scheme's name is case-insensitive (RFC 9110 section 11.1).
+pub fn bearer(headers: &HeaderMap) -> Result<&str, BearerError> {
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    let field = fields.next().ok_or(BearerError::Missing)?;
+    if fields.next().is_some() {
+        return Err(BearerError::Ambiguous);
+    }
+    let text = field.to_str().map_err(|_| BearerError::Malformed)?;
+    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(BearerError::Missing);
+    }
+    let token = token.trim_start_matches(' ');
+    if token.len() <= limits::TOKEN_BYTES && is_token68(token) { Ok(token) } else { Err(BearerError::Malformed) }
+}
+
+/// `token68` of RFC 9110 section 11.2.
+fn is_token68(token: &str) -> bool {
+    let body = token.trim_end_matches('=');
+    !body.is_empty() && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn read(fields: &[&str]) -> Result<String, BearerError> {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append(AUTHORIZATION, HeaderValue::from_str(field).expect("a legal value"));
+        }
+        bearer(&headers).map(str::to_owned)
+    }
+
+    #[test]
+    fn forms() {
+        assert_eq!(read(&["Bearer abc.def"]), Ok("abc.def".into()));
+        assert_eq!(read(&["bEARER   abc=="]), Ok("abc==".into()));
+        assert_eq!(read(&[]), Err(BearerError::Missing));
+        assert_eq!(read(&["Basic abc"]), Err(BearerError::Missing));
+        assert_eq!(read(&["Bearer a", "Bearer a"]), Err(BearerError::Ambiguous));
+        for text in ["Bearer", "Bearer ", "Bearer a b", "Bearer =", "Bearer a,b", "Bearer \"a\""] {
+            assert_eq!(read(&[text]), Err(BearerError::Malformed), "{text}");
+        }
+        assert_eq!(read(&[&format!("Bearer {}", "a".repeat(limits::TOKEN_BYTES + 1))]), Err(BearerError::Malformed));
+    }
+}

@@ -1,0 +1,235 @@
+//! The one token cache: principals by a keyed hash of their credential, and, apart from them, recent denials.
+
+use std::future::Future;
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moka::Expiry;
+use moka::future::Cache;
+use prometheus::IntCounter;
+use ring::rand::{SecureRandom, SystemRandom};
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use super::error::AuthError;
+use crate::config::{Cache as Settings, limits};
+use crate::metrics::{CacheResult, Metrics};
+use crate::types::{Principal, unix_now};
+
+/// What an entry is found by. The hash is keyed with a key of this process, so that nobody can make two credentials meet,
+/// and no credential is kept in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TokenKey(u128);
+
+/// The cache. One per process; it outlives reloads, because keys hold the identity of the provider instances.
+#[derive(Debug)]
+pub struct TokenCache {
+    hash_key: [u8; 16],
+    principals: Cache<TokenKey, Entry>,
+    denials: Cache<TokenKey, Denial>,
+    hits: IntCounter,
+    negative_hits: IntCounter,
+    misses: IntCounter,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    principal: Arc<Principal>,
+    lifetime: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Denial {
+    error: AuthError,
+    lifetime: Duration,
+}
+
+/// Each entry brings its own lifetime: min(ttl, exp - now) differs from token to token.
+struct OwnLifetime;
+
+impl Expiry<TokenKey, Entry> for OwnLifetime {
+    fn expire_after_create(&self, _: &TokenKey, entry: &Entry, _: Instant) -> Option<Duration> {
+        Some(entry.lifetime)
+    }
+}
+
+impl Expiry<TokenKey, Denial> for OwnLifetime {
+    fn expire_after_create(&self, _: &TokenKey, denial: &Denial, _: Instant) -> Option<Duration> {
+        Some(denial.lifetime)
+    }
+}
+
+impl TokenCache {
+    /// An empty cache for `capacity` principals.
+    ///
+    /// # Panics
+    /// The operating system gives no random numbers.
+    pub fn new(capacity: u64, metrics: &Metrics) -> Self {
+        let mut hash_key = [0; 16];
+        SystemRandom::new().fill(&mut hash_key).expect("the operating system gives random numbers");
+        Self {
+            hash_key,
+            principals: Cache::builder().max_capacity(capacity).expire_after(OwnLifetime).build(),
+            denials: Cache::builder().max_capacity(limits::NEGATIVE_ENTRIES).expire_after(OwnLifetime).build(),
+            hits: metrics.cache_request(CacheResult::Hit),
+            negative_hits: metrics.cache_request(CacheResult::NegativeHit),
+            misses: metrics.cache_request(CacheResult::Miss),
+        }
+    }
+
+    /// The key for everything that an answer depends on: the provider instances and the `parts` of the request.
+    pub fn key<'a>(&self, providers: u64, parts: impl IntoIterator<Item = &'a [u8]>) -> TokenKey {
+        let mut hasher = SipHasher13::new_with_key(&self.hash_key);
+        hasher.write_u64(providers);
+        for part in parts {
+            // The length first: ("ab", "c") and ("a", "bc") are different requests.
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        }
+        TokenKey(hasher.finish128().as_u128())
+    }
+
+    /// The principal behind `key`: remembered, or from `validate`, which runs once for all who ask at the same time.
+    ///
+    /// # Errors
+    /// What `validate` said. Denials are remembered for a short time, outages never.
+    pub async fn get_or_validate<F>(
+        &self,
+        key: TokenKey,
+        settings: &Settings,
+        validate: F,
+    ) -> Result<Arc<Principal>, AuthError>
+    where
+        F: Future<Output = Result<Principal, AuthError>>,
+    {
+        if let Some(entry) = self.principals.get(&key).await {
+            if !entry.principal.is_expired(unix_now()) {
+                self.hits.inc();
+                return Ok(entry.principal);
+            }
+            // The wall clock ran ahead of the cache's: the credential decides.
+            self.principals.invalidate(&key).await;
+        }
+        if let Some(denial) = self.denials.get(&key).await {
+            self.negative_hits.inc();
+            return Err(denial.error);
+        }
+        self.misses.inc();
+        let made = self.principals.try_get_with(key, async {
+            let principal = Arc::new(validate.await?);
+            Ok::<_, AuthError>(Entry { lifetime: lifetime(&principal, settings.ttl.0), principal })
+        });
+        match made.await {
+            Ok(entry) => Ok(entry.principal),
+            Err(error) => {
+                let error = AuthError::clone(&error);
+                if matches!(error, AuthError::Denied(_) | AuthError::Forbidden(_)) {
+                    let denial = Denial { error: error.clone(), lifetime: settings.negative_ttl.0 };
+                    self.denials.insert(key, denial).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// How many principals there are, roughly.
+    pub fn entries(&self) -> u64 {
+        self.principals.entry_count()
+    }
+}
+
+/// min(ttl, exp - now). A credential within its leeway is past `exp`: its entry ends at once.
+fn lifetime(principal: &Principal, ttl: Duration) -> Duration {
+    principal.expires_at().map_or(ttl, |end| ttl.min(Duration::from_secs(end.saturating_sub(unix_now()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ScopeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Notify;
+
+    fn cache() -> TokenCache {
+        TokenCache::new(100, &Metrics::new().expect("the families are consistent"))
+    }
+
+    fn alice(expires_at: Option<u64>) -> Principal {
+        Principal::new("alice", ScopeSet::default(), "test".into(), expires_at).expect("legal")
+    }
+
+    #[test]
+    fn keys_differ_in_every_part() {
+        let cache = cache();
+        let key = |provider, parts: &[&'static str]| cache.key(provider, parts.iter().map(|part| part.as_bytes()));
+        assert_eq!(key(1, &["a", "b"]), key(1, &["a", "b"]));
+        assert_ne!(key(1, &["a", "b"]), key(2, &["a", "b"]));
+        assert_ne!(key(1, &["ab", "c"]), key(1, &["a", "bc"]));
+        assert_ne!(cache.key(1, ["a".as_bytes()]), self::cache().key(1, ["a".as_bytes()]), "the key is of this process");
+    }
+
+    #[tokio::test]
+    async fn a_thousand_requests_cause_one_validation_and_a_cancelled_leader_fails_nobody() {
+        let cache = Arc::new(cache());
+        let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let ask = || {
+            let (cache, runs, gate) = (Arc::clone(&cache), Arc::clone(&runs), Arc::clone(&gate));
+            tokio::spawn(async move {
+                let validate = async {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                    gate.notified().await;
+                    Ok(alice(None))
+                };
+                cache.get_or_validate(cache.key(1, ["t".as_bytes()]), &Settings::default(), validate).await
+            })
+        };
+        let leader = ask();
+        while runs.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let waiters: Vec<_> = (0..1000).map(|_| ask()).collect();
+        leader.abort();
+        while runs.load(Ordering::SeqCst) == 1 {
+            tokio::task::yield_now().await;
+        }
+        gate.notify_one();
+        for waiter in waiters {
+            assert!(waiter.await.expect("no panic").is_ok());
+        }
+        assert_eq!(runs.load(Ordering::SeqCst), 2, "the leader, and one successor");
+    }
+
+    #[tokio::test]
+    async fn outages_are_not_remembered_and_denials_are() {
+        let cache = cache();
+        let runs = AtomicUsize::new(0);
+        for (key, error, expected) in [(1, AuthError::Unavailable("down"), 2), (2, AuthError::Denied("no"), 1)] {
+            runs.store(0, Ordering::SeqCst);
+            for _ in 0..2 {
+                let validate = async {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                    Err(error.clone())
+                };
+                let answer = cache.get_or_validate(cache.key(key, []), &Settings::default(), validate).await;
+                assert_eq!(answer.err(), Some(error.clone()));
+            }
+            assert_eq!(runs.load(Ordering::SeqCst), expected, "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_entry_ends_with_its_credential() {
+        let cache = cache();
+        let runs = AtomicUsize::new(0);
+        for _ in 0..3 {
+            let validate = async {
+                runs.fetch_add(1, Ordering::SeqCst);
+                Ok(alice(Some(unix_now())))
+            };
+            assert!(cache.get_or_validate(cache.key(1, []), &Settings::default(), validate).await.is_ok());
+        }
+        assert_eq!(runs.load(Ordering::SeqCst), 3, "within the leeway, past exp: never from the cache");
+        assert_eq!(lifetime(&alice(Some(unix_now() + 10)), Duration::from_secs(300)), Duration::from_secs(10));
+        assert_eq!(lifetime(&alice(None), Duration::from_secs(300)), Duration::from_secs(300));
+    }
+}

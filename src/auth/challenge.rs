@@ -1,0 +1,77 @@
+//! What a client that was not let in is told: `WWW-Authenticate` (RFC 6750) and resource metadata (RFC 9728).
+
+use http::HeaderValue;
+use serde::Serialize;
+
+use crate::types::ScopeSet;
+
+/// The `WWW-Authenticate` field of a 401 or 403.
+#[derive(Clone, Debug)]
+pub struct Challenge<'a> {
+    /// `invalid_token` or `insufficient_scope`; absent when the request had no credential (RFC 6750 section 3.1).
+    pub error: Option<&'static str>,
+    /// All scopes that the operation needs.
+    pub scopes: &'a ScopeSet,
+    /// The URL of the resource metadata (RFC 9728 section 5.1).
+    pub resource_metadata: &'a str,
+}
+
+impl Challenge<'_> {
+    /// The field's value. `resource_metadata` comes from a checked host and a canonical path, scopes from
+    /// [`Scope`](crate::types::Scope)s: none of them can end the quoted string.
+    pub fn to_header(&self) -> HeaderValue {
+        let mut text = String::from("Bearer ");
+        if let Some(error) = self.error {
+            text.push_str(&format!("error=\"{error}\", "));
+        }
+        if !self.scopes.is_empty() {
+            text.push_str(&format!("scope=\"{}\", ", self.scopes));
+        }
+        text.push_str(&format!("resource_metadata=\"{}\"", self.resource_metadata));
+        HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Bearer"))
+    }
+}
+
+/// The protected resource metadata of a route (RFC 9728 section 2).
+#[derive(Debug, Serialize)]
+pub struct Metadata<'a> {
+    /// Exactly the URL that the client uses.
+    pub resource: &'a str,
+    /// Where a client gets tokens; MCP wants at least one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub authorization_servers: Vec<&'a str>,
+    /// What the route asks for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scopes_supported: Vec<&'a str>,
+    /// Always `header`: tokens in query strings and bodies are not accepted.
+    pub bearer_methods_supported: [&'static str; 1],
+}
+
+impl<'a> Metadata<'a> {
+    /// The metadata of `resource`.
+    pub fn new(resource: &'a str, issuers: impl IntoIterator<Item = &'a str>, scopes: &'a ScopeSet) -> Self {
+        Self {
+            resource,
+            authorization_servers: issuers.into_iter().collect(),
+            scopes_supported: scopes.iter().map(|scope| scope.as_str()).collect(),
+            bearer_methods_supported: ["header"],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges() {
+        let scopes: ScopeSet = ["b", "a"].into_iter().map(|scope| scope.parse().expect("legal")).collect();
+        let url = "https://edge.example/.well-known/oauth-protected-resource/fininfo/mcp";
+        let header = |error| Challenge { error, scopes: &scopes, resource_metadata: url }.to_header();
+        assert_eq!(
+            header(Some("insufficient_scope")),
+            format!("Bearer error=\"insufficient_scope\", scope=\"a b\", resource_metadata=\"{url}\"")
+        );
+        assert_eq!(header(None), format!("Bearer scope=\"a b\", resource_metadata=\"{url}\""));
+    }
+}

@@ -1,0 +1,23 @@
+//! Who is calling, and may they? Providers validate credentials, one cache remembers what they said.
+
+mod authenticator;
+mod bearer;
+mod cache;
+mod challenge;
+mod client;
+mod crypto;
+mod error;
+mod jwks;
+mod jwt;
+mod lookup;
+mod provider;
+
+pub use authenticator::Authenticator;
+pub use bearer::{BearerError, bearer};
+pub use cache::TokenCache;
+pub use challenge::{Challenge, Metadata};
+pub use client::OutboundClient;
+pub use crypto::install as install_crypto;
+pub use error::AuthError;
+pub use lookup::OriginalRequest;
+pub use provider::Provider;

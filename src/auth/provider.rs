@@ -1,0 +1,128 @@
+//! One configured provider at work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus::{Histogram, IntCounter};
+
+use super::client::OutboundClient;
+use super::error::AuthError;
+use super::jwt::JwtValidator;
+use super::lookup::{LookupValidator, OriginalRequest};
+use crate::config::{self, ProviderKind};
+use crate::metrics::{AuthResult, Metrics};
+use crate::types::{Principal, Scope, ScopeSet};
+
+/// Validates credentials as its configuration says. As long as that stays the same, an instance lives on through
+/// reloads, with its keys and with its entries in the cache.
+#[derive(Debug)]
+pub struct Provider {
+    settings: Arc<config::Provider>,
+    /// Distinguishes this instance from all others of the process in cache keys.
+    instance: u64,
+    validator: Validator,
+    allowed: IntCounter,
+    denied: IntCounter,
+    unavailable: IntCounter,
+    duration: Histogram,
+}
+
+#[derive(Debug)]
+enum Validator {
+    Jwt(JwtValidator),
+    Lookup(LookupValidator),
+}
+
+impl Provider {
+    /// A provider without remembered answers.
+    pub fn new(settings: &Arc<config::Provider>, client: &OutboundClient, metrics: &Metrics) -> Self {
+        static INSTANCES: AtomicU64 = AtomicU64::new(0);
+        let name = &settings.name;
+        let validator = match &settings.kind {
+            ProviderKind::Jwt(jwt) => Validator::Jwt(JwtValidator::new(name, jwt, client)),
+            ProviderKind::Lookup(lookup) => Validator::Lookup(LookupValidator::new(lookup, client)),
+        };
+        Self {
+            settings: Arc::clone(settings),
+            instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
+            validator,
+            allowed: metrics.auth_decisions(name, AuthResult::Allowed),
+            denied: metrics.auth_decisions(name, AuthResult::Denied),
+            unavailable: metrics.auth_decisions(name, AuthResult::Unavailable),
+            duration: metrics.auth_lookup_duration(name),
+        }
+    }
+
+    /// What it was made from.
+    pub fn settings(&self) -> &Arc<config::Provider> {
+        &self.settings
+    }
+
+    /// The authorization server that clients are pointed to.
+    pub fn issuer(&self) -> Option<&str> {
+        match (&self.validator, &self.settings.kind) {
+            (Validator::Jwt(jwt), _) => Some(jwt.issuer()),
+            (Validator::Lookup(_), ProviderKind::Lookup(lookup)) => lookup.issuer.as_deref(),
+            (Validator::Lookup(_), ProviderKind::Jwt(_)) => None,
+        }
+    }
+
+    /// Background work, until dropped: keys are fetched again.
+    pub async fn run(&self) {
+        if let Validator::Jwt(jwt) = &self.validator {
+            jwt.keep_fresh().await;
+        }
+    }
+
+    pub(super) fn instance(&self) -> u64 {
+        self.instance
+    }
+
+    /// The lookup validator, when this is one.
+    pub(super) fn lookup(&self) -> Option<&LookupValidator> {
+        match &self.validator {
+            Validator::Lookup(lookup) => Some(lookup),
+            Validator::Jwt(_) => None,
+        }
+    }
+
+    /// True when it validates JWTs of `issuer`.
+    pub(super) fn issues(&self, issuer: &str) -> bool {
+        matches!(&self.validator, Validator::Jwt(jwt) if jwt.issuer() == issuer)
+    }
+
+    /// Validates without the cache.
+    pub(super) async fn validate(&self, token: &str, request: &OriginalRequest<'_>) -> Result<Principal, AuthError> {
+        let timer = self.duration.start_timer();
+        let (subject, scopes, groups, expires_at) = match &self.validator {
+            Validator::Jwt(jwt) => {
+                let claims = jwt.validate(token).await?;
+                (claims.subject, claims.scopes, claims.groups, Some(claims.expires_at))
+            }
+            Validator::Lookup(lookup) => {
+                let answered = lookup.validate(&self.settings.name, request).await?;
+                (answered.subject, answered.scopes, answered.groups, None)
+            }
+        };
+        timer.observe_duration();
+        let scopes = self.scopes(&scopes, &groups);
+        Principal::new(&subject, scopes, Arc::clone(&self.settings.name), expires_at)
+            .map_err(|_| AuthError::Denied("the credential's subject cannot stand in a header"))
+    }
+
+    /// Its own scopes, and those that its groups give. What is no scope token is no permission either.
+    fn scopes(&self, scopes: &[String], groups: &[String]) -> ScopeSet {
+        let own = scopes.iter().filter_map(|scope| scope.parse::<Scope>().ok());
+        let given = groups.iter().filter_map(|group| self.settings.groups.get(group)).flat_map(ScopeSet::iter).cloned();
+        own.chain(given).collect()
+    }
+
+    /// Counts a decision, wherever it came from.
+    pub(super) fn decided<T>(&self, outcome: &Result<T, AuthError>) {
+        match outcome {
+            Ok(_) => self.allowed.inc(),
+            Err(AuthError::Unavailable(_)) => self.unavailable.inc(),
+            Err(_) => self.denied.inc(),
+        }
+    }
+}

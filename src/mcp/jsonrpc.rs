@@ -1,0 +1,76 @@
+//! JSON-RPC 2.0, as far as the edge speaks it itself.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The `id` of a JSON-RPC request, exactly as it was written: a string or a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageId(String);
+
+/// The longest id that is repeated in an error, in bytes.
+const ID_BYTES: usize = 1_024;
+
+impl MessageId {
+    /// The id of the single request in `body`; `None` for notifications, responses, batches and whatever is no JSON-RPC.
+    pub fn of_request(body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Request<'a> {
+            jsonrpc: &'a str,
+            #[serde(rename = "method")]
+            _method: &'a RawValue,
+            #[serde(borrow)]
+            id: Option<&'a RawValue>,
+        }
+        let request: Request<'_> = serde_json::from_slice(body).ok()?;
+        let id = request.id?.get();
+        let legal = id.starts_with('"') || id.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        (request.jsonrpc == "2.0" && legal && id.len() <= ID_BYTES).then(|| Self(id.to_owned()))
+    }
+}
+
+/// An error response to the request `id`: code -32000 to -32099 are the server's own (JSON-RPC 2.0 section 5.1).
+pub fn error_message(id: &MessageId, code: i32, message: &str, request_id: &str) -> String {
+    let (message, request_id) = (serde_json::Value::from(message), serde_json::Value::from(request_id));
+    let id = &id.0;
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{message},"data":{{"request_id":{request_id}}}}}}}"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(body: &str) -> Option<String> {
+        MessageId::of_request(body.as_bytes()).map(|id| id.0)
+    }
+
+    #[test]
+    fn ids_are_repeated_as_written() {
+        assert_eq!(id(r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#), Some("7".into()));
+        assert_eq!(id(r#"{"id":"a\"b","method":"x","jsonrpc":"2.0","params":{"id":1}}"#), Some(r#""a\"b""#.into()));
+        for body in [
+            r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+            r#"{"jsonrpc":"2.0","id":null,"method":"x"}"#,
+            r#"{"jsonrpc":"2.0","id":{},"method":"x"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+            r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#,
+            r#"[{"jsonrpc":"2.0","id":1,"method":"x"}]"#,
+            r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"x"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"x"} x"#,
+            "",
+        ] {
+            assert_eq!(id(body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn errors_are_json() {
+        let id = MessageId(r#""a\"b""#.into());
+        let text = error_message(&id, -32003, "no \"upstream\"\n", "r1");
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(value["id"], "a\"b");
+        assert_eq!(value["error"]["code"], -32003);
+        assert_eq!(value["error"]["data"]["request_id"], "r1");
+    }
+}

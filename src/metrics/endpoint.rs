@@ -1,0 +1,119 @@
+//! The metrics of upstreams and their endpoints, with their labels filled in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use prometheus::{IntCounter, IntGauge};
+
+use super::families::Metrics;
+use super::labels::{EndpointResult, Label};
+
+/// Handles of one upstream.
+#[derive(Debug)]
+pub struct UpstreamMetrics {
+    upstream: Arc<str>,
+    families: Arc<Metrics>,
+    new: IntCounter,
+    reused: IntCounter,
+}
+
+impl UpstreamMetrics {
+    /// The handles of the upstream named `upstream`.
+    pub fn new(families: &Arc<Metrics>, upstream: &Arc<str>) -> Self {
+        let connections = |reused| families.upstream_connections.with_label_values(&[&**upstream, reused]);
+        Self {
+            upstream: Arc::clone(upstream),
+            families: Arc::clone(families),
+            new: connections("false"),
+            reused: connections("true"),
+        }
+    }
+
+    /// Counts a connection that a request is sent on.
+    pub fn connected(&self, reused: bool) {
+        if reused { self.reused.inc() } else { self.new.inc() }
+    }
+
+    /// The handles of one endpoint.
+    pub fn endpoint(&self, endpoint: &str) -> EndpointMetrics {
+        EndpointMetrics::new(&self.families, &self.upstream, endpoint)
+    }
+
+    /// Forgets the series of this upstream itself; its endpoints forget their own.
+    pub fn forget(&self) {
+        for reused in ["true", "false"] {
+            // Absent series are no error.
+            let _ = self.families.upstream_connections.remove_label_values(&[&*self.upstream, reused]);
+        }
+    }
+}
+
+/// Handles of one endpoint.
+#[derive(Debug)]
+pub struct EndpointMetrics {
+    labels: [String; 2],
+    families: Arc<Metrics>,
+    healthy: IntGauge,
+    in_flight: IntGauge,
+    results: [IntCounter; EndpointResult::ALL.len()],
+}
+
+impl EndpointMetrics {
+    fn new(families: &Arc<Metrics>, upstream: &str, endpoint: &str) -> Self {
+        let results = std::array::from_fn(|index| {
+            let result = EndpointResult::ALL[index].label();
+            families.endpoint_requests.with_label_values(&[upstream, endpoint, result])
+        });
+        Self {
+            labels: [upstream.to_owned(), endpoint.to_owned()],
+            families: Arc::clone(families),
+            healthy: families.endpoint_healthy.with_label_values(&[upstream, endpoint]),
+            in_flight: families.endpoint_in_flight.with_label_values(&[upstream, endpoint]),
+            results,
+        }
+    }
+
+    /// Shows whether the endpoint is healthy.
+    pub fn healthy(&self, healthy: bool) {
+        self.healthy.set(healthy.into());
+    }
+
+    /// Counts how a request went.
+    pub fn finished(&self, result: EndpointResult) {
+        self.results[result as usize].inc();
+    }
+
+    /// Forgets the series of an endpoint that is gone.
+    pub fn forget(&self) {
+        let [upstream, endpoint] = [self.labels[0].as_str(), self.labels[1].as_str()];
+        for result in EndpointResult::ALL {
+            // Absent series are no error here and below.
+            let _ = self.families.endpoint_requests.remove_label_values(&[upstream, endpoint, result.label()]);
+        }
+        let _ = self.families.endpoint_healthy.remove_label_values(&[upstream, endpoint]);
+        let _ = self.families.endpoint_in_flight.remove_label_values(&[upstream, endpoint]);
+    }
+}
+
+/// Requests that an endpoint is serving: what `least_request` compares and the gauge shows.
+#[derive(Debug, Default)]
+pub struct InFlight(AtomicUsize);
+
+impl InFlight {
+    /// One more.
+    pub fn begin(&self, metrics: &EndpointMetrics) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        metrics.in_flight.inc();
+    }
+
+    /// One less.
+    pub fn end(&self, metrics: &EndpointMetrics) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+        metrics.in_flight.dec();
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,217 @@
+//! All metric families of the edge and the registry that they are in.
+
+use prometheus::{
+    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use super::labels::{AuthResult, CacheResult, Label, RejectionReason, ReloadResult};
+
+/// Latency buckets in seconds: from a cached answer on loopback to a tool that trains a model.
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
+];
+
+/// Every family. One edge has one; handles with labels are taken when a snapshot is built.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    pub(super) requests: IntCounterVec,
+    pub(super) request_duration: HistogramVec,
+    pub(super) requests_in_flight: IntGaugeVec,
+    pub(super) streams_open: IntGaugeVec,
+    pub(super) endpoint_healthy: IntGaugeVec,
+    pub(super) endpoint_requests: IntCounterVec,
+    pub(super) endpoint_in_flight: IntGaugeVec,
+    pub(super) upstream_connections: IntCounterVec,
+    auth_decisions: IntCounterVec,
+    auth_lookup_duration: HistogramVec,
+    auth_cache_requests: IntCounterVec,
+    rejections: IntCounterVec,
+    config_reloads: IntCounterVec,
+    /// Principals in the token cache.
+    pub auth_cache_entries: IntGauge,
+    /// The generation of the running snapshot.
+    pub config_generation: IntGauge,
+    /// 1 when the last reload succeeded.
+    pub config_last_reload_success: IntGauge,
+    /// Seconds since 1970 of the last reload that succeeded.
+    pub config_last_reload_time: Gauge,
+    /// Open client connections.
+    pub client_connections: IntGauge,
+    /// Log lines that could not be written in time.
+    pub log_lines_dropped: IntCounter,
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// Two families have one name: a mistake in this file.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let made = Made(&registry);
+        let metrics = Self {
+            requests: made.counters("requests_total", "Requests by route and status code.", &["route", "code"])?,
+            request_duration: made.histograms(
+                "request_duration_seconds",
+                "Time from the request head to the end of the response.",
+                &["route"],
+            )?,
+            requests_in_flight: made.gauges("requests_in_flight", "Requests that are being served.", &["route"])?,
+            streams_open: made.gauges("streams_open", "Open event streams and upgraded connections.", &["route"])?,
+            endpoint_healthy: made.gauges(
+                "endpoint_healthy",
+                "1 when an endpoint passes its health checks, or has none.",
+                &["upstream", "endpoint"],
+            )?,
+            endpoint_requests: made.counters(
+                "endpoint_requests_total",
+                "Requests by endpoint and result.",
+                &["upstream", "endpoint", "result"],
+            )?,
+            endpoint_in_flight: made.gauges(
+                "endpoint_in_flight",
+                "Requests that an endpoint is serving.",
+                &["upstream", "endpoint"],
+            )?,
+            upstream_connections: made.counters(
+                "upstream_connections_total",
+                "Connections that requests were sent on, new or reused.",
+                &["upstream", "reused"],
+            )?,
+            auth_decisions: made.counters(
+                "auth_decisions_total",
+                "Decisions by provider, those from the cache included.",
+                &["provider", "result"],
+            )?,
+            auth_lookup_duration: made.histograms(
+                "auth_lookup_duration_seconds",
+                "Time that a provider took for a credential that was not cached.",
+                &["provider"],
+            )?,
+            auth_cache_requests: made.counters("auth_cache_requests_total", "Token cache look-ups.", &["result"])?,
+            rejections: made.counters(
+                "rejections_total",
+                "Requests that the edge answered itself, by reason.",
+                &["reason"],
+            )?,
+            config_reloads: made.counters("config_reloads_total", "Reloads by result.", &["result"])?,
+            auth_cache_entries: made.gauge("auth_cache_entries", "Principals in the token cache.")?,
+            config_generation: made.gauge("config_generation", "The generation of the running configuration.")?,
+            config_last_reload_success: made
+                .gauge("config_last_reload_success", "1 when the last reload succeeded, else 0.")?,
+            config_last_reload_time: made.float_gauge(
+                "config_last_reload_success_timestamp_seconds",
+                "When the running configuration was loaded.",
+            )?,
+            client_connections: made.gauge("client_connections", "Open client connections.")?,
+            log_lines_dropped: made.counter(
+                "log_lines_dropped_total",
+                "Log lines that were dropped because standard output was blocked.",
+            )?,
+            registry: registry.clone(),
+        };
+        metrics.make_series();
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(metrics)
+    }
+
+    /// Closed labels have their series from the start, so that a rate over them is never "no data".
+    fn make_series(&self) {
+        RejectionReason::ALL.iter().for_each(|reason| drop(self.rejections.with_label_values(&[reason.label()])));
+        CacheResult::ALL.iter().for_each(|result| drop(self.auth_cache_requests.with_label_values(&[result.label()])));
+        ReloadResult::ALL.iter().for_each(|result| drop(self.config_reloads.with_label_values(&[result.label()])));
+    }
+
+    /// Counts a request that the edge answered itself.
+    pub fn rejected(&self, reason: RejectionReason) {
+        self.rejections.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// Counts a look-up in the token cache.
+    pub fn cache_request(&self, result: CacheResult) -> IntCounter {
+        self.auth_cache_requests.with_label_values(&[result.label()])
+    }
+
+    /// Counts decisions of `provider`.
+    pub fn auth_decisions(&self, provider: &str, result: AuthResult) -> IntCounter {
+        self.auth_decisions.with_label_values(&[provider, result.label()])
+    }
+
+    /// Times look-ups of `provider`, in seconds.
+    pub fn auth_lookup_duration(&self, provider: &str) -> prometheus::Histogram {
+        self.auth_lookup_duration.with_label_values(&[provider])
+    }
+
+    /// Forgets the series of a provider that is gone.
+    pub fn forget_provider(&self, provider: &str) {
+        for result in AuthResult::ALL {
+            // Absent series are no error: nothing was counted yet.
+            let _ = self.auth_decisions.remove_label_values(&[provider, result.label()]);
+        }
+        let _ = self.auth_lookup_duration.remove_label_values(&[provider]);
+    }
+
+    /// Counts a reload.
+    pub fn reloaded(&self, result: ReloadResult) {
+        self.config_reloads.with_label_values(&[result.label()]).inc();
+        match result {
+            ReloadResult::Success => {
+                self.config_last_reload_success.set(1);
+                self.config_last_reload_time.set(crate::types::unix_now() as f64);
+            }
+            ReloadResult::Unchanged => self.config_last_reload_success.set(1),
+            ReloadResult::Failure => self.config_last_reload_success.set(0),
+        }
+    }
+
+    /// The text exposition format, version 0.0.4.
+    ///
+    /// # Errors
+    /// A family is inconsistent: a mistake in this module.
+    pub fn render(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::with_capacity(16 << 10);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// Makes and registers families with the common prefix.
+struct Made<'a>(&'a Registry);
+
+impl Made<'_> {
+    fn register<C: prometheus::core::Collector + Clone + 'static>(&self, family: C) -> prometheus::Result<C> {
+        self.0.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.register(IntCounterVec::new(opts(name, help), labels)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(opts(name, help), labels)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
+        let opts = HistogramOpts::from(opts(name, help)).buckets(SECONDS.to_vec());
+        self.register(HistogramVec::new(opts, labels)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.register(IntCounter::with_opts(opts(name, help))?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.register(IntGauge::with_opts(opts(name, help))?)
+    }
+
+    fn float_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+        self.register(Gauge::with_opts(opts(name, help))?)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("mcp_edge")
+}

@@ -1,0 +1,118 @@
+//! Closed sets of label values.
+
+/// A label value that is known when the edge is built.
+pub trait Label: Copy {
+    /// The value in the exposition.
+    fn label(self) -> &'static str;
+}
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $value:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl $name {
+            /// All of them, so that their series exist from the start.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+        }
+
+        impl Label for $name {
+            fn label(self) -> &'static str {
+                match self { $(Self::$variant => $value,)* }
+            }
+        }
+    };
+}
+
+labels! {
+    /// Why the edge answered a request itself.
+    RejectionReason {
+        /// The request is not what HTTP, or the edge, can read without doubt.
+        BadRequest = "bad_request",
+        /// Too long a target.
+        UriTooLong = "uri_too_long",
+        /// Too many or too large header fields.
+        HeadersTooLarge = "headers_too_large",
+        /// Too large a body.
+        BodyTooLarge = "body_too_large",
+        /// The body did not come in time.
+        BodyTimeout = "body_timeout",
+        /// A host that the listener does not answer to.
+        Misdirected = "misdirected",
+        /// No route.
+        NotFound = "not_found",
+        /// A method that the edge does not carry.
+        MethodNotAllowed = "method_not_allowed",
+        /// No credential.
+        Unauthenticated = "unauthenticated",
+        /// A credential that is not valid here.
+        InvalidToken = "invalid_token",
+        /// Scopes are missing.
+        InsufficientScope = "insufficient_scope",
+        /// A provider did not answer.
+        AuthUnavailable = "auth_unavailable",
+        /// No endpoint is healthy.
+        NoEndpoint = "no_endpoint",
+        /// The upstream could not be reached, or broke off.
+        UpstreamFailed = "upstream_failed",
+        /// The upstream did not answer in time.
+        UpstreamTimeout = "upstream_timeout",
+        /// An error of the edge itself.
+        Internal = "internal",
+    }
+}
+
+labels! {
+    /// What a provider decided.
+    AuthResult {
+        /// It is valid.
+        Allowed = "allowed",
+        /// It is not.
+        Denied = "denied",
+        /// The provider could not tell.
+        Unavailable = "unavailable",
+    }
+}
+
+labels! {
+    /// What the token cache knew.
+    CacheResult {
+        /// A principal.
+        Hit = "hit",
+        /// A denial.
+        NegativeHit = "negative_hit",
+        /// Nothing.
+        Miss = "miss",
+    }
+}
+
+labels! {
+    /// How a request to an endpoint went.
+    EndpointResult {
+        /// It answered with a status below 500.
+        Ok = "ok",
+        /// It answered with a status of 500 or more.
+        ServerError = "server_error",
+        /// No connection.
+        ConnectError = "connect_error",
+        /// It broke off, or answered what is no HTTP.
+        Failed = "failed",
+        /// It did not answer in time.
+        Timeout = "timeout",
+        /// The client left first.
+        Cancelled = "cancelled",
+    }
+}
+
+labels! {
+    /// How a reload ended.
+    ReloadResult {
+        /// The new snapshot is in use.
+        Success = "success",
+        /// Nothing had changed.
+        Unchanged = "unchanged",
+        /// The old snapshot stays.
+        Failure = "failure",
+    }
+}

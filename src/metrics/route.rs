@@ -1,0 +1,64 @@
+//! The metrics of one route, with their labels filled in.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use super::families::Metrics;
+
+/// Handles of one route. Its series go when the last snapshot that has the route goes.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    route: Arc<str>,
+    families: Arc<Metrics>,
+    /// Requests that are being served.
+    pub in_flight: IntGauge,
+    /// Event streams and upgraded connections that are open.
+    pub streams: IntGauge,
+    duration: Histogram,
+    /// Status codes seen so far; few, so a scan is the fastest look-up.
+    codes: Mutex<Vec<(u16, IntCounter)>>,
+}
+
+impl RouteMetrics {
+    /// The handles of the route named `route`.
+    pub fn new(families: &Arc<Metrics>, route: &Arc<str>) -> Self {
+        Self {
+            route: Arc::clone(route),
+            families: Arc::clone(families),
+            in_flight: families.requests_in_flight.with_label_values(&[route]),
+            streams: families.streams_open.with_label_values(&[route]),
+            duration: families.request_duration.with_label_values(&[route]),
+            codes: Mutex::default(),
+        }
+    }
+
+    /// Counts a request that ended with `code` after `duration`.
+    pub fn finished(&self, code: u16, duration: Duration) {
+        self.duration.observe(duration.as_secs_f64());
+        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        match codes.iter().find(|(known, _)| *known == code) {
+            Some((_, counter)) => counter.inc(),
+            None => {
+                let counter = self.families.requests.with_label_values(&[&*self.route, code.to_string().as_str()]);
+                counter.inc();
+                codes.push((code, counter));
+            }
+        }
+    }
+}
+
+impl Drop for RouteMetrics {
+    fn drop(&mut self) {
+        let route = &*self.route;
+        let codes = std::mem::take(&mut *self.codes.lock().unwrap_or_else(PoisonError::into_inner));
+        for (code, _) in codes {
+            // Absent series are no error here and below.
+            let _ = self.families.requests.remove_label_values(&[route, code.to_string().as_str()]);
+        }
+        let _ = self.families.requests_in_flight.remove_label_values(&[route]);
+        let _ = self.families.streams_open.remove_label_values(&[route]);
+        let _ = self.families.request_duration.remove_label_values(&[route]);
+    }
+}

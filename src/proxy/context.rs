@@ -1,0 +1,126 @@
+//! What is known of one request while it is served.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::HeaderValue;
+use prometheus::IntGauge;
+
+use super::deadline::HeadDeadline;
+use super::reject::Rejection;
+use super::snapshot::{RouteContext, Snapshot};
+use crate::types::{Permit, RequestId};
+use crate::upstream::InFlightGuard;
+
+/// Pingora's per-request context.
+#[derive(Debug)]
+pub struct RequestContext {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) id: RequestId,
+    pub(super) started: Instant,
+    pub(super) client: Client,
+    /// Set once a route was found.
+    pub(super) route: Option<Arc<RouteContext>>,
+    /// Set once the request was authorized; nothing is sent to an upstream without it.
+    pub(super) permit: Option<Permit>,
+    /// Path and query for the upstream.
+    pub(super) target: String,
+    pub(super) upgrade: bool,
+    /// Request body bytes so far.
+    pub(super) received: u64,
+    /// Endpoints that this request has failed on.
+    pub(super) tried: Vec<SocketAddr>,
+    /// Whether it was sent a second time.
+    pub(super) retried: bool,
+    pub(super) endpoint: Option<InFlightGuard>,
+    pub(super) deadline: Option<HeadDeadline>,
+    /// Why the edge answered, when it did.
+    pub(super) rejection: Option<Rejection>,
+    /// The status that the upstream answered with.
+    pub(super) upstream_status: Option<u16>,
+    /// When the upstream's response head was there.
+    pub(super) head_at: Option<Instant>,
+    in_flight: Option<GaugeGuard>,
+    stream: Option<GaugeGuard>,
+}
+
+/// Who sent the request, as far as the connection tells.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// The address, behind proxies that are trusted.
+    pub(super) address: IpAddr,
+    /// `http` or `https`.
+    pub(super) scheme: &'static str,
+    /// Host and port as the client wrote them, checked.
+    pub(super) authority: String,
+    /// The canonical path, for the log.
+    pub(super) path: String,
+    /// For the upstream.
+    pub(super) forwarded_for: Option<HeaderValue>,
+}
+
+impl RequestContext {
+    pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
+        let client = Client {
+            address: IpAddr::from([0, 0, 0, 0]),
+            scheme: "http",
+            authority: String::new(),
+            path: String::new(),
+            forwarded_for: None,
+        };
+        Self {
+            snapshot,
+            id: RequestId::generate(),
+            started: Instant::now(),
+            client,
+            route: None,
+            permit: None,
+            target: String::new(),
+            upgrade: false,
+            received: 0,
+            tried: Vec::new(),
+            retried: false,
+            endpoint: None,
+            deadline: None,
+            rejection: None,
+            upstream_status: None,
+            head_at: None,
+            in_flight: None,
+            stream: None,
+        }
+    }
+
+    /// From here on the request counts as one of `route`.
+    pub(super) fn enter(&mut self, route: &Arc<RouteContext>) {
+        self.in_flight = Some(GaugeGuard::new(&route.metrics.in_flight));
+        self.route = Some(Arc::clone(route));
+    }
+
+    /// From here on it counts as an open stream of its route.
+    pub(super) fn becomes_stream(&mut self) {
+        self.stream = self.route.as_ref().map(|route| GaugeGuard::new(&route.metrics.streams));
+    }
+
+    /// True when the response head took too long.
+    pub(super) fn head_is_late(&self) -> bool {
+        self.deadline.as_ref().is_some_and(HeadDeadline::has_struck)
+    }
+}
+
+/// One more while it lives: also when a hook panics, which skips Pingora's `logging`.
+#[derive(Debug)]
+struct GaugeGuard(IntGauge);
+
+impl GaugeGuard {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

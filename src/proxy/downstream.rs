@@ -1,0 +1,207 @@
+//! A client's connection, with a deadline for each whole request head. Pingora limits only the time between two reads,
+//! so a client that sends a byte now and then would hold a connection for ever.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// What every HTTP/2 connection begins with (RFC 9113 section 3.4).
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Between two requests: Pingora's keep-alive timeout holds.
+const IDLE: u8 = 0;
+/// A request head is awaited or incomplete: the deadline holds.
+const HEAD: u8 = 1;
+/// A request is being served.
+const SERVING: u8 = 2;
+
+/// Wraps a connection, cleartext or TLS.
+pub struct Downstream {
+    inner: Stream,
+    /// Shared with the hooks, which see the connection by reference only.
+    phase: AtomicU8,
+    limit: Duration,
+    deadline: Pin<Box<Sleep>>,
+    /// Read to tell HTTP/2 from HTTP/1, not yet passed on.
+    peeked: Vec<u8>,
+    is_h2: bool,
+}
+
+impl fmt::Debug for Downstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Downstream").field("phase", &self.phase).finish_non_exhaustive()
+    }
+}
+
+impl Downstream {
+    /// A connection that was just accepted; its first request head is due within `limit`.
+    pub fn new(inner: Stream, limit: Duration) -> Self {
+        let is_h2 = matches!(inner.selected_alpn_proto(), Some(ALPN::H2));
+        Self {
+            inner,
+            phase: AtomicU8::new(HEAD),
+            limit,
+            deadline: Box::pin(tokio::time::sleep(limit)),
+            peeked: Vec::new(),
+            is_h2,
+        }
+    }
+
+    /// The head of a request on `session`'s connection is complete. HTTP/2 streams know no connection.
+    pub(super) fn head_is_read(session: &ServerSession) {
+        Self::set_phase(session, SERVING);
+    }
+
+    /// The request on `session`'s connection has ended.
+    pub(super) fn next_request(session: &ServerSession) {
+        Self::set_phase(session, IDLE);
+    }
+
+    fn set_phase(session: &ServerSession, phase: u8) {
+        if let Some(this) = session.stream().and_then(|stream| stream.as_any().downcast_ref::<Self>()) {
+            this.phase.store(phase, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes have come in.
+    fn has_read(&mut self, bytes: &[u8]) {
+        if self.is_h2 || bytes.starts_with(H2_PREFACE) {
+            // From here on the limits of HTTP/2 hold: its heads have no connection of their own to wait for.
+            *self.phase.get_mut() = SERVING;
+        } else if *self.phase.get_mut() == IDLE {
+            *self.phase.get_mut() = HEAD;
+            self.deadline.as_mut().reset(Instant::now() + self.limit);
+        }
+    }
+}
+
+impl AsyncRead for Downstream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.peeked.is_empty() {
+            let length = this.peeked.len().min(buf.remaining());
+            buf.put_slice(&this.peeked[..length]);
+            this.peeked.drain(..length);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut this.inner).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => {
+                if buf.filled().len() > before {
+                    this.has_read(&buf.filled()[before..]);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending if *this.phase.get_mut() == HEAD && this.deadline.as_mut().poll(cx).is_ready() => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request head took too long")))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+#[async_trait]
+impl Peek for Downstream {
+    /// Fills `buf` with the connection's first bytes, which stay to be read. It does not wait for all of them once they
+    /// cannot be HTTP/2's any more: an HTTP/1 request may be shorter.
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        let mut first = [0; H2_PREFACE.len()];
+        let mut length = 0;
+        while length < first.len().min(buf.len()) && H2_PREFACE.starts_with(&first[..length]) {
+            match self.read(&mut first[length..]).await? {
+                0 => break,
+                read => length += read,
+            }
+        }
+        self.peeked = first[..length].to_vec();
+        self.has_read(&first[..length]);
+        let shown = length.min(buf.len());
+        buf[..shown].copy_from_slice(&first[..shown]);
+        Ok(true)
+    }
+}
+
+impl AsyncWrite for Downstream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Downstream {
+    async fn shutdown(&mut self) {
+        self.inner.shutdown().await;
+    }
+}
+
+impl UniqueID for Downstream {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for Downstream {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Downstream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for Downstream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for Downstream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+}
+

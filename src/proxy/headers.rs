@@ -1,0 +1,111 @@
+//! The fields of requests to upstreams and of responses to clients.
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE, FORWARDED, HOST};
+use http::{HeaderName, HeaderValue, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+use super::context::RequestContext;
+use super::snapshot::RouteContext;
+use crate::config::{HeaderChange, HostHeader, Identity};
+use crate::types::Permit;
+
+/// Fields that only the edge may write: clients and the proxies before the edge could lie in them.
+const EDGE_ONLY: &[&str] = &[
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-original-method",
+    "x-original-uri",
+    "x-original-url",
+    "x-real-ip",
+    "x-request-id",
+];
+
+/// Makes `request` what the upstream should see. Pingora has taken hop-by-hop fields off already, so a client cannot
+/// name any of the fields set here in `Connection`.
+pub(super) fn to_upstream(
+    request: &mut RequestHeader,
+    context: &RequestContext,
+    route: &RouteContext,
+    permit: &Permit,
+) -> pingora::Result<()> {
+    let identity = &context.snapshot.config.identity;
+    request.set_raw_path(context.target.as_bytes())?;
+    remove_untrusted(request, identity);
+    if !route.settings.forward_token {
+        request.remove_header(&AUTHORIZATION);
+    }
+    apply(&route.settings.request_headers, request)?;
+    let host = match (&route.settings.host, &context.endpoint) {
+        (HostHeader::Rewrite(host), _) => host.0.clone(),
+        (HostHeader::Endpoint, Some(guard)) => header_value(guard.endpoint().authority()),
+        _ => header_value(&context.client.authority),
+    };
+    request.insert_header(HOST, host)?;
+    if let Some(forwarded_for) = &context.client.forwarded_for {
+        request.insert_header("x-forwarded-for", forwarded_for.clone())?;
+    }
+    request.insert_header("x-forwarded-proto", context.client.scheme)?;
+    request.insert_header("x-forwarded-host", header_value(&context.client.authority))?;
+    request.insert_header("x-request-id", context.id.to_header())?;
+    if let Some(principal) = permit.principal() {
+        request.insert_header(identity.subject_header.0.clone(), principal.subject_header().clone())?;
+        request.insert_header(identity.scopes_header.0.clone(), principal.scopes_header().clone())?;
+    }
+    Ok(())
+}
+
+/// Takes off what only the edge may say, in any spelling that a CGI-like server would read as the same name.
+fn remove_untrusted(request: &mut RequestHeader, identity: &Identity) {
+    let ours = |name: &str| {
+        EDGE_ONLY.contains(&name) || name == identity.subject_header.0.as_str() || name == identity.scopes_header.0.as_str()
+    };
+    let spoofed: Vec<HeaderName> =
+        request.headers.keys().filter(|name| ours(&name.as_str().replace('_', "-"))).cloned().collect();
+    for name in spoofed {
+        request.remove_header(&name);
+    }
+    request.remove_header(&FORWARDED);
+}
+
+/// Makes `response` what the client should see.
+pub(super) fn to_client(response: &mut ResponseHeader, context: &RequestContext, route: &RouteContext) -> pingora::Result<()> {
+    for change in &route.settings.response_headers {
+        match change {
+            HeaderChange::Set(name, value) => response.insert_header(name.clone(), value.clone())?,
+            HeaderChange::Remove(name) => drop(response.remove_header(name)),
+        }
+    }
+    response.insert_header("x-request-id", context.id.to_header())
+}
+
+fn apply(changes: &[HeaderChange], request: &mut RequestHeader) -> pingora::Result<()> {
+    for change in changes {
+        match change {
+            HeaderChange::Set(name, value) => request.insert_header(name.clone(), value.clone())?,
+            HeaderChange::Remove(name) => drop(request.remove_header(name)),
+        }
+    }
+    Ok(())
+}
+
+/// Authorities were checked where they came from: they hold nothing that a field's value cannot.
+fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Event streams and upgraded connections may be silent for as long as their route allows, and are counted.
+pub(super) fn mark_stream(session: &mut Session, response: &ResponseHeader, context: &mut RequestContext) {
+    let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    let content_type = response.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if upgraded {
+        // The limit on silence within a request body would cut a quiet WebSocket.
+        session.set_read_timeout(None);
+    }
+    if upgraded || content_type.starts_with(b"text/event-stream") || content_type.starts_with(b"application/grpc") {
+        context.becomes_stream();
+    }
+}

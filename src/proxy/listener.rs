@@ -1,0 +1,43 @@
+//! What the data path knows of the listener that a request came in on.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use crate::config::Listener;
+use crate::types::HostPattern;
+
+/// A bound listener.
+#[derive(Clone, Debug)]
+pub struct ListenerContext {
+    /// The address that it is bound to.
+    pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    hosts: Vec<HostPattern>,
+    trusted_proxies: Vec<IpNet>,
+}
+
+impl ListenerContext {
+    /// `address` is what was bound: it differs from the configured one when that has port 0.
+    pub fn new(settings: &Listener, address: SocketAddr) -> Self {
+        let (hosts, trusted_proxies) = (settings.hosts.clone(), settings.trusted_proxies.clone());
+        Self { address, tls: settings.tls.is_some(), hosts, trusted_proxies }
+    }
+
+    /// True when a connection to the local address `local` was accepted here.
+    pub fn accepted(&self, local: SocketAddr) -> bool {
+        self.address == local || (self.address.ip().is_unspecified() && self.address.port() == local.port())
+    }
+
+    /// True when the listener answers to `host`.
+    pub fn serves(&self, host: &str) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|pattern| pattern.matches(host))
+    }
+
+    /// True when `X-Forwarded-*` fields from this address are believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&peer))
+    }
+}

@@ -1,0 +1,174 @@
+//! The line that each request leaves in the log.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use pingora::{Error, ErrorSource, ErrorType};
+use pingora_proxy::Session;
+use serde::Serialize;
+
+use super::context::RequestContext;
+use super::peer::head_time;
+use crate::config::{AccessLog, LogFormat};
+use crate::metrics::{EndpointResult, Label, Metrics};
+
+/// The target of access lines: the logger writes them as they are.
+pub(crate) const TARGET: &str = "access";
+
+/// The status that is logged when the client left before there was one (nginx's).
+const CLIENT_GONE: u16 = 499;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    request_id: &'a str,
+    client: String,
+    method: &'a str,
+    host: &'a str,
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// The response broke off after its head.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    aborted: bool,
+    bytes_in: u64,
+    bytes_out: u64,
+    duration_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_ms: Option<f64>,
+}
+
+/// The request has ended: metrics and the log are told.
+pub(super) fn finish(metrics: &Metrics, session: &Session, error: Option<&Error>, context: &mut RequestContext) {
+    let status = session.response_written().map_or(CLIENT_GONE, |head| head.status.as_u16());
+    let duration = context.started.elapsed();
+    if let Some(rejection) = &context.rejection {
+        metrics.rejected(rejection.reason);
+    }
+    if let Some(guard) = &context.endpoint {
+        guard.endpoint().finished(endpoint_result(error, context));
+    }
+    if let Some(route) = &context.route {
+        route.metrics.finished(status, duration);
+    }
+    let log = &context.snapshot.config.log;
+    let wanted = match log.access {
+        AccessLog::All => true,
+        AccessLog::Errors => status >= 400 || error.is_some(),
+        AccessLog::Off => false,
+    };
+    if wanted {
+        let line = line(session, error, context, status, duration);
+        let text = match log.format {
+            LogFormat::Json => serde_json::to_string(&line).unwrap_or_default(),
+            LogFormat::Text => to_text(&line),
+        };
+        log::info!(target: TARGET, "{text}");
+    }
+}
+
+fn endpoint_result(error: Option<&Error>, context: &RequestContext) -> EndpointResult {
+    if context.head_is_late() {
+        return EndpointResult::Timeout;
+    }
+    match error {
+        Some(error) if *error.esource() == ErrorSource::Upstream => match error.etype() {
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => EndpointResult::Timeout,
+            _ => EndpointResult::Failed,
+        },
+        Some(_) if context.upstream_status.is_none() => EndpointResult::Cancelled,
+        _ if context.upstream_status.is_some_and(|status| status >= 500) => EndpointResult::ServerError,
+        Some(_) => EndpointResult::Cancelled,
+        None => EndpointResult::Ok,
+    }
+}
+
+fn line<'a>(
+    session: &'a Session,
+    error: Option<&Error>,
+    context: &'a RequestContext,
+    status: u16,
+    duration: Duration,
+) -> Line<'a> {
+    let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
+    let principal = context.permit.as_ref().and_then(|permit| permit.principal());
+    Line {
+        time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+        request_id: context.id.as_str(),
+        client: context.client.address.to_string(),
+        method: session.req_header().method.as_str(),
+        host: &context.client.authority,
+        path: &context.client.path,
+        route: context.route.as_ref().map(|route| &*route.settings.name),
+        endpoint: context.endpoint.as_ref().map(|guard| guard.endpoint().address().to_string()),
+        subject: principal.map(|principal| &**principal.subject()),
+        status,
+        reason: context.rejection.as_ref().map(|rejection| rejection.reason.label()),
+        aborted: error.is_some() && context.rejection.is_none() && status != CLIENT_GONE,
+        bytes_in: session.body_bytes_read() as u64,
+        bytes_out: session.body_bytes_sent() as u64,
+        duration_ms: millis(duration),
+        upstream_ms: head_time(context).map(millis),
+    }
+}
+
+/// `key=value` pairs; values with anything but plain characters are quoted and escaped as JSON strings are.
+fn to_text(line: &Line<'_>) -> String {
+    let mut text = String::new();
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(line) else { return text };
+    for (key, value) in fields {
+        let value = match value {
+            serde_json::Value::String(value) if is_plain(&value) => value,
+            other => other.to_string(),
+        };
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{key}={value}");
+    }
+    text
+}
+
+fn is_plain(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'=')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_cannot_leave_their_line_or_field() {
+        for evil in ["a\nb", "a b=c", "\u{1b}[31m", "\"", ""] {
+            let line = Line {
+                time: String::new(),
+                request_id: "r",
+                client: "c".into(),
+                method: "GET",
+                host: "h",
+                path: "/p",
+                route: None,
+                endpoint: None,
+                subject: Some(evil),
+                status: 200,
+                reason: None,
+                aborted: false,
+                bytes_in: 0,
+                bytes_out: 0,
+                duration_ms: 1.5,
+                upstream_ms: None,
+            };
+            let text = to_text(&line);
+            assert!(text.contains(&format!("subject={}", serde_json::Value::from(evil))), "{text}");
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+    }
+}

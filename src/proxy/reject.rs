@@ -1,0 +1,201 @@
+//! The only place that knows which HTTP status a refusal or failure has, and how the client is told.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorSource, ErrorType};
+use pingora_proxy::{FailToProxy, Session};
+
+use super::context::RequestContext;
+use crate::config::{Protocol, limits};
+use crate::mcp::{MessageId, error_message};
+use crate::metrics::{Label, RejectionReason};
+
+/// A refusal, with what the client is told.
+#[derive(Clone, Debug)]
+pub(super) struct Rejection {
+    pub(super) reason: RejectionReason,
+    pub(super) message: Cow<'static, str>,
+    pub(super) challenge: Option<HeaderValue>,
+}
+
+/// How long clients should wait when every endpoint is down, in seconds: about one probe interval.
+const RETRY_AFTER_SECONDS: u16 = 5;
+
+impl Rejection {
+    /// A refusal for `reason`; the message must not hold anything that the client did not send or may not know.
+    pub(super) fn new(reason: RejectionReason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, message: message.into(), challenge: None }
+    }
+
+    /// With a `WWW-Authenticate` field.
+    pub(super) fn with_challenge(self, challenge: HeaderValue) -> Self {
+        Self { challenge: Some(challenge), ..self }
+    }
+
+    /// The status.
+    pub(super) fn status(&self) -> StatusCode {
+        match self.reason {
+            RejectionReason::BadRequest => StatusCode::BAD_REQUEST,
+            RejectionReason::UriTooLong => StatusCode::URI_TOO_LONG,
+            RejectionReason::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            RejectionReason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            RejectionReason::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            RejectionReason::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            RejectionReason::NotFound => StatusCode::NOT_FOUND,
+            RejectionReason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            RejectionReason::Unauthenticated | RejectionReason::InvalidToken => StatusCode::UNAUTHORIZED,
+            RejectionReason::InsufficientScope => StatusCode::FORBIDDEN,
+            RejectionReason::AuthUnavailable | RejectionReason::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            RejectionReason::UpstreamFailed => StatusCode::BAD_GATEWAY,
+            RejectionReason::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            RejectionReason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// True for failures behind the edge: where the request was JSON-RPC, so is the answer.
+    fn is_upstream_failure(&self) -> bool {
+        use RejectionReason::{AuthUnavailable, NoEndpoint, UpstreamFailed, UpstreamTimeout};
+        matches!(self.reason, AuthUnavailable | NoEndpoint | UpstreamFailed | UpstreamTimeout)
+    }
+
+    /// The code of a JSON-RPC error, from the range that JSON-RPC 2.0 section 5.1 leaves to servers.
+    fn rpc_code(&self) -> i32 {
+        match self.reason {
+            RejectionReason::NoEndpoint | RejectionReason::AuthUnavailable => -32003,
+            RejectionReason::UpstreamTimeout => -32004,
+            _ => -32002,
+        }
+    }
+
+    /// What a failed exchange means; `None` when the client is gone and nobody is there to be told.
+    pub(super) fn from_error(error: &Error, context: &RequestContext) -> Option<Self> {
+        use ErrorType::{ConnectTimedout, ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout};
+        let timeout = || Self::new(RejectionReason::UpstreamTimeout, "the upstream did not answer in time");
+        if context.head_is_late() {
+            return Some(timeout());
+        }
+        match (error.esource(), error.etype()) {
+            (ErrorSource::Upstream, ConnectTimedout | ReadTimedout | WriteTimedout) => Some(timeout()),
+            (ErrorSource::Upstream, _) => Some(Self::new(RejectionReason::UpstreamFailed, "the upstream failed")),
+            (ErrorSource::Downstream, ReadTimedout) => {
+                Some(Self::new(RejectionReason::BodyTimeout, "the request body did not come in time"))
+            }
+            (ErrorSource::Downstream, WriteError | ReadError | ConnectionClosed | WriteTimedout) => None,
+            (ErrorSource::Downstream, _) | (_, HTTPStatus(400)) => {
+                Some(Self::new(RejectionReason::BadRequest, "the request is malformed"))
+            }
+            _ => Some(Self::new(RejectionReason::Internal, "the edge failed")),
+        }
+    }
+}
+
+/// Answers with `rejection`, and keeps the connection when that is safe.
+pub(super) async fn respond(
+    session: &mut Session,
+    context: &RequestContext,
+    rejection: &Rejection,
+) -> pingora::Result<()> {
+    let id = context.id.as_str();
+    let message_id = if rejection.is_upstream_failure() { message_id(session, context).await } else { None };
+    let body = match message_id {
+        Some(message_id) => error_message(&message_id, rejection.rpc_code(), &rejection.message, id),
+        None => {
+            let body = serde_json::json!({
+                "error": rejection.reason.label(), "message": rejection.message, "request_id": id,
+            });
+            body.to_string()
+        }
+    };
+    let mut head = ResponseHeader::build(rejection.status(), Some(8))?;
+    if let Some(challenge) = &rejection.challenge {
+        head.insert_header(WWW_AUTHENTICATE, challenge.clone())?;
+    }
+    if rejection.status() == StatusCode::SERVICE_UNAVAILABLE {
+        head.insert_header(RETRY_AFTER, RETRY_AFTER_SECONDS)?;
+    }
+    if rejection.status() == StatusCode::METHOD_NOT_ALLOWED {
+        head.insert_header(http::header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")?;
+    }
+    write(session, context, head, "application/json", body.into()).await
+}
+
+/// Writes an answer of the edge itself.
+pub(super) async fn write(
+    session: &mut Session,
+    context: &RequestContext,
+    mut head: ResponseHeader,
+    content_type: &'static str,
+    body: Bytes,
+) -> pingora::Result<()> {
+    head.insert_header(CONTENT_TYPE, content_type)?;
+    head.insert_header(CONTENT_LENGTH, body.len())?;
+    head.insert_header(CACHE_CONTROL, "no-store")?;
+    head.insert_header("x-request-id", context.id.to_header())?;
+    keep_or_close(session).await;
+    let bodiless = session.req_header().method == Method::HEAD;
+    session.write_response_header(Box::new(head), bodiless).await?;
+    if !bodiless {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// A connection can serve another request only if the rest of this one's body was read. A short rest is read; with a
+/// long one the connection is closed instead.
+async fn keep_or_close(session: &mut Session) {
+    if session.is_body_done() {
+        return;
+    }
+    let short = content_length(session).is_some_and(|length| length <= limits::PEEK_BYTES as u64);
+    let drained = short && {
+        let drain = tokio::time::timeout(Duration::from_secs(1), session.drain_request_body());
+        matches!(drain.await, Ok(Ok(())))
+    };
+    if !drained {
+        session.set_keepalive(None);
+    }
+}
+
+/// The declared length of the request body.
+pub(super) fn content_length(session: &Session) -> Option<u64> {
+    session.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The id of the JSON-RPC request that failed, if it was one. What was not read of the body yet is read for it, within
+/// the retry buffer and a second.
+async fn message_id(session: &mut Session, context: &RequestContext) -> Option<MessageId> {
+    let route = context.route.as_ref()?;
+    if route.settings.protocol != Protocol::Mcp || session.req_header().method != Method::POST {
+        return None;
+    }
+    if !session.is_body_done() {
+        session.enable_retry_buffering();
+        let rest = async {
+            while !session.retry_buffer_truncated() && matches!(session.read_request_body().await, Ok(Some(_))) {}
+        };
+        tokio::time::timeout(Duration::from_secs(1), rest).await.ok()?;
+    }
+    MessageId::of_request(&session.get_retry_buffer()?)
+}
+
+/// The exchange failed: the client is told, unless it has seen a part of the response or is gone.
+pub(super) async fn fail(session: &mut Session, context: &mut RequestContext, error: &Error) -> FailToProxy {
+    let rejection = context.rejection.take().or_else(|| Rejection::from_error(error, context));
+    let mut outcome = FailToProxy { error_code: 0, can_reuse_downstream: false };
+    // After the head there is no other way to say "broken off" than to break off.
+    if let Some(rejection) = rejection
+        && session.response_written().is_none()
+    {
+        outcome.error_code = rejection.status().as_u16();
+        // An error says that the client is gone now; the log will show that.
+        let written = respond(session, context, &rejection).await;
+        outcome.can_reuse_downstream = written.is_ok() && session.is_body_done();
+        context.rejection = Some(rejection);
+    }
+    outcome
+}

@@ -1,0 +1,94 @@
+//! Makes a snapshot from a configuration. What has not changed is taken over from the one before.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::shared::Shared;
+use crate::auth::{Authenticator, Provider};
+use crate::config::{self, Config};
+use crate::metrics::RouteMetrics;
+use crate::proxy::{RouteContext, Snapshot};
+use crate::route::Router;
+use crate::upstream::Upstream;
+
+/// Builds the snapshot that follows `previous`. It waits for names of new upstreams to resolve, at most as long as one
+/// name may take.
+pub async fn build(shared: &Shared, config: Arc<Config>, previous: Option<&Snapshot>) -> Snapshot {
+    let upstreams = upstreams(shared, &config, previous).await;
+    let providers = providers(shared, &config, previous);
+    let mut router = Router::default();
+    let mut routes = BTreeMap::new();
+    for settings in &config.routes {
+        let Some(route) = route(shared, &config, settings, (&upstreams, &providers), previous) else { continue };
+        let route = Arc::new(route);
+        // The checked configuration holds no overlaps and no dangling names; a route without either would be left out,
+        // which is safe.
+        if router.insert(&settings.hosts, &settings.prefix, Arc::clone(&route)).is_ok() {
+            routes.insert(Arc::clone(&settings.name), route);
+        }
+    }
+    let generation = previous.map_or(1, |previous| previous.generation + 1);
+    Snapshot { generation, config, router, routes, upstreams, providers }
+}
+
+async fn upstreams(
+    shared: &Shared,
+    config: &Config,
+    previous: Option<&Snapshot>,
+) -> BTreeMap<Arc<str>, Arc<Upstream>> {
+    let mut upstreams = BTreeMap::new();
+    let mut resolving = JoinSet::new();
+    for (name, settings) in &config.upstreams {
+        let known = previous.and_then(|previous| previous.upstreams.get(name));
+        if let Some(known) = known.filter(|known| known.settings() == settings) {
+            upstreams.insert(Arc::clone(name), Arc::clone(known));
+            continue;
+        }
+        let (name, settings) = (Arc::clone(name), Arc::clone(settings));
+        let (probes, metrics) = (Arc::clone(&shared.probes), Arc::clone(&shared.metrics));
+        if settings.endpoints.iter().all(|endpoint| endpoint.socket_address().is_some()) {
+            upstreams.insert(name, Arc::new(Upstream::new(&settings, &probes, &metrics).await));
+        } else {
+            resolving.spawn(async move { (name, Arc::new(Upstream::new(&settings, &probes, &metrics).await)) });
+        }
+    }
+    upstreams.extend(resolving.join_all().await);
+    upstreams
+}
+
+fn providers(shared: &Shared, config: &Config, previous: Option<&Snapshot>) -> BTreeMap<Arc<str>, Arc<Provider>> {
+    let provider = |(name, settings): (&Arc<str>, &Arc<config::Provider>)| {
+        let known = previous.and_then(|previous| previous.providers.get(name));
+        let provider = match known.filter(|known| known.settings() == settings) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(Provider::new(settings, &shared.client, &shared.metrics)),
+        };
+        (Arc::clone(name), provider)
+    };
+    config.providers.iter().map(provider).collect()
+}
+
+fn route(
+    shared: &Shared,
+    config: &Config,
+    settings: &Arc<config::Route>,
+    (upstreams, providers): (&BTreeMap<Arc<str>, Arc<Upstream>>, &BTreeMap<Arc<str>, Arc<Provider>>),
+    previous: Option<&Snapshot>,
+) -> Option<RouteContext> {
+    let upstream = Arc::clone(upstreams.get(&settings.upstream)?);
+    let authenticator = match &settings.auth {
+        Some(auth) => {
+            let providers: Option<Vec<_>> = auth.providers.iter().map(|name| providers.get(name).cloned()).collect();
+            Some(Authenticator::new(providers?, Arc::clone(&shared.cache), config.cache.clone()))
+        }
+        None => None,
+    };
+    let known = previous.and_then(|previous| previous.routes.get(&settings.name));
+    let metrics = match known {
+        Some(known) => Arc::clone(&known.metrics),
+        None => Arc::new(RouteMetrics::new(&shared.metrics, &settings.name)),
+    };
+    Some(RouteContext { settings: Arc::clone(settings), upstream, authenticator, metrics })
+}

@@ -1,0 +1,124 @@
+//! Accepts connections and hands them to an application.
+
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{debug, warn};
+use pingora::apps::ServerApp;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::{GetSocketDigest, SocketDigest, Stream};
+use prometheus::IntGauge;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::tls::TlsEndpoint;
+use crate::proxy::Downstream;
+
+/// A bound address.
+pub(super) struct BoundListener {
+    pub(super) socket: TcpListener,
+    pub(super) address: SocketAddr,
+    pub(super) tls: Option<Arc<TlsEndpoint>>,
+}
+
+/// The bounds on connections.
+#[derive(Clone)]
+pub(super) struct Bounds {
+    pub(super) connections: Arc<Semaphore>,
+    pub(super) header_timeout: Duration,
+    pub(super) open: IntGauge,
+}
+
+impl BoundListener {
+    /// Binds without accepting yet.
+    pub(super) async fn bind(address: SocketAddr, tls: Option<Arc<TlsEndpoint>>) -> std::io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address, tls })
+    }
+
+    /// Accepts until `shutdown` turns true. Returns the connections that are open then.
+    pub(super) async fn serve<A>(self, app: Arc<A>, mut shutdown: watch::Receiver<bool>, bounds: Bounds) -> JoinSet<()>
+    where
+        A: ServerApp + Send + Sync + 'static,
+    {
+        let mut open = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|ending| *ending) => return open,
+                Some(_) = open.join_next() => continue,
+                accepted = self.accept(&bounds) => accepted,
+            };
+            match accepted {
+                Ok((stream, peer, permit)) => {
+                    let (app, shutdown, bounds, tls) = (Arc::clone(&app), shutdown.clone(), bounds.clone(), self.tls.clone());
+                    let local = self.address;
+                    open.spawn(async move {
+                        let _counted = (permit, Open::new(bounds.open));
+                        match connection(stream, (peer, local), tls.as_deref(), bounds.header_timeout).await {
+                            Ok(stream) => drop(app.process_new(stream, &shutdown).await),
+                            Err(reason) => debug!("connection of {peer}: {reason}"),
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Mostly: too many open files. Waiting a little is what gives connections the time to close.
+                    warn!("{}: a connection cannot be accepted: {error}", self.address);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(&self, bounds: &Bounds) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&bounds.connections).acquire_owned().await.map_err(std::io::Error::other)?;
+        let (stream, peer) = self.socket.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, peer, permit))
+    }
+}
+
+/// The TLS handshake, and the deadline for request heads.
+async fn connection(
+    stream: TcpStream,
+    (peer, local): (SocketAddr, SocketAddr),
+    tls: Option<&TlsEndpoint>,
+    header_timeout: Duration,
+) -> Result<Stream, String> {
+    let local = stream.local_addr().unwrap_or(local);
+    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    // Known already; the digest would ask the kernel again. The cells are new, so setting them cannot fail.
+    let _ = digest.peer_addr.set(Some(peer.into()));
+    let _ = digest.local_addr.set(Some(local.into()));
+    let mut stream = L4Stream::from(stream);
+    stream.set_socket_digest(digest);
+    let stream: Stream = match tls {
+        None => Box::new(stream),
+        Some(tls) => {
+            let handshake = tokio::time::timeout(header_timeout, tls.acceptor().tls_handshake(stream));
+            let handshake = handshake.await.map_err(|_| "the TLS handshake took too long".to_owned())?;
+            Box::new(handshake.map_err(|error| format!("the TLS handshake failed: {error}"))?)
+        }
+    };
+    Ok(Box::new(Downstream::new(stream, header_timeout)))
+}
+
+/// Counts an open connection.
+struct Open(IntGauge);
+
+impl Open {
+    fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,17 @@
+//! Build, bind, serve, reload, drain. This module owns every background task.
+
+mod build;
+mod listener;
+mod reload;
+mod run;
+mod shared;
+mod tasks;
+mod telemetry;
+mod tls;
+mod watch;
+
+pub use build::build;
+pub use reload::{ReloadOutcome, ReloadStatus, Reloader, Trigger};
+pub use run::{RunningEdge, StartError, run};
+pub use shared::Shared;
+pub use telemetry::Telemetry;

@@ -1,0 +1,223 @@
+//! Parse, resolve, build, swap. A failure at any step keeps the running snapshot.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use log::{error, info, warn};
+use serde::Serialize;
+
+use super::build::build;
+use super::shared::Shared;
+use super::tasks::Tasks;
+use super::tls::TlsEndpoint;
+use crate::admin::Control;
+use crate::config::{Config, ConfigError, ConfigErrors};
+use crate::metrics::{Metrics, ReloadResult};
+use crate::proxy::Snapshot;
+
+/// What asked for a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// The process started.
+    Start,
+    /// A file changed.
+    Watch,
+    /// SIGHUP.
+    Signal,
+    /// `POST /reload`.
+    Admin,
+}
+
+/// What a reload did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// A new snapshot of this generation is in use.
+    Swapped(u64),
+    /// The files are what they were.
+    Unchanged,
+}
+
+/// The last reload, for `/status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReloadStatus {
+    /// When it ended.
+    pub time: String,
+    /// What asked for it.
+    pub trigger: Trigger,
+    /// `success`, `unchanged` or `failure`.
+    pub result: &'static str,
+    /// How long it took, from the first byte read to the swap, in milliseconds.
+    pub duration_ms: f64,
+    /// What was wrong.
+    pub errors: Vec<String>,
+    /// Sections that changed and are read at start only.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// Reloads one edge.
+pub struct Reloader {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    certificates: Vec<Arc<TlsEndpoint>>,
+    tasks: tokio::sync::Mutex<Tasks>,
+    status: Mutex<ReloadStatus>,
+}
+
+impl Reloader {
+    /// Owns the background tasks of `snapshot`, the first; `certificates` are those of the listeners, in order, of those
+    /// that speak TLS.
+    pub(super) fn new(
+        path: PathBuf,
+        shared: Arc<Shared>,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        certificates: Vec<Arc<TlsEndpoint>>,
+    ) -> Self {
+        let mut tasks = Tasks::default();
+        tasks.follow(&snapshot.load());
+        let status = ReloadStatus::now(Trigger::Start, Instant::now(), ReloadResult::Success);
+        show(&shared.metrics, &snapshot.load(), ReloadResult::Success);
+        Self { path, shared, snapshot, certificates, tasks: tasks.into(), status: status.into() }
+    }
+
+    /// The file that is reloaded.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The running snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// How the last reload went.
+    pub fn status(&self) -> ReloadStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reloads. Calls that come together run one after the other.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration; the running snapshot stays.
+    pub async fn reload(&self, trigger: Trigger) -> Result<ReloadOutcome, ConfigErrors> {
+        let mut tasks = self.tasks.lock().await;
+        let begun = Instant::now();
+        let (outcome, status) = match self.load().await {
+            Ok(config) if trigger == Trigger::Watch && config.files == self.snapshot.load().config.files => {
+                (Ok(ReloadOutcome::Unchanged), ReloadStatus::now(trigger, begun, ReloadResult::Unchanged))
+            }
+            Ok(config) => {
+                let needs_restart = needs_restart(&self.snapshot.load().config, &config);
+                let generation = self.swap(config, &mut tasks).await;
+                let status = ReloadStatus::now(trigger, begun, ReloadResult::Success);
+                info!("configuration generation {generation} is in use after {} ms", status.duration_ms);
+                if !needs_restart.is_empty() {
+                    warn!("changes of {} take effect after a restart only", needs_restart.join(", "));
+                }
+                (Ok(ReloadOutcome::Swapped(generation)), ReloadStatus { needs_restart, ..status })
+            }
+            Err(errors) => {
+                errors.0.iter().for_each(|error| error!("the configuration is not reloaded: {error}"));
+                let texts = errors.0.iter().map(ToString::to_string).collect();
+                (Err(errors), ReloadStatus { errors: texts, ..ReloadStatus::now(trigger, begun, ReloadResult::Failure) })
+            }
+        };
+        let result = match &outcome {
+            Ok(ReloadOutcome::Swapped(_)) => ReloadResult::Success,
+            Ok(ReloadOutcome::Unchanged) => ReloadResult::Unchanged,
+            Err(_) => ReloadResult::Failure,
+        };
+        show(&self.shared.metrics, &self.snapshot.load(), result);
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        outcome
+    }
+
+    async fn load(&self) -> Result<Config, ConfigErrors> {
+        let path = self.path.clone();
+        let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
+        loaded.unwrap_or_else(|panic| {
+            let message = format!("the configuration cannot be read ({panic}): this is a mistake of mcp-edge, please report it");
+            Err(ConfigErrors(vec![ConfigError { file: self.path.clone(), position: None, path: String::new(), message }]))
+        })
+    }
+
+    async fn swap(&self, config: Config, tasks: &mut Tasks) -> u64 {
+        let previous = self.snapshot.load_full();
+        let next = Arc::new(build(&self.shared, Arc::new(config), Some(&previous)).await);
+        self.snapshot.store(Arc::clone(&next));
+        tasks.follow(&next);
+        let certificates = next.config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        for (endpoint, settings) in self.certificates.iter().zip(certificates) {
+            endpoint.show(settings);
+        }
+        for (name, upstream) in &previous.upstreams {
+            let successor = next.upstreams.get(name);
+            if successor.is_none_or(|successor| !Arc::ptr_eq(successor, upstream)) {
+                upstream.forget_series(successor.map(Arc::as_ref));
+            }
+        }
+        for name in previous.providers.keys().filter(|name| !next.providers.contains_key(*name)) {
+            self.shared.metrics.forget_provider(name);
+        }
+        next.generation
+    }
+}
+
+#[async_trait]
+impl Control for Reloader {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot()
+    }
+
+    fn last_reload(&self) -> serde_json::Value {
+        serde_json::json!(self.status())
+    }
+
+    async fn reload(&self) -> Result<u64, ConfigErrors> {
+        self.reload(Trigger::Admin).await.map(|_| self.snapshot().generation)
+    }
+}
+
+impl ReloadStatus {
+    fn now(trigger: Trigger, begun: Instant, result: ReloadResult) -> Self {
+        use crate::metrics::Label;
+        Self {
+            time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            trigger,
+            result: result.label(),
+            duration_ms: (begun.elapsed().as_secs_f64() * 1e6).round() / 1e3,
+            errors: Vec::new(),
+            needs_restart: Vec::new(),
+        }
+    }
+}
+
+fn show(metrics: &Metrics, snapshot: &Snapshot, result: ReloadResult) {
+    metrics.reloaded(result);
+    metrics.config_generation.set(snapshot.generation as i64);
+}
+
+/// The sections that are read at start and have changed. Certificates of a listener do reload.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let listeners = |config: &Config| {
+        let listeners = config.listeners.iter().map(|listener| {
+            let tls = listener.tls.as_ref().map(|tls| (tls.client_ca.clone(), tls.client_optional));
+            (listener.address, listener.hosts.clone(), listener.trusted_proxies.clone(), tls)
+        });
+        listeners.collect::<Vec<_>>()
+    };
+    let connections = |config: &Config| (config.limits.connections, config.limits.header_timeout.clone());
+    let changed = [
+        ("server", old.server != new.server),
+        ("listeners", listeners(old) != listeners(new)),
+        ("admin", old.admin != new.admin),
+        ("limits.connections and limits.header_timeout", connections(old) != connections(new)),
+        ("log.format", old.log.format != new.log.format),
+        ("auth.cache.capacity", old.cache.capacity != new.cache.capacity),
+    ];
+    changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
+}

@@ -1,0 +1,226 @@
+//! One edge from start to end.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use log::{error, info};
+use pingora::apps::{HttpServerApp, HttpServerOptions};
+use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::build::build;
+use super::listener::{BoundListener, Bounds};
+use super::reload::{Reloader, Trigger};
+use super::shared::{SetUpError, Shared};
+use super::telemetry::Telemetry;
+use super::tls::TlsEndpoint;
+use super::watch::watch as watch_files;
+use crate::admin::Admin;
+use crate::config::{Config, Threads, limits};
+use crate::proxy::{Edge, ListenerContext};
+
+/// Why an edge does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The process cannot be set up.
+    #[error(transparent)]
+    SetUp(#[from] SetUpError),
+    /// An address cannot be bound.
+    #[error("{address} cannot be bound: {error}: free the port, or change the address in `listeners` or `admin`")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+    /// TLS of a listener cannot be set up.
+    #[error("TLS of the listener {address} cannot be set up: {reason}")]
+    Tls {
+        /// The listener's address.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// No signals, no threads.
+    #[error("the process cannot be set up: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// An edge that serves.
+pub struct RunningEdge {
+    /// Where it listens, in the order of the configuration.
+    pub addresses: Vec<SocketAddr>,
+    /// Where its admin listener is.
+    pub admin_address: SocketAddr,
+    reloader: Arc<Reloader>,
+    proxy: Arc<HttpProxy<Edge>>,
+    ready: Arc<AtomicBool>,
+    stop: watch::Sender<bool>,
+    stop_admin: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<JoinSet<()>>>,
+    background: JoinSet<()>,
+}
+
+/// Runs an edge until SIGTERM or SIGINT, and drains it. SIGHUP reloads.
+///
+/// # Errors
+/// It cannot start.
+pub fn run(path: &Path, config: Config) -> Result<(), StartError> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Threads::Count(threads) = config.server.threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().thread_name("edge").build()?;
+    let outcome = runtime.block_on(async {
+        let grace = config.server.grace_period.0;
+        let shared = Arc::new(Shared::new(config.cache.capacity)?);
+        Telemetry::install(config.log.format, shared.metrics.log_lines_dropped.clone())?;
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let mut edge = RunningEdge::start(path, config, shared).await?;
+        for address in &edge.addresses {
+            info!("listening on {address}");
+        }
+        info!("admin listener on {}", edge.admin_address);
+        let reloader = Arc::clone(&edge.reloader);
+        edge.background.spawn(watch_files(Arc::clone(&reloader)));
+        loop {
+            tokio::select! {
+                _ = hang_up.recv() => drop(reloader.reload(Trigger::Signal).await),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        info!("draining for at most {} s", grace.as_secs());
+        edge.drain(grace).await;
+        Ok(())
+    });
+    // Streams that outlived the grace period end here.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    Telemetry::flush();
+    outcome
+}
+
+impl RunningEdge {
+    /// Builds, binds and serves.
+    ///
+    /// # Errors
+    /// An address cannot be bound, or TLS cannot be set up; nothing serves then.
+    pub async fn start(path: &Path, config: Config, shared: Arc<Shared>) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let (bound, certificates) = bind(&config).await?;
+        let admin = BoundListener::bind(config.admin.address, None).await;
+        let admin = admin.map_err(|error| StartError::Bind { address: config.admin.address, error })?;
+        let contexts = config.listeners.iter().zip(&bound).map(|(settings, bound)| ListenerContext::new(settings, bound.address));
+        let contexts: Vec<ListenerContext> = contexts.collect();
+        let snapshot = build(&shared, Arc::clone(&config), None).await;
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let proxy = Arc::new(proxy(&config, Edge::new(Arc::clone(&snapshot), contexts, Arc::clone(&shared.metrics))));
+        let reloader = Arc::new(Reloader::new(path.to_owned(), Arc::clone(&shared), snapshot, certificates));
+        let ready = Arc::new(AtomicBool::new(true));
+        let (stop, stopping) = watch::channel(false);
+        let (stop_admin, admin_stopping) = watch::channel(false);
+        let bounds = Bounds {
+            connections: Arc::new(Semaphore::new(config.limits.connections)),
+            header_timeout: config.limits.header_timeout.0,
+            open: shared.metrics.client_connections.clone(),
+        };
+        let (addresses, admin_address) = (bound.iter().map(|bound| bound.address).collect(), admin.address);
+        let mut background = JoinSet::new();
+        let app = Admin {
+            control: Arc::<Reloader>::clone(&reloader),
+            metrics: Arc::clone(&shared.metrics),
+            cache: Arc::clone(&shared.cache),
+            ready: Arc::clone(&ready),
+            token: config.admin.token.clone(),
+        };
+        let admin_bounds = Bounds {
+            connections: Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS)),
+            // Only clients of the data path are counted.
+            open: prometheus::IntGauge::new("admin_connections", "Not exposed.").map_err(SetUpError::from)?,
+            ..bounds.clone()
+        };
+        background.spawn(async move { drop(admin.serve(Arc::new(app), admin_stopping, admin_bounds).await) });
+        let serve = |bound: BoundListener| tokio::spawn(bound.serve(Arc::clone(&proxy), stopping.clone(), bounds.clone()));
+        let listeners = bound.into_iter().map(serve).collect();
+        Ok(Self { addresses, admin_address, reloader, proxy, ready, stop, stop_admin, listeners, background })
+    }
+
+    /// Reloads this edge.
+    pub fn reloader(&self) -> &Arc<Reloader> {
+        &self.reloader
+    }
+
+    /// Readiness fails, nothing is accepted, requests end by themselves or after `grace`. Returns as soon as it is idle.
+    pub async fn drain(mut self, grace: Duration) {
+        self.ready.store(false, Ordering::Relaxed);
+        // Without a receiver there is nothing to stop.
+        let _ = self.stop.send(true);
+        let mut open = Vec::new();
+        for listener in std::mem::take(&mut self.listeners) {
+            match listener.await {
+                Ok(connections) => open.push(connections),
+                Err(panic) => error!("a listener has failed: {panic}"),
+            }
+        }
+        // Connections that wait for another request.
+        self.proxy.http_cleanup().await;
+        let idle = async {
+            for connections in &mut open {
+                while connections.join_next().await.is_some() {}
+            }
+        };
+        if tokio::time::timeout(grace, idle).await.is_err() {
+            let left: usize = open.iter().map(JoinSet::len).sum();
+            info!("{left} connections are ended at the end of the grace period");
+        }
+        let _ = self.stop_admin.send(true);
+    }
+}
+
+async fn bind(config: &Config) -> Result<(Vec<BoundListener>, Vec<Arc<TlsEndpoint>>), StartError> {
+    let (mut bound, mut certificates) = (Vec::new(), Vec::new());
+    for listener in &config.listeners {
+        let address = listener.address;
+        let tls = listener.tls.as_ref().map(|tls| TlsEndpoint::new(tls).map(Arc::new));
+        let tls = tls.transpose().map_err(|reason| StartError::Tls { address, reason })?;
+        certificates.extend(tls.clone());
+        let listener = BoundListener::bind(address, tls).await;
+        bound.push(listener.map_err(|error| StartError::Bind { address, error })?);
+    }
+    Ok((bound, certificates))
+}
+
+fn proxy(config: &Config, edge: Edge) -> HttpProxy<Edge> {
+    let threads = match config.server.threads {
+        Threads::Count(threads) => threads,
+        Threads::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let conf = ServerConf {
+        threads,
+        upstream_keepalive_pool_size: limits::POOL_PER_THREAD * threads,
+        // Pingora counts the first attempt too; whether there is another is decided in `proxy::retry`.
+        max_retries: limits::ATTEMPTS + 1,
+        ..ServerConf::default()
+    };
+    let mut proxy = HttpProxy::new(edge, Arc::new(conf));
+    proxy.handle_init_modules();
+    let mut options = HttpServerOptions::default();
+    options.h2c = true;
+    options.h2_idle_timeout = Some(config.limits.keepalive_timeout.0);
+    proxy.server_options = Some(options);
+    let mut h2 = default_h2_options();
+    h2.max_concurrent_streams(limits::CLIENT_H2_STREAMS);
+    h2.max_header_list_size(config.limits.header_bytes.0 as u32);
+    proxy.h2_options = Some(h2);
+    proxy
+}

@@ -1,0 +1,62 @@
+//! TLS of listeners, with certificates that change while connections are accepted.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pingora::listeners::tls::Acceptor;
+use rustls::RootCertStore;
+use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+
+use crate::config::ListenerTls;
+
+/// Shows the certificate that was loaded last.
+#[derive(Debug)]
+struct Latest(ArcSwap<CertifiedKey>);
+
+impl ResolvesServerCert for Latest {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+/// TLS of one listener.
+pub(super) struct TlsEndpoint {
+    latest: Arc<Latest>,
+    acceptor: Acceptor,
+}
+
+impl TlsEndpoint {
+    /// Offers HTTP/2 and HTTP/1.1 by ALPN.
+    ///
+    /// # Errors
+    /// The authorities of client certificates cannot be used.
+    pub(super) fn new(settings: &ListenerTls) -> Result<Self, String> {
+        let latest = Arc::new(Latest(ArcSwap::new(Arc::clone(&settings.identity.0))));
+        let builder = ServerConfig::builder();
+        let builder = match &settings.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(authorities) => {
+                let mut roots = RootCertStore::empty();
+                for authority in authorities {
+                    roots.add(authority.clone()).map_err(|error| format!("an authority in `client_ca` cannot be used: {error}"))?;
+                }
+                let verifier = WebPkiClientVerifier::builder(Arc::new(roots));
+                let verifier = if settings.client_optional { verifier.allow_unauthenticated() } else { verifier };
+                builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::<Latest>::clone(&latest));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { latest, acceptor: Acceptor::from_server_config(Arc::new(config)) })
+    }
+
+    /// From now on new connections see this certificate.
+    pub(super) fn show(&self, settings: &ListenerTls) {
+        self.latest.0.store(Arc::clone(&settings.identity.0));
+    }
+
+    pub(super) fn acceptor(&self) -> &Acceptor {
+        &self.acceptor
+    }
+}

@@ -1,0 +1,71 @@
+//! The addresses of an upstream's endpoints: those that are written, and those that names resolve to.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use log::warn;
+use pingora_load_balancing::Backend;
+use pingora_load_balancing::discovery::ServiceDiscovery;
+
+use super::balance::backend;
+use crate::config::{self, limits};
+
+/// Resolves the endpoints of one upstream. A name that does not resolve keeps the addresses that it had.
+pub(super) struct Discovery {
+    upstream: Arc<config::Upstream>,
+    last_good: Mutex<HashMap<String, Vec<SocketAddr>>>,
+}
+
+impl Discovery {
+    pub(super) fn new(upstream: Arc<config::Upstream>) -> Self {
+        Self { upstream, last_good: Mutex::default() }
+    }
+
+    async fn addresses(&self, endpoint: &config::Endpoint) -> Vec<SocketAddr> {
+        if let Some(address) = endpoint.socket_address() {
+            return vec![address];
+        }
+        let name = format!("{}:{}", endpoint.host, endpoint.port);
+        let looked_up = tokio::time::timeout(limits::RESOLVE_TIMEOUT, tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))).await;
+        let reason = match looked_up {
+            Ok(Ok(addresses)) => {
+                let addresses: Vec<_> = addresses.take(limits::ENDPOINTS_PER_UPSTREAM).collect();
+                if !addresses.is_empty() {
+                    self.last_good.lock().unwrap_or_else(PoisonError::into_inner).insert(name, addresses.clone());
+                    return addresses;
+                }
+                "no address".to_owned()
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        warn!("upstream {}: {name} does not resolve ({reason}); its last addresses stay", self.upstream.name);
+        let last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        last_good.get(&name).cloned().unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl ServiceDiscovery for Discovery {
+    async fn discover(&self) -> pingora::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        let mut backends: BTreeSet<Backend> = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        for endpoint in &self.upstream.endpoints {
+            for address in self.addresses(endpoint).await {
+                // Two names may share an address; the one that is written first gives the weight.
+                if backends.len() < limits::ENDPOINTS_PER_UPSTREAM && seen.insert(address) {
+                    let mut backend = backend(address, endpoint.weight);
+                    backend.ext.insert(Origin(endpoint.clone()));
+                    backends.insert(backend);
+                }
+            }
+        }
+        Ok((backends, HashMap::new()))
+    }
+}
+
+/// The configured endpoint that an address comes from, carried by its backend.
+#[derive(Clone)]
+pub(super) struct Origin(pub(super) config::Endpoint);

@@ -1,0 +1,15 @@
+//! Pools of replicas: which endpoints there are, which are healthy, and which gets the next request.
+
+mod balance;
+mod connection;
+mod discovery;
+mod endpoint;
+mod health;
+mod peer;
+mod pool;
+
+pub use balance::Table;
+pub use connection::{Connection, Connections};
+pub use endpoint::{Endpoint, EndpointStatus, InFlightGuard};
+pub use health::ProbeClient;
+pub use pool::{NoEndpoint, Upstream, UpstreamStatus};
