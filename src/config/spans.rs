@@ -88,7 +88,7 @@ mod tests {
         let index = index("routes:\n  - path: /a\n    auth: {providers: [x, y]}\n  - &r {path: /b}\n  - *r\n");
         assert_eq!(locate(&index, "routes"), Some((1, 1)));
         assert_eq!(locate(&index, "routes[0].path"), Some((2, 5)));
-        assert_eq!(locate(&index, "routes[0].auth.providers[1]"), Some((3, 26)));
+        assert_eq!(locate(&index, "routes[0].auth.providers[1]"), Some((3, 27)));
         assert_eq!(locate(&index, "routes[1].missing"), Some((4, 5)));
         assert_eq!(locate(&index, "routes[2]"), Some((5, 5)));
         assert_eq!(locate(&index, "nothing"), None);

@@ -188,9 +188,9 @@ mod tests {
 
     #[test]
     fn schedules_are_smooth() {
-        assert_eq!(*schedule(&[2, 1]), [0, 1, 0]);
-        assert_eq!(*schedule(&[6, 3, 3]), [0, 1, 2, 0]);
-        assert_eq!(*schedule(&[]), []);
+        assert_eq!(*schedule(&[2, 1]), [0_u16, 1, 0]);
+        assert_eq!(*schedule(&[6, 3, 3]), [0_u16, 1, 2, 0]);
+        assert!(schedule(&[]).is_empty());
     }
 
     #[test]

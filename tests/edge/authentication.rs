@@ -1,0 +1,267 @@
+//! Who gets in, and what the others are told.
+
+use serde_json::json;
+
+use crate::harness::{Claims, Origin, TestEdge, Tokens, ok};
+
+const CHALLENGE: &str = r#"resource_metadata="http://edge.example/.well-known/oauth-protected-resource/fininfo/mcp""#;
+
+async fn edge(origin: &Origin) -> TestEdge {
+    TestEdge::start(&format!(
+        "auth:
+  cache: {{negative_ttl: 5s}}
+  providers:
+    {}
+upstreams: {{fininfo: {{endpoints: [{{address: '{}'}}]}}}}
+routes:
+  - {{path: /fininfo/, upstream: fininfo, auth: {{providers: [local], scopes: ['fininfo:read', 'fininfo:list']}}}}
+  - {{path: /any/, upstream: fininfo, auth: {{providers: [local]}}}}
+",
+        Tokens::PROVIDER,
+        origin.address
+    ))
+    .await
+}
+
+#[tokio::test]
+async fn a_good_token_gets_in_and_the_origin_is_told_who_it_is() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin).await;
+    let reply = edge.get_as(&Tokens::token("alice", "fininfo:read other fininfo:list"), "/fininfo/mcp").await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, "in"));
+    let seen = origin.last();
+    assert_eq!(seen.headers("x-user"), ["alice"]);
+    assert_eq!(seen.headers("x-scopes"), ["fininfo:list fininfo:read other"]);
+    assert_eq!(seen.header("authorization"), None, "the client's token stays here");
+}
+
+#[tokio::test]
+async fn without_a_token_401_names_scopes_and_metadata_but_no_error() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin).await;
+    for headers in [vec![], vec![("Authorization", "Basic YTpi")]] {
+        let reply = edge.get("/fininfo/mcp?access_token=ignored", &headers).await;
+        assert_eq!(reply.status, 401);
+        let expected = format!(r#"Bearer scope="fininfo:list fininfo:read", {CHALLENGE}"#);
+        assert_eq!(reply.header("www-authenticate"), Some(expected.as_str()));
+    }
+    assert_eq!(origin.count(), 0);
+}
+
+#[tokio::test]
+async fn a_bad_token_is_401_invalid_token() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin).await;
+    let sign = |claim: &str, value| Tokens::sign(&Claims::good("alice", "fininfo:read fininfo:list").with(claim, value).0);
+    let now = mcp_edge::types::unix_now();
+    for token in [
+        "junk".to_owned(),
+        "a b".to_owned(),
+        sign("exp", json!(now - 60)),
+        sign("nbf", json!(now + 600)),
+        sign("aud", json!("another")),
+        sign("iss", json!("https://evil")),
+        sign("sub", json!("eve\r\nX-Admin: 1")),
+        Tokens::token("alice", "fininfo:read fininfo:list") + "x",
+    ] {
+        let reply = edge.get_as(&token, "/fininfo/mcp").await;
+        assert_eq!(reply.status, 401, "{token}");
+        let challenge = reply.header("www-authenticate").expect("a challenge");
+        assert!(challenge.starts_with(r#"Bearer error="invalid_token", scope="#) && challenge.ends_with(CHALLENGE), "{challenge}");
+        assert!(!reply.body.contains(&token), "the token is not repeated");
+    }
+    assert_eq!(origin.count(), 0);
+}
+
+#[tokio::test]
+async fn missing_scopes_are_403_with_all_that_is_needed() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin).await;
+    let reply = edge.get_as(&Tokens::token("bob", "fininfo:read"), "/fininfo/mcp").await;
+    assert_eq!(reply.status, 403);
+    let expected = format!(r#"Bearer error="insufficient_scope", scope="fininfo:list fininfo:read", {CHALLENGE}"#);
+    assert_eq!(reply.header("www-authenticate"), Some(expected.as_str()));
+    assert_eq!(edge.get_as(&Tokens::token("bob", ""), "/any/").await.status, 200, "any caller will do there");
+    assert_eq!(origin.count(), 1);
+}
+
+/// Row 29.
+#[tokio::test]
+async fn two_authorization_fields_are_400_and_the_scheme_has_any_case() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin).await;
+    let bearer = format!("Bearer {}", Tokens::token("alice", ""));
+    assert_eq!(edge.get("/any/", &[("Authorization", &bearer), ("Authorization", &bearer)]).await.status, 400);
+    assert_eq!(edge.get("/any/", &[("authorization", &bearer.replacen("Bearer", "bEARER", 1))]).await.status, 200);
+    assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn metadata_needs_no_token_and_names_the_issuer() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin).await;
+    let reply = edge.get("/.well-known/oauth-protected-resource/fininfo/mcp", &[]).await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(
+        reply.json(),
+        json!({
+            "resource": "http://edge.example/fininfo/mcp",
+            "authorization_servers": [Tokens::ISSUER],
+            "scopes_supported": ["fininfo:list", "fininfo:read"],
+            "bearer_methods_supported": ["header"],
+        })
+    );
+    assert_eq!(edge.get("/.well-known/oauth-protected-resource/none", &[]).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_token_is_validated_once_and_then_found() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin).await;
+    let token = Tokens::token("alice", "");
+    for _ in 0..10 {
+        assert_eq!(edge.get_as(&token, "/any/").await.status, 200);
+    }
+    assert_eq!(edge.metric(r#"mcp_edge_auth_cache_requests_total{result="miss"}"#).await, 1.0);
+    assert_eq!(edge.metric(r#"mcp_edge_auth_cache_requests_total{result="hit"}"#).await, 9.0);
+    assert_eq!(edge.metric(r#"mcp_edge_auth_decisions_total{provider="local",result="allowed"}"#).await, 10.0);
+}
+
+/// Row 24: within its leeway a token that has ended is let in, but never from the cache.
+#[tokio::test]
+async fn a_cached_token_ends_at_exp() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin).await;
+    let token = Tokens::sign(&Claims::good("alice", "").with("exp", json!(mcp_edge::types::unix_now() + 1)).0);
+    assert_eq!(edge.get_as(&token, "/any/").await.status, 200);
+    crate::harness::eventually("the token is refused", async || edge.get_as(&token, "/any/").await.status == 401).await;
+}
+
+fn lookup(server: &Origin, origin: &Origin) -> String {
+    format!(
+        "auth:
+  providers:
+    gateway:
+      lookup: {{url: 'http://{}/validate', headers: [Authorization, X-Authorization], issuer: 'https://idp.example'}}
+      groups: {{analysts: ['fininfo:read']}}
+upstreams: {{fininfo: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /fininfo/, upstream: fininfo, auth: {{providers: [gateway], scopes: ['fininfo:read']}}}}]
+",
+        server.address, origin.address
+    )
+}
+
+#[tokio::test]
+async fn an_auth_server_is_asked_as_nginx_asks_it() {
+    let server = Origin::answering(|_| {
+        b"HTTP/1.1 200 OK\r\nX-Username: alice\r\nX-Scopes: a b\r\nX-Groups: analysts,others\r\nContent-Length: 0\r\n\r\n".to_vec()
+    })
+    .await;
+    let origin = Origin::saying("in").await;
+    let edge = TestEdge::start(&lookup(&server, &origin)).await;
+    for _ in 0..3 {
+        assert_eq!(edge.get_as("opaque", "/fininfo/mcp?x=1").await.status, 200);
+    }
+    assert_eq!(server.count(), 1, "the answer is cached");
+    let asked = server.last();
+    assert_eq!(asked.line(), "GET /validate HTTP/1.1");
+    assert_eq!(asked.headers("authorization"), ["Bearer opaque"]);
+    assert_eq!(asked.headers("x-original-uri"), ["/fininfo/mcp?x=1"]);
+    assert_eq!(asked.headers("x-original-method"), ["GET"]);
+    assert_eq!(asked.headers("x-original-url"), ["http://edge.example/fininfo/mcp?x=1"]);
+    assert_eq!(origin.last().headers("x-user"), ["alice"]);
+    assert_eq!(origin.last().headers("x-scopes"), ["a b fininfo:read"], "its groups give scopes");
+    assert_eq!(edge.get_as("opaque", "/fininfo/other").await.status, 200);
+    assert_eq!(server.count(), 2, "another URI is another question");
+    edge.get("/fininfo/mcp", &[("X-Authorization", "legacy")]).await;
+    assert_eq!(server.last().headers("x-authorization"), ["legacy"], "a credential in another chosen field is one too");
+}
+
+/// Rows 16, 18 and 19.
+#[tokio::test]
+async fn what_an_auth_server_may_answer() {
+    let origin = Origin::saying("in").await;
+    for (answer, status, asked_twice) in [
+        ("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", 401, false),
+        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", 403, false),
+        ("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", 503, true),
+        ("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", 503, true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\njunk", 503, true),
+        ("HTTP/1.1 200 OK\r\nX-User: alice\r\nContent-Length: 10000000\r\n\r\n", 503, true),
+        ("", 503, true),
+    ] {
+        let huge = answer.contains("10000000");
+        let server = Origin::answering(move |_| {
+            let mut bytes = answer.as_bytes().to_vec();
+            bytes.extend(std::iter::repeat_n(b'x', if huge { 1 << 20 } else { 0 }));
+            bytes
+        })
+        .await;
+        // An empty answer is none at all: the look-up runs into its time limit.
+        let yaml = lookup(&server, &origin).replace("issuer:", "timeout: 300ms, issuer:");
+        let edge = TestEdge::start(&yaml).await;
+        for _ in 0..2 {
+            let reply = edge.get_as("opaque", "/fininfo/mcp").await;
+            assert_eq!(reply.status, status, "{answer}");
+            assert_eq!(reply.header("www-authenticate").is_some(), status != 503, "{answer}");
+            assert_eq!(reply.header("retry-after").is_some(), status == 503, "{answer}");
+        }
+        assert_eq!(server.count() == 2, asked_twice, "denials are remembered, outages are not: {answer}");
+    }
+    assert_eq!(origin.count(), 0);
+}
+
+/// Row 26: one cold token, many requests, one question.
+#[tokio::test]
+async fn a_thousand_requests_with_a_cold_token_ask_once() {
+    let server = Origin::scripted(|mut stream, recorder| async move {
+        while recorder.read(&mut stream).await.is_some() {
+            // Long enough for all requests to arrive; the result is the same if it were not.
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            let answer = b"HTTP/1.1 200 OK\r\nX-User: alice\r\nX-Scopes: fininfo:read\r\nContent-Length: 0\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.expect("the edge is there");
+        }
+    })
+    .await;
+    let origin = Origin::answering(|_| ok("in")).await;
+    let edge = TestEdge::start(&lookup(&server, &origin)).await;
+    let address = edge.address;
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..1000 {
+        let text = crate::harness::request("GET", "/fininfo/mcp", &[("Authorization", "Bearer cold")], "");
+        requests.spawn(async move { crate::harness::exchange(address, text).await.status });
+    }
+    assert!(requests.join_all().await.into_iter().all(|status| status == 200));
+    assert_eq!(server.count(), 1);
+}
+
+/// Row 20: rotation is followed, and made-up key ids cause no storm.
+#[tokio::test]
+async fn keys_are_fetched_again_for_an_unknown_kid_but_not_often() {
+    let fleet = crate::harness::Fleet::start(&["currenttime"]).await;
+    let jwks = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let fetch = async || reqwest::get(format!("{}/jwks", fleet.issuer)).await.expect("it answers").text().await.expect("text");
+    *jwks.lock().expect("no panic") = fetch().await;
+    let served = std::sync::Arc::clone(&jwks);
+    let keys = Origin::answering(move |_| ok(&served.lock().expect("no panic").clone())).await;
+    let origin = Origin::saying("in").await;
+    let edge = TestEdge::start(&format!(
+        "auth: {{providers: {{fleet: {{jwt: {{issuer: '{}', audiences: [mcp-edge], algorithms: [ES256], jwks: {{url: 'http://{}/jwks'}}}}}}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /, upstream: a, auth: {{providers: [fleet]}}}}]
+",
+        fleet.issuer, keys.address, origin.address
+    ))
+    .await;
+    let token = fleet.token("alice", "").await;
+    crate::harness::eventually("the keys are there", async || edge.get_as(&token, "/").await.status == 200).await;
+    let fetched = keys.count();
+    let response = reqwest::Client::new().post(format!("{}/rotate", fleet.issuer)).send().await;
+    assert!(response.expect("the issuer answers").status().is_success());
+    for number in 0..50 {
+        let rotated = fleet.token(&format!("bob-{number}"), "").await;
+        assert_eq!(edge.get_as(&rotated, "/").await.status, 401, "the key set that is served does not have the key");
+    }
+    assert!(keys.count() <= fetched + 1, "{} fetches for 50 unknown keys", keys.count() - fetched);
+    assert_eq!(edge.get_as(&token, "/").await.status, 200, "the old keys stay");
+}

@@ -1,0 +1,30 @@
+//! Starts real edges, origins and issuers.
+
+mod edge;
+mod fleet;
+mod http;
+mod origin;
+mod process;
+mod tokens;
+
+pub use edge::TestEdge;
+pub use fleet::Fleet;
+pub use http::{Reply, exchange, read_reply, request};
+pub use origin::{Origin, Recorded, ok};
+pub use process::EdgeProcess;
+pub use tokens::{Claims, Tokens};
+
+use std::time::Duration;
+
+/// No test waits longer than this for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `done` is true, looking often; panics with `what` after [`PATIENCE`].
+pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let looked = tokio::time::timeout(PATIENCE, async {
+        while !done().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    looked.await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"));
+}

@@ -1,0 +1,71 @@
+//! The real binary as a process of its own.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::PATIENCE;
+
+/// `mcp-edge run`; killed when it is dropped.
+pub struct EdgeProcess {
+    child: Child,
+    lines: Option<Lines<BufReader<ChildStdout>>>,
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl EdgeProcess {
+    /// Starts with the configuration at `path`, which has port 0 in both places, and waits until it listens.
+    pub async fn start(path: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-edge"))
+            .args(["run", "--config"])
+            .arg(path)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let data = find_address(&mut lines, "listening on ").await;
+        let admin = find_address(&mut lines, "admin listener on ").await;
+        Self { child, lines: Some(lines), address: data, admin }
+    }
+
+    /// The next line of its output; `None` at the end.
+    pub async fn line(&mut self) -> Option<String> {
+        let lines = self.lines.as_mut().expect("the output is being read");
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a line in time");
+        line.expect("the output is UTF-8")
+    }
+
+    /// From now on nobody reads the output, but the pipe stays open.
+    pub fn stop_reading(&mut self) -> impl Sized {
+        self.lines.take()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it is running").to_string();
+        let status = std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(status.expect("there is a kill").success());
+    }
+
+    pub async fn wait(mut self) -> ExitStatus {
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").expect("it is our child")
+    }
+}
+
+async fn find_address(lines: &mut Lines<BufReader<ChildStdout>>, mark: &str) -> SocketAddr {
+    let found = tokio::time::timeout(PATIENCE, async {
+        while let Ok(Some(line)) = lines.next_line().await {
+            if let Some(at) = line.find(mark) {
+                let rest = &line[at + mark.len()..];
+                let end = rest.find('"').unwrap_or(rest.len());
+                return rest[..end].parse().expect("an address");
+            }
+        }
+        panic!("the edge ended before it said `{mark}`");
+    });
+    found.await.expect("the edge listens in time")
+}

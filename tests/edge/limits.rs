@@ -1,0 +1,133 @@
+//! Bounds on what a client may send, and on how slowly.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::{Origin, TestEdge, exchange, ok, read_reply, request};
+
+async fn edge(origin: &Origin, limits: &str) -> TestEdge {
+    TestEdge::start(&format!(
+        "limits: {{{limits}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes:
+  - {{path: /a/, upstream: a, auth: none}}
+  - {{path: /small/, upstream: a, auth: none, body_bytes: 10B}}
+",
+        origin.address
+    ))
+    .await
+}
+
+/// Row 40.
+#[tokio::test]
+async fn headers_and_targets_are_bounded() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "header_bytes: 2KiB, header_count: 20, uri_bytes: 100B").await;
+    let long = "x".repeat(101);
+    assert_eq!(edge.get(&format!("/a/{long}"), &[]).await.status, 414);
+    assert_eq!(edge.get("/a/", &[("X-Long", &"x".repeat(2048))]).await.status, 431);
+    let many: Vec<(&str, &str)> = (0..20).map(|_| ("X-Many", "x")).collect();
+    assert_eq!(edge.get("/a/", &many).await.status, 431);
+    assert_eq!(edge.get("/a/", &many[..10]).await.status, 200);
+    assert_eq!(origin.count(), 1);
+}
+
+/// Row 41.
+#[tokio::test]
+async fn bodies_are_bounded_declared_or_not() {
+    let origin = Origin::answering(|request| ok(&request.body.len().to_string())).await;
+    let edge = edge(&origin, "body_bytes: 100KiB").await;
+    assert_eq!(edge.send("POST", "/small/", &[], "0123456789").await.body, "10");
+    assert_eq!(edge.send("POST", "/small/", &[], "0123456789a").await.status, 413);
+    let big = "x".repeat(100 << 10);
+    assert_eq!(edge.send("POST", "/a/", &[], &big).await.body, (100 << 10).to_string());
+    let chunked = |size: usize| {
+        let head = request("POST", "/a/", &[("Transfer-Encoding", "chunked")], "");
+        format!("{head}{size:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(size))
+    };
+    assert_eq!(exchange(edge.address, chunked(50 << 10)).await.status, 200);
+    let reply = exchange(edge.address, chunked((100 << 10) + 1)).await;
+    assert_eq!((reply.status, reply.json()["error"].as_str()), (413, Some("body_too_large")));
+}
+
+/// Row 42: a byte now and then does not hold a connection.
+#[tokio::test]
+async fn a_request_head_has_a_deadline_in_all() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "header_timeout: 1s").await;
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
+    stream.write_all(b"GET /a/ HTTP/1.1\r\nHost: a\r\nX-Slow: ").await.expect("it reads");
+    let (mut reading, mut writing) = stream.into_split();
+    let drip = tokio::spawn(async move {
+        while writing.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let mut rest = Vec::new();
+    // A reset ends it as well as a close does.
+    let _ = tokio::time::timeout(Duration::from_secs(8), reading.read_to_end(&mut rest)).await.expect("it is closed");
+    assert!(begun.elapsed() >= Duration::from_millis(900), "not before its time");
+    assert_eq!(origin.count(), 0);
+    drip.abort();
+    // The deadline is of the head: neither the time between requests nor a request's own duration counts.
+    let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
+    for _ in 0..2 {
+        stream.write_all(request("GET", "/a/", &[], "").as_bytes()).await.expect("it is open");
+        assert_eq!(read_reply(&mut stream).await.status, 200);
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_silent_body_is_408() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "body_timeout: 500ms").await;
+    let text = request("POST", "/a/", &[("Content-Length", "100")], "");
+    let reply = exchange(edge.address, text + "only this").await;
+    assert_eq!((reply.status, reply.json()["error"].as_str()), (408, Some("body_timeout")));
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "keepalive_timeout: 1s").await;
+    let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
+    stream.write_all(request("GET", "/a/", &[], "").as_bytes()).await.expect("it is open");
+    assert_eq!(read_reply(&mut stream).await.status, 200);
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(8), stream.read_to_end(&mut rest)).await;
+    assert_eq!(closed.expect("it is closed").expect("without a reset"), 0);
+}
+
+/// Rows 43 to 45, as far as a request must not reach an origin in two readings.
+#[tokio::test]
+async fn ambiguous_framing_never_smuggles() {
+    let origin = Origin::answering(|request| ok(request.line())).await;
+    let edge = edge(&origin, "").await;
+    for text in [
+        "POST /a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        "POST /a/ HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello",
+        "POST /a/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\nGET /a/smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /a/ HTTP/1.1\r\nHost : a\r\n\r\n",
+        "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "TRACE /a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        let reply = exchange(edge.address, text).await;
+        assert!(reply.status == 400 || reply.status == 405, "{text:?}: {}", reply.status);
+    }
+    // Both fields: the chunked reading counts, and the connection ends after it (RFC 9112 section 6.1).
+    let both = "POST /a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /a/smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    exchange(edge.address, both).await;
+    assert!(origin.requests().iter().all(|request| !request.line().contains("smuggled")));
+}
+
+#[tokio::test]
+async fn a_short_http_1_0_request_is_not_taken_for_http_2() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "").await;
+    let reply = exchange(edge.address, "GET / HTTP/1.0\r\n\r\n").await;
+    assert_eq!(reply.status, 400, "shorter than HTTP/2's preface, and without a Host");
+}

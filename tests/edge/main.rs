@@ -1,0 +1,14 @@
+//! The integration tests: the real edge between real clients and real servers, all on ephemeral loopback ports.
+
+mod admin;
+mod authentication;
+mod config;
+mod harness;
+mod lifecycle;
+mod limits;
+mod mcp;
+mod reload;
+mod routing;
+mod streaming;
+mod tls;
+mod upstreams;
