@@ -61,14 +61,9 @@ async fn wanted(reloader: &Reloader) -> BTreeSet<PathBuf> {
     let folders = tokio::task::spawn_blocking(move || {
         // A configuration that does not load names files too: mending one of them must be seen.
         let files = running.into_iter().chain(Config::known_files(&path));
-        let mut folders: BTreeSet<PathBuf> = include.into_iter().filter(|folder| folder.is_dir()).collect();
-        for file in files {
-            folders.insert(folder(&file));
-            if let Ok(target) = file.canonicalize() {
-                folders.insert(folder(&target));
-            }
-        }
-        folders
+        // Folders are watched under their real names: a link that now leads elsewhere is another folder.
+        let places = files.flat_map(|file| [Some(folder(&file)), file.canonicalize().ok().map(|target| folder(&target))]);
+        places.flatten().chain(include).filter_map(|folder| folder.canonicalize().ok()).filter(|folder| folder.is_dir()).collect()
     });
     folders.await.unwrap_or_default()
 }

@@ -1,1 +1,126 @@
-//! TODO
+//! The admin listener.
+
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt;
+
+use crate::harness::{Origin, TestEdge, Tokens, exchange, request};
+
+async fn edge(origin: &Origin, more: &str) -> TestEdge {
+    TestEdge::start(&format!(
+        "{more}auth: {{providers: {{{}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /a/, upstream: a, auth: {{providers: [local]}}}}, {{path: /open/, upstream: a, auth: none}}]
+",
+        Tokens::PROVIDER,
+        origin.address
+    ))
+    .await
+}
+
+/// The scrape, judged by Prometheus itself.
+#[tokio::test]
+async fn promtool_accepts_the_metrics() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "").await;
+    edge.get_as(&Tokens::token("alice", ""), "/a/").await;
+    edge.get("/none", &[]).await;
+    let reply = edge.admin_get("/metrics").await;
+    assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let mut promtool = tokio::process::Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is installed: `scripts/setup test` does it (Debian package prometheus)");
+    promtool.stdin.take().expect("it is piped").write_all(reply.body.as_bytes()).await.expect("promtool reads");
+    let output = promtool.wait_with_output().await.expect("promtool ends");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.trim().is_empty(), "{said}");
+    for family in [
+        "requests_total", "request_duration_seconds", "requests_in_flight", "streams_open", "auth_decisions_total",
+        "auth_cache_requests_total", "auth_cache_entries", "auth_lookup_duration_seconds", "endpoint_healthy",
+        "endpoint_requests_total", "endpoint_in_flight", "upstream_connections_total", "config_generation",
+        "config_reloads_total", "config_last_reload_success", "rejections_total",
+    ] {
+        assert!(reply.body.contains(&format!("# TYPE mcp_edge_{family} ")), "{family}");
+    }
+    assert!(reply.body.contains("# TYPE process_resident_memory_bytes "));
+}
+
+/// Row 69: labels come from the configuration.
+#[tokio::test]
+async fn clients_cannot_make_series() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "").await;
+    let series = async || edge.admin_get("/metrics").await.body.lines().filter(|line| !line.starts_with('#')).count();
+    edge.get("/open/", &[]).await;
+    edge.get("/none", &[]).await;
+    let before = series().await;
+    for number in 0..50 {
+        edge.send(&format!("M{number}"), &format!("/open/{number}"), &[("Host", &format!("h{number}.example"))], "").await;
+        edge.get(&format!("/none/{number}"), &[]).await;
+    }
+    assert_eq!(series().await, before);
+}
+
+#[tokio::test]
+async fn status_tells_what_runs() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "").await;
+    let status = edge.status().await;
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["generation"], 1);
+    assert_eq!(status["last_reload"]["result"], "success");
+    assert_eq!(status["upstreams"]["a"]["endpoints"][0]["address"], origin.address.to_string());
+    let files = status["files"].as_array().expect("a list");
+    assert!(files.iter().any(|file| file["path"].as_str().is_some_and(|path| path.ends_with("edge.yaml")) && file["sha256"].is_string()));
+    let secret = files.iter().find(|file| file["path"].as_str().is_some_and(|path| path.ends_with("issuer.secret")));
+    assert!(secret.expect("it is a file of the configuration")["sha256"].is_null(), "no digest of a secret is shown");
+}
+
+#[tokio::test]
+async fn pages_and_methods() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "").await;
+    assert_eq!(edge.admin_get("/livez").await.body, "ok\n");
+    assert_eq!(edge.admin_get("/readyz").await.status, 200);
+    assert_eq!(edge.admin_get("/metrics/..").await.status, 404);
+    assert_eq!(edge.admin_get("/reload").await.status, 405);
+    let post = async |path: &str, headers: &[(&str, &str)]| exchange(edge.admin, request("POST", path, headers, "")).await;
+    assert_eq!(post("/metrics", &[]).await.status, 405);
+    assert_eq!(post("/reload", &[("Origin", "http://evil.example")]).await.status, 403, "no page may do this");
+    let reply = post("/reload", &[]).await;
+    assert_eq!((reply.status, reply.json()["generation"].as_u64()), (200, Some(2)));
+    for path in ["/livez", "/metrics", "/status"] {
+        assert_eq!(edge.get(path, &[]).await.status, 404, "{path} is not on the data path");
+    }
+}
+
+#[tokio::test]
+async fn writes_want_the_token_when_there_is_one() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "admin: {address: '127.0.0.1:0', token: {file: issuer.secret}}\n").await;
+    let post = async |headers: &[(&str, &str)]| exchange(edge.admin, request("POST", "/reload", headers, "")).await.status;
+    assert_eq!(post(&[]).await, 401);
+    assert_eq!(post(&[("Authorization", "Bearer wrong")]).await, 401);
+    assert_eq!(post(&[("Authorization", &format!("Bearer {}", Tokens::SECRET_FILE.1))]).await, 200);
+}
+
+/// Row 70: a secret that went through the edge is nowhere to be found.
+#[tokio::test]
+async fn tokens_are_shown_nowhere() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "").await;
+    let token = Tokens::token("alice", "");
+    let replies = [edge.get_as(&token, "/a/").await, edge.get_as(&(token.clone() + "x"), "/a/").await, edge.get_as(&token, "/none").await];
+    let mut shown = String::new();
+    for reply in replies {
+        shown += &(reply.head + &reply.body);
+    }
+    shown += &edge.admin_get("/metrics").await.body;
+    shown += &edge.admin_get("/status").await.body;
+    let signature = token.rsplit('.').next().expect("three parts");
+    assert!(!shown.contains(signature) && !shown.contains(Tokens::SECRET_FILE.1));
+}

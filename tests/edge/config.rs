@@ -1,1 +1,198 @@
-//! pending
+//! What the real binary says about configurations: every wrong one has its exact words beside it, every example loads.
+//!
+//! `UPDATE_SNAPSHOTS=1 cargo test --test edge config` writes the words anew; read them in the diff before a commit.
+
+use std::collections::BTreeSet;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// Far more than any of them takes, on a busy machine too: a file is not to keep a reload waiting.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs the binary in `folder`, without any environment but `variables`.
+fn mcp_edge(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mcp-edge"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the binary was built with this test")
+}
+
+fn check(folder: &Path, file: &str) -> Output {
+    mcp_edge(folder, &["check", "--config", file], &[])
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn fixtures() -> PathBuf {
+    root().join("tests/fixtures/config")
+}
+
+/// The names of the files in `folder` that end in `ending`, without it, in order.
+fn names(folder: &Path, ending: &str) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).expect("the folder is part of the source");
+    entries
+        .map(|entry| entry.expect("the folder can be read").file_name())
+        .filter_map(|name| Some(name.to_str()?.strip_suffix(ending)?.to_owned()))
+        .collect()
+}
+
+/// What `run` says about each of `items`, asked on all cores.
+fn on_all_cores<T: Sync>(items: &[T], run: impl Fn(&T) -> Option<String> + Sync) -> Vec<String> {
+    let cores = std::thread::available_parallelism().map_or(2, NonZero::get);
+    let chunks = items.chunks(items.len().div_ceil(cores).max(1));
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            chunks.map(|chunk| scope.spawn(|| chunk.iter().filter_map(&run).collect::<Vec<_>>())).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("its assertions are those of this test")).collect()
+    })
+}
+
+/// The lines that only one of two texts has.
+fn difference(expected: &str, actual: &str) -> String {
+    let only = |sign: char, these: &str, those: &str| -> String {
+        let those: BTreeSet<&str> = those.lines().collect();
+        these.lines().filter(|line| !those.contains(line)).map(|line| format!("  {sign} {line}\n")).collect()
+    };
+    only('-', expected, actual) + &only('+', actual, expected)
+}
+
+#[test]
+fn every_wrong_configuration_is_refused_with_its_own_words() {
+    let fixtures = fixtures();
+    let bad = fixtures.join("bad");
+    let update = std::env::var_os("UPDATE_SNAPSHOTS").is_some_and(|value| value == "1");
+    let names: Vec<String> = names(&bad, ".yaml").into_iter().collect();
+    assert!(names.len() >= 30, "fixtures are missing: there are only {}", names.len());
+
+    let differing = on_all_cores(&names, |name| {
+        let snapshot = bad.join(format!("{name}.txt"));
+        let start = Instant::now();
+        let output = check(&fixtures, &format!("bad/{name}.yaml"));
+        let took = start.elapsed();
+        let actual = String::from_utf8_lossy(&output.stderr).into_owned();
+        if update {
+            std::fs::write(&snapshot, &actual).expect("the folder of the fixtures can be written");
+        }
+        let expected = std::fs::read_to_string(&snapshot).unwrap_or_default();
+        let mut wrong = difference(&expected, &actual);
+        if wrong.is_empty() && expected != actual {
+            wrong.push_str("  the same lines in another order or number\n");
+        }
+        if output.status.code() != Some(2) {
+            wrong.push_str(&format!("  it ended with {} and not with exit code 2\n", output.status));
+        }
+        if !output.stdout.is_empty() {
+            wrong.push_str(&format!("  it wrote to standard output: {}\n", String::from_utf8_lossy(&output.stdout)));
+        }
+        if took > PATIENCE {
+            wrong.push_str(&format!("  it took {took:?}\n"));
+        }
+        (!wrong.is_empty()).then(|| format!("bad/{name}.yaml\n{wrong}"))
+    });
+    assert!(
+        differing.is_empty(),
+        "{} of {} fixtures differ (UPDATE_SNAPSHOTS=1 writes them anew):\n{}",
+        differing.len(),
+        names.len(),
+        differing.concat()
+    );
+}
+
+#[test]
+fn every_expectation_has_its_configuration() {
+    let bad = fixtures().join("bad");
+    assert_eq!(names(&bad, ".txt"), names(&bad, ".yaml"));
+}
+
+/// The form that scripts and editors can rely on, and the one thing that must never be in it.
+#[test]
+fn every_error_has_a_place_and_no_error_has_a_secret() {
+    let bad = fixtures().join("bad");
+    for name in names(&bad, ".txt") {
+        let text = std::fs::read_to_string(bad.join(format!("{name}.txt"))).expect("it was listed");
+        let lines: Vec<&str> = text.lines().collect();
+        let (last, errors) = lines.split_last().expect("an expectation is not empty");
+        let noun = if errors.len() == 1 { "error" } else { "errors" };
+        assert_eq!(*last, format!("{} {noun}", errors.len()), "{name}");
+        for error in errors {
+            assert!(error.starts_with("bad/") && error.contains(".yaml:"), "{name}: {error}");
+            for secret in ["hunter2", "correct-horse", "3141592", "text in JSON"] {
+                assert!(!error.contains(secret), "{name} tells a secret: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_good_configuration_and_every_example_loads() {
+    let fixtures = fixtures();
+    let good = names(&fixtures.join("good"), ".yaml").into_iter().map(|name| (fixtures.as_path(), "good", name));
+    let conf = names(&root().join("conf"), ".yaml").into_iter().map(|name| (root(), "conf", name));
+    let files: Vec<(&Path, &str, String)> = good.chain(conf).collect();
+    assert!(files.len() >= 10, "files are missing: there are only {}", files.len());
+
+    let refused = on_all_cores(&files, |(folder, below, name)| {
+        let file = format!("{below}/{name}.yaml");
+        // The fixtures take a secret from the environment; the examples have to load on a fresh machine.
+        let variables: &[_] = if *below == "good" { &[("MCP_EDGE_TEST_SECRET", SECRET)] } else { &[] };
+        let output = mcp_edge(folder, &["check", "--config", &file], variables);
+        let ok = output.stdout.starts_with(format!("{file}: ok: ").as_bytes()) && output.stderr.is_empty();
+        (output.status.code() != Some(0) || !ok).then(|| format!("{file}: {output:?}\n"))
+    });
+    assert!(refused.is_empty(), "{}", refused.concat());
+}
+
+const SECRET: &str = "a-secret-of-a-test-that-is-long-enough-for-hs256";
+
+#[test]
+fn a_secret_from_the_environment_is_missing_until_it_is_set() {
+    let name = "MCP_EDGE_TEST_SECRET_THAT_IS_NOT_SET";
+    let arguments = ["check", "--config", "bad/secret-env-missing.yaml"];
+    let without = mcp_edge(&fixtures(), &arguments, &[]);
+    assert_eq!(without.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&without.stderr).contains(name));
+
+    let with = mcp_edge(&fixtures(), &arguments, &[(name, SECRET)]);
+    assert_eq!(with.status.code(), Some(0), "{with:?}");
+    let both = [with.stdout, with.stderr].concat();
+    assert!(!String::from_utf8_lossy(&both).contains(SECRET));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_told_by_its_path() {
+    for (file, reason) in [
+        ("absent.yaml", "cannot be read (No such file or directory (os error 2)): give the path of a readable YAML file"),
+        ("good", "cannot be read (Is a directory (os error 21)): give the path of a readable YAML file"),
+    ] {
+        let output = check(&fixtures(), file);
+        assert_eq!(String::from_utf8_lossy(&output.stderr), format!("{file}: {reason}\n1 error\n"));
+        assert_eq!(output.status.code(), Some(2), "{file}");
+        assert!(output.stdout.is_empty(), "{file}");
+    }
+}
+
+#[test]
+fn the_schema_knows_every_section_and_shows_defaults_as_one_writes_them() {
+    let output = mcp_edge(root(), &["schema"], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the schema is JSON");
+    let sections: BTreeSet<&str> =
+        schema["properties"].as_object().into_iter().flat_map(|sections| sections.keys()).map(String::as_str).collect();
+    for section in
+        ["server", "listeners", "admin", "include", "limits", "identity", "log", "auth", "upstreams", "routes"]
+    {
+        assert!(sections.contains(section), "{section} is missing in {sections:?}");
+    }
+    let default = |of: &str, key: &str| schema["$defs"][of]["properties"][key]["default"].clone();
+    assert_eq!(default("Limits", "body_bytes"), "4MiB");
+    assert_eq!(default("Cache", "ttl"), "5m");
+    assert_eq!(default("Lookup", "scopes_header"), "x-scopes");
+    assert_eq!(default("Admin", "address"), "127.0.0.1:9901");
+}

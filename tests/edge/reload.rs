@@ -1,1 +1,205 @@
-//! TODO
+//! Reloads: by hand, by watching files, and under load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::{EdgeProcess, Origin, TestEdge, Tokens, eventually, exchange, read_reply, request};
+
+fn route(path: &str, origin: &Origin) -> String {
+    format!("upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}\nroutes: [{{path: {path}, upstream: a, auth: none}}]\n", origin.address)
+}
+
+#[tokio::test]
+async fn a_broken_configuration_keeps_the_old_one_and_says_why() {
+    let origin = Origin::saying("in").await;
+    let edge = TestEdge::start(&route("/a/", &origin)).await;
+    for broken in ["routes: [", "routes: [{path: /b/, upstream: gone, auth: none}]\n", "unknown: 1\n", "a: &a [x, x]\nb: [*a, *a\n"] {
+        let errors = edge.reload(broken).await.expect_err("it is broken");
+        assert!(!errors.0.is_empty());
+        assert_eq!(edge.get("/a/", &[]).await.body, "in");
+        let status = edge.status().await;
+        assert_eq!((status["generation"].as_u64(), status["last_reload"]["result"].as_str()), (Some(1), Some("failure")));
+        assert!(status["last_reload"]["errors"][0].as_str().expect("a text").contains("edge.yaml"), "{status}");
+        assert_eq!(edge.admin_get("/readyz").await.status, 200, "readiness is unchanged");
+    }
+    assert_eq!(edge.metric("mcp_edge_config_last_reload_success").await, 0.0);
+    assert_eq!(edge.metric(r#"mcp_edge_config_reloads_total{result="failure"}"#).await, 4.0);
+    assert_eq!(edge.reload(&route("/b/", &origin)).await.expect("it is good"), 2);
+    assert_eq!((edge.get("/a/", &[]).await.status, edge.get("/b/", &[]).await.body.as_str()), (404, "in"));
+    assert_eq!(edge.metric("mcp_edge_config_last_reload_success").await, 1.0);
+    assert_eq!(edge.metric("mcp_edge_config_generation").await, 2.0);
+}
+
+/// Row 35, and what stays: the token cache and health of what has not changed.
+#[tokio::test]
+async fn what_did_not_change_is_kept_and_a_tightened_scope_holds_at_once() {
+    let origin = Origin::saying("in").await;
+    let yaml = |scopes: &str| {
+        format!(
+            "auth: {{providers: {{{}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /a/, upstream: a, auth: {{providers: [local], scopes: [{scopes}]}}}}]\n",
+            Tokens::PROVIDER,
+            origin.address
+        )
+    };
+    let edge = TestEdge::start(&yaml("read")).await;
+    let token = Tokens::token("alice", "read");
+    assert_eq!(edge.get_as(&token, "/a/").await.status, 200);
+    let before = edge.reloader.snapshot();
+    edge.reload(&yaml("read")).await.expect("it is good");
+    let after = edge.reloader.snapshot();
+    assert!(Arc::ptr_eq(&before.upstreams["a"], &after.upstreams["a"]));
+    assert!(Arc::ptr_eq(&before.providers["local"], &after.providers["local"]));
+    assert_eq!(edge.get_as(&token, "/a/").await.status, 200);
+    assert_eq!(edge.metric(r#"mcp_edge_auth_cache_requests_total{result="miss"}"#).await, 1.0, "the cache is kept");
+    assert_eq!(origin.connections(), 1, "and so is the connection");
+    edge.reload(&yaml("read, write")).await.expect("it is good");
+    assert_eq!(edge.get_as(&token, "/a/").await.status, 403);
+}
+
+/// Row 34.
+#[tokio::test]
+async fn a_stream_outlives_its_route() {
+    let origin = Origin::scripted(|mut stream, recorder| async move {
+        drop(recorder.read(&mut stream).await);
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.expect("the edge is there");
+        // One event for each byte that the test sends as a hint over the recorder: here, until the edge closes.
+        while stream.write_all(b"9\r\ndata: x\n\n\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let edge = TestEdge::start(&route("/a/", &origin)).await;
+    let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
+    stream.write_all(request("GET", "/a/", &[], "").as_bytes()).await.expect("it reads");
+    let mut buffer = [0; 1024];
+    assert!(stream.read(&mut buffer).await.expect("a head") > 0);
+    edge.reload(&route("/b/", &origin)).await.expect("it is good");
+    assert_eq!(edge.get("/a/", &[]).await.status, 404);
+    for _ in 0..5 {
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut buffer)).await;
+        assert!(read.expect("events go on").expect("the stream is open") > 0);
+    }
+}
+
+#[tokio::test]
+async fn series_of_what_is_gone_go_too() {
+    let origin = Origin::saying("in").await;
+    let edge = TestEdge::start(&route("/a/", &origin)).await;
+    edge.get("/a/", &[]).await;
+    let metrics = edge.admin_get("/metrics").await.body;
+    assert!(metrics.contains(r#"route="/a/""#) && metrics.contains(r#"upstream="a""#));
+    let renamed = route("/b/", &origin).replace("{a:", "{b:").replace("upstream: a", "upstream: b");
+    edge.reload(&renamed).await.expect("it is good");
+    edge.get("/b/", &[]).await;
+    let metrics = edge.admin_get("/metrics").await.body;
+    assert!(!metrics.contains(r#"route="/a/""#) && !metrics.contains(r#"upstream="a""#), "{metrics}");
+    assert!(metrics.contains(r#"route="/b/""#) && metrics.contains(r#"upstream="b""#));
+}
+
+#[tokio::test]
+async fn what_is_read_at_start_is_reported() {
+    let origin = Origin::saying("in").await;
+    let edge = TestEdge::start(&route("/a/", &origin)).await;
+    edge.reload(&format!("server: {{grace_period: 1s}}\n{}", route("/a/", &origin))).await.expect("it is good");
+    assert_eq!(edge.status().await["last_reload"]["needs_restart"], serde_json::json!(["server"]));
+}
+
+/// Must reach: 100 reloads of 1,000 routes with 10 endpoints each, while requests flow, and none fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_reloads_under_load_fail_no_request() {
+    let origin = Origin::saying("in").await;
+    let yaml = |change: usize| {
+        let mut text = String::from("upstreams:\n");
+        for upstream in 0..1000 {
+            let mut endpoints = vec![format!("{{address: '{}'}}", origin.address)];
+            endpoints.extend((1..10).map(|endpoint| format!("{{address: '127.0.0.1:{}'}}", 10_000 + endpoint)));
+            // Every reload changes some upstreams and keeps the others; only the first endpoint can be chosen for long.
+            let idle = 600 + (change + upstream) % 10;
+            let endpoints = if upstream == 0 { &endpoints[..1] } else { &endpoints };
+            text += &format!("  u{upstream}: {{endpoints: [{}], timeouts: {{idle: {idle}s}}}}\n", endpoints.join(", "));
+        }
+        text += "routes:\n";
+        (0..1000).for_each(|route| text += &format!("  - {{path: /r{route}/, upstream: u{route}, auth: none}}\n"));
+        text
+    };
+    let edge = TestEdge::start(&yaml(0)).await;
+    let (stop, sent, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..8 {
+        let (address, stop, sent, failed) = (edge.address, Arc::clone(&stop), Arc::clone(&sent), Arc::clone(&failed));
+        clients.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.expect("the edge listens");
+            let text = request("POST", "/r0/x", &[], "hello");
+            while !stop.load(Ordering::Relaxed) {
+                let reply = if client % 2 == 0 {
+                    stream.write_all(text.as_bytes()).await.expect("the connection stays open");
+                    read_reply(&mut stream).await
+                } else {
+                    exchange(address, &text).await
+                };
+                sent.fetch_add(1, Ordering::Relaxed);
+                failed.fetch_add(usize::from(reply.status != 200 || reply.body != "in"), Ordering::Relaxed);
+            }
+        });
+    }
+    for change in 1..=100 {
+        let before = sent.load(Ordering::Relaxed);
+        assert_eq!(edge.reload(&yaml(change)).await.expect("it is good"), change as u64 + 1);
+        eventually("requests flow between reloads", async || sent.load(Ordering::Relaxed) > before).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    clients.join_all().await;
+    let (sent, failed) = (sent.load(Ordering::Relaxed), failed.load(Ordering::Relaxed));
+    println!("{sent} requests during 100 reloads, {failed} failed; the last reload took {} ms", edge.reloader.status().duration_ms);
+    assert_eq!(failed, 0, "of {sent}");
+    assert!(sent > 500);
+}
+
+/// Files are edited in place, renamed over, and swapped behind symbolic links as Kubernetes does; includes come and go.
+#[tokio::test]
+async fn changes_of_files_are_seen() {
+    let origin = Origin::saying("in").await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let yaml = |path: &str| {
+        format!("listeners: [{{address: '127.0.0.1:0'}}]\nadmin: {{address: '127.0.0.1:0'}}\ninclude: ['routes.d/*.yaml']\n{}", route(path, &origin))
+    };
+    std::fs::create_dir_all(at("v1/routes.d")).expect("writable");
+    std::fs::create_dir_all(at("v2/routes.d")).expect("writable");
+    std::fs::write(at("v1/edge.yaml"), yaml("/one/")).expect("writable");
+    std::fs::write(at("v2/edge.yaml"), yaml("/two/")).expect("writable");
+    std::os::unix::fs::symlink("v1", at("..data")).expect("writable");
+    std::os::unix::fs::symlink("..data/edge.yaml", at("edge.yaml")).expect("writable");
+    std::os::unix::fs::symlink("..data/routes.d", at("routes.d")).expect("writable");
+    let edge = EdgeProcess::start(&at("edge.yaml")).await;
+    let serves = async |path: &str| exchange(edge.address, request("GET", path, &[], "")).await.status == 200;
+    assert!(serves("/one/").await);
+    std::os::unix::fs::symlink("v2", at("..data_tmp")).expect("writable");
+    std::fs::rename(at("..data_tmp"), at("..data")).expect("writable");
+    eventually("the swapped link is seen", async || serves("/two/").await).await;
+    std::fs::write(at("v2/edge.yaml"), yaml("/three/")).expect("writable");
+    eventually("the edit is seen", async || serves("/three/").await).await;
+    std::fs::write(at("new.yaml"), yaml("/four/")).expect("writable");
+    std::fs::rename(at("new.yaml"), at("v2/edge.yaml")).expect("writable");
+    eventually("the rename is seen", async || serves("/four/").await).await;
+    std::fs::write(at("v2/edge.yaml"), "routes: [").expect("writable");
+    let failed = async || exchange(edge.admin, request("GET", "/status", &[], "")).await.json()["last_reload"]["result"] == "failure";
+    eventually("the broken edit is seen", failed).await;
+    assert!(serves("/four/").await);
+    std::fs::write(at("v2/edge.yaml"), yaml("/five/")).expect("writable");
+    eventually("its repair is seen", async || serves("/five/").await).await;
+    std::fs::write(at("v2/routes.d/six.yaml"), "routes: [{path: /six/, upstream: a, auth: none}]\n").expect("writable");
+    eventually("a new file of an include is seen", async || serves("/six/").await).await;
+    std::fs::remove_file(at("v2/routes.d/six.yaml")).expect("writable");
+    eventually("a file that is gone is seen", async || !serves("/six/").await).await;
+    std::fs::write(at("v2/edge.yaml"), yaml("/seven/")).expect("writable");
+    edge.signal("HUP");
+    eventually("SIGHUP reloads", async || serves("/seven/").await).await;
+}

@@ -3,6 +3,7 @@
 mod edge;
 mod fleet;
 mod http;
+pub mod http2;
 mod origin;
 mod process;
 mod tokens;
@@ -10,7 +11,7 @@ mod tokens;
 pub use edge::TestEdge;
 pub use fleet::Fleet;
 pub use http::{Reply, exchange, read_reply, request};
-pub use origin::{Origin, Recorded, ok};
+pub use origin::{Origin, ok};
 pub use process::EdgeProcess;
 pub use tokens::{Claims, Tokens};
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -130,7 +130,7 @@ pub struct Recorder(Arc<State>);
 
 impl Recorder {
     /// Reads one request with its body; `None` when the connection ends before.
-    pub async fn read(&self, stream: &mut TcpStream) -> Option<Recorded> {
+    pub async fn read(&self, stream: &mut (impl AsyncRead + Unpin)) -> Option<Recorded> {
         let mut bytes = Vec::new();
         let end = loop {
             if let Some(end) = find(&bytes, b"\r\n\r\n") {

@@ -12,7 +12,7 @@ use super::PATIENCE;
 /// `mcp-edge run`; killed when it is dropped.
 pub struct EdgeProcess {
     child: Child,
-    lines: Option<Lines<BufReader<ChildStdout>>>,
+    lines: Lines<BufReader<ChildStdout>>,
     pub address: SocketAddr,
     pub admin: SocketAddr,
 }
@@ -30,19 +30,13 @@ impl EdgeProcess {
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let data = find_address(&mut lines, "listening on ").await;
         let admin = find_address(&mut lines, "admin listener on ").await;
-        Self { child, lines: Some(lines), address: data, admin }
+        Self { child, lines, address: data, admin }
     }
 
     /// The next line of its output; `None` at the end.
     pub async fn line(&mut self) -> Option<String> {
-        let lines = self.lines.as_mut().expect("the output is being read");
-        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a line in time");
+        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("a line in time");
         line.expect("the output is UTF-8")
-    }
-
-    /// From now on nobody reads the output, but the pipe stays open.
-    pub fn stop_reading(&mut self) -> impl Sized {
-        self.lines.take()
     }
 
     pub fn signal(&self, name: &str) {
