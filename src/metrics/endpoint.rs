@@ -1,6 +1,6 @@
 //! The metrics of upstreams and their endpoints, with their labels filled in.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prometheus::{IntCounter, IntGauge};
@@ -55,21 +55,18 @@ pub struct EndpointMetrics {
     families: Arc<Metrics>,
     healthy: IntGauge,
     in_flight: IntGauge,
-    results: [IntCounter; EndpointResult::ALL.len()],
+    /// Made when they are first counted: most endpoints never fail, and there may be many endpoints.
+    results: [OnceLock<IntCounter>; EndpointResult::ALL.len()],
 }
 
 impl EndpointMetrics {
     fn new(families: &Arc<Metrics>, upstream: &str, endpoint: &str) -> Self {
-        let results = std::array::from_fn(|index| {
-            let result = EndpointResult::ALL[index].label();
-            families.endpoint_requests.with_label_values(&[upstream, endpoint, result])
-        });
         Self {
             labels: [upstream.to_owned(), endpoint.to_owned()],
             families: Arc::clone(families),
             healthy: families.endpoint_healthy.with_label_values(&[upstream, endpoint]),
             in_flight: families.endpoint_in_flight.with_label_values(&[upstream, endpoint]),
-            results,
+            results: Default::default(),
         }
     }
 
@@ -80,7 +77,11 @@ impl EndpointMetrics {
 
     /// Counts how a request went.
     pub fn finished(&self, result: EndpointResult) {
-        self.results[result as usize].inc();
+        let counter = self.results[result as usize].get_or_init(|| {
+            let [upstream, endpoint] = &self.labels;
+            self.families.endpoint_requests.with_label_values(&[upstream.as_str(), endpoint, result.label()])
+        });
+        counter.inc();
     }
 
     /// Forgets the series of an endpoint that is gone.

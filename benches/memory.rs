@@ -1,0 +1,108 @@
+//! How much memory the edge takes: idle, and with 1,000 idle event streams. Prints figures; it is no timed benchmark.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+const STREAMS: usize = 1_000;
+
+fn main() {
+    // `cargo test --benches` and `cargo bench -- FILTER` run every bench: this one then has nothing to do.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    let origin = origin();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("edge.yaml");
+    let yaml = format!(
+        "listeners: [{{address: '127.0.0.1:0'}}]
+admin: {{address: '127.0.0.1:0'}}
+upstreams: {{a: {{endpoints: [{{address: '{origin}'}}]}}}}
+routes: [{{path: /, upstream: a, protocol: mcp, auth: none}}]\n"
+    );
+    std::fs::write(&config, yaml).expect("the folder is writable");
+    let mut edge = Edge::start(&config);
+    let idle = edge.resident_kib();
+    println!("idle: {:.1} MiB resident", idle as f64 / 1024.0);
+    let streams: Vec<TcpStream> = (0..STREAMS).map(|_| open_stream(edge.address)).collect();
+    let busy = edge.resident_kib();
+    println!(
+        "{STREAMS} idle event streams: {:.1} MiB resident, {:.1} KiB for each",
+        busy as f64 / 1024.0,
+        (busy - idle) as f64 / STREAMS as f64
+    );
+    drop(streams);
+    edge.child.kill().and_then(|()| edge.child.wait()).expect("it was running");
+}
+
+/// Opens a stream and reads its first event.
+fn open_stream(edge: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(edge).expect("the edge listens");
+    stream.write_all(b"GET /mcp HTTP/1.1\r\nHost: edge\r\nAccept: text/event-stream\r\n\r\n").expect("it reads");
+    let mut seen = Vec::new();
+    let mut buffer = [0; 1024];
+    while !seen.windows(5).any(|window| window == b"data:") {
+        let read = stream.read(&mut buffer).expect("the stream is open");
+        assert!(read > 0, "the stream has ended: {}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&buffer[..read]);
+    }
+    stream
+}
+
+/// A server whose answers are event streams with one event and then silence.
+fn origin() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut seen = Vec::new();
+            let mut buffer = [0; 1024];
+            while !seen.ends_with(b"\r\n\r\n") {
+                let read = stream.read(&mut buffer).expect("a request");
+                seen.extend_from_slice(&buffer[..read]);
+            }
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+            write!(stream, "{head}9\r\ndata: x\n\n\r\n").expect("the edge reads");
+            open.push(stream);
+        }
+    });
+    address
+}
+
+struct Edge {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Edge {
+    fn start(config: &std::path::Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-edge"))
+            .args(["run", "--config"])
+            .arg(config)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the edge starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let mut address = None;
+        for line in &mut lines {
+            let line = line.expect("UTF-8");
+            if let Some((_, rest)) = line.split_once("\"listening on ") {
+                address = rest.split('"').next().and_then(|address| address.parse().ok());
+            }
+            if line.contains("admin listener on ") {
+                break;
+            }
+        }
+        // From here on its output goes nowhere.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address: address.expect("it listens") }
+    }
+
+    fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it is running");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+}

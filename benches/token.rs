@@ -1,0 +1,176 @@
+//! `Authenticator::authenticate` with a bearer JWT: from the cache (at most 1 µs), and with the signature checked.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use criterion::{Criterion, criterion_group, criterion_main};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use mcp_edge::auth::{Authenticator, OriginalRequest};
+use mcp_edge::server::{Shared, build};
+use ring::hmac;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const ALGORITHMS: [&str; 3] = ["ES256", "RS256", "HS256"];
+
+/// The modulus of a key of 2048 bits that was thrown away, and its signature under the token: *ring* makes no RSA keys.
+const RSA_MODULUS: &str = concat!(
+    "wcShpKC7mvuIhinJMrl_TjiobD99clRk3Ne4DYfGBeL_QG1NQTI5EgcB-AA7oNylXA_kJJU0L3RpzXrDbnWfb7YxQbre3N42zZdIpoleoMnI",
+    "G1O8ju4Bl_M9HinETOG_DYst3rUB0qFmff6EoMGFSZh4cY4pQaiFfekPjOamBe6tt4SYqCz9pdA6gChKhIZO-f6gtpP6oti2O7WOjT3nMJt-",
+    "oY_Ch5BCBsWfPAUhHQY7XE4nu3PfwjD7aj5IiZKZsiPME717BvWhJOxDIbbsP9L2h82tVTUdu3zQG_NLgMqOqPGBW-cbITgKUDH-rJk5s75t",
+    "Q6FTARFny0jVm_ZLVQ",
+);
+const RSA_SIGNATURE: &str = concat!(
+    "WhBx6wYMVQaAVJ3yZGrfdR5eVs3pkWGWnRQYqIt4ENWyJuNux8X91Hf75T7QSGOcXrLjcoSjP8uqVWPFIlM1bHeVoL1GFJ5n79h1CCkkb2JB",
+    "RH76K9lhU6Yb-qeh2tF6gV8hmBQDdIHdWTWbfoJqPXPdNbS3_5Y6n04snE5ZOCSK9iE9yIg9TMbvORs_9CnZ73rqjNW2Zx4JViAw3rTgv6NU",
+    "xPfYCQNQnVfpJSDpfdk-5AYYRX0dwiFCwRTcYJNG3AbxsCrI1do2p9AIr8Cct2oSmSAr6DP5fDTfLmgHQRLV2selx4gmfDmox--Igq274zif",
+    "JZOTz7_HywRiIaKS4Q",
+);
+
+/// An access token as identity providers issue them, of about 700 bytes.
+fn token(algorithm: &str, sign: impl FnOnce(&[u8]) -> String) -> String {
+    let header = format!(r#"{{"alg":"{algorithm}","typ":"at+jwt","kid":"{algorithm}"}}"#);
+    let claims = format!(
+        concat!(
+            r#"{{"iss":"https://idp.example/realms/{}","aud":["mcp-edge","account"],"#,
+            r#""sub":"f1b7b1a4-2f3e-4f0e-9f9d-0c8f3d1c5a77","#,
+            r#""iat":1760000000,"nbf":1760000000,"exp":4102444800,"jti":"0f2f3c1e-3b1c-4f3a-8f0e-6d1f0c5a7b11","#,
+            r#""preferred_username":"alice.liddell","email":"alice.liddell@corp.example","client_id":"claude-code","#,
+            r#""scope":"fininfo:read fininfo:write stock:read offset:read","groups":["analysts","traders"]}}"#,
+        ),
+        algorithm
+    );
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let signature = sign(message.as_bytes());
+    format!("{message}.{signature}")
+}
+
+/// The fields of an MCP client's request.
+fn headers(token: &str) -> HeaderMap {
+    let value = |text: &str| HeaderValue::from_str(text).expect("a legal value");
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, value("application/json, text/event-stream"));
+    headers.insert(CONTENT_TYPE, value("application/json"));
+    headers.insert(HeaderName::from_static("mcp-protocol-version"), value("2025-11-25"));
+    headers.insert(
+        HeaderName::from_static("mcp-session-id"),
+        value("5b0c9a53-6a0d-4a6c-8d43-1f0c5a7b11aa"),
+    );
+    headers.insert(AUTHORIZATION, value(&format!("Bearer {token}")));
+    headers
+}
+
+fn request(headers: &HeaderMap) -> OriginalRequest<'_> {
+    OriginalRequest {
+        headers,
+        method: "POST",
+        origin: "https://edge.example",
+        uri: "/one/mcp",
+    }
+}
+
+/// A provider for each algorithm, a route with one of them and a route with all.
+fn yaml() -> String {
+    let mut yaml = "listeners: [{address: 127.0.0.1:8080}]\nauth:\n  providers:\n".to_owned();
+    for algorithm in ALGORITHMS {
+        let keys = if algorithm == "HS256" {
+            "secret: {file: secret}"
+        } else {
+            "jwks: {file: jwks.json}"
+        };
+        let issuer = format!("issuer: https://idp.example/realms/{algorithm}");
+        yaml.push_str(&format!(
+            "    {algorithm}: {{jwt: {{{issuer}, audiences: [mcp-edge], algorithms: [{algorithm}], {keys}}}}}\n"
+        ));
+    }
+    yaml.push_str("upstreams: {one: {endpoints: [{address: 127.0.0.1:8000}]}}\nroutes:\n");
+    for (path, providers) in [("/one", &ALGORITHMS[..1]), ("/three", &ALGORITHMS)] {
+        let providers = providers.join(", ");
+        yaml.push_str(&format!(
+            "- {{path: {path}, upstream: one, auth: {{providers: [{providers}]}}}}\n"
+        ));
+    }
+    yaml
+}
+
+fn authenticate(criterion: &mut Criterion) {
+    let random = SystemRandom::new();
+    let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+    let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("random numbers");
+    let key = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).expect("a key");
+    let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+    let jwks = serde_json::json!({"keys": [
+        {"kty": "EC", "crv": "P-256", "kid": "ES256", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)},
+        {"kty": "RSA", "kid": "RS256", "n": RSA_MODULUS, "e": "AQAB"},
+    ]});
+    let mac = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let es256 = |message: &[u8]| URL_SAFE_NO_PAD.encode(key.sign(&random, message).expect("random numbers"));
+    let tokens = [
+        token("ES256", es256),
+        token("RS256", |_| RSA_SIGNATURE.to_owned()),
+        token("HS256", |message| URL_SAFE_NO_PAD.encode(hmac::sign(&mac, message))),
+    ];
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    common::write(&folder, "jwks.json", &jwks.to_string());
+    common::write(&folder, "secret", SECRET);
+    let path = common::write(&folder, "edge.yaml", &yaml());
+    let shared = Shared::new(100_000).expect("the process can be set up");
+    let runtime = common::runtime();
+    let snapshot = runtime.block_on(build(&shared, common::load(&path), None));
+    let mut group = criterion.benchmark_group("token");
+    let mut measure = |name: &str, headers: &HeaderMap, authenticator: &Authenticator, cached: bool| {
+        let request = request(headers);
+        let ask = || {
+            runtime
+                .block_on(authenticator.authenticate(&request))
+                .expect("the token is valid")
+        };
+        assert_eq!(
+            Arc::ptr_eq(&ask(), &ask()),
+            cached,
+            "{name}: a hit gives the same principal again"
+        );
+        group.bench_function(name, |bencher| {
+            bencher.to_async(&runtime).iter(|| authenticator.authenticate(&request));
+        });
+    };
+
+    let cached = headers(&tokens[0]);
+    for (name, route) in [("hit", "/one"), ("hit_route_with_three_providers", "/three")] {
+        let route = snapshot.routes.get(route).expect("the route is in the configuration");
+        measure(
+            name,
+            &cached,
+            route.authenticator.as_ref().expect("the route is not open"),
+            true,
+        );
+    }
+    // Entries that end at once: every request is a miss, and the figure includes making the entry.
+    let mut settings = snapshot.config.cache.clone();
+    settings.ttl.0 = Duration::ZERO;
+    for (algorithm, token) in ALGORITHMS.iter().zip(&tokens) {
+        let provider = snapshot
+            .providers
+            .get(*algorithm)
+            .expect("the provider is in the configuration");
+        // A cache of its own: what the hits left behind is not found.
+        let shared = Shared::new(100_000).expect("the process can be set up");
+        let authenticator = Authenticator::new(vec![Arc::clone(provider)], shared.cache, settings.clone());
+        measure(&format!("verify_{algorithm}"), &headers(token), &authenticator, false);
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = common::criterion();
+    targets = authenticate
+}
+criterion_main!(benches);
