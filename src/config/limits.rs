@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use super::units::{Size, Span};
 
-/// The largest configuration file, in bytes: enough for 10,000 routes, too little to fill the memory.
+/// The largest configuration file, in bytes: enough for 10,000 routes, too little to fill the memory. The values that
+/// aliases repeat may take as much again.
 pub const CONFIG_FILE_BYTES: u64 = 16 << 20;
 /// How many files one configuration may have.
 pub const CONFIG_FILES: usize = 1_000;
+/// How deep lists and maps may stand in each other in a configuration file.
+pub const CONFIG_DEPTH: usize = 32;
 /// How many errors of a configuration are reported at once.
 pub const CONFIG_ERRORS: usize = 100;
 /// The largest certificate, key, secret or key-set file, in bytes.

@@ -1,20 +1,21 @@
 //! Reads configuration files with everything that they include.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-use serde_yaml::Value;
 
 use super::error::{ConfigError, ConfigErrors};
 use super::file::File;
 use super::limits;
+use super::parse::{LeftOut, parse};
 use super::problems::{Place, Problems};
+use super::tree::Node;
 
 /// One file that was read.
 pub(super) struct Source {
     pub(super) path: PathBuf,
     pub(super) text: String,
+    pub(super) tree: Node,
     pub(super) file: File,
     pub(super) left_out: LeftOut,
 }
@@ -48,12 +49,16 @@ pub(super) fn load(root: &Path, problems: &mut Problems) -> Result<Vec<Source>, 
 fn read_text(path: &Path) -> Result<String, String> {
     let cannot = |error: std::io::Error| format!("cannot be read ({error}): give the path of a readable YAML file");
     let file = std::fs::File::open(path).map_err(cannot)?;
-    let mut text = String::new();
-    file.take(limits::CONFIG_FILE_BYTES + 1).read_to_string(&mut text).map_err(cannot)?;
-    if text.len() as u64 > limits::CONFIG_FILE_BYTES {
+    let mut bytes = Vec::new();
+    file.take(limits::CONFIG_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > limits::CONFIG_FILE_BYTES {
         return Err(format!("is larger than {} MiB: split it with `include`", limits::CONFIG_FILE_BYTES >> 20));
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|error| {
+        let legal = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + legal.iter().filter(|&&byte| byte == b'\n').count();
+        format!("is not UTF-8 in line {line}: save it as UTF-8")
+    })
 }
 
 struct Loader<'a> {
@@ -70,27 +75,35 @@ impl Loader<'_> {
         let identity = path.canonicalize().unwrap_or_else(|_| path.clone());
         self.seen.insert(identity.clone());
         self.open.push(identity);
-        self.sources.push(Source { path, text, file: File::default(), left_out: LeftOut::default() });
-        let (file, left_out) = parse(index, &self.sources[index].text, self.problems);
+        let (tree, file, left_out) = parse(index, &text, self.problems);
         let patterns = file.include.clone();
-        self.sources[index].file = file;
-        self.sources[index].left_out = left_out;
-        for (item, pattern) in patterns.iter().enumerate() {
+        self.sources.push(Source { path, text, tree, file, left_out });
+        for (now, pattern) in patterns.iter().enumerate() {
+            let item = self.sources[index].left_out.number("include", now);
             self.include(&Place::new(index, "include").item(item), pattern);
         }
         self.open.pop();
     }
 
+    /// An error that keeps a file from being read. It could have defined any name.
+    fn lost(&mut self, place: &Place, message: String) {
+        self.sources[place.file].left_out.anything = true;
+        self.problems.add(place, message);
+    }
+
     fn include(&mut self, place: &Place, pattern: &str) {
         let folder = self.sources[place.file].path.parent().map(Path::to_owned).unwrap_or_default();
-        let full = folder.join(pattern);
-        let Some(full) = full.to_str() else {
-            return self.problems.add(place, "is no UTF-8 path: rename the folder");
+        let Some(folder) = folder.to_str() else {
+            return self.lost(place, "the folder of this file has no UTF-8 name: rename it".to_owned());
         };
-        let paths = match glob::glob(full) {
+        let full = Path::new(&glob::Pattern::escape(folder)).join(pattern);
+        // Hidden files are those of editors and of Kubernetes' volumes.
+        let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+        let paths = match glob::glob_with(&full.to_string_lossy(), options) {
             Ok(paths) => paths,
             Err(error) => {
-                return self.problems.add(place, format!("`{pattern}` is no glob ({error}): write one such as `routes.d/*.yaml`"));
+                let message = format!("`{pattern}` is no glob ({}): write one such as `routes.d/*.yaml`", error.msg);
+                return self.lost(place, message);
             }
         };
         let mut any = false;
@@ -98,180 +111,30 @@ impl Loader<'_> {
             any = true;
             match path {
                 Ok(path) => self.include_file(place, path),
-                Err(error) => self.problems.add(place, format!("{error}: make the folder readable")),
+                Err(error) => self.lost(place, format!("{error}: make the folder readable")),
             }
         }
         if !any && !pattern.contains(['*', '?', '[']) {
-            self.problems.add(place, format!("`{pattern}` does not exist: write the path of a file, relative to this one, or a glob"));
+            let full = Path::new(folder).join(pattern);
+            self.lost(place, format!("`{}` does not exist: write the path of a file, relative to this one, or a glob", full.display()));
         }
     }
 
     fn include_file(&mut self, place: &Place, path: PathBuf) {
         let identity = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let name = path.display();
         if self.open.contains(&identity) {
-            let name = path.display();
             return self.problems.add(place, format!("`{name}` includes itself: take it out of one of the files in the circle"));
         }
         if self.seen.contains(&identity) {
-            let name = path.display();
             return self.problems.add(place, format!("`{name}` is included twice: keep one of the two"));
         }
         if self.sources.len() >= limits::CONFIG_FILES {
-            let most = limits::CONFIG_FILES;
-            return self.problems.add(place, format!("there are more than {most} files: put some together"));
+            return self.lost(place, format!("there are more than {} files: put some together", limits::CONFIG_FILES));
         }
         match read_text(&path) {
             Ok(text) => self.add(path, text),
-            Err(message) => self.problems.add(place, format!("`{}` {message}", path.display())),
+            Err(message) => self.lost(place, format!("`{name}` {message}")),
         }
-    }
-}
-
-/// Parses one file. An item that is wrong is reported, left out, and the rest is parsed again, so that one run tells of
-/// all wrong items.
-fn parse(index: usize, text: &str, problems: &mut Problems) -> (File, LeftOut) {
-    let mut left_out = LeftOut::default();
-    let mut value = match serde_yaml::from_str::<Value>(text) {
-        Ok(Value::Null) => return (File::default(), left_out),
-        Ok(value) => value,
-        Err(error) => {
-            problems.add_at(index, error.location().map(|at| (at.line(), at.column())), yaml_message(&error));
-            left_out.unreadable = true;
-            return (File::default(), left_out);
-        }
-    };
-    for _ in 0..limits::CONFIG_ERRORS {
-        match serde_path_to_error::deserialize::<_, File>(value.clone()) {
-            Ok(file) => return (file, left_out),
-            Err(error) => {
-                let steps: Vec<Step> = error.path().iter().filter_map(Step::from_segment).collect();
-                problems.add(&Place::new(index, left_out.path_text(&steps)), error.inner().to_string());
-                if !left_out.cut(&mut value, &steps) {
-                    break;
-                }
-            }
-        }
-    }
-    left_out.unreadable = true;
-    (File::default(), left_out)
-}
-
-/// The parser's message without the position at its end, which stands in front of the whole error.
-fn yaml_message(error: &serde_yaml::Error) -> String {
-    let text = error.to_string();
-    let text = error.location().map_or(text.as_str(), |at| {
-        text.strip_suffix(&format!(" at line {} column {}", at.line(), at.column())).unwrap_or(&text)
-    });
-    format!("is no valid YAML: {text}")
-}
-
-enum Step {
-    Key(String),
-    Item(usize),
-}
-
-impl Step {
-    fn from_segment(segment: &serde_path_to_error::Segment) -> Option<Self> {
-        match segment {
-            serde_path_to_error::Segment::Seq { index } => Some(Self::Item(*index)),
-            serde_path_to_error::Segment::Map { key } => Some(Self::Key(key.clone())),
-            _ => None,
-        }
-    }
-}
-
-/// What was wrong in a file and therefore left out. Names in it still count as defined, so that one error does not
-/// cause others, and the items that stay keep the numbers that they have in the file.
-#[derive(Default)]
-pub(super) struct LeftOut {
-    keys: BTreeSet<String>,
-    items: BTreeMap<String, BTreeSet<usize>>,
-    unreadable: bool,
-}
-
-impl LeftOut {
-    /// The keys directly below `section` that were left out.
-    pub(super) fn keys_of<'a>(&'a self, section: &'a str) -> impl Iterator<Item = &'a str> {
-        self.keys.iter().filter_map(move |key| key.strip_prefix(section)?.strip_prefix('.'))
-    }
-
-    /// True when the whole section was left out.
-    pub(super) fn has(&self, section: &str) -> bool {
-        self.keys.contains(section)
-    }
-
-    /// True when the list `list` or one of its items was left out, or the file has no readable content at all.
-    pub(super) fn touches(&self, list: &str) -> bool {
-        self.unreadable || self.has(list) || self.items.contains_key(list)
-    }
-
-    /// The number in the file of an item of the top-level list `list` that now has number `now`.
-    pub(super) fn number(&self, list: &str, now: usize) -> usize {
-        let cut = self.items.get(list).into_iter().flatten();
-        cut.fold(now, |number, &cut| if cut <= number { number + 1 } else { number })
-    }
-
-    fn path_text(&self, steps: &[Step]) -> String {
-        let mut text = String::new();
-        for (depth, step) in steps.iter().enumerate() {
-            match step {
-                Step::Key(key) if text.is_empty() => text.push_str(key),
-                Step::Key(key) => text.push_str(&format!(".{key}")),
-                Step::Item(index) if depth == 1 => text = format!("{text}[{}]", self.number(&text, *index)),
-                Step::Item(index) => text.push_str(&format!("[{index}]")),
-            }
-        }
-        text
-    }
-
-    /// Cuts the item of a list or map that holds the error: `routes[3]`, `upstreams.x`, `auth.providers.x`, or else the
-    /// whole section. False when there is nothing that could be cut.
-    fn cut(&mut self, value: &mut Value, steps: &[Step]) -> bool {
-        let depth = match steps {
-            [Step::Key(auth), Step::Key(providers), _, ..] if auth == "auth" && providers == "providers" => 3,
-            [Step::Key(section), _, ..] if section == "upstreams" => 2,
-            [Step::Key(_), Step::Item(_), ..] => 2,
-            [Step::Key(_), ..] => 1,
-            _ => return false,
-        };
-        let text = self.path_text(&steps[..depth]);
-        let mut parent = value;
-        for step in &steps[..depth - 1] {
-            let Step::Key(key) = step else { return false };
-            match parent.get_mut(key.as_str()) {
-                Some(child) => parent = child,
-                None => return false,
-            }
-        }
-        match (&steps[depth - 1], parent) {
-            (Step::Key(key), Value::Mapping(map)) => {
-                self.keys.insert(text);
-                map.remove(key.as_str()).is_some()
-            }
-            (Step::Item(index), Value::Sequence(items)) if *index < items.len() => {
-                items.remove(*index);
-                let Some(Step::Key(list)) = steps.first() else { return false };
-                let number = self.number(list, *index);
-                self.items.entry(list.clone()).or_default().insert(number);
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn items_keep_their_numbers() {
-        let mut problems = Problems::default();
-        let text = "routes:\n- {path: 1}\n- {path: /a, upstream: a, auth: none}\n- {pth: /b}\n- {path: /c, upstream: c, auth: none}\n";
-        let (file, left_out) = parse(0, text, &mut problems);
-        assert_eq!(file.routes.len(), 2);
-        assert_eq!(left_out.number("routes", 0), 1);
-        assert_eq!(left_out.number("routes", 1), 3);
-        assert!(!problems.is_empty());
     }
 }

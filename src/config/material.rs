@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
+use rustls::RootCertStore;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 
 use super::checked::ConfigFile;
@@ -82,6 +84,11 @@ impl Materials {
         let bytes = match (&source.env, &source.file) {
             (Some(name), None) => match std::env::var_os(name) {
                 Some(value) => value.into_encoded_bytes(),
+                // It may be the secret itself, which is not shown.
+                None if !is_variable(name) => {
+                    problems.add(&place.key("env"), "is no name of an environment variable: write one such as `EDGE_SECRET`");
+                    return None;
+                }
                 None => {
                     problems.add(&place.key("env"), format!("the environment variable `{name}` is not set: set it before the start"));
                     return None;
@@ -100,7 +107,11 @@ impl Materials {
             }
         };
         if bytes.is_empty() {
-            problems.add(place, "the secret is empty: put it there");
+            let source = match (&source.env, &source.file) {
+                (Some(name), _) => format!("the environment variable `{name}`"),
+                (_, path) => format!("`{}`", folder.join(path.as_deref().unwrap_or(Path::new(""))).display()),
+            };
+            problems.add(place, format!("{source} is empty: put the secret there"));
             return None;
         }
         Some(Secret::new(bytes))
@@ -115,9 +126,36 @@ impl Materials {
         problems: &mut Problems,
     ) -> Option<Vec<CertificateDer<'static>>> {
         let pem = self.bytes(folder, path, place, problems)?;
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
+        let name = folder.join(path);
+        let name = name.display();
+        let Ok(certificates) = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() else {
+            problems.add(place, format!("`{name}` is broken: give a PEM file of whole certificates"));
+            return None;
+        };
         if certificates.is_empty() {
-            problems.add(place, format!("`{}` holds no certificate: give a PEM file with `BEGIN CERTIFICATE`", path.display()));
+            problems.add(place, format!("`{name}` holds no certificate: give a PEM file with `BEGIN CERTIFICATE`"));
+            return None;
+        }
+        if let Some(index) = certificates.iter().position(|certificate| ParsedCertificate::try_from(certificate).is_err()) {
+            problems.add(place, format!("certificate {} of `{name}` cannot be read: give a PEM file of X.509 certificates", index + 1));
+            return None;
+        }
+        Some(certificates)
+    }
+
+    /// The certificates of authorities that may sign others.
+    pub(super) fn authorities(
+        &mut self,
+        folder: &Path,
+        path: &Path,
+        place: &Place,
+        problems: &mut Problems,
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        let certificates = self.certificates(folder, path, place, problems)?;
+        let mut roots = RootCertStore::empty();
+        if let Some(index) = certificates.iter().position(|certificate| roots.add(certificate.clone()).is_err()) {
+            let name = folder.join(path);
+            problems.add(place, format!("certificate {} of `{}` cannot be trusted as an authority: give a PEM file of CA certificates", index + 1, name.display()));
             return None;
         }
         Some(certificates)
@@ -133,7 +171,7 @@ impl Materials {
     ) -> Option<KeyPair> {
         let chain = self.certificates(folder, certificate, &place.key("certificate"), problems);
         let pem = self.bytes(folder, key, &place.key("key"), problems)?;
-        let chain = chain?;
+        let (certificate, key) = (folder.join(certificate), folder.join(key));
         let Ok(der) = PrivateKeyDer::from_pem_slice(&pem) else {
             let name = key.display();
             problems.add(&place.key("key"), format!("`{name}` holds no private key: give a PEM file with `BEGIN PRIVATE KEY`"));
@@ -145,7 +183,7 @@ impl Materials {
             problems.add(&place.key("key"), format!("`{name}` is of no kind that TLS can use: give an RSA, ECDSA P-256/P-384 or Ed25519 key"));
             return None;
         };
-        let certified = CertifiedKey::new(chain, signer);
+        let certified = CertifiedKey::new(chain?, signer);
         match certified.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
                 Some(KeyPair(Arc::new(certified), bytes))
@@ -157,4 +195,9 @@ impl Materials {
             }
         }
     }
+}
+
+fn is_variable(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    !name.is_empty() && name.bytes().all(legal) && !name.starts_with(|first: char| first.is_ascii_digit())
 }

@@ -7,7 +7,9 @@ mod file;
 pub mod limits;
 mod load;
 mod material;
+mod parse;
 mod problems;
+mod reader;
 mod resolve;
 mod resolve_auth;
 mod resolve_route;
@@ -15,9 +17,11 @@ mod resolve_upstream;
 mod route;
 mod schema;
 mod server;
-mod spans;
+mod suggest;
+mod tree;
 mod units;
 mod upstream;
+mod yaml;
 
 pub use auth::{Algorithm, Cache};
 pub use checked::{

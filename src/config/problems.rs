@@ -3,7 +3,7 @@
 use super::error::{ConfigError, ConfigErrors};
 use super::limits;
 use super::load::Source;
-use super::spans;
+use super::tree::Position;
 
 /// Where in the configuration something stands.
 #[derive(Clone, Debug)]
@@ -31,49 +31,57 @@ impl Place {
 
 /// The errors so far.
 #[derive(Default)]
-pub(super) struct Problems(Vec<Problem>);
+pub(super) struct Problems {
+    problems: Vec<Problem>,
+    /// There were more than [`limits::CONFIG_ERRORS`].
+    more: bool,
+}
 
 struct Problem {
     place: Place,
-    /// Known without the index: syntax errors.
-    position: Option<(usize, usize)>,
+    /// When it is known already; else it is looked up.
+    position: Option<Position>,
     message: String,
 }
 
 impl Problems {
     pub(super) fn add(&mut self, place: &Place, message: impl Into<String>) {
-        if self.0.len() < limits::CONFIG_ERRORS {
-            self.0.push(Problem { place: place.clone(), position: None, message: message.into() });
-        }
+        self.push(Problem { place: place.clone(), position: None, message: message.into() });
     }
 
-    /// An error of a file as a whole, at a position that the parser gave.
-    pub(super) fn add_at(&mut self, file: usize, position: Option<(usize, usize)>, message: String) {
-        if self.0.len() < limits::CONFIG_ERRORS {
-            self.0.push(Problem { place: Place::new(file, ""), position, message });
+    /// An error at a position that the parser gave.
+    pub(super) fn add_at(&mut self, place: Place, position: Position, message: String) {
+        self.push(Problem { place, position: Some(position), message });
+    }
+
+    fn push(&mut self, problem: Problem) {
+        if self.problems.len() < limits::CONFIG_ERRORS {
+            self.problems.push(problem);
+        } else {
+            self.more = true;
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.problems.is_empty()
     }
 
     /// The errors in the order of files and lines.
     pub(super) fn into_errors(self, sources: &[Source]) -> ConfigErrors {
-        let mut indexes: Vec<_> = sources.iter().map(|_| None).collect();
         let mut errors: Vec<(usize, ConfigError)> = self
-            .0
+            .problems
             .into_iter()
-            .map(|Problem { place, position, message }| {
-                let source = &sources[place.file];
-                let position = position.or_else(|| {
-                    let index = indexes[place.file].get_or_insert_with(|| spans::index(&source.text));
-                    spans::locate(index, &place.path)
-                });
-                (place.file, ConfigError { file: source.path.clone(), position, path: place.path, message })
+            .map(|Problem { place: Place { file, path }, position, message }| {
+                let position = position.or_else(|| sources[file].tree.locate(&path));
+                (file, ConfigError { file: sources[file].path.clone(), position, path, message })
             })
             .collect();
         errors.sort_by_key(|(file, error)| (*file, error.position));
-        ConfigErrors(errors.into_iter().map(|(_, error)| error).collect())
+        let mut errors: Vec<ConfigError> = errors.into_iter().map(|(_, error)| error).collect();
+        if let Some(root) = sources.first().filter(|_| self.more) {
+            let message = format!("there are more than {} errors: correct these first", limits::CONFIG_ERRORS);
+            errors.push(ConfigError { file: root.path.clone(), position: None, path: String::new(), message });
+        }
+        ConfigErrors(errors)
     }
 }

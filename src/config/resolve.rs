@@ -1,8 +1,12 @@
 //! From files as written to one checked [`Config`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use http::HeaderName;
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 
 use super::auth::Cache;
 use super::checked::{Admin, Config, Listener, ListenerTls};
@@ -11,6 +15,7 @@ use super::limits::{self, Limits};
 use super::load::{self, Source};
 use super::material::Materials;
 use super::problems::{Place, Problems};
+use super::server::Identity;
 use super::units::Span;
 
 impl Config {
@@ -51,7 +56,7 @@ impl Resolver<'_> {
         }
         let server = self.only("server", |source| source.file.server.clone()).unwrap_or_default();
         let limits = self.limits();
-        let identity = self.only("identity", |source| source.file.identity.clone()).unwrap_or_default();
+        let identity = self.identity();
         let log = self.only("log", |source| source.file.log.clone()).unwrap_or_default();
         let cache = self.cache();
         let admin = self.admin();
@@ -99,8 +104,12 @@ impl Resolver<'_> {
         if !(1..=256).contains(&limits.header_count) {
             self.problems.add(&place.key("header_count"), "is out of range: write a number from 1 to 256");
         }
-        if !(16..=limits.header_bytes.0).contains(&limits.uri_bytes.0) {
+        if limits.uri_bytes.0 < 16 {
             self.problems.add(&place.key("uri_bytes"), "is out of range: write a size from 16B to `header_bytes`");
+        }
+        if limits.uri_bytes.0 > limits.header_bytes.0 {
+            let (uri, header) = (&limits.uri_bytes, &limits.header_bytes);
+            self.problems.add(&place.key("uri_bytes"), format!("is {uri}, but `header_bytes` is only {header}, and the URI is part of the header: write at most `{header}`"));
         }
         if limits.connections == 0 {
             self.problems.add(&place.key("connections"), "is zero: write how many clients may be connected");
@@ -116,9 +125,24 @@ impl Resolver<'_> {
         limits
     }
 
+    fn identity(&mut self) -> Identity {
+        let identity = self.only("identity", |source| source.file.identity.clone()).unwrap_or_default();
+        let place = Place::new(self.file_of(|source| source.file.identity.is_some()), "identity");
+        let (subject, scopes) = (&identity.subject_header.0, &identity.scopes_header.0);
+        for (key, name) in [("subject_header", subject), ("scopes_header", scopes)] {
+            if belongs_to_connection(name) || [HOST, AUTHORIZATION, COOKIE].contains(name) {
+                self.problems.add(&place.key(key), format!("`{name}` has another meaning: write a name such as `X-User`"));
+            }
+        }
+        if subject == scopes {
+            self.problems.add(&place.key("scopes_header"), format!("`{scopes}` is the `subject_header` too: write another name"));
+        }
+        identity
+    }
+
     pub(super) fn not_zero(&mut self, place: &Place, span: &Span) {
         if span.0.is_zero() {
-            self.problems.add(place, "is zero: write a duration such as `10s`");
+            self.problems.add(place, "is zero: write a duration such as `2s`");
         }
     }
 
@@ -152,14 +176,20 @@ impl Resolver<'_> {
 
     fn listeners(&mut self, admin: &Admin) -> Vec<Listener> {
         let mut listeners = Vec::new();
-        let mut addresses = BTreeSet::new();
+        let mut taken: Vec<(SocketAddr, String)> = Vec::new();
+        if self.sources.iter().any(|source| source.file.admin.is_some()) {
+            taken.push((admin.address, "`admin`".to_owned()));
+        } else if !self.sources.iter().any(|source| source.left_out.touches("admin")) {
+            taken.push((admin.address, "`admin`, which has it by default".to_owned()));
+        }
         for (file, source) in self.sources.iter().enumerate() {
             for (now, written) in source.file.listeners.iter().enumerate() {
                 let place = Place::new(file, "listeners").item(source.left_out.number("listeners", now));
                 let address = written.address.0;
-                if address.port() != 0 && (address == admin.address || !addresses.insert(address)) {
-                    self.problems.add(&place.key("address"), format!("`{address}` is in use by another listener: choose another port"));
+                if let Some((other, who)) = taken.iter().find(|(other, _)| clash(*other, address)) {
+                    self.problems.add(&place.key("address"), format!("`{address}` cannot be bound beside `{other}` of {who}: choose another port"));
                 }
+                taken.push((address, format!("`{}`", place.path)));
                 let tls = written.tls.as_ref().and_then(|tls| {
                     let place = place.key("tls");
                     let folder = self.folder(file);
@@ -169,7 +199,7 @@ impl Resolver<'_> {
                     let paths = (tls.certificate.as_path(), tls.key.as_path());
                     let identity = self.materials.key_pair(&folder, paths, &place, &mut self.problems);
                     let client_ca = tls.client_ca.as_ref().map(|path| {
-                        self.materials.certificates(&folder, path, &place.key("client_ca"), &mut self.problems)
+                        self.materials.authorities(&folder, path, &place.key("client_ca"), &mut self.problems)
                     });
                     Some(ListenerTls {
                         identity: identity?,
@@ -208,7 +238,7 @@ impl Resolver<'_> {
             for (name, item) in items(source).into_iter().flatten() {
                 let place = Place::new(file, section).key(name);
                 if !is_name(name) {
-                    self.problems.add(&place, "is no name: use letters, digits, `-`, `_` and `.`, at most 64");
+                    self.problems.add(&place, format!("`{}` is no name: use letters, digits, `-`, `_` and `.`, at most 64", name.escape_debug()));
                 }
                 if let Some(&other) = first.get(name) {
                     let other = self.sources[other].path.display();
@@ -230,8 +260,7 @@ impl Resolver<'_> {
     ) -> bool {
         self.sources.iter().any(|source| {
             items(source).is_some_and(|items| items.contains_key(name))
-                || source.left_out.keys_of(section).any(|key| key == name)
-                || source.left_out.touches(section.split('.').next().unwrap_or(section))
+                || source.left_out.may_define(section, name)
         })
     }
 }
@@ -241,13 +270,14 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(legal)
 }
 
-/// ` (did you mean ...?)` or the names that there are.
-pub(super) fn suggestion<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<&str> = names.take(9).collect();
-    names.sort_unstable();
-    match names.len() {
-        0 => "there is none yet".to_owned(),
-        9 => format!("there are {}, ...", names[..8].join(", ")),
-        _ => format!("there is {}", names.join(", ")),
-    }
+/// Header fields that speak of one connection (RFC 9110 section 7.6.1) or frame the message.
+pub(super) fn belongs_to_connection(name: &HeaderName) -> bool {
+    [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name)
+        || ["keep-alive", "proxy-connection"].contains(&name.as_str())
+}
+
+/// True when not both can be bound.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let overlap = a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified());
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || overlap)
 }

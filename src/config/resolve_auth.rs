@@ -8,7 +8,7 @@ use super::checked::{JwtKeys, JwtProvider, LookupProvider, Provider, ProviderKin
 use super::limits;
 use super::load::Source;
 use super::problems::Place;
-use super::resolve::Resolver;
+use super::resolve::{Resolver, belongs_to_connection};
 use crate::types::ScopeSet;
 
 /// Where providers stand in a file.
@@ -50,6 +50,14 @@ impl Resolver<'_> {
         if written.audiences.is_empty() {
             self.problems.add(&place.key("audiences"), "is empty, so tokens for any service would do: write what `aud` must be");
         }
+        for (index, _) in written.audiences.iter().enumerate().filter(|(_, audience)| audience.is_empty()) {
+            self.problems.add(&place.key("audiences").item(index), "is empty: write what `aud` must be");
+        }
+        let scopes_claim = written.scopes_claim.as_ref().map(|claim| ("scopes_claim", claim));
+        let claims = [("subject_claim", &written.subject_claim), ("groups_claim", &written.groups_claim)];
+        for (key, _) in claims.into_iter().chain(scopes_claim).filter(|(_, claim)| claim.is_empty()) {
+            self.problems.add(&place.key(key), "is empty: write the name of a claim, or take this out");
+        }
         if written.leeway.0 > limits::LEEWAY {
             self.problems.add(&place.key("leeway"), "is more than 30s: write at most `30s`");
         }
@@ -88,10 +96,10 @@ impl Resolver<'_> {
             self.problems.add(&place, "is empty: write those that the issuer uses, such as `[RS256]`");
         }
         let symmetric = written.algorithms.iter().filter(|algorithm| Algorithm::is_symmetric(**algorithm)).count();
-        if written.secret.is_some() && symmetric < written.algorithms.len() {
+        if written.secret.is_some() && written.jwks.is_none() && symmetric < written.algorithms.len() {
             self.problems.add(&place, "names an algorithm of public keys, but the provider has a secret: write HS256, HS384 or HS512 only");
         }
-        if written.jwks.is_some() && symmetric > 0 {
+        if written.jwks.is_some() && written.secret.is_none() && symmetric > 0 {
             self.problems.add(&place, "names an algorithm of shared secrets, but the provider has public keys: take HS256, HS384 and HS512 out");
         }
     }
@@ -114,8 +122,10 @@ impl Resolver<'_> {
                         self.problems.add(&place, format!("`{}` holds no key: give a key set with at least one", path.display()));
                         None
                     }
+                    // The parser's message may repeat what stands in the file.
                     Err(error) => {
-                        self.problems.add(&place, format!("`{}` is no key set ({error}): give a JSON file such as `{{\"keys\": [...]}}`", path.display()));
+                        let (what, line, column) = (if error.is_data() { "is no key set" } else { "is no JSON" }, error.line(), error.column());
+                        self.problems.add(&place, format!("`{}` {what} (line {line}, column {column}): give a JSON file such as `{{\"keys\": [...]}}`", path.display()));
                         None
                     }
                 }
@@ -130,6 +140,12 @@ impl Resolver<'_> {
     fn lookup(&mut self, written: &Lookup, place: &Place) -> LookupProvider {
         if written.headers.is_empty() {
             self.problems.add(&place.key("headers"), "is empty, so the server would not see any credential: write `[Authorization]`");
+        }
+        for (index, name) in written.headers.iter().enumerate() {
+            if belongs_to_connection(&name.0) || name.0 == http::header::HOST {
+                let place = place.key("headers").item(index);
+                self.problems.add(&place, format!("`{}` belongs to the client's own request: take it out", name.0));
+            }
         }
         if written.subject_headers.is_empty() {
             self.problems.add(&place.key("subject_headers"), "is empty: write which field of the answer names the caller, such as `[X-User]`");

@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::HeaderName;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::HOST;
 
 use super::checked::{Authentication, HeaderChange, Rewrite, Route};
 use super::limits::Limits;
 use super::problems::Place;
-use super::resolve::{Resolver, suggestion};
+use super::resolve::{Resolver, belongs_to_connection};
 use super::resolve_auth::providers_of;
 use super::resolve_upstream::upstreams_of;
 use super::route::{HeaderChanges, HostHeader, Protocol, RequiredAuth, Rewrite as WrittenRewrite, Route as Written, RouteAuth};
 use super::server::Identity;
+use super::suggest;
 use crate::types::canonical_path;
 
 impl Resolver<'_> {
@@ -26,16 +27,25 @@ impl Resolver<'_> {
                 let place = Place::new(file, "routes").item(source.left_out.number("routes", now));
                 let Some(route) = self.route(written, &place, limits, identity) else { continue };
                 let label = format!("{}: {}", source.path.display(), place.path);
-                if let Some(other) = names.insert(Arc::clone(&route.name), label.clone()) {
-                    let other = other.clone();
-                    self.problems.add(&place, format!("the route `{}` has the same name as {other}: give one of them another `name`", route.name));
-                }
+                let same_name = names.insert(Arc::clone(&route.name), label.clone());
+                let mut overlaps = false;
                 let any_host = route.hosts.is_empty().then_some(None);
                 for host in any_host.into_iter().chain(route.hosts.iter().map(|host| Some(host.to_string()))) {
                     let on = host.as_deref().map_or("any host".to_owned(), |host| format!("host `{host}`"));
                     if let Some(other) = matches.insert((host, route.prefix.clone()), label.clone()) {
-                        self.problems.add(&place.key("path"), format!("overlaps {other}: both match `{}` on {on}; change the path or the hosts of one", written.path));
+                        overlaps = true;
+                        let message = if other == label {
+                            format!("names {on} twice: keep one")
+                        } else {
+                            format!("overlaps {other}: both match `{}` on {on}; change the path or the hosts of one", written.path)
+                        };
+                        self.problems.add(&place.key(if other == label { "hosts" } else { "path" }), message);
                     }
+                }
+                // Routes of the same path have the same name unless they say otherwise.
+                if let Some(other) = same_name.filter(|_| !overlaps || written.name.is_some()) {
+                    let place = if written.name.is_some() { place.key("name") } else { place };
+                    self.problems.add(&place, format!("the name `{}` is also that of {other}: give one of them another `name`", route.name));
                 }
                 routes.push(Arc::new(route));
             }
@@ -44,17 +54,21 @@ impl Resolver<'_> {
     }
 
     fn route(&mut self, written: &Written, place: &Place, limits: &Limits, identity: &Identity) -> Option<Route> {
-        let prefix = self.prefix(&written.path, &place.key("path"));
+        let prefix = self.route_path(&written.path, &place.key("path"));
         let name: Arc<str> = match (&written.name, written.hosts.first()) {
             (Some(name), _) => name.as_str().into(),
             (None, Some(host)) => format!("{}{}", host.0, written.path).into(),
             (None, None) => written.path.as_str().into(),
         };
-        if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
+        if written.name.is_none() && name.len() > 128 {
+            self.problems.add(place, "the path is too long to be the route's name: write a `name` of at most 128 characters");
+        }
+        if written.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > 128 || name.chars().any(char::is_control)) {
             self.problems.add(&place.key("name"), "is no name: write 1 to 128 printable characters");
         }
         if !self.is_defined("upstreams", upstreams_of, &written.upstream) {
-            let known = suggestion(self.sources.iter().flat_map(|source| source.file.upstreams.keys()).map(String::as_str));
+            let names = self.sources.iter().flat_map(|source| source.file.upstreams.keys()).map(String::as_str);
+            let known = suggest::instead(&written.upstream, names);
             self.problems.add(&place.key("upstream"), format!("there is no upstream `{}`: define it under `upstreams`, or name another ({known})", written.upstream));
         }
         let rewrite = self.rewrite(&written.rewrite, &place.key("rewrite"));
@@ -72,10 +86,14 @@ impl Resolver<'_> {
         if !written.upgrade.is_empty() && written.protocol == Protocol::Mcp {
             self.problems.add(&place.key("upgrade"), "MCP has no WebSocket transport: take it out, or write `protocol: http`");
         }
+        let upstream = self.sources.iter().find_map(|source| source.file.upstreams.get(&written.upstream));
+        if !written.upgrade.is_empty() && upstream.is_some_and(|upstream| upstream.http2) {
+            self.problems.add(&place.key("upgrade"), format!("WebSocket needs HTTP/1.1, but the upstream `{}` has `http2: true`: take one of the two out", written.upstream));
+        }
         if let HostHeader::Rewrite(host) = &written.host
             && host.0.to_str().ok().and_then(|host| crate::types::Authority::parse(host).ok()).is_none()
         {
-            self.problems.add(&place.key("host"), "is no host: write a name such as `server.internal`");
+            self.problems.add(&place.key("host"), format!("`{}` is no host: write a name such as `server.internal`", host.0.to_str().unwrap_or_default()));
         }
         if let Some(idle) = &written.idle {
             self.not_zero(&place.key("idle"), idle);
@@ -98,6 +116,21 @@ impl Resolver<'_> {
             body_bytes: written.body_bytes.as_ref().unwrap_or(&limits.body_bytes).0,
             idle: written.idle.as_ref().map(|idle| idle.0),
         })
+    }
+
+    /// What other proxies would take for a pattern is not taken for a path.
+    fn route_path(&mut self, path: &str, place: &Place) -> Option<String> {
+        if let Some((before, _)) = path.split_once('*') {
+            let (path, before) = (path.escape_debug(), before.escape_debug());
+            self.problems.add(place, format!("`{path}` has a wildcard, but a route matches all below its path anyway: write `{before}`"));
+            return None;
+        }
+        if let Some((before, _)) = path.split_once(['?', '#']) {
+            let (path, before) = (path.escape_debug(), before.escape_debug());
+            self.problems.add(place, format!("`{path}` has more than a path, but a route matches nothing else: write `{before}`"));
+            return None;
+        }
+        self.prefix(path, place)
     }
 
     /// The canonical form without a trailing slash.
@@ -129,7 +162,8 @@ impl Resolver<'_> {
         }
         for (index, name) in written.providers.iter().enumerate() {
             if !self.is_defined("auth.providers", providers_of, name) {
-                let known = suggestion(self.sources.iter().filter_map(providers_of).flat_map(|providers| providers.keys()).map(String::as_str));
+                let names = self.sources.iter().filter_map(providers_of).flat_map(|providers| providers.keys());
+                let known = suggest::instead(name, names.map(String::as_str));
                 self.problems.add(&place.key("providers").item(index), format!("there is no provider `{name}`: define it under `auth.providers`, or name another ({known})"));
             }
         }
@@ -147,22 +181,26 @@ impl Resolver<'_> {
             self.changeable(&name.0, &place.key("remove").item(index), identity);
             changes.push(HeaderChange::Remove(name.0.clone()));
         }
+        let mut seen = Vec::new();
         for (name, value) in &written.set {
             let place = place.key("set").key(name);
             match HeaderName::from_bytes(name.as_bytes()) {
                 Ok(name) => {
                     self.changeable(&name, &place, identity);
+                    if seen.contains(&name) {
+                        self.problems.add(&place, format!("`{name}` is set twice, since case does not matter: keep one"));
+                    }
+                    seen.push(name.clone());
                     changes.push(HeaderChange::Set(name, value.0.clone()));
                 }
-                Err(_) => self.problems.add(&place, "is no header name: write one such as `X-Team`"),
+                Err(_) => self.problems.add(&place, format!("`{}` is no header name: write one such as `X-Team`", name.escape_debug())),
             }
         }
         changes
     }
 
     fn changeable(&mut self, name: &HeaderName, place: &Place, identity: Option<&Identity>) {
-        let framing = [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-        if framing.contains(name) || name.as_str() == "keep-alive" {
+        if belongs_to_connection(name) {
             self.problems.add(place, format!("`{name}` belongs to the connection: take it out"));
         }
         let Some(identity) = identity else { return };

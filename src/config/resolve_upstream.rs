@@ -61,7 +61,7 @@ impl Resolver<'_> {
     fn endpoints(&mut self, written: &Written, place: &Place) -> Vec<Endpoint> {
         let place = place.key("endpoints");
         if written.endpoints.is_empty() {
-            self.problems.add(&place, "is empty: write at least one `{address: HOST:PORT}`");
+            self.problems.add(&place, "is empty: write at least one `- address: HOST:PORT`");
         }
         if written.endpoints.len() > limits::ENDPOINTS_PER_UPSTREAM {
             self.problems.add(&place, format!("has more than {} entries: use fewer, or a name that resolves to many addresses", limits::ENDPOINTS_PER_UPSTREAM));
@@ -70,18 +70,19 @@ impl Resolver<'_> {
         let mut endpoints = Vec::new();
         for (index, endpoint) in written.endpoints.iter().enumerate() {
             let place = place.item(index);
-            if !(1..=limits::WEIGHT).contains(&endpoint.weight) {
+            let weight = u16::try_from(endpoint.weight).unwrap_or(u16::MAX);
+            if !(1..=limits::WEIGHT).contains(&weight) {
                 self.problems.add(&place.key("weight"), format!("{} is no weight: write a number from 1 to 256, or take the endpoint out", endpoint.weight));
             }
             match Authority::parse(&endpoint.address).ok().and_then(|authority| Some((authority.host().to_owned(), authority.port()?))) {
-                Some((host, port)) if port != 0 => {
+                Some((host, port)) if port != 0 && !is_broken_address(&host) => {
                     let host = host.trim_matches(['[', ']']).to_owned();
                     if !seen.insert((host.clone(), port)) {
                         self.problems.add(&place.key("address"), format!("`{}` is listed twice: keep one, with a `weight`", endpoint.address));
                     }
-                    endpoints.push(Endpoint { host, port, weight: endpoint.weight });
+                    endpoints.push(Endpoint { host, port, weight });
                 }
-                _ => self.problems.add(&place.key("address"), format!("`{}` is no address of an endpoint: write `HOST:PORT`, such as `10.0.0.7:8000`", endpoint.address.escape_debug())),
+                _ => self.problems.add(&place.key("address"), format!("`{}` is no address of an endpoint: write `HOST:PORT`, such as `10.0.0.7:8000` or `[::1]:8000`", endpoint.address.escape_debug())),
             }
         }
         endpoints
@@ -92,6 +93,10 @@ impl Resolver<'_> {
             let sources = usize::from(on.header.is_some()) + usize::from(on.cookie.is_some()) + usize::from(on.client_address);
             if sources != 1 {
                 self.problems.add(&place.key("hash"), "hashes exactly one thing: write `{header: NAME}`, `{cookie: NAME}` or `{client_address: true}`");
+            }
+            // A cookie's name is a token like that of a header field (RFC 6265 section 4.1.1).
+            if let Some(name) = on.cookie.as_ref().filter(|name| HeaderName::from_bytes(name.as_bytes()).is_err()) {
+                self.problems.add(&place.key("hash").key("cookie"), format!("`{}` is no name of a cookie: write one such as `session`", name.escape_debug()));
             }
         }
     }
@@ -134,7 +139,8 @@ impl Resolver<'_> {
             None => None,
             Some(Ok(status)) => Some(status),
             Some(Err(_)) => {
-                self.problems.add(&place.key("status"), "is no HTTP status: write one such as `204`");
+                let status = written.status.unwrap_or_default();
+                self.problems.add(&place.key("status"), format!("{status} is no HTTP status: write one such as `204`"));
                 None
             }
         };
@@ -142,7 +148,7 @@ impl Resolver<'_> {
         for (name, value) in &written.headers {
             match HeaderName::from_bytes(name.as_bytes()) {
                 Ok(name) => headers.push((name, value.0.clone())),
-                Err(_) => self.problems.add(&place.key("headers").key(name), "is no header name: write one such as `X-Probe`"),
+                Err(_) => self.problems.add(&place.key("headers").key(name), format!("`{}` is no header name: write one such as `X-Probe`", name.escape_debug())),
             }
         }
         let token = self.probe_token(written.token.as_ref(), place)?;
@@ -173,7 +179,7 @@ impl Resolver<'_> {
             self.problems.add(&place.key("server_name"), format!("`{}` is no server name: write the name in the replicas' certificate", name.escape_debug()));
         }
         let folder = self.folder(place.file);
-        let ca = written.ca.as_ref().map(|path| self.materials.certificates(&folder, path, &place.key("ca"), &mut self.problems));
+        let ca = written.ca.as_ref().map(|path| self.materials.authorities(&folder, path, &place.key("ca"), &mut self.problems));
         let identity = match (&written.certificate, &written.key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => {
@@ -197,4 +203,10 @@ impl Resolver<'_> {
             },
         })
     }
+}
+
+/// A name whose last label is a number is an IPv4 address that is none, such as `10.0.0.256`.
+fn is_broken_address(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) && host.parse::<std::net::Ipv4Addr>().is_err()
 }

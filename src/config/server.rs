@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::units::{Bind, Cidr, Header, Host, SecretSource, Span};
@@ -37,15 +38,26 @@ pub enum Threads {
 
 impl<'de> Deserialize<'de> for Threads {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bad = "write `auto` or a number from 1 to 1024";
-        match serde_yaml::Value::deserialize(deserializer)? {
-            serde_yaml::Value::String(word) if word == "auto" => Ok(Self::Auto),
-            serde_yaml::Value::Number(number) => match number.as_u64() {
-                Some(count @ 1..=1024) => Ok(Self::Count(count as usize)),
-                _ => Err(serde::de::Error::custom(format!("{number} is no number of threads: {bad}"))),
-            },
-            _ => Err(serde::de::Error::custom(format!("this is no number of threads: {bad}"))),
+        struct Choice;
+        impl Visitor<'_> for Choice {
+            type Value = Threads;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("`auto` or a number from 1 to 1024")
+            }
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Threads, E> {
+                match word {
+                    "auto" => Ok(Threads::Auto),
+                    _ => Err(E::invalid_type(de::Unexpected::Str(word), &self)),
+                }
+            }
+            fn visit_u64<E: de::Error>(self, count: u64) -> Result<Threads, E> {
+                match count {
+                    1..=1024 => Ok(Threads::Count(count as usize)),
+                    _ => Err(E::invalid_type(de::Unexpected::Unsigned(count), &self)),
+                }
+            }
         }
+        deserializer.deserialize_any(Choice)
     }
 }
 

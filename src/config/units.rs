@@ -14,7 +14,7 @@ use crate::types::{HostPattern, Scope};
 
 /// A scalar that is written as a string and has one parser.
 macro_rules! text_scalar {
-    ($(#[$doc:meta])* $name:ident($inner:ty), $parse:expr, $pattern_doc:literal) => {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $parse:expr, $show:expr, $pattern_doc:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name(pub $inner);
@@ -44,9 +44,17 @@ macro_rules! text_scalar {
             }
         }
 
+        /// As one would write it.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let show: fn(&$inner) -> String = $show;
+                f.write_str(&show(&self.0))
+            }
+        }
+
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(&format_args!("{:?}", self.0))
+                serializer.collect_str(self)
             }
         }
 
@@ -65,24 +73,28 @@ text_scalar!(
     /// A length of time: a whole number and a unit.
     Span(Duration),
     parse_duration,
+    show_duration,
     "a duration such as `500ms`, `30s`, `5m`, `2h` or `1d`"
 );
 text_scalar!(
     /// A number of bytes: a whole number and a unit.
     Size(u64),
     parse_size,
+    show_size,
     "a size such as `100B`, `64KiB`, `4MiB` or `1GiB`"
 );
 text_scalar!(
     /// A host name or a wildcard of a listener or route.
     Host(HostPattern),
     |text| text.parse().map_err(|error: crate::types::HostError| error.to_string()),
+    ToString::to_string,
     "a host name such as `edge.example` or `*.example`"
 );
 text_scalar!(
     /// A scope token.
     ScopeName(Scope),
     |text| text.parse().map_err(|error: crate::types::ScopeError| error.to_string()),
+    ToString::to_string,
     "a scope such as `fininfo:read`"
 );
 text_scalar!(
@@ -90,13 +102,17 @@ text_scalar!(
     Header(HeaderName),
     |text| HeaderName::from_bytes(text.as_bytes())
         .map_err(|_| format!("`{}` is no header name: write one such as `X-User`", text.escape_debug())),
+    ToString::to_string,
     "a header name such as `X-User`"
 );
 text_scalar!(
     /// The value of a header field.
     HeaderText(HeaderValue),
-    |text| HeaderValue::from_str(text)
-        .map_err(|_| "this is no header value: use visible ASCII characters and spaces".to_owned()),
+    |text| match HeaderValue::from_str(text) {
+        Ok(value) if text.is_ascii() => Ok(value),
+        _ => Err("is no header value: use visible ASCII characters and spaces".to_owned()),
+    },
+    |value| value.to_str().unwrap_or_default().to_owned(),
     "the value of a header"
 );
 text_scalar!(
@@ -106,6 +122,7 @@ text_scalar!(
         Ok(method) if method != Method::CONNECT && text.bytes().all(|b| b.is_ascii_uppercase()) => Ok(method),
         _ => Err(format!("`{}` is no method for a probe: write one such as `GET`", text.escape_debug())),
     },
+    ToString::to_string,
     "an HTTP method such as `GET`"
 );
 text_scalar!(
@@ -115,6 +132,7 @@ text_scalar!(
         .parse::<IpNet>()
         .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
         .map_err(|_| format!("`{}` is no network: write one such as `10.0.0.0/8` or `::1`", text.escape_debug())),
+    ToString::to_string,
     "a network such as `10.0.0.0/8` or an address"
 );
 text_scalar!(
@@ -123,9 +141,14 @@ text_scalar!(
     |text| match reqwest::Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.username().is_empty()
             && url.password().is_none() => Ok(url),
-        _ => Err(format!("`{}` is no URL: write one such as `https://idp.example/jwks`", text.escape_debug())),
+        // It may hold a password, which is not shown.
+        _ if text.contains('@') => {
+            Err("is no URL: write one such as `https://server.example/path`, without a user name and a password".to_owned())
+        }
+        _ => Err(format!("`{}` is no URL: write one such as `https://server.example/path`", text.escape_debug())),
     },
-    "an absolute URL such as `https://idp.example/jwks`"
+    ToString::to_string,
+    "an absolute URL such as `https://server.example/path`"
 );
 
 fn split_unit(text: &str) -> Option<(u64, &str)> {
@@ -139,15 +162,31 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         format!("`{text}` is no duration: write a whole number and a unit, such as `500ms`, `30s`, `5m`, `2h` or `1d`")
     };
     let (number, unit) = split_unit(text).ok_or_else(bad)?;
-    let seconds = match unit {
-        "ms" => return Ok(Duration::from_millis(number)),
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(bad()),
     };
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(bad)
+    match number.checked_mul(millis).map(Duration::from_millis) {
+        Some(duration) if duration <= LONGEST => Ok(duration),
+        _ => Err(format!("`{}` is too long: write at most `365d`", text.escape_debug())),
+    }
+}
+
+/// Clocks cannot add much more, and nothing of the edge takes as long.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+fn show_duration(duration: &Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    match units.iter().find(|(unit, _)| millis != 0 && millis.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", millis / unit),
+        None if millis == 0 => "0s".to_owned(),
+        None => format!("{millis}ms"),
+    }
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {
@@ -164,6 +203,14 @@ fn parse_size(text: &str) -> Result<u64, String> {
         _ => return Err(bad()),
     };
     number.checked_mul(bytes).ok_or_else(bad)
+}
+
+fn show_size(bytes: &u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.iter().find(|(unit, _)| *bytes != 0 && bytes.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes}B"),
+    }
 }
 
 /// A socket address of this machine, `ADDRESS:PORT`.
@@ -214,11 +261,21 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
         assert_eq!(parse_size("64KiB"), Ok(65_536));
-        for text in ["", "5", "s", "1.5s", "-1s", "99999999999999999999s", "18446744073709551615d"] {
+        for text in ["", "5", "s", "1.5s", "-1s", "366d", "99999999999999999999s", "18446744073709551615d"] {
             assert!(parse_duration(text).is_err(), "{text:?}");
         }
         for text in ["64", "64K", "64kb", "18446744073709551615GiB"] {
             assert!(parse_size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn they_are_shown_as_they_are_written() {
+        for text in ["500ms", "30s", "5m", "2h", "365d", "0s"] {
+            assert_eq!(parse_duration(text).map(|duration| show_duration(&duration)), Ok(text.to_owned()));
+        }
+        for text in ["100B", "64KiB", "4MiB", "1GiB", "0B"] {
+            assert_eq!(parse_size(text).map(|size| show_size(&size)), Ok(text.to_owned()));
         }
     }
 }

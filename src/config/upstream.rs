@@ -46,10 +46,10 @@ pub struct Endpoint {
     pub address: String,
     /// Its share of the requests, relative to the others, from 1 to 256 (default 1).
     #[serde(default = "default_weight")]
-    pub weight: u16,
+    pub weight: u64,
 }
 
-fn default_weight() -> u16 {
+fn default_weight() -> u64 {
     1
 }
 

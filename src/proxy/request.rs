@@ -43,7 +43,11 @@ pub(super) async fn admit(
     };
     let host = Authority::parse(&context.client.authority).map(|authority| authority.host().to_owned()).unwrap_or_default();
     if let Some(path) = wellknown::resource_path(&identified.path) {
-        return wellknown::answer(session, context, &host, path).await.map(|found| found.map(|()| Admission::Answered));
+        match wellknown::answer(session, context, &host, path).await? {
+            Ok(true) => return Ok(Ok(Admission::Answered)),
+            Ok(false) => {}
+            Err(rejection) => return Ok(Err(rejection)),
+        }
     }
     let snapshot = Arc::clone(&context.snapshot);
     let Some(route) = snapshot.router.find(&host, &identified.path) else {

@@ -47,25 +47,23 @@ impl ResourceUrl {
     }
 }
 
-/// Answers with the metadata of the route of `path`; it needs no credential.
+/// Answers with the metadata of the route of `path`; it needs no credential. False when that route is open, or there is
+/// none: then the request is one like any other, and a server behind the edge may have a document of its own.
 pub(super) async fn answer(
     session: &mut Session,
     context: &RequestContext,
     host: &str,
     path: &str,
-) -> pingora::Result<Result<(), Rejection>> {
-    let not_found = || Rejection::new(RejectionReason::NotFound, "there is no protected resource at this path");
-    if session.req_header().method != Method::GET && session.req_header().method != Method::HEAD {
+) -> pingora::Result<Result<bool, Rejection>> {
+    let Some(route) = context.snapshot.router.find(host, path) else { return Ok(Ok(false)) };
+    let (Some(authenticator), Some(auth)) = (&route.authenticator, &route.settings.auth) else { return Ok(Ok(false)) };
+    let method = &session.req_header().method;
+    if method != Method::GET && method != Method::HEAD {
         return Ok(Err(Rejection::new(RejectionReason::MethodNotAllowed, "metadata can only be read")));
     }
-    let Some(route) = context.snapshot.router.find(host, path) else { return Ok(Err(not_found())) };
-    let (Some(authenticator), Some(auth)) = (&route.authenticator, &route.settings.auth) else {
-        return Ok(Err(not_found()));
-    };
     let url = ResourceUrl::new(auth, &context.client, path);
-    let metadata = Metadata::new(&url.resource, authenticator.issuers(), &auth.scopes);
-    let Ok(body) = serde_json::to_vec(&metadata) else { return Ok(Err(not_found())) };
+    let metadata = serde_json::json!(Metadata::new(&url.resource, authenticator.issuers(), &auth.scopes)).to_string();
     let mut head = ResponseHeader::build(StatusCode::OK, Some(6))?;
     head.insert_header("access-control-allow-origin", "*")?;
-    reject::write(session, context, head, "application/json", body.into()).await.map(Ok)
+    reject::write(session, context, head, "application/json", metadata.into()).await.map(|()| Ok(true))
 }

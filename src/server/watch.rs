@@ -57,10 +57,10 @@ async fn wanted(reloader: &Reloader) -> BTreeSet<PathBuf> {
     let snapshot = reloader.snapshot();
     let running: Vec<PathBuf> = snapshot.config.files.iter().map(|file| file.path.clone()).collect();
     let include: Vec<PathBuf> = snapshot.config.include_folders.clone();
-    let path = reloader.path().to_owned();
+    // A configuration that does not load names files too: mending one of them must be seen.
+    let broken = (!reloader.status().errors.is_empty()).then(|| reloader.path().to_owned());
     let folders = tokio::task::spawn_blocking(move || {
-        // A configuration that does not load names files too: mending one of them must be seen.
-        let files = running.into_iter().chain(Config::known_files(&path));
+        let files = running.into_iter().chain(broken.iter().flat_map(|path| Config::known_files(path)));
         // Folders are watched under their real names: a link that now leads elsewhere is another folder.
         let places = files.flat_map(|file| [Some(folder(&file)), file.canonicalize().ok().map(|target| folder(&target))]);
         places.flatten().chain(include).filter_map(|folder| folder.canonicalize().ok()).filter(|folder| folder.is_dir()).collect()
