@@ -1,5 +1,7 @@
 //! How much memory the edge takes: idle, and with 1,000 idle event streams. Prints figures; it is no timed benchmark.
 
+#![allow(clippy::print_stdout, reason = "it prints its figures")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

@@ -36,11 +36,12 @@ pub(super) struct Claims {
 
 impl JwtValidator {
     pub(super) fn new(name: &Arc<str>, settings: &JwtProvider, client: &OutboundClient) -> Self {
-        let algorithms: Vec<Algorithm> = settings.algorithms.iter().copied().map(algorithm).collect();
-        let mut validation = Validation::default();
-        validation.algorithms = algorithms;
-        validation.leeway = settings.leeway.as_secs();
-        validation.validate_nbf = true;
+        let mut validation = Validation {
+            algorithms: settings.algorithms.iter().copied().map(algorithm).collect(),
+            leeway: settings.leeway.as_secs(),
+            validate_nbf: true,
+            ..Validation::default()
+        };
         validation.set_issuer(&[&settings.issuer]);
         validation.set_audience(&settings.audiences);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);

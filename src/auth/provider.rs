@@ -29,8 +29,8 @@ pub struct Provider {
 
 #[derive(Debug)]
 enum Validator {
-    Jwt(JwtValidator),
-    Lookup(LookupValidator),
+    Jwt(Box<JwtValidator>),
+    Lookup(Box<LookupValidator>),
 }
 
 impl Provider {
@@ -39,8 +39,8 @@ impl Provider {
         static INSTANCES: AtomicU64 = AtomicU64::new(0);
         let name = &settings.name;
         let validator = match &settings.kind {
-            ProviderKind::Jwt(jwt) => Validator::Jwt(JwtValidator::new(name, jwt, client)),
-            ProviderKind::Lookup(lookup) => Validator::Lookup(LookupValidator::new(lookup, client)),
+            ProviderKind::Jwt(jwt) => Validator::Jwt(Box::new(JwtValidator::new(name, jwt, client))),
+            ProviderKind::Lookup(lookup) => Validator::Lookup(Box::new(LookupValidator::new(lookup, client))),
         };
         Self {
             settings: Arc::clone(settings),

@@ -13,6 +13,9 @@ use crate::proxy::{RouteContext, Snapshot};
 use crate::route::Router;
 use crate::upstream::Upstream;
 
+type Upstreams = BTreeMap<Arc<str>, Arc<Upstream>>;
+type Providers = BTreeMap<Arc<str>, Arc<Provider>>;
+
 /// Builds the snapshot that follows `previous`. It waits for names of new upstreams to resolve, at most as long as one
 /// name may take.
 pub async fn build(shared: &Shared, config: Arc<Config>, previous: Option<&Snapshot>) -> Snapshot {
@@ -37,7 +40,7 @@ async fn upstreams(
     shared: &Shared,
     config: &Config,
     previous: Option<&Snapshot>,
-) -> BTreeMap<Arc<str>, Arc<Upstream>> {
+) -> Upstreams {
     let mut upstreams = BTreeMap::new();
     let mut resolving = JoinSet::new();
     for (name, settings) in &config.upstreams {
@@ -58,7 +61,7 @@ async fn upstreams(
     upstreams
 }
 
-fn providers(shared: &Shared, config: &Config, previous: Option<&Snapshot>) -> BTreeMap<Arc<str>, Arc<Provider>> {
+fn providers(shared: &Shared, config: &Config, previous: Option<&Snapshot>) -> Providers {
     let provider = |(name, settings): (&Arc<str>, &Arc<config::Provider>)| {
         let known = previous.and_then(|previous| previous.providers.get(name));
         let provider = match known.filter(|known| known.settings() == settings) {
@@ -74,7 +77,7 @@ fn route(
     shared: &Shared,
     config: &Config,
     settings: &Arc<config::Route>,
-    (upstreams, providers): (&BTreeMap<Arc<str>, Arc<Upstream>>, &BTreeMap<Arc<str>, Arc<Provider>>),
+    (upstreams, providers): (&Upstreams, &Providers),
     previous: Option<&Snapshot>,
 ) -> Option<RouteContext> {
     let upstream = Arc::clone(upstreams.get(&settings.upstream)?);

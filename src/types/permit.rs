@@ -23,11 +23,11 @@ impl Permit {
     ///
     /// # Errors
     /// The scopes that the operation needs, when the principal lacks any of them or there is no principal.
-    pub fn authorize<'a>(
+    pub fn authorize(
         principal: Option<Arc<Principal>>,
         operation: Operation,
-        needed: Option<&'a ScopeSet>,
-    ) -> Result<Self, &'a ScopeSet> {
+        needed: Option<&ScopeSet>,
+    ) -> Result<Self, &ScopeSet> {
         let Operation::Request = operation;
         match (needed, &principal) {
             (None, _) => Ok(Self { principal }),

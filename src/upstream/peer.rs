@@ -32,7 +32,7 @@ impl PeerTemplate {
         }
         let tls = upstream.tls.clone();
         if let Some(authorities) = tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
-            let wrapped = authorities.iter().map(|der| WrappedX509::new(der.to_vec(), |der| parse_x509(der)));
+            let wrapped = authorities.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509));
             let authorities: Box<CaType> = wrapped.collect();
             options.ca = Some(authorities.into());
         }

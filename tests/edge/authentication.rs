@@ -240,8 +240,8 @@ async fn a_thousand_requests_with_a_cold_token_ask_once() {
 async fn keys_are_fetched_again_for_an_unknown_kid_but_not_often() {
     let fleet = crate::harness::Fleet::start(&["currenttime"]).await;
     let jwks = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
-    let fetch = async || reqwest::get(format!("{}/jwks", fleet.issuer)).await.expect("it answers").text().await.expect("text");
-    *jwks.lock().expect("no panic") = fetch().await;
+    let answer = reqwest::Client::new().get(format!("{}/jwks", fleet.issuer)).send().await.expect("it answers");
+    *jwks.lock().expect("no panic") = answer.text().await.expect("text");
     let served = std::sync::Arc::clone(&jwks);
     let keys = Origin::answering(move |_| ok(&served.lock().expect("no panic").clone())).await;
     let origin = Origin::saying("in").await;

@@ -64,7 +64,8 @@ impl Fleet {
             &format!("{}/token", self.issuer),
             [("sub", subject), ("scope", scopes), ("aud", "mcp-edge")],
         );
-        let answer = reqwest::get(url.expect("a URL")).await.expect("the issuer answers").text().await.expect("a body");
+        let answer = reqwest::Client::new().get(url.expect("a URL")).send().await.expect("the issuer answers");
+        let answer = answer.text().await.expect("a body");
         let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
         answer["access_token"].as_str().expect("a token").to_owned()
     }
