@@ -106,3 +106,107 @@ impl JwtVerifier for RingVerifier {
         self.algorithm
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use jsonwebtoken::jwk::Jwk;
+    use ring::rand::SystemRandom;
+    use ring::rsa::PublicKeyComponents;
+    use ring::signature::{self as sign, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use rustls::pki_types::pem::PemObject;
+    use serde_json::{Value, json};
+
+    const MESSAGE: &[u8] = b"header.claims";
+
+    fn encode(bytes: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// A key as a set has it, and its signature of the message, for each algorithm of public keys.
+    fn signatures() -> Vec<(Algorithm, Value, Vec<u8>)> {
+        let random = SystemRandom::new();
+        let mut made = Vec::new();
+        for (algorithm, curve, ring) in [
+            (Algorithm::ES256, "P-256", &sign::ECDSA_P256_SHA256_FIXED_SIGNING),
+            (Algorithm::ES384, "P-384", &sign::ECDSA_P384_SHA384_FIXED_SIGNING),
+        ] {
+            let document = EcdsaKeyPair::generate_pkcs8(ring, &random).expect("there is randomness");
+            let pair = EcdsaKeyPair::from_pkcs8(ring, document.as_ref(), &random).expect("it was just made");
+            let (x, y) = pair.public_key().as_ref()[1..].split_at(pair.public_key().as_ref().len() / 2);
+            let key = json!({"kty": "EC", "crv": curve, "x": encode(x), "y": encode(y)});
+            made.push((algorithm, key, pair.sign(&random, MESSAGE).expect("it can sign").as_ref().to_vec()));
+        }
+        let document = Ed25519KeyPair::generate_pkcs8(&random).expect("there is randomness");
+        let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).expect("it was just made");
+        let key = json!({"kty": "OKP", "crv": "Ed25519", "x": encode(pair.public_key().as_ref())});
+        made.push((Algorithm::EdDSA, key, pair.sign(MESSAGE).as_ref().to_vec()));
+        let pem = include_bytes!("../../tests/fixtures/keys/rsa.pem");
+        let document = PrivatePkcs8KeyDer::from_pem_slice(pem).expect("the fixture is PKCS#8");
+        let pair = RsaKeyPair::from_pkcs8(document.secret_pkcs8_der()).expect("the fixture is an RSA key");
+        let public = PublicKeyComponents::<Vec<u8>>::from(pair.public());
+        let key = json!({"kty": "RSA", "n": encode(&public.n), "e": encode(&public.e)});
+        let encodings: [(Algorithm, &'static dyn sign::RsaEncoding); 6] = [
+            (Algorithm::RS256, &sign::RSA_PKCS1_SHA256),
+            (Algorithm::RS384, &sign::RSA_PKCS1_SHA384),
+            (Algorithm::RS512, &sign::RSA_PKCS1_SHA512),
+            (Algorithm::PS256, &sign::RSA_PSS_SHA256),
+            (Algorithm::PS384, &sign::RSA_PSS_SHA384),
+            (Algorithm::PS512, &sign::RSA_PSS_SHA512),
+        ];
+        for (algorithm, encoding) in encodings {
+            let mut signature = vec![0; pair.public().modulus_len()];
+            pair.sign(encoding, &random, MESSAGE, &mut signature).expect("it can sign");
+            made.push((algorithm, key.clone(), signature));
+        }
+        made
+    }
+
+    fn decoding_key(key: &Value) -> DecodingKey {
+        let jwk: Jwk = serde_json::from_value(key.clone()).expect("a key of a set");
+        DecodingKey::from_jwk(&jwk).expect("a key that can be used")
+    }
+
+    #[test]
+    fn each_algorithm_verifies_its_own_signatures_and_no_others() {
+        let made = signatures();
+        for (algorithm, key, _) in &made {
+            for (signer, _, signature) in &made {
+                let Ok(verifier) = RingVerifier::new(*algorithm, &decoding_key(key)) else { panic!("{algorithm:?}") };
+                let valid = verifier.verify(MESSAGE, signature).is_ok();
+                assert_eq!(valid, algorithm == signer, "{algorithm:?} with a signature of {signer:?}");
+            }
+        }
+        for (algorithm, key, signature) in &made {
+            let verifier = RingVerifier::new(*algorithm, &decoding_key(key)).expect("they fit");
+            assert!(verifier.verify(b"another message", signature).is_err(), "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn a_public_key_is_no_shared_secret() {
+        for (_, key, _) in signatures() {
+            assert!(RingVerifier::new(Algorithm::HS256, &decoding_key(&key)).is_err());
+        }
+        assert!(RingVerifier::new(Algorithm::ES256, &DecodingKey::from_secret(b"secret")).is_err());
+    }
+
+    #[test]
+    fn shared_secrets() {
+        for (algorithm, ring) in [
+            (Algorithm::HS256, hmac::HMAC_SHA256),
+            (Algorithm::HS384, hmac::HMAC_SHA384),
+            (Algorithm::HS512, hmac::HMAC_SHA512),
+        ] {
+            let tag = hmac::sign(&hmac::Key::new(ring, b"secret"), MESSAGE).as_ref().to_vec();
+            let verify = |secret: &[u8]| {
+                let verifier = RingVerifier::new(algorithm, &DecodingKey::from_secret(secret)).expect("they fit");
+                verifier.verify(MESSAGE, &tag).is_ok()
+            };
+            assert!(verify(b"secret") && !verify(b"another"), "{algorithm:?}");
+        }
+    }
+}
