@@ -156,3 +156,38 @@ async fn a_blocked_log_never_blocks_a_request() {
     let dropped = metrics.lines().find_map(|line| line.strip_prefix("mcp_edge_log_lines_dropped_total "));
     assert!(dropped.expect("the series").parse::<f64>().expect("a number") > 0.0, "and what was lost is counted");
 }
+
+/// Row 36 for HTTP/2: GOAWAY, and what is in flight completes.
+#[tokio::test]
+async fn draining_an_http_2_connection_completes_its_streams() {
+    let origin = Origin::scripted(|mut stream, recorder| async move {
+        while recorder.read(&mut stream).await.is_some() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            stream.write_all(&ok("done")).await.expect("the edge is there");
+        }
+    })
+    .await;
+    let edge = TestEdge::start(&yaml(&origin, "")).await;
+    let stream = TcpStream::connect(edge.address).await.expect("the edge listens");
+    let (mut client, connection) = h2::client::handshake(stream).await.expect("it speaks HTTP/2");
+    let connection = tokio::spawn(connection);
+    let message = || http::Request::get("http://edge.example/a/").body(()).expect("a request");
+    let (response, _) = client.send_request(message(), true).expect("the connection is open");
+    eventually("it is in flight", async || origin.count() == 1).await;
+    let drained = edge.drain_in_background(Duration::from_secs(10));
+    let mut body = response.await.expect("the response comes").into_body();
+    assert_eq!(body.data().await.expect("a body").expect("without a reset").as_ref(), b"done");
+    drop(body);
+    eventually("no further stream is opened", async || match client.clone().ready().await {
+        Ok(mut ready) => match ready.send_request(message(), true) {
+            Ok((response, _)) => response.await.is_err(),
+            Err(_) => true,
+        },
+        Err(_) => true,
+    })
+    .await;
+    drop(client);
+    let ended = tokio::time::timeout(Duration::from_secs(5), async { (connection.await, drained.await) }).await;
+    let (_connection, drained) = ended.expect("it ends when it is idle");
+    drained.expect("without a panic");
+}
