@@ -1,15 +1,15 @@
 //! The one token cache: principals by a keyed hash of their credential, and, apart from them, recent denials.
 
 use std::future::Future;
-use std::hash::Hasher;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use highway::{HighwayHash, HighwayHasher, Key};
 use moka::Expiry;
 use moka::future::Cache;
 use prometheus::IntCounter;
 use ring::rand::{SecureRandom, SystemRandom};
-use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::error::AuthError;
 use crate::config::{Cache as Settings, limits};
@@ -18,15 +18,45 @@ use crate::types::{Principal, unix_now};
 
 /// What an entry is found by. The hash is keyed with a key of this process, so that nobody can make two credentials meet,
 /// and no credential is kept in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TokenKey(u128);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenKey([u64; 2]);
+
+impl Hash for TokenKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0[0]);
+    }
+}
+
+/// A [`TokenKey`] is a keyed hash already: its first half serves the maps as it is.
+#[derive(Clone, Debug, Default)]
+struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 ^= u64::from_le_bytes(word);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+type Entries<V> = Cache<TokenKey, V, BuildHasherDefault<AlreadyHashed>>;
 
 /// The cache. One per process; it outlives reloads, because keys hold the identity of the provider instances.
 #[derive(Debug)]
 pub struct TokenCache {
-    hash_key: [u8; 16],
-    principals: Cache<TokenKey, Entry>,
-    denials: Cache<TokenKey, Denial>,
+    hash_key: Key,
+    principals: Entries<Entry>,
+    denials: Entries<Denial>,
     hits: IntCounter,
     negative_hits: IntCounter,
     misses: IntCounter,
@@ -65,12 +95,16 @@ impl TokenCache {
     /// # Panics
     /// The operating system gives no random numbers.
     pub fn new(capacity: u64, metrics: &Metrics) -> Self {
-        let mut hash_key = [0; 16];
-        SystemRandom::new().fill(&mut hash_key).expect("the operating system gives random numbers");
+        let word = || {
+            let mut word = [0; 8];
+            SystemRandom::new().fill(&mut word).expect("the operating system gives random numbers");
+            u64::from_le_bytes(word)
+        };
+        let hasher = BuildHasherDefault::default;
         Self {
-            hash_key,
-            principals: Cache::builder().max_capacity(capacity).expire_after(OwnLifetime).build(),
-            denials: Cache::builder().max_capacity(limits::NEGATIVE_ENTRIES).expire_after(OwnLifetime).build(),
+            hash_key: Key([word(), word(), word(), word()]),
+            principals: Cache::builder().max_capacity(capacity).expire_after(OwnLifetime).build_with_hasher(hasher()),
+            denials: Cache::builder().max_capacity(limits::NEGATIVE_ENTRIES).expire_after(OwnLifetime).build_with_hasher(hasher()),
             hits: metrics.cache_request(CacheResult::Hit),
             negative_hits: metrics.cache_request(CacheResult::NegativeHit),
             misses: metrics.cache_request(CacheResult::Miss),
@@ -79,14 +113,14 @@ impl TokenCache {
 
     /// The key for everything that an answer depends on: the provider instances and the `parts` of the request.
     pub fn key<'a>(&self, providers: u64, parts: impl IntoIterator<Item = &'a [u8]>) -> TokenKey {
-        let mut hasher = SipHasher13::new_with_key(&self.hash_key);
-        hasher.write_u64(providers);
+        let mut hasher = HighwayHasher::new(self.hash_key);
+        hasher.append(&providers.to_le_bytes());
         for part in parts {
             // The length first: ("ab", "c") and ("a", "bc") are different requests.
-            hasher.write_usize(part.len());
-            hasher.write(part);
+            hasher.append(&part.len().to_le_bytes());
+            hasher.append(part);
         }
-        TokenKey(hasher.finish128().as_u128())
+        TokenKey(hasher.finalize128())
     }
 
     /// The principal behind `key`: remembered, or from `validate`, which runs once for all who ask at the same time.
