@@ -20,10 +20,7 @@ fn yaml() -> String {
     for (name, balance) in BALANCES {
         yaml.push_str(&format!("  {name}:\n    balance: {balance}\n    endpoints:\n"));
         for endpoint in 1..=10 {
-            yaml.push_str(&format!(
-                "    - {{address: 10.0.0.{endpoint}:8000, weight: {}}}\n",
-                1 + endpoint % 2
-            ));
+            yaml.push_str(&format!("    - {{address: 10.0.0.{endpoint}:8000, weight: {}}}\n", 1 + endpoint % 2));
         }
     }
     yaml
@@ -35,30 +32,20 @@ fn choose(criterion: &mut Criterion) {
     let shared = Shared::new(1_000).expect("the process can be set up");
     let snapshot = common::runtime().block_on(build(&shared, common::load(&path), None));
     // As many sessions as a replica may have; a hash without a key would be least request.
-    let keys: Vec<String> = (0..1_000)
-        .map(|session| format!("5b0c9a53-6a0d-4a6c-8d43-{session:012x}"))
-        .collect();
+    let keys: Vec<String> = (0..1_000).map(|session| format!("5b0c9a53-6a0d-4a6c-8d43-{session:012x}")).collect();
     let mut group = criterion.benchmark_group("balance");
     for (name, _) in BALANCES {
-        let upstream = snapshot
-            .upstreams
-            .get(name)
-            .expect("the upstream is in the configuration");
+        let upstream = snapshot.upstreams.get(name).expect("the upstream is in the configuration");
         let mut next = keys.iter().cycle();
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let key = next.next().expect("a cycle has no end");
-                upstream
-                    .choose(black_box(Some(key.as_bytes())), black_box(&[]))
-                    .expect("all are healthy")
+                upstream.choose(black_box(Some(key.as_bytes())), black_box(&[])).expect("all are healthy")
             });
         });
     }
     // A second attempt: the replica that failed is passed over.
-    let upstream = snapshot
-        .upstreams
-        .get("least_request")
-        .expect("the upstream is in the configuration");
+    let upstream = snapshot.upstreams.get("least_request").expect("the upstream is in the configuration");
     let tried = [upstream.choose(None, &[]).expect("all are healthy").address()];
     group.bench_function("least_request_again", |bencher| {
         bencher.iter(|| upstream.choose(None, black_box(&tried)).expect("nine are left"));

@@ -24,23 +24,14 @@ fn router(routes: usize) -> Router<usize> {
         let hosts = [host(index, routes).parse().expect("a legal host")];
         add(&hosts, &format!("/teams/t{}/server-{index}", index % 7), index);
     }
-    add(
-        &["*.example".parse().expect("a legal wildcard")],
-        "/shared/tools",
-        routes,
-    );
+    add(&["*.example".parse().expect("a legal wildcard")], "/shared/tools", routes);
     add(&[], "/.well-known/health", routes + 1);
     router
 }
 
 /// A request for each of the first 1,000 routes, so that no look-up has the same cache lines as the one before.
 fn requests(routes: usize, suffix: &str) -> Vec<(String, String)> {
-    let request = |index| {
-        (
-            host(index, routes),
-            format!("/teams/t{}/server-{index}{suffix}", index % 7),
-        )
-    };
+    let request = |index| (host(index, routes), format!("/teams/t{}/server-{index}{suffix}", index % 7));
     (0..routes).step_by(routes.div_ceil(1_000)).map(request).collect()
 }
 
@@ -48,24 +39,13 @@ fn find(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("router");
     for routes in [10, 10_000] {
         let router = router(routes);
-        let misses = requests(routes, "")
-            .into_iter()
-            .map(|(host, path)| (host, path.replace("server", "nothing")));
+        let misses = requests(routes, "").into_iter().map(|(host, path)| (host, path.replace("server", "nothing")));
         for (what, found, requests) in [
             ("hit", true, requests(routes, "/mcp")),
-            (
-                "hit_deep_path",
-                true,
-                requests(routes, "/mcp/a/rather/long/path/of/many/segments/below/the/prefix"),
-            ),
+            ("hit_deep_path", true, requests(routes, "/mcp/a/rather/long/path/of/many/segments/below/the/prefix")),
             ("miss", false, misses.collect()),
         ] {
-            assert!(
-                requests
-                    .iter()
-                    .all(|(host, path)| router.find(host, path).is_some() == found),
-                "{what}"
-            );
+            assert!(requests.iter().all(|(host, path)| router.find(host, path).is_some() == found), "{what}");
             let mut next = requests.iter().cycle();
             group.bench_function(BenchmarkId::new(what, routes), |bencher| {
                 bencher.iter(|| {

@@ -29,9 +29,7 @@ upstreams:
 "
     .to_owned();
     for upstream in 0..ROUTES {
-        yaml.push_str(&format!(
-            "  server-{upstream}:\n    health: {{mcp: {{path: /mcp}}}}\n    endpoints:\n"
-        ));
+        yaml.push_str(&format!("  server-{upstream}:\n    health: {{mcp: {{path: /mcp}}}}\n    endpoints:\n"));
         for endpoint in 0..ENDPOINTS {
             let (high, low) = (upstream / 250, upstream % 250);
             yaml.push_str(&format!("    - address: 10.{high}.{low}.{endpoint}:8000\n"));
@@ -39,12 +37,8 @@ upstreams:
     }
     yaml.push_str("routes:\n");
     for route in 0..ROUTES {
-        yaml.push_str(&format!(
-            "- path: /server-{route}\n  upstream: server-{route}\n  protocol: mcp\n"
-        ));
-        yaml.push_str(&format!(
-            "  auth: {{providers: [idp], scopes: ['server-{route}:read']}}\n"
-        ));
+        yaml.push_str(&format!("- path: /server-{route}\n  upstream: server-{route}\n  protocol: mcp\n"));
+        yaml.push_str(&format!("  auth: {{providers: [idp], scopes: ['server-{route}:read']}}\n"));
     }
     yaml
 }
@@ -56,9 +50,7 @@ fn reload(criterion: &mut Criterion) {
     let shared = || Shared::new(CACHE_CAPACITY).expect("the process can be set up");
     let mut group = criterion.benchmark_group("snapshot");
 
-    group.bench_function("load", |bencher| {
-        bencher.iter_with_large_drop(|| common::load(black_box(&path)))
-    });
+    group.bench_function("load", |bencher| bencher.iter_with_large_drop(|| common::load(black_box(&path))));
 
     // New metrics each time: series that are there already would be found and not made.
     let config = common::load(&path);
@@ -67,9 +59,7 @@ fn reload(criterion: &mut Criterion) {
             let snapshot = build(&shared, Arc::clone(&config), None).await;
             (snapshot, shared)
         };
-        bencher
-            .to_async(&runtime)
-            .iter_batched(shared, build, BatchSize::PerIteration);
+        bencher.to_async(&runtime).iter_batched(shared, build, BatchSize::PerIteration);
     });
 
     let shared = shared();

@@ -58,32 +58,20 @@ fn headers(token: &str) -> HeaderMap {
     headers.insert(ACCEPT, value("application/json, text/event-stream"));
     headers.insert(CONTENT_TYPE, value("application/json"));
     headers.insert(HeaderName::from_static("mcp-protocol-version"), value("2025-11-25"));
-    headers.insert(
-        HeaderName::from_static("mcp-session-id"),
-        value("5b0c9a53-6a0d-4a6c-8d43-1f0c5a7b11aa"),
-    );
+    headers.insert(HeaderName::from_static("mcp-session-id"), value("5b0c9a53-6a0d-4a6c-8d43-1f0c5a7b11aa"));
     headers.insert(AUTHORIZATION, value(&format!("Bearer {token}")));
     headers
 }
 
 fn request(headers: &HeaderMap) -> OriginalRequest<'_> {
-    OriginalRequest {
-        headers,
-        method: "POST",
-        origin: "https://edge.example",
-        uri: "/one/mcp",
-    }
+    OriginalRequest { headers, method: "POST", origin: "https://edge.example", uri: "/one/mcp" }
 }
 
 /// A provider for each algorithm, a route with one of them and a route with all.
 fn yaml() -> String {
     let mut yaml = "listeners: [{address: 127.0.0.1:8080}]\nauth:\n  providers:\n".to_owned();
     for algorithm in ALGORITHMS {
-        let keys = if algorithm == "HS256" {
-            "secret: {file: secret}"
-        } else {
-            "jwks: {file: jwks.json}"
-        };
+        let keys = if algorithm == "HS256" { "secret: {file: secret}" } else { "jwks: {file: jwks.json}" };
         let issuer = format!("issuer: https://idp.example/realms/{algorithm}");
         yaml.push_str(&format!(
             "    {algorithm}: {{jwt: {{{issuer}, audiences: [mcp-edge], algorithms: [{algorithm}], {keys}}}}}\n"
@@ -92,9 +80,7 @@ fn yaml() -> String {
     yaml.push_str("upstreams: {one: {endpoints: [{address: 127.0.0.1:8000}]}}\nroutes:\n");
     for (path, providers) in [("/one", &ALGORITHMS[..1]), ("/three", &ALGORITHMS)] {
         let providers = providers.join(", ");
-        yaml.push_str(&format!(
-            "- {{path: {path}, upstream: one, auth: {{providers: [{providers}]}}}}\n"
-        ));
+        yaml.push_str(&format!("- {{path: {path}, upstream: one, auth: {{providers: [{providers}]}}}}\n"));
     }
     yaml
 }
@@ -127,16 +113,8 @@ fn authenticate(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("token");
     let mut measure = |name: &str, headers: &HeaderMap, authenticator: &Authenticator, cached: bool| {
         let request = request(headers);
-        let ask = || {
-            runtime
-                .block_on(authenticator.authenticate(&request))
-                .expect("the token is valid")
-        };
-        assert_eq!(
-            Arc::ptr_eq(&ask(), &ask()),
-            cached,
-            "{name}: a hit gives the same principal again"
-        );
+        let ask = || runtime.block_on(authenticator.authenticate(&request)).expect("the token is valid");
+        assert_eq!(Arc::ptr_eq(&ask(), &ask()), cached, "{name}: a hit gives the same principal again");
         group.bench_function(name, |bencher| {
             bencher.to_async(&runtime).iter(|| authenticator.authenticate(&request));
         });
@@ -145,21 +123,13 @@ fn authenticate(criterion: &mut Criterion) {
     let cached = headers(&tokens[0]);
     for (name, route) in [("hit", "/one"), ("hit_route_with_three_providers", "/three")] {
         let route = snapshot.routes.get(route).expect("the route is in the configuration");
-        measure(
-            name,
-            &cached,
-            route.authenticator.as_ref().expect("the route is not open"),
-            true,
-        );
+        measure(name, &cached, route.authenticator.as_ref().expect("the route is not open"), true);
     }
     // Entries that end at once: every request is a miss, and the figure includes making the entry.
     let mut settings = snapshot.config.cache.clone();
     settings.ttl.0 = Duration::ZERO;
     for (algorithm, token) in ALGORITHMS.iter().zip(&tokens) {
-        let provider = snapshot
-            .providers
-            .get(*algorithm)
-            .expect("the provider is in the configuration");
+        let provider = snapshot.providers.get(*algorithm).expect("the provider is in the configuration");
         // A cache of its own: what the hits left behind is not found.
         let shared = Shared::new(100_000).expect("the process can be set up");
         let authenticator = Authenticator::new(vec![Arc::clone(provider)], shared.cache, settings.clone());

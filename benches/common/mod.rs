@@ -23,10 +23,7 @@ pub fn criterion() -> Criterion {
 
 /// One thread, so that a figure is the cost of one request and not of the machine.
 pub fn runtime() -> Runtime {
-    Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("the operating system gives a runtime")
+    Builder::new_current_thread().enable_all().build().expect("the operating system gives a runtime")
 }
 
 /// Writes a file of a configuration.

@@ -64,7 +64,9 @@ impl Admin {
             "/reload" if method == Method::POST => self.reload(headers).await,
             "/reload" => not_allowed("POST"),
             "/livez" | "/readyz" | "/metrics" | "/status" => not_allowed("GET, HEAD"),
-            _ => respond(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz, /metrics, /status and POST /reload\n"),
+            _ => {
+                respond(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz, /metrics, /status and POST /reload\n")
+            }
         }
     }
 
@@ -82,7 +84,11 @@ impl Admin {
             return respond(StatusCode::FORBIDDEN, TEXT, "requests of web pages are refused\n");
         }
         if !self.may_write(headers) {
-            return respond(StatusCode::UNAUTHORIZED, TEXT, "show the token of `admin.token` as `Authorization: Bearer TOKEN`\n");
+            return respond(
+                StatusCode::UNAUTHORIZED,
+                TEXT,
+                "show the token of `admin.token` as `Authorization: Bearer TOKEN`\n",
+            );
         }
         match self.control.reload().await {
             Ok(generation) => {
@@ -90,7 +96,11 @@ impl Admin {
             }
             Err(errors) => {
                 let errors: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
-                respond(StatusCode::UNPROCESSABLE_ENTITY, JSON, json!({"result": "failure", "errors": errors}).to_string() + "\n")
+                respond(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    JSON,
+                    json!({"result": "failure", "errors": errors}).to_string() + "\n",
+                )
             }
         }
     }

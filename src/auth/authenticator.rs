@@ -40,7 +40,9 @@ impl Authenticator {
             Err(BearerError::Ambiguous) => {
                 return Err(AuthError::BadRequest("there is more than one Authorization field"));
             }
-            Err(BearerError::Malformed) => return Err(AuthError::Denied("the Authorization field holds no bearer token")),
+            Err(BearerError::Malformed) => {
+                return Err(AuthError::Denied("the Authorization field holds no bearer token"));
+            }
             // An authentication server may look at other fields than Authorization.
             Err(BearerError::Missing) => match self.by_other_credential(request) {
                 Some(provider) => return self.ask(provider, "", request).await,
@@ -54,7 +56,8 @@ impl Authenticator {
     }
 
     fn by_other_credential(&self, request: &OriginalRequest<'_>) -> Option<&Arc<Provider>> {
-        let sees = |provider: &&Arc<Provider>| provider.lookup().is_some_and(|lookup| lookup.has_credential(request.headers));
+        let sees =
+            |provider: &&Arc<Provider>| provider.lookup().is_some_and(|lookup| lookup.has_credential(request.headers));
         self.providers.iter().find(sees)
     }
 

@@ -39,8 +39,15 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, BearerError> {
 fn is_token68(token: &[u8]) -> bool {
     let body = token.len() - token.iter().rev().take_while(|&&byte| byte == b'=').count();
     let legal = |byte: u8| {
-        byte.is_ascii_lowercase() | byte.is_ascii_uppercase() | byte.is_ascii_digit()
-            | (byte == b'-') | (byte == b'.') | (byte == b'_') | (byte == b'~') | (byte == b'+') | (byte == b'/')
+        byte.is_ascii_lowercase()
+            | byte.is_ascii_uppercase()
+            | byte.is_ascii_digit()
+            | (byte == b'-')
+            | (byte == b'.')
+            | (byte == b'_')
+            | (byte == b'~')
+            | (byte == b'+')
+            | (byte == b'/')
     };
     body > 0 && token[..body].iter().fold(true, |all, &byte| all & legal(byte))
 }

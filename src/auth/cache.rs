@@ -104,7 +104,10 @@ impl TokenCache {
         Self {
             hash_key: Key([word(), word(), word(), word()]),
             principals: Cache::builder().max_capacity(capacity).expire_after(OwnLifetime).build_with_hasher(hasher()),
-            denials: Cache::builder().max_capacity(limits::NEGATIVE_ENTRIES).expire_after(OwnLifetime).build_with_hasher(hasher()),
+            denials: Cache::builder()
+                .max_capacity(limits::NEGATIVE_ENTRIES)
+                .expire_after(OwnLifetime)
+                .build_with_hasher(hasher()),
             hits: metrics.cache_request(CacheResult::Hit),
             negative_hits: metrics.cache_request(CacheResult::NegativeHit),
             misses: metrics.cache_request(CacheResult::Miss),
@@ -199,7 +202,11 @@ mod tests {
         assert_eq!(key(1, &["a", "b"]), key(1, &["a", "b"]));
         assert_ne!(key(1, &["a", "b"]), key(2, &["a", "b"]));
         assert_ne!(key(1, &["ab", "c"]), key(1, &["a", "bc"]));
-        assert_ne!(cache.key(1, ["a".as_bytes()]), self::cache().key(1, ["a".as_bytes()]), "the key is of this process");
+        assert_ne!(
+            cache.key(1, ["a".as_bytes()]),
+            self::cache().key(1, ["a".as_bytes()]),
+            "the key is of this process"
+        );
     }
 
     #[tokio::test]

@@ -55,9 +55,10 @@ impl OutboundClient {
         timeout: Duration,
     ) -> Result<Answer, OutboundError> {
         let request = self.0.get(url.clone()).headers(headers).timeout(timeout);
-        let mut response = request.send().await.map_err(|error| {
-            if error.is_timeout() { OutboundError::Timeout } else { OutboundError::Unreachable }
-        })?;
+        let mut response = request
+            .send()
+            .await
+            .map_err(|error| if error.is_timeout() { OutboundError::Timeout } else { OutboundError::Unreachable })?;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let mut body = Vec::new();
         loop {

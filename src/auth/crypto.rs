@@ -90,12 +90,7 @@ impl RingVerifier {
         }
     }
 
-    fn public(
-        &self,
-        algorithm: &'static dyn verify::VerificationAlgorithm,
-        message: &[u8],
-        signature: &[u8],
-    ) -> bool {
+    fn public(&self, algorithm: &'static dyn verify::VerificationAlgorithm, message: &[u8], signature: &[u8]) -> bool {
         let DecodingKeyKind::SecretOrDer(key) = self.key.kind() else { return false };
         verify::UnparsedPublicKey::new(algorithm, key).verify(message, signature).is_ok()
     }

@@ -57,7 +57,8 @@ impl KeySet {
 
     /// Keys that are fetched; there are none before the first fetch.
     pub(super) fn from_url(provider: Arc<str>, url: reqwest::Url, refresh: Duration, client: OutboundClient) -> Self {
-        let source = Source { url, refresh, client, fetching: tokio::sync::Mutex::default(), last_attempt: Mutex::default() };
+        let source =
+            Source { url, refresh, client, fetching: tokio::sync::Mutex::default(), last_attempt: Mutex::default() };
         Self { provider, keys: ArcSwapOption::empty(), source: Some(source) }
     }
 
@@ -106,7 +107,9 @@ impl KeySet {
             // Without a `kid` the key must be beyond doubt.
             None => fitting.next().filter(|_| fitting.next().is_none()),
         };
-        found.map(|key| key.key.clone()).ok_or(AuthError::Denied("the token was signed with a key that the provider does not know"))
+        found
+            .map(|key| key.key.clone())
+            .ok_or(AuthError::Denied("the token was signed with a key that the provider does not know"))
     }
 
     /// Replaces the keys; whatever is wrong with the answer, the old ones stay.
@@ -118,7 +121,10 @@ impl KeySet {
         let answer = match source.client.get(&source.url, headers, limits::AUTH_TIMEOUT).await {
             Ok(answer) if answer.status == StatusCode::OK => answer,
             Ok(answer) => {
-                warn!("provider {provider}: the key set was answered with status {}; the old keys stay", answer.status.as_u16());
+                warn!(
+                    "provider {provider}: the key set was answered with status {}; the old keys stay",
+                    answer.status.as_u16()
+                );
                 return false;
             }
             Err(error) => {

@@ -96,8 +96,11 @@ impl JwtValidator {
         let expires_at = claims.get("exp").and_then(|exp| exp.as_u64().or_else(|| exp.as_f64().map(|exp| exp as u64)));
         let expires_at = expires_at.ok_or(AuthError::Denied("the token does not say when it ends"))?;
         let own = self.settings.scopes_claim.as_deref();
-        let scopes: HashSet<String> =
-            [Some("scope"), Some("scp"), own].into_iter().flatten().flat_map(|claim| words(claims.get(claim))).collect();
+        let scopes: HashSet<String> = [Some("scope"), Some("scp"), own]
+            .into_iter()
+            .flatten()
+            .flat_map(|claim| words(claims.get(claim)))
+            .collect();
         let groups = match claims.get(&self.settings.groups_claim) {
             Some(Value::String(group)) => vec![group.clone()],
             other => words(other),

@@ -74,10 +74,13 @@ impl LookupValidator {
             403 => return Err(AuthError::Forbidden("the authentication server refuses the request")),
             status => return Err(outage(&format!("the authentication server answered with status {status}"))),
         }
-        let text = |name: &HeaderName| answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let text =
+            |name: &HeaderName| answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let subject = self.settings.subject_headers.iter().map(text).find(|subject| !subject.is_empty());
         let Some(subject) = subject else {
-            return Err(outage("the authentication server allowed the request, but named no subject (see `subject_headers`)"));
+            return Err(outage(
+                "the authentication server allowed the request, but named no subject (see `subject_headers`)",
+            ));
         };
         let words = |text: &str, separators: &[char]| -> Vec<String> {
             text.split(separators).map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()

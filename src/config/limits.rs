@@ -74,7 +74,8 @@ pub struct Limits {
     pub body_bytes: Size,
     /// How long a client may take for a whole request header, and for a TLS handshake (default 10s).
     pub header_timeout: Span,
-    /// How long a client may be silent within a request body (default 10s).
+    /// How long a client may be silent within a request body (default 10s). Over HTTP/2 this holds for MCP messages that
+    /// are read ahead; others are bounded by the upstream's `timeouts.response`.
     pub body_timeout: Span,
     /// How long a client may take to accept a piece of a response (default 30s).
     pub write_timeout: Span,

@@ -25,7 +25,9 @@ impl Source {
     pub(super) fn include_folders(&self) -> impl Iterator<Item = PathBuf> {
         let folder = self.path.parent().map(Path::to_owned).unwrap_or_default();
         self.file.include.iter().map(move |pattern| {
-            let fixed = Path::new(pattern).components().take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']));
+            let fixed = Path::new(pattern)
+                .components()
+                .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']));
             let path = folder.join(fixed.collect::<PathBuf>());
             if pattern.contains(['*', '?', '[']) { path } else { path.parent().map(Path::to_owned).unwrap_or_default() }
         })
@@ -116,7 +118,13 @@ impl Loader<'_> {
         }
         if !any && !pattern.contains(['*', '?', '[']) {
             let full = Path::new(folder).join(pattern);
-            self.lost(place, format!("`{}` does not exist: write the path of a file, relative to this one, or a glob", full.display()));
+            self.lost(
+                place,
+                format!(
+                    "`{}` does not exist: write the path of a file, relative to this one, or a glob",
+                    full.display()
+                ),
+            );
         }
     }
 
@@ -124,7 +132,9 @@ impl Loader<'_> {
         let identity = path.canonicalize().unwrap_or_else(|_| path.clone());
         let name = path.display();
         if self.open.contains(&identity) {
-            return self.problems.add(place, format!("`{name}` includes itself: take it out of one of the files in the circle"));
+            return self
+                .problems
+                .add(place, format!("`{name}` includes itself: take it out of one of the files in the circle"));
         }
         if self.seen.contains(&identity) {
             return self.problems.add(place, format!("`{name}` is included twice: keep one of the two"));

@@ -67,7 +67,13 @@ impl Materials {
     }
 
     /// A key set or another text.
-    pub(super) fn bytes(&mut self, folder: &Path, path: &Path, place: &Place, problems: &mut Problems) -> Option<Vec<u8>> {
+    pub(super) fn bytes(
+        &mut self,
+        folder: &Path,
+        path: &Path,
+        place: &Place,
+        problems: &mut Problems,
+    ) -> Option<Vec<u8>> {
         self.read(folder, path)
             .map_err(|message| problems.add(place, format!("{message}: give the path of a readable file")))
             .ok()
@@ -86,11 +92,17 @@ impl Materials {
                 Some(value) => value.into_encoded_bytes(),
                 // It may be the secret itself, which is not shown.
                 None if !is_variable(name) => {
-                    problems.add(&place.key("env"), "is no name of an environment variable: write one such as `EDGE_SECRET`");
+                    problems.add(
+                        &place.key("env"),
+                        "is no name of an environment variable: write one such as `EDGE_SECRET`",
+                    );
                     return None;
                 }
                 None => {
-                    problems.add(&place.key("env"), format!("the environment variable `{name}` is not set: set it before the start"));
+                    problems.add(
+                        &place.key("env"),
+                        format!("the environment variable `{name}` is not set: set it before the start"),
+                    );
                     return None;
                 }
             },
@@ -136,8 +148,13 @@ impl Materials {
             problems.add(place, format!("`{name}` holds no certificate: give a PEM file with `BEGIN CERTIFICATE`"));
             return None;
         }
-        if let Some(index) = certificates.iter().position(|certificate| ParsedCertificate::try_from(certificate).is_err()) {
-            problems.add(place, format!("certificate {} of `{name}` cannot be read: give a PEM file of X.509 certificates", index + 1));
+        if let Some(index) =
+            certificates.iter().position(|certificate| ParsedCertificate::try_from(certificate).is_err())
+        {
+            problems.add(
+                place,
+                format!("certificate {} of `{name}` cannot be read: give a PEM file of X.509 certificates", index + 1),
+            );
             return None;
         }
         Some(certificates)
@@ -155,7 +172,14 @@ impl Materials {
         let mut roots = RootCertStore::empty();
         if let Some(index) = certificates.iter().position(|certificate| roots.add(certificate.clone()).is_err()) {
             let name = folder.join(path);
-            problems.add(place, format!("certificate {} of `{}` cannot be trusted as an authority: give a PEM file of CA certificates", index + 1, name.display()));
+            problems.add(
+                place,
+                format!(
+                    "certificate {} of `{}` cannot be trusted as an authority: give a PEM file of CA certificates",
+                    index + 1,
+                    name.display()
+                ),
+            );
             return None;
         }
         Some(certificates)
@@ -174,13 +198,19 @@ impl Materials {
         let (certificate, key) = (folder.join(certificate), folder.join(key));
         let Ok(der) = PrivateKeyDer::from_pem_slice(&pem) else {
             let name = key.display();
-            problems.add(&place.key("key"), format!("`{name}` holds no private key: give a PEM file with `BEGIN PRIVATE KEY`"));
+            problems.add(
+                &place.key("key"),
+                format!("`{name}` holds no private key: give a PEM file with `BEGIN PRIVATE KEY`"),
+            );
             return None;
         };
         let bytes = der.secret_der().to_vec();
         let Ok(signer) = any_supported_type(&der) else {
             let name = key.display();
-            problems.add(&place.key("key"), format!("`{name}` is of no kind that TLS can use: give an RSA, ECDSA P-256/P-384 or Ed25519 key"));
+            problems.add(
+                &place.key("key"),
+                format!("`{name}` is of no kind that TLS can use: give an RSA, ECDSA P-256/P-384 or Ed25519 key"),
+            );
             return None;
         };
         let certified = CertifiedKey::new(chain?, signer);

@@ -42,10 +42,11 @@ pub(super) fn parse(index: usize, text: &str, problems: &mut Problems) -> (Node,
             let at = tree.locate(&place.path).unwrap_or(tree.at);
             problems.add_at(place, at, wrong.message);
             // Names may be defined below a key that nobody knows.
-            left_out.anything |= wrong.unknown && match path.as_slice() {
-                [Step::Key(section), _] => section == "auth",
-                steps => steps.len() == 1,
-            };
+            left_out.anything |= wrong.unknown
+                && match path.as_slice() {
+                    [Step::Key(section), _] => section == "auth",
+                    steps => steps.len() == 1,
+                };
             wrong_paths.push(path.clone());
         }
         if !tree.cut(&path) {
@@ -135,7 +136,9 @@ impl LeftOut {
     /// whole section.
     fn cut(&mut self, tree: &mut Node, path: &[Step]) {
         let depth = match path {
-            [Step::Key(auth), Step::Key(providers), Step::Key(_), ..] if auth == "auth" && providers == "providers" => 3,
+            [Step::Key(auth), Step::Key(providers), Step::Key(_), ..] if auth == "auth" && providers == "providers" => {
+                3
+            }
             [Step::Key(section), Step::Key(_), ..] if section == "auth" || section == "upstreams" => 2,
             [Step::Key(_), Step::Item(_), ..] => 2,
             _ => path.len().min(1),

@@ -95,7 +95,9 @@ impl de::Error for Wrong {
 
     fn missing_field(key: &'static str) -> Self {
         let message = match key {
-            "auth" => "`auth` is missing: write `auth: {providers: [NAME]}`, or `auth: none` for an open route".to_owned(),
+            "auth" => {
+                "`auth` is missing: write `auth: {providers: [NAME]}`, or `auth: none` for an open route".to_owned()
+            }
             _ => format!("`{key}` is missing: add it"),
         };
         Self { missing: Some(key), ..Self::new(message) }
@@ -253,7 +255,9 @@ impl<'de> Deserializer<'de> for &Node {
         match &self.content {
             Content::Map(_) => self.deserialize_map(visitor),
             _ if self.is_null() => Err(self.instead("its keys below it, or `{}`")),
-            _ if name == "SecretSource" => Err(self.instead("`{env: NAME}` or `{file: PATH}`; secrets do not stand in this file")),
+            _ if name == "SecretSource" => {
+                Err(self.instead("`{env: NAME}` or `{file: PATH}`; secrets do not stand in this file"))
+            }
             Content::Scalar { text, .. } if keys.iter().any(|key| text.starts_with(&format!("{key}:"))) => {
                 Err(self.instead("a space after the colon"))
             }

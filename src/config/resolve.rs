@@ -66,7 +66,20 @@ impl Resolver<'_> {
         let routes = self.routes(&limits, &identity);
         let files = std::mem::take(&mut self.materials.files);
         let include_folders = self.sources.iter().flat_map(Source::include_folders).collect();
-        Config { server, listeners, admin, limits, identity, log, cache, providers, upstreams, routes, files, include_folders }
+        Config {
+            server,
+            listeners,
+            admin,
+            limits,
+            identity,
+            log,
+            cache,
+            providers,
+            upstreams,
+            routes,
+            files,
+            include_folders,
+        }
     }
 
     /// The folder that relative paths of a file start from.
@@ -83,7 +96,10 @@ impl Resolver<'_> {
                 None => found = Some((index, value)),
                 Some((first, _)) => {
                     let first = self.sources[*first].path.display();
-                    self.problems.add(&Place::new(index, path), format!("this section also stands in `{first}`: keep one of the two"));
+                    self.problems.add(
+                        &Place::new(index, path),
+                        format!("this section also stands in `{first}`: keep one of the two"),
+                    );
                 }
             }
         }
@@ -131,11 +147,15 @@ impl Resolver<'_> {
         let (subject, scopes) = (&identity.subject_header.0, &identity.scopes_header.0);
         for (key, name) in [("subject_header", subject), ("scopes_header", scopes)] {
             if belongs_to_connection(name) || [HOST, AUTHORIZATION, COOKIE].contains(name) {
-                self.problems.add(&place.key(key), format!("`{name}` has another meaning: write a name such as `X-User`"));
+                self.problems
+                    .add(&place.key(key), format!("`{name}` has another meaning: write a name such as `X-User`"));
             }
         }
         if subject == scopes {
-            self.problems.add(&place.key("scopes_header"), format!("`{scopes}` is the `subject_header` too: write another name"));
+            self.problems.add(
+                &place.key("scopes_header"),
+                format!("`{scopes}` is the `subject_header` too: write another name"),
+            );
         }
         identity
     }
@@ -151,10 +171,14 @@ impl Resolver<'_> {
         let cache = self.only("auth.cache", section).unwrap_or_default();
         let place = Place::new(self.file_of(|source| section(source).is_some()), "auth.cache");
         if cache.capacity == 0 {
-            self.problems.add(&place.key("capacity"), "is zero: write how many principals may be kept, such as `100000`");
+            self.problems
+                .add(&place.key("capacity"), "is zero: write how many principals may be kept, such as `100000`");
         }
         if cache.negative_ttl.0 > limits::NEGATIVE_TTL {
-            self.problems.add(&place.key("negative_ttl"), "is more than 5s: a new permission would go unseen for too long; write at most `5s`");
+            self.problems.add(
+                &place.key("negative_ttl"),
+                "is more than 5s: a new permission would go unseen for too long; write at most `5s`",
+            );
         }
         self.not_zero(&place.key("ttl"), &cache.ttl);
         cache
@@ -165,9 +189,10 @@ impl Resolver<'_> {
         let file = self.file_of(|source| source.file.admin.is_some());
         let place = Place::new(file, "admin");
         let folder = self.folder(file);
-        let token = written.token.as_ref().and_then(|source| {
-            self.materials.secret(&folder, source, &place.key("token"), &mut self.problems)
-        });
+        let token = written
+            .token
+            .as_ref()
+            .and_then(|source| self.materials.secret(&folder, source, &place.key("token"), &mut self.problems));
         if written.token.is_none() && !written.address.0.ip().is_loopback() {
             self.problems.add(&place, "the admin listener is not on loopback and has no token: write `token: {file: PATH}`, or listen on `127.0.0.1`");
         }
@@ -187,14 +212,20 @@ impl Resolver<'_> {
                 let place = Place::new(file, "listeners").item(source.left_out.number("listeners", now));
                 let address = written.address.0;
                 if let Some((other, who)) = taken.iter().find(|(other, _)| clash(*other, address)) {
-                    self.problems.add(&place.key("address"), format!("`{address}` cannot be bound beside `{other}` of {who}: choose another port"));
+                    self.problems.add(
+                        &place.key("address"),
+                        format!("`{address}` cannot be bound beside `{other}` of {who}: choose another port"),
+                    );
                 }
                 taken.push((address, format!("`{}`", place.path)));
                 let tls = written.tls.as_ref().and_then(|tls| {
                     let place = place.key("tls");
                     let folder = self.folder(file);
                     if tls.client_optional && tls.client_ca.is_none() {
-                        self.problems.add(&place.key("client_optional"), "has no effect without `client_ca`: add it, or take this out");
+                        self.problems.add(
+                            &place.key("client_optional"),
+                            "has no effect without `client_ca`: add it, or take this out",
+                        );
                     }
                     let paths = (tls.certificate.as_path(), tls.key.as_path());
                     let identity = self.materials.key_pair(&folder, paths, &place, &mut self.problems);
@@ -238,11 +269,18 @@ impl Resolver<'_> {
             for (name, item) in items(source).into_iter().flatten() {
                 let place = Place::new(file, section).key(name);
                 if !is_name(name) {
-                    self.problems.add(&place, format!("`{}` is no name: use letters, digits, `-`, `_` and `.`, at most 64", name.escape_debug()));
+                    self.problems.add(
+                        &place,
+                        format!(
+                            "`{}` is no name: use letters, digits, `-`, `_` and `.`, at most 64",
+                            name.escape_debug()
+                        ),
+                    );
                 }
                 if let Some(&other) = first.get(name) {
                     let other = self.sources[other].path.display();
-                    self.problems.add(&place, format!("the name `{name}` is also used in `{other}`: rename one of the two"));
+                    self.problems
+                        .add(&place, format!("the name `{name}` is also used in `{other}`: rename one of the two"));
                     continue;
                 }
                 first.insert(name.clone(), file);
@@ -259,8 +297,7 @@ impl Resolver<'_> {
         name: &str,
     ) -> bool {
         self.sources.iter().any(|source| {
-            items(source).is_some_and(|items| items.contains_key(name))
-                || source.left_out.may_define(section, name)
+            items(source).is_some_and(|items| items.contains_key(name)) || source.left_out.may_define(section, name)
         })
     }
 }

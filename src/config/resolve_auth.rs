@@ -24,7 +24,9 @@ impl Resolver<'_> {
             let groups = written
                 .groups
                 .iter()
-                .map(|(group, scopes)| (group.clone(), scopes.iter().map(|scope| scope.0.clone()).collect::<ScopeSet>()))
+                .map(|(group, scopes)| {
+                    (group.clone(), scopes.iter().map(|scope| scope.0.clone()).collect::<ScopeSet>())
+                })
                 .collect();
             providers.insert(Arc::clone(&name), Arc::new(Provider { name, kind, groups }));
             Some(())
@@ -48,7 +50,8 @@ impl Resolver<'_> {
             self.problems.add(&place.key("issuer"), "is empty: write what `iss` is in this provider's tokens");
         }
         if written.audiences.is_empty() {
-            self.problems.add(&place.key("audiences"), "is empty, so tokens for any service would do: write what `aud` must be");
+            self.problems
+                .add(&place.key("audiences"), "is empty, so tokens for any service would do: write what `aud` must be");
         }
         for (index, _) in written.audiences.iter().enumerate().filter(|(_, audience)| audience.is_empty()) {
             self.problems.add(&place.key("audiences").item(index), "is empty: write what `aud` must be");
@@ -69,7 +72,10 @@ impl Resolver<'_> {
                 let place = place.key("secret");
                 let secret = self.materials.secret(&folder, secret, &place, &mut self.problems)?;
                 if secret.expose().len() < 32 {
-                    self.problems.add(&place, "is shorter than 32 bytes (RFC 7518 section 3.2): make one with `openssl rand -hex 32`");
+                    self.problems.add(
+                        &place,
+                        "is shorter than 32 bytes (RFC 7518 section 3.2): make one with `openssl rand -hex 32`",
+                    );
                 }
                 Some(JwtKeys::Secret(secret))
             }
@@ -97,7 +103,10 @@ impl Resolver<'_> {
         }
         let symmetric = written.algorithms.iter().filter(|algorithm| Algorithm::is_symmetric(**algorithm)).count();
         if written.secret.is_some() && written.jwks.is_none() && symmetric < written.algorithms.len() {
-            self.problems.add(&place, "names an algorithm of public keys, but the provider has a secret: write HS256, HS384 or HS512 only");
+            self.problems.add(
+                &place,
+                "names an algorithm of public keys, but the provider has a secret: write HS256, HS384 or HS512 only",
+            );
         }
         if written.jwks.is_some() && written.secret.is_none() && symmetric > 0 {
             self.problems.add(&place, "names an algorithm of shared secrets, but the provider has public keys: take HS256, HS384 and HS512 out");
@@ -119,12 +128,19 @@ impl Resolver<'_> {
                 match serde_json::from_slice::<jsonwebtoken::jwk::JwkSet>(&bytes) {
                     Ok(set) if !set.keys.is_empty() => Some(JwtKeys::File(set)),
                     Ok(_) => {
-                        self.problems.add(&place, format!("`{}` holds no key: give a key set with at least one", path.display()));
+                        self.problems.add(
+                            &place,
+                            format!("`{}` holds no key: give a key set with at least one", path.display()),
+                        );
                         None
                     }
                     // The parser's message may repeat what stands in the file.
                     Err(error) => {
-                        let (what, line, column) = (if error.is_data() { "is no key set" } else { "is no JSON" }, error.line(), error.column());
+                        let (what, line, column) = (
+                            if error.is_data() { "is no key set" } else { "is no JSON" },
+                            error.line(),
+                            error.column(),
+                        );
                         self.problems.add(&place, format!("`{}` {what} (line {line}, column {column}): give a JSON file such as `{{\"keys\": [...]}}`", path.display()));
                         None
                     }
@@ -139,7 +155,10 @@ impl Resolver<'_> {
 
     fn lookup(&mut self, written: &Lookup, place: &Place) -> LookupProvider {
         if written.headers.is_empty() {
-            self.problems.add(&place.key("headers"), "is empty, so the server would not see any credential: write `[Authorization]`");
+            self.problems.add(
+                &place.key("headers"),
+                "is empty, so the server would not see any credential: write `[Authorization]`",
+            );
         }
         for (index, name) in written.headers.iter().enumerate() {
             if belongs_to_connection(&name.0) || name.0 == http::header::HOST {
@@ -148,7 +167,10 @@ impl Resolver<'_> {
             }
         }
         if written.subject_headers.is_empty() {
-            self.problems.add(&place.key("subject_headers"), "is empty: write which field of the answer names the caller, such as `[X-User]`");
+            self.problems.add(
+                &place.key("subject_headers"),
+                "is empty: write which field of the answer names the caller, such as `[X-User]`",
+            );
         }
         if written.timeout.0 > limits::AUTH_TIMEOUT {
             self.problems.add(&place.key("timeout"), "is more than 2s: write at most `2s`");

@@ -12,7 +12,9 @@ use super::problems::Place;
 use super::resolve::{Resolver, belongs_to_connection};
 use super::resolve_auth::providers_of;
 use super::resolve_upstream::upstreams_of;
-use super::route::{HeaderChanges, HostHeader, Protocol, RequiredAuth, Rewrite as WrittenRewrite, Route as Written, RouteAuth};
+use super::route::{
+    HeaderChanges, HostHeader, Protocol, RequiredAuth, Rewrite as WrittenRewrite, Route as Written, RouteAuth,
+};
 use super::server::Identity;
 use super::suggest;
 use crate::types::canonical_path;
@@ -37,7 +39,10 @@ impl Resolver<'_> {
                         let message = if other == label {
                             format!("names {on} twice: keep one")
                         } else {
-                            format!("overlaps {other}: both match `{}` on {on}; change the path or the hosts of one", written.path)
+                            format!(
+                                "overlaps {other}: both match `{}` on {on}; change the path or the hosts of one",
+                                written.path
+                            )
                         };
                         self.problems.add(&place.key(if other == label { "hosts" } else { "path" }), message);
                     }
@@ -45,7 +50,10 @@ impl Resolver<'_> {
                 // Routes of the same path have the same name unless they say otherwise.
                 if let Some(other) = same_name.filter(|_| !overlaps || written.name.is_some()) {
                     let place = if written.name.is_some() { place.key("name") } else { place };
-                    self.problems.add(&place, format!("the name `{}` is also that of {other}: give one of them another `name`", route.name));
+                    self.problems.add(
+                        &place,
+                        format!("the name `{}` is also that of {other}: give one of them another `name`", route.name),
+                    );
                 }
                 routes.push(Arc::new(route));
             }
@@ -61,15 +69,26 @@ impl Resolver<'_> {
             (None, None) => written.path.as_str().into(),
         };
         if written.name.is_none() && name.len() > 128 {
-            self.problems.add(place, "the path is too long to be the route's name: write a `name` of at most 128 characters");
+            self.problems
+                .add(place, "the path is too long to be the route's name: write a `name` of at most 128 characters");
         }
-        if written.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > 128 || name.chars().any(char::is_control)) {
+        if written
+            .name
+            .as_ref()
+            .is_some_and(|name| name.is_empty() || name.len() > 128 || name.chars().any(char::is_control))
+        {
             self.problems.add(&place.key("name"), "is no name: write 1 to 128 printable characters");
         }
         if !self.is_defined("upstreams", upstreams_of, &written.upstream) {
             let names = self.sources.iter().flat_map(|source| source.file.upstreams.keys()).map(String::as_str);
             let known = suggest::instead(&written.upstream, names);
-            self.problems.add(&place.key("upstream"), format!("there is no upstream `{}`: define it under `upstreams`, or name another ({known})", written.upstream));
+            self.problems.add(
+                &place.key("upstream"),
+                format!(
+                    "there is no upstream `{}`: define it under `upstreams`, or name another ({known})",
+                    written.upstream
+                ),
+            );
         }
         let rewrite = self.rewrite(&written.rewrite, &place.key("rewrite"));
         let auth = match &written.auth {
@@ -78,22 +97,34 @@ impl Resolver<'_> {
         };
         if written.tools.is_some() {
             let message = match &auth {
-                None => "per-tool rules need to know who calls, but the route is open: write `auth: {providers: [NAME]}`",
+                None => {
+                    "per-tool rules need to know who calls, but the route is open: write `auth: {providers: [NAME]}`"
+                }
                 Some(_) => "per-tool rules are not enforced by this version: take them out and use `auth.scopes`",
             };
             self.problems.add(&place.key("tools"), message);
         }
         if !written.upgrade.is_empty() && written.protocol == Protocol::Mcp {
-            self.problems.add(&place.key("upgrade"), "MCP has no WebSocket transport: take it out, or write `protocol: http`");
+            self.problems
+                .add(&place.key("upgrade"), "MCP has no WebSocket transport: take it out, or write `protocol: http`");
         }
         let upstream = self.sources.iter().find_map(|source| source.file.upstreams.get(&written.upstream));
         if !written.upgrade.is_empty() && upstream.is_some_and(|upstream| upstream.http2) {
-            self.problems.add(&place.key("upgrade"), format!("WebSocket needs HTTP/1.1, but the upstream `{}` has `http2: true`: take one of the two out", written.upstream));
+            self.problems.add(
+                &place.key("upgrade"),
+                format!(
+                    "WebSocket needs HTTP/1.1, but the upstream `{}` has `http2: true`: take one of the two out",
+                    written.upstream
+                ),
+            );
         }
         if let HostHeader::Rewrite(host) = &written.host
             && host.0.to_str().ok().and_then(|host| crate::types::Authority::parse(host).ok()).is_none()
         {
-            self.problems.add(&place.key("host"), format!("`{}` is no host: write a name such as `server.internal`", host.0.to_str().unwrap_or_default()));
+            self.problems.add(
+                &place.key("host"),
+                format!("`{}` is no host: write a name such as `server.internal`", host.0.to_str().unwrap_or_default()),
+            );
         }
         if let Some(idle) = &written.idle {
             self.not_zero(&place.key("idle"), idle);
@@ -122,12 +153,18 @@ impl Resolver<'_> {
     fn route_path(&mut self, path: &str, place: &Place) -> Option<String> {
         if let Some((before, _)) = path.split_once('*') {
             let (path, before) = (path.escape_debug(), before.escape_debug());
-            self.problems.add(place, format!("`{path}` has a wildcard, but a route matches all below its path anyway: write `{before}`"));
+            self.problems.add(
+                place,
+                format!("`{path}` has a wildcard, but a route matches all below its path anyway: write `{before}`"),
+            );
             return None;
         }
         if let Some((before, _)) = path.split_once(['?', '#']) {
             let (path, before) = (path.escape_debug(), before.escape_debug());
-            self.problems.add(place, format!("`{path}` has more than a path, but a route matches nothing else: write `{before}`"));
+            self.problems.add(
+                place,
+                format!("`{path}` has more than a path, but a route matches nothing else: write `{before}`"),
+            );
             return None;
         }
         self.prefix(path, place)
@@ -158,13 +195,21 @@ impl Resolver<'_> {
 
     fn authentication(&mut self, written: &RequiredAuth, place: &Place) -> Authentication {
         if written.providers.is_empty() {
-            self.problems.add(&place.key("providers"), "is empty, so nobody could pass: name a provider, or write `auth: none` for an open route");
+            self.problems.add(
+                &place.key("providers"),
+                "is empty, so nobody could pass: name a provider, or write `auth: none` for an open route",
+            );
         }
         for (index, name) in written.providers.iter().enumerate() {
             if !self.is_defined("auth.providers", providers_of, name) {
                 let names = self.sources.iter().filter_map(providers_of).flat_map(|providers| providers.keys());
                 let known = suggest::instead(name, names.map(String::as_str));
-                self.problems.add(&place.key("providers").item(index), format!("there is no provider `{name}`: define it under `auth.providers`, or name another ({known})"));
+                self.problems.add(
+                    &place.key("providers").item(index),
+                    format!(
+                        "there is no provider `{name}`: define it under `auth.providers`, or name another ({known})"
+                    ),
+                );
             }
         }
         Authentication {
@@ -188,12 +233,15 @@ impl Resolver<'_> {
                 Ok(name) => {
                     self.changeable(&name, &place, identity);
                     if seen.contains(&name) {
-                        self.problems.add(&place, format!("`{name}` is set twice, since case does not matter: keep one"));
+                        self.problems
+                            .add(&place, format!("`{name}` is set twice, since case does not matter: keep one"));
                     }
                     seen.push(name.clone());
                     changes.push(HeaderChange::Set(name, value.0.clone()));
                 }
-                Err(_) => self.problems.add(&place, format!("`{}` is no header name: write one such as `X-Team`", name.escape_debug())),
+                Err(_) => self
+                    .problems
+                    .add(&place, format!("`{}` is no header name: write one such as `X-Team`", name.escape_debug())),
             }
         }
         changes
@@ -208,7 +256,10 @@ impl Resolver<'_> {
             self.problems.add(place, "the upstream's host has its own setting: write `host: {rewrite: NAME}`");
         }
         if *name == identity.subject_header.0 || *name == identity.scopes_header.0 {
-            self.problems.add(place, format!("`{name}` tells the upstream who the caller is, and only the edge may: take it out"));
+            self.problems.add(
+                place,
+                format!("`{name}` tells the upstream who the caller is, and only the edge may: take it out"),
+            );
         }
     }
 }

@@ -64,7 +64,13 @@ impl Resolver<'_> {
             self.problems.add(&place, "is empty: write at least one `- address: HOST:PORT`");
         }
         if written.endpoints.len() > limits::ENDPOINTS_PER_UPSTREAM {
-            self.problems.add(&place, format!("has more than {} entries: use fewer, or a name that resolves to many addresses", limits::ENDPOINTS_PER_UPSTREAM));
+            self.problems.add(
+                &place,
+                format!(
+                    "has more than {} entries: use fewer, or a name that resolves to many addresses",
+                    limits::ENDPOINTS_PER_UPSTREAM
+                ),
+            );
         }
         let mut seen = BTreeSet::new();
         let mut endpoints = Vec::new();
@@ -72,17 +78,32 @@ impl Resolver<'_> {
             let place = place.item(index);
             let weight = u16::try_from(endpoint.weight).unwrap_or(u16::MAX);
             if !(1..=limits::WEIGHT).contains(&weight) {
-                self.problems.add(&place.key("weight"), format!("{} is no weight: write a number from 1 to 256, or take the endpoint out", endpoint.weight));
+                self.problems.add(
+                    &place.key("weight"),
+                    format!("{} is no weight: write a number from 1 to 256, or take the endpoint out", endpoint.weight),
+                );
             }
-            match Authority::parse(&endpoint.address).ok().and_then(|authority| Some((authority.host().to_owned(), authority.port()?))) {
+            match Authority::parse(&endpoint.address)
+                .ok()
+                .and_then(|authority| Some((authority.host().to_owned(), authority.port()?)))
+            {
                 Some((host, port)) if port != 0 && !is_broken_address(&host) => {
                     let host = host.trim_matches(['[', ']']).to_owned();
                     if !seen.insert((host.clone(), port)) {
-                        self.problems.add(&place.key("address"), format!("`{}` is listed twice: keep one, with a `weight`", endpoint.address));
+                        self.problems.add(
+                            &place.key("address"),
+                            format!("`{}` is listed twice: keep one, with a `weight`", endpoint.address),
+                        );
                     }
                     endpoints.push(Endpoint { host, port, weight });
                 }
-                _ => self.problems.add(&place.key("address"), format!("`{}` is no address of an endpoint: write `HOST:PORT`, such as `10.0.0.7:8000` or `[::1]:8000`", endpoint.address.escape_debug())),
+                _ => self.problems.add(
+                    &place.key("address"),
+                    format!(
+                        "`{}` is no address of an endpoint: write `HOST:PORT`, such as `10.0.0.7:8000` or `[::1]:8000`",
+                        endpoint.address.escape_debug()
+                    ),
+                ),
             }
         }
         endpoints
@@ -90,13 +111,20 @@ impl Resolver<'_> {
 
     fn balance(&mut self, balance: &Balance, place: &Place) {
         if let Balance::Hash(on) = balance {
-            let sources = usize::from(on.header.is_some()) + usize::from(on.cookie.is_some()) + usize::from(on.client_address);
+            let sources =
+                usize::from(on.header.is_some()) + usize::from(on.cookie.is_some()) + usize::from(on.client_address);
             if sources != 1 {
-                self.problems.add(&place.key("hash"), "hashes exactly one thing: write `{header: NAME}`, `{cookie: NAME}` or `{client_address: true}`");
+                self.problems.add(
+                    &place.key("hash"),
+                    "hashes exactly one thing: write `{header: NAME}`, `{cookie: NAME}` or `{client_address: true}`",
+                );
             }
             // A cookie's name is a token like that of a header field (RFC 6265 section 4.1.1).
             if let Some(name) = on.cookie.as_ref().filter(|name| HeaderName::from_bytes(name.as_bytes()).is_err()) {
-                self.problems.add(&place.key("hash").key("cookie"), format!("`{}` is no name of a cookie: write one such as `session`", name.escape_debug()));
+                self.problems.add(
+                    &place.key("hash").key("cookie"),
+                    format!("`{}` is no name of a cookie: write one such as `session`", name.escape_debug()),
+                );
             }
         }
     }
@@ -120,7 +148,10 @@ impl Resolver<'_> {
                 Some(Probe::Mcp { path: mcp.path.clone(), revision: mcp.revision, token })
             }
             _ => {
-                self.problems.add(place, "a health check is of exactly one kind: write `tcp: {}`, `http: {...}` or `mcp: {...}`");
+                self.problems.add(
+                    place,
+                    "a health check is of exactly one kind: write `tcp: {}`, `http: {...}` or `mcp: {...}`",
+                );
                 None
             }
         }?;
@@ -148,7 +179,10 @@ impl Resolver<'_> {
         for (name, value) in &written.headers {
             match HeaderName::from_bytes(name.as_bytes()) {
                 Ok(name) => headers.push((name, value.0.clone())),
-                Err(_) => self.problems.add(&place.key("headers").key(name), format!("`{}` is no header name: write one such as `X-Probe`", name.escape_debug())),
+                Err(_) => self.problems.add(
+                    &place.key("headers").key(name),
+                    format!("`{}` is no header name: write one such as `X-Probe`", name.escape_debug()),
+                ),
             }
         }
         let token = self.probe_token(written.token.as_ref(), place)?;
@@ -157,7 +191,8 @@ impl Resolver<'_> {
 
     fn probe_path(&mut self, path: &str, place: &Place) {
         if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            self.problems.add(&place.key("path"), format!("`{}` is no path: write one such as `/mcp`", path.escape_debug()));
+            self.problems
+                .add(&place.key("path"), format!("`{}` is no path: write one such as `/mcp`", path.escape_debug()));
         }
     }
 
@@ -176,10 +211,16 @@ impl Resolver<'_> {
         if let Some(name) = &written.server_name
             && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
         {
-            self.problems.add(&place.key("server_name"), format!("`{}` is no server name: write the name in the replicas' certificate", name.escape_debug()));
+            self.problems.add(
+                &place.key("server_name"),
+                format!("`{}` is no server name: write the name in the replicas' certificate", name.escape_debug()),
+            );
         }
         let folder = self.folder(place.file);
-        let ca = written.ca.as_ref().map(|path| self.materials.authorities(&folder, path, &place.key("ca"), &mut self.problems));
+        let ca = written
+            .ca
+            .as_ref()
+            .map(|path| self.materials.authorities(&folder, path, &place.key("ca"), &mut self.problems));
         let identity = match (&written.certificate, &written.key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => {

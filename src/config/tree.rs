@@ -19,7 +19,10 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     /// `plain`: without quotes.
-    Scalar { text: String, plain: bool },
+    Scalar {
+        text: String,
+        plain: bool,
+    },
     List(Vec<Node>),
     Map(Vec<Entry>),
 }
@@ -129,12 +132,16 @@ impl Node {
                     let text = rest.strip_prefix('.').unwrap_or(rest);
                     let ends = |key: &str| matches!(text[key.len()..].chars().next(), None | Some('.' | '['));
                     let fits = |entry: &&Entry| text.starts_with(&entry.key) && ends(&entry.key);
-                    let Some(entry) = entries.iter().filter(fits).max_by_key(|entry| entry.key.len()) else { return found };
+                    let Some(entry) = entries.iter().filter(fits).max_by_key(|entry| entry.key.len()) else {
+                        return found;
+                    };
                     (entry.at, &entry.node, rest.len() - text.len() + entry.key.len())
                 }
                 Content::List(items) => {
                     let Some(end) = rest.find(']').filter(|_| rest.starts_with('[')) else { return found };
-                    let Some(item) = rest[1..end].parse().ok().and_then(|index: usize| items.get(index)) else { return found };
+                    let Some(item) = rest[1..end].parse().ok().and_then(|index: usize| items.get(index)) else {
+                        return found;
+                    };
                     (item.at, item, end + 1)
                 }
                 Content::Scalar { .. } => return found,

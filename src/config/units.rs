@@ -222,7 +222,9 @@ impl<'de> Deserialize<'de> for Bind {
         let text = String::deserialize(deserializer)?;
         text.parse().map(Self).map_err(|_| {
             let text = text.escape_debug();
-            de::Error::custom(format!("`{text}` is no address to listen on: write one such as `0.0.0.0:8080` or `[::]:8443`"))
+            de::Error::custom(format!(
+                "`{text}` is no address to listen on: write one such as `0.0.0.0:8080` or `[::]:8443`"
+            ))
         })
     }
 }

@@ -49,7 +49,10 @@ fn syntax(text: &str, (line, column): Position, info: &str) -> String {
     let (why, what) = if indentation.contains('\t') {
         ("tabs cannot indent", "write spaces")
     } else if line.chars().nth(column.saturating_sub(1)) == Some('*') {
-        ("a word that begins with `*` repeats an anchor, and there is none of this name", "put it in quotes if it is text")
+        (
+            "a word that begins with `*` repeats an anchor, and there is none of this name",
+            "put it in quotes if it is text",
+        )
     } else {
         (info, "look for a bracket, quote or indentation that does not match, here or above")
     };
@@ -78,7 +81,11 @@ struct Open {
 enum Kind {
     List(Vec<Node>),
     /// `seen`: the line of each key.
-    Map { entries: Vec<Entry>, seen: HashMap<String, usize>, key: Option<(String, Position)> },
+    Map {
+        entries: Vec<Entry>,
+        seen: HashMap<String, usize>,
+        key: Option<(String, Position)>,
+    },
 }
 
 impl Builder {
@@ -87,7 +94,10 @@ impl Builder {
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(fatal(at, "a second document begins here: put it into a file of its own and `include` that"));
+                    return Err(fatal(
+                        at,
+                        "a second document begins here: put it into a file of its own and `include` that",
+                    ));
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -115,7 +125,10 @@ impl Builder {
                 self.repeated += node.weight();
                 if self.repeated > limits::CONFIG_FILE_BYTES {
                     let most = limits::CONFIG_FILE_BYTES >> 20;
-                    return Err(fatal(at, format!("aliases make this file larger than {most} MiB: write the values out")));
+                    return Err(fatal(
+                        at,
+                        format!("aliases make this file larger than {most} MiB: write the values out"),
+                    ));
                 }
                 let node = Node { at, ..node.clone() };
                 self.put(node, 0)?;
@@ -130,7 +143,13 @@ impl Builder {
             return Err(fatal(at, "a list or map stands where a key belongs: write text and a colon"));
         }
         if self.open.len() >= limits::CONFIG_DEPTH {
-            return Err(fatal(at, format!("is nested deeper than {}, which no section is: look for brackets that do not close", limits::CONFIG_DEPTH)));
+            return Err(fatal(
+                at,
+                format!(
+                    "is nested deeper than {}, which no section is: look for brackets that do not close",
+                    limits::CONFIG_DEPTH
+                ),
+            ));
         }
         self.tag(tag, at);
         self.open.push(Open { at, anchor, kind });
@@ -152,13 +171,16 @@ impl Builder {
                         entries.push(Entry { key, at, node });
                     }
                     Some(first) => {
-                        let message = format!("is written twice, first in line {first}: put the two together, or take one out");
+                        let message =
+                            format!("is written twice, first in line {first}: put the two together, or take one out");
                         self.flaw(at, Some(&key), message);
                     }
                 },
                 None => match node.content {
                     Content::Scalar { text, .. } => *key = Some((text, node.at)),
-                    _ => return Err(fatal(node.at, "a list or map stands where a key belongs: write text and a colon")),
+                    _ => {
+                        return Err(fatal(node.at, "a list or map stands where a key belongs: write text and a colon"));
+                    }
                 },
             },
         }
@@ -197,7 +219,6 @@ impl Builder {
         }
         path
     }
-
 }
 
 /// `!!str` and `!`: text, whatever it looks like.
@@ -229,7 +250,9 @@ mod tests {
 
     #[test]
     fn quotes_and_the_tag_of_text_make_text() {
-        for (text, null) in [("~", true), ("null", true), ("", true), ("\"\"", false), ("!!str null", false), ("x", false)] {
+        for (text, null) in
+            [("~", true), ("null", true), ("", true), ("\"\"", false), ("!!str null", false), ("x", false)]
+        {
             let (tree, flaws) = parse(text);
             assert!(flaws.is_empty(), "{text}");
             assert_eq!(tree.expect("this is YAML").is_null(), null, "{text}");

@@ -4,4 +4,4 @@ mod jsonrpc;
 mod probe;
 
 pub use jsonrpc::{MessageId, error_message};
-pub use probe::{ProbeAnswer, probe_request, probe_headers};
+pub use probe::{ProbeAnswer, probe_headers, probe_request};

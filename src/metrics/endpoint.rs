@@ -1,7 +1,7 @@
 //! The metrics of upstreams and their endpoints, with their labels filled in.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use prometheus::{IntCounter, IntGauge};
 

@@ -8,9 +8,8 @@ use prometheus::{
 use super::labels::{AuthResult, CacheResult, Label, RejectionReason, ReloadResult};
 
 /// Latency buckets in seconds: from a cached answer on loopback to a tool that trains a model.
-const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
-];
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
 
 /// Every family. One edge has one; handles with labels are taken when a snapshot is built.
 #[derive(Debug)]

@@ -50,14 +50,14 @@ impl fmt::Debug for Downstream {
 }
 
 impl Downstream {
-    /// A connection that was just accepted; its first request head is due within `limit`.
-    pub fn new(inner: Stream, limit: Duration) -> Self {
+    /// A connection that was accepted at `accepted`; from then on its first request head is due within `limit`.
+    pub fn new(inner: Stream, accepted: Instant, limit: Duration) -> Self {
         let is_h2 = matches!(inner.selected_alpn_proto(), Some(ALPN::H2));
         Self {
             inner,
             phase: AtomicU8::new(HEAD),
             limit,
-            deadline: Box::pin(tokio::time::sleep(limit)),
+            deadline: Box::pin(tokio::time::sleep_until(accepted + limit)),
             peeked: Vec::new(),
             is_h2,
         }
@@ -204,4 +204,3 @@ impl GetSocketDigest for Downstream {
         self.inner.get_socket_digest()
     }
 }
-

@@ -61,7 +61,9 @@ pub(super) fn to_upstream(
 /// Takes off what only the edge may say, in any spelling that a CGI-like server would read as the same name.
 fn remove_untrusted(request: &mut RequestHeader, identity: &Identity) {
     let ours = |name: &str| {
-        EDGE_ONLY.contains(&name) || name == identity.subject_header.0.as_str() || name == identity.scopes_header.0.as_str()
+        EDGE_ONLY.contains(&name)
+            || name == identity.subject_header.0.as_str()
+            || name == identity.scopes_header.0.as_str()
     };
     let spoofed: Vec<HeaderName> =
         request.headers.keys().filter(|name| ours(&name.as_str().replace('_', "-"))).cloned().collect();
@@ -72,7 +74,11 @@ fn remove_untrusted(request: &mut RequestHeader, identity: &Identity) {
 }
 
 /// Makes `response` what the client should see.
-pub(super) fn to_client(response: &mut ResponseHeader, context: &RequestContext, route: &RouteContext) -> pingora::Result<()> {
+pub(super) fn to_client(
+    response: &mut ResponseHeader,
+    context: &RequestContext,
+    route: &RouteContext,
+) -> pingora::Result<()> {
     for change in &route.settings.response_headers {
         match change {
             HeaderChange::Set(name, value) => response.insert_header(name.clone(), value.clone())?,

@@ -78,7 +78,11 @@ impl ProxyHttp for Edge {
         }
     }
 
-    async fn upstream_peer(&self, session: &mut Session, context: &mut RequestContext) -> pingora::Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        context: &mut RequestContext,
+    ) -> pingora::Result<Box<HttpPeer>> {
         let route = context.route.clone().ok_or_else(unrouted)?;
         peer::choose(self, session, context, &route)
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::context::RequestContext;
 use super::peer::head_time;
+use super::reject;
 use crate::config::{AccessLog, LogFormat};
 use crate::metrics::{EndpointResult, Label, Metrics};
 
@@ -47,7 +48,7 @@ struct Line<'a> {
 
 /// The request has ended: metrics and the log are told.
 pub(super) fn finish(metrics: &Metrics, session: &Session, error: Option<&Error>, context: &mut RequestContext) {
-    let status = session.response_written().map_or(CLIENT_GONE, |head| head.status.as_u16());
+    let status = reject::answer(session).map_or(CLIENT_GONE, |head| head.status.as_u16());
     let duration = context.started.elapsed();
     if let Some(rejection) = &context.rejection {
         metrics.rejected(rejection.reason);

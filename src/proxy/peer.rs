@@ -75,7 +75,8 @@ fn hash_key(on: &HashOn, session: &Session, context: &RequestContext) -> Option<
         return headers.get(&name.0).map(|value| value.as_bytes().to_vec());
     }
     if let Some(name) = &on.cookie {
-        let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|field| field.split(';'));
+        let cookies =
+            headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|field| field.split(';'));
         let mut pairs = cookies.filter_map(|pair| pair.trim().split_once('='));
         return pairs.find(|(key, _)| key == name).map(|(_, value)| value.as_bytes().to_vec());
     }
@@ -83,7 +84,13 @@ fn hash_key(on: &HashOn, session: &Session, context: &RequestContext) -> Option<
 }
 
 /// A connection is there: from now on the response head is awaited.
-pub(super) fn connected(edge: &Edge, context: &mut RequestContext, route: &RouteContext, peer: &HttpPeer, (descriptor, reused): (RawFd, bool)) {
+pub(super) fn connected(
+    edge: &Edge,
+    context: &mut RequestContext,
+    route: &RouteContext,
+    peer: &HttpPeer,
+    (descriptor, reused): (RawFd, bool),
+) {
     route.upstream.metrics().connected(reused);
     if peer.options.alpn == ALPN::H1
         && let Some(connection) = edge.connections.get(descriptor)

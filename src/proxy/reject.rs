@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -74,7 +74,9 @@ impl Rejection {
 
     /// What a failed exchange means; `None` when the client is gone and nobody is there to be told.
     pub(super) fn from_error(error: &Error, context: &RequestContext) -> Option<Self> {
-        use ErrorType::{ConnectTimedout, ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout};
+        use ErrorType::{
+            ConnectTimedout, ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout,
+        };
         let timeout = || Self::new(RejectionReason::UpstreamTimeout, "the upstream did not answer in time");
         if context.head_is_late() {
             return Some(timeout());
@@ -136,13 +138,29 @@ pub(super) async fn write(
     head.insert_header(CONTENT_LENGTH, body.len())?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
     head.insert_header("x-request-id", context.id.to_header())?;
+    let waits = waits_for_continue(session);
     keep_or_close(session).await;
     let bodiless = session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(head), bodiless).await?;
     if !bodiless {
         session.write_response_body(Some(body), true).await?;
     }
+    if waits {
+        // It may have lost its patience: with unread bytes the connection would be reset, and the answer lost.
+        let _ = tokio::time::timeout(Duration::from_secs(1), session.drain_request_body()).await;
+    }
     Ok(())
+}
+
+/// The head of the answer, if it was sent: 1xx but 101 is not the answer yet.
+pub(super) fn answer(session: &Session) -> Option<&ResponseHeader> {
+    let sent = session.response_written();
+    sent.filter(|head| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS)
+}
+
+/// True for a client that sends its body when it is told to, and was not.
+fn waits_for_continue(session: &Session) -> bool {
+    session.req_header().headers.contains_key(EXPECT) && session.response_written().is_none()
 }
 
 /// A connection can serve another request only if the rest of this one's body was read. A short rest is read; with a
@@ -151,7 +169,8 @@ async fn keep_or_close(session: &mut Session) {
     if session.is_body_done() {
         return;
     }
-    let short = content_length(session).is_some_and(|length| length <= limits::PEEK_BYTES as u64);
+    let short = !waits_for_continue(session)
+        && content_length(session).is_some_and(|length| length <= limits::PEEK_BYTES as u64);
     let drained = short && {
         let drain = tokio::time::timeout(Duration::from_secs(1), session.drain_request_body());
         matches!(drain.await, Ok(Ok(())))
@@ -170,7 +189,8 @@ pub(super) fn content_length(session: &Session) -> Option<u64> {
 /// the retry buffer and a second.
 async fn message_id(session: &mut Session, context: &RequestContext) -> Option<MessageId> {
     let route = context.route.as_ref()?;
-    if route.settings.protocol != Protocol::Mcp || session.req_header().method != Method::POST {
+    let message = route.settings.protocol == Protocol::Mcp && session.req_header().method == Method::POST;
+    if !message || waits_for_continue(session) {
         return None;
     }
     if !session.is_body_done() {
@@ -189,7 +209,7 @@ pub(super) async fn fail(session: &mut Session, context: &mut RequestContext, er
     let mut outcome = FailToProxy { error_code: 0, can_reuse_downstream: false };
     // After the head there is no other way to say "broken off" than to break off.
     if let Some(rejection) = rejection
-        && session.response_written().is_none()
+        && answer(session).is_none()
     {
         outcome.error_code = rejection.status().as_u16();
         // An error says that the client is gone now; the log will show that.

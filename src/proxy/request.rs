@@ -41,7 +41,8 @@ pub(super) async fn admit(
         Ok(identified) => identified,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let host = Authority::parse(&context.client.authority).map(|authority| authority.host().to_owned()).unwrap_or_default();
+    let host =
+        Authority::parse(&context.client.authority).map(|authority| authority.host().to_owned()).unwrap_or_default();
     if let Some(path) = wellknown::resource_path(&identified.path) {
         match wellknown::answer(session, context, &host, path).await? {
             Ok(true) => return Ok(Ok(Admission::Answered)),
@@ -89,12 +90,18 @@ fn identify(edge: &Edge, session: &Session, context: &mut RequestContext) -> Res
     let header = session.req_header();
     let target = header.raw_path();
     if target.len() as u64 > limits.uri_bytes.0 {
-        return Err(Rejection::new(Reason::UriTooLong, format!("the request target is longer than {} bytes", limits.uri_bytes.0)));
+        return Err(Rejection::new(
+            Reason::UriTooLong,
+            format!("the request target is longer than {} bytes", limits.uri_bytes.0),
+        ));
     }
     let bytes: usize = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if header.headers.len() > limits.header_count || bytes as u64 > limits.header_bytes.0 {
         let (count, bytes) = (limits.header_count, limits.header_bytes.0);
-        return Err(Rejection::new(Reason::HeadersTooLarge, format!("the request has more than {count} header fields or {bytes} bytes of them")));
+        return Err(Rejection::new(
+            Reason::HeadersTooLarge,
+            format!("the request has more than {count} header fields or {bytes} bytes of them"),
+        ));
     }
     if header.method == Method::TRACE || header.method == Method::CONNECT {
         return Err(Rejection::new(Reason::MethodNotAllowed, "this method is not carried"));
@@ -194,9 +201,17 @@ async fn authorize(
     let (principal, needed) = match (&route.authenticator, &route.settings.auth) {
         (Some(authenticator), Some(auth)) => {
             let header = session.req_header();
-            let uri = identified.query.as_ref().map_or_else(|| identified.path.clone(), |query| format!("{}?{query}", identified.path));
+            let uri = identified
+                .query
+                .as_ref()
+                .map_or_else(|| identified.path.clone(), |query| format!("{}?{query}", identified.path));
             let origin = format!("{}://{}", context.client.scheme, context.client.authority);
-            let request = OriginalRequest { headers: &header.headers, method: header.method.as_str(), origin: &origin, uri: &uri };
+            let request = OriginalRequest {
+                headers: &header.headers,
+                method: header.method.as_str(),
+                origin: &origin,
+                uri: &uri,
+            };
             let resource = ResourceUrl::new(auth, &context.client, &identified.path);
             match authenticator.authenticate(&request).await {
                 Ok(principal) => (Some((principal, resource)), Some(&auth.scopes)),
@@ -224,10 +239,16 @@ fn unauthenticated(error: AuthError, auth: &Authentication, resource: &ResourceU
     match error {
         AuthError::Missing => Rejection::new(Reason::Unauthenticated, "a bearer token is needed")
             .with_challenge(challenge(None, scopes, resource)),
-        AuthError::Denied(message) => Rejection::new(Reason::InvalidToken, message)
-            .with_challenge(challenge(Some("invalid_token"), scopes, resource)),
-        AuthError::Forbidden(message) => Rejection::new(Reason::InsufficientScope, message)
-            .with_challenge(challenge(Some("insufficient_scope"), scopes, resource)),
+        AuthError::Denied(message) => Rejection::new(Reason::InvalidToken, message).with_challenge(challenge(
+            Some("invalid_token"),
+            scopes,
+            resource,
+        )),
+        AuthError::Forbidden(message) => Rejection::new(Reason::InsufficientScope, message).with_challenge(challenge(
+            Some("insufficient_scope"),
+            scopes,
+            resource,
+        )),
         AuthError::BadRequest(message) => Rejection::new(Reason::BadRequest, message),
         AuthError::Unavailable(message) => Rejection::new(Reason::AuthUnavailable, message),
     }

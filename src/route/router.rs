@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn the_more_specific_host_comes_first_and_falls_back() {
-        let router = router(&[("", "/a/b"), ("", "/c"), ("a.example", "/a"), ("*.example", "/a"), ("*.x.example", "/a")]);
+        let router =
+            router(&[("", "/a/b"), ("", "/c"), ("a.example", "/a"), ("*.example", "/a"), ("*.x.example", "/a")]);
         let find = |host, path| router.find(host, path).map(String::as_str);
         assert_eq!(find("a.example", "/a/b"), Some("a.example/a"));
         assert_eq!(find("b.example", "/a"), Some("*.example/a"));

@@ -36,11 +36,7 @@ pub async fn build(shared: &Shared, config: Arc<Config>, previous: Option<&Snaps
     Snapshot { generation, config, router, routes, upstreams, providers }
 }
 
-async fn upstreams(
-    shared: &Shared,
-    config: &Config,
-    previous: Option<&Snapshot>,
-) -> Upstreams {
+async fn upstreams(shared: &Shared, config: &Config, previous: Option<&Snapshot>) -> Upstreams {
     let mut upstreams = BTreeMap::new();
     let mut resolving = JoinSet::new();
     for (name, settings) in &config.upstreams {

@@ -13,6 +13,7 @@ use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::tls::TlsEndpoint;
 use crate::proxy::Downstream;
@@ -55,11 +56,18 @@ impl BoundListener {
             };
             match accepted {
                 Ok((stream, peer, permit)) => {
-                    let (app, shutdown, bounds, tls) = (Arc::clone(&app), shutdown.clone(), bounds.clone(), self.tls.clone());
+                    let (app, shutdown, bounds, tls) =
+                        (Arc::clone(&app), shutdown.clone(), bounds.clone(), self.tls.clone());
                     let local = self.address;
                     open.spawn(async move {
                         let _counted = (permit, Open::new(bounds.open));
-                        match connection(stream, (peer, local), tls.as_deref(), bounds.header_timeout).await {
+                        let mut ending = shutdown.clone();
+                        let ready = tokio::select! {
+                            ready = connection(stream, (peer, local), tls.as_deref(), bounds.header_timeout) => ready,
+                            // A client that has not asked for anything yet does not keep the edge from ending.
+                            _ = ending.wait_for(|ending| *ending) => return,
+                        };
+                        match ready {
                             Ok(stream) => drop(app.process_new(stream, &shutdown).await),
                             Err(reason) => debug!("connection of {peer}: {reason}"),
                         }
@@ -82,13 +90,18 @@ impl BoundListener {
     }
 }
 
-/// The TLS handshake, and the deadline for request heads.
+/// The wait for the first byte, the TLS handshake, and the deadline for request heads.
 async fn connection(
     stream: TcpStream,
     (peer, local): (SocketAddr, SocketAddr),
     tls: Option<&TlsEndpoint>,
     header_timeout: Duration,
 ) -> Result<Stream, String> {
+    let accepted = Instant::now();
+    match tokio::time::timeout(header_timeout, stream.peek(&mut [0])).await {
+        Ok(first) => drop(first.map_err(|error| error.to_string())?),
+        Err(_) => return Err("it sent nothing".to_owned()),
+    }
     let local = stream.local_addr().unwrap_or(local);
     let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
     // Known already; the digest would ask the kernel again. The cells are new, so setting them cannot fail.
@@ -99,12 +112,12 @@ async fn connection(
     let stream: Stream = match tls {
         None => Box::new(stream),
         Some(tls) => {
-            let handshake = tokio::time::timeout(header_timeout, tls.acceptor().tls_handshake(stream));
+            let handshake = tokio::time::timeout_at(accepted + header_timeout, tls.acceptor().tls_handshake(stream));
             let handshake = handshake.await.map_err(|_| "the TLS handshake took too long".to_owned())?;
             Box::new(handshake.map_err(|error| format!("the TLS handshake failed: {error}"))?)
         }
     };
-    Ok(Box::new(Downstream::new(stream, header_timeout)))
+    Ok(Box::new(Downstream::new(stream, accepted, header_timeout)))
 }
 
 /// Counts an open connection.

@@ -123,7 +123,10 @@ impl Reloader {
             Err(errors) => {
                 errors.0.iter().for_each(|error| error!("the configuration is not reloaded: {error}"));
                 let texts = errors.0.iter().map(ToString::to_string).collect();
-                (Err(errors), ReloadStatus { errors: texts, ..ReloadStatus::now(trigger, begun, ReloadResult::Failure) })
+                (
+                    Err(errors),
+                    ReloadStatus { errors: texts, ..ReloadStatus::now(trigger, begun, ReloadResult::Failure) },
+                )
             }
         };
         let result = match &outcome {
@@ -140,8 +143,14 @@ impl Reloader {
         let path = self.path.clone();
         let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
         loaded.unwrap_or_else(|panic| {
-            let message = format!("the configuration cannot be read ({panic}): this is a mistake of mcp-edge, please report it");
-            Err(ConfigErrors(vec![ConfigError { file: self.path.clone(), position: None, path: String::new(), message }]))
+            let message =
+                format!("the configuration cannot be read ({panic}): this is a mistake of mcp-edge, please report it");
+            Err(ConfigErrors(vec![ConfigError {
+                file: self.path.clone(),
+                position: None,
+                path: String::new(),
+                message,
+            }]))
         })
     }
 

@@ -120,7 +120,8 @@ impl RunningEdge {
         let (bound, certificates) = bind(&config).await?;
         let admin = BoundListener::bind(config.admin.address, None).await;
         let admin = admin.map_err(|error| StartError::Bind { address: config.admin.address, error })?;
-        let contexts = config.listeners.iter().zip(&bound).map(|(settings, bound)| ListenerContext::new(settings, bound.address));
+        let contexts =
+            config.listeners.iter().zip(&bound).map(|(settings, bound)| ListenerContext::new(settings, bound.address));
         let contexts: Vec<ListenerContext> = contexts.collect();
         let snapshot = build(&shared, Arc::clone(&config), None).await;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
@@ -150,7 +151,8 @@ impl RunningEdge {
             ..bounds.clone()
         };
         background.spawn(async move { drop(admin.serve(Arc::new(app), admin_stopping, admin_bounds).await) });
-        let serve = |bound: BoundListener| tokio::spawn(bound.serve(Arc::clone(&proxy), stopping.clone(), bounds.clone()));
+        let serve =
+            |bound: BoundListener| tokio::spawn(bound.serve(Arc::clone(&proxy), stopping.clone(), bounds.clone()));
         let listeners = bound.into_iter().map(serve).collect();
         Ok(Self { addresses, admin_address, reloader, proxy, ready, stop, stop_admin, listeners, background })
     }

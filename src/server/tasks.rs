@@ -40,6 +40,8 @@ fn update<T>(
 ) {
     running.retain(|name, (item, _)| wanted.get(name).is_some_and(|wanted| Arc::ptr_eq(wanted, item)));
     for (name, item) in wanted {
-        running.entry(Arc::clone(name)).or_insert_with(|| (Arc::clone(item), Task(start(Arc::clone(item)).abort_handle())));
+        running
+            .entry(Arc::clone(name))
+            .or_insert_with(|| (Arc::clone(item), Task(start(Arc::clone(item)).abort_handle())));
     }
 }

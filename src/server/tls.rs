@@ -39,7 +39,9 @@ impl TlsEndpoint {
             Some(authorities) => {
                 let mut roots = RootCertStore::empty();
                 for authority in authorities {
-                    roots.add(authority.clone()).map_err(|error| format!("an authority in `client_ca` cannot be used: {error}"))?;
+                    roots
+                        .add(authority.clone())
+                        .map_err(|error| format!("an authority in `client_ca` cannot be used: {error}"))?;
                 }
                 let verifier = WebPkiClientVerifier::builder(Arc::new(roots));
                 let verifier = if settings.client_optional { verifier.allow_unauthenticated() } else { verifier };

@@ -62,8 +62,14 @@ async fn wanted(reloader: &Reloader) -> BTreeSet<PathBuf> {
     let folders = tokio::task::spawn_blocking(move || {
         let files = running.into_iter().chain(broken.iter().flat_map(|path| Config::known_files(path)));
         // Folders are watched under their real names: a link that now leads elsewhere is another folder.
-        let places = files.flat_map(|file| [Some(folder(&file)), file.canonicalize().ok().map(|target| folder(&target))]);
-        places.flatten().chain(include).filter_map(|folder| folder.canonicalize().ok()).filter(|folder| folder.is_dir()).collect()
+        let places =
+            files.flat_map(|file| [Some(folder(&file)), file.canonicalize().ok().map(|target| folder(&target))]);
+        places
+            .flatten()
+            .chain(include)
+            .filter_map(|folder| folder.canonicalize().ok())
+            .filter(|folder| folder.is_dir())
+            .collect()
     });
     folders.await.unwrap_or_default()
 }
@@ -91,7 +97,11 @@ impl Folders {
             let known = self.watched.contains(folder);
             match if known { Ok(()) } else { self.watcher.watch(folder, RecursiveMode::NonRecursive) } {
                 Ok(()) => drop(watched.insert(folder.clone())),
-                Err(error) => warn!("{} cannot be watched ({error}); it is looked at every {} s", folder.display(), POLL.as_secs()),
+                Err(error) => warn!(
+                    "{} cannot be watched ({error}); it is looked at every {} s",
+                    folder.display(),
+                    POLL.as_secs()
+                ),
             }
         }
         self.watched = watched;

@@ -83,7 +83,9 @@ fn decode_unreserved(path: &[u8]) -> Result<String, PathError> {
             _ => {
                 out.push('%');
                 for nibble in [value >> 4, value & 0xF] {
-                    out.push(char::from_digit(nibble.into(), 16).expect("a nibble is a hex digit").to_ascii_uppercase());
+                    out.push(
+                        char::from_digit(nibble.into(), 16).expect("a nibble is a hex digit").to_ascii_uppercase(),
+                    );
                 }
             }
         }

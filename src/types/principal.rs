@@ -45,8 +45,7 @@ impl Principal {
         }
         let subject_header =
             HeaderValue::from_bytes(subject.as_bytes()).map_err(|_| PrincipalError::ControlCharacter)?;
-        let scopes_header =
-            HeaderValue::from_str(&scopes.to_string()).map_err(|_| PrincipalError::ControlCharacter)?;
+        let scopes_header = HeaderValue::from_str(&scopes.to_string()).map_err(|_| PrincipalError::ControlCharacter)?;
         Ok(Self { subject: subject.into(), scopes, provider, expires_at, subject_header, scopes_header })
     }
 

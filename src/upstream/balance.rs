@@ -147,7 +147,8 @@ fn schedule(weights: &[u16]) -> Box<[u16]> {
         for (credit, weight) in credit.iter_mut().zip(&weights) {
             *credit += weight;
         }
-        let richest = (0..credit.len()).max_by_key(|&index| (credit[index], std::cmp::Reverse(index))).unwrap_or_default();
+        let richest =
+            (0..credit.len()).max_by_key(|&index| (credit[index], std::cmp::Reverse(index))).unwrap_or_default();
         credit[richest] -= total;
         richest as u16
     };
@@ -171,7 +172,11 @@ mod tests {
         let endpoint = |(index, weight): (usize, &u16)| {
             let address = SocketAddr::from(([127, 0, 0, 1], 8000 + index as u16));
             let peer = HttpPeer::new(address, false, String::new());
-            Arc::new(Endpoint::new((address, address.to_string(), *weight), peer, upstream.endpoint(&address.to_string())))
+            Arc::new(Endpoint::new(
+                (address, address.to_string(), *weight),
+                peer,
+                upstream.endpoint(&address.to_string()),
+            ))
         };
         Table::new(weights.iter().enumerate().map(endpoint).collect(), balance)
     }

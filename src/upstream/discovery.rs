@@ -28,7 +28,11 @@ impl Discovery {
             return vec![address];
         }
         let name = format!("{}:{}", endpoint.host, endpoint.port);
-        let looked_up = tokio::time::timeout(limits::RESOLVE_TIMEOUT, tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))).await;
+        let looked_up = tokio::time::timeout(
+            limits::RESOLVE_TIMEOUT,
+            tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)),
+        )
+        .await;
         let reason = match looked_up {
             Ok(Ok(addresses)) => {
                 let addresses: Vec<_> = addresses.take(limits::ENDPOINTS_PER_UPSTREAM).collect();

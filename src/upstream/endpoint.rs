@@ -39,7 +39,15 @@ impl Endpoint {
         metrics: EndpointMetrics,
     ) -> Self {
         metrics.healthy(true);
-        Self { address, authority, weight, healthy: AtomicBool::new(true), in_flight: InFlight::default(), metrics, peer }
+        Self {
+            address,
+            authority,
+            weight,
+            healthy: AtomicBool::new(true),
+            in_flight: InFlight::default(),
+            metrics,
+            peer,
+        }
     }
 
     /// Where it is.

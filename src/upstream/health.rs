@@ -58,7 +58,9 @@ impl HealthProbe {
                 let head = head(&mut session)?;
                 expect(status.map_or(head.status.is_success(), |status| head.status == status), head.status)
             }
-            Probe::Mcp { path, revision, token } => self.probe_mcp(peer, authority, (path, *revision, token.as_ref())).await,
+            Probe::Mcp { path, revision, token } => {
+                self.probe_mcp(peer, authority, (path, *revision, token.as_ref())).await
+            }
         }
     }
 

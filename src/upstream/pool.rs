@@ -50,7 +50,8 @@ impl Upstream {
         if let Some(health) = &settings.health {
             let (settings, table) = (Arc::clone(settings), Arc::clone(&table));
             let template = PeerTemplate::new(&settings);
-            let check = HealthProbe { upstream: settings, health: health.clone(), template, table, client: Arc::clone(probes) };
+            let check =
+                HealthProbe { upstream: settings, health: health.clone(), template, table, client: Arc::clone(probes) };
             backends.set_health_check(Box::new(check));
         }
         let metrics = UpstreamMetrics::new(metrics, &settings.name);
@@ -111,13 +112,15 @@ impl Upstream {
             let old = self.table.load_full();
             let endpoints = backends.iter().filter_map(|backend| {
                 let (address, origin) = (*backend.addr.as_inet()?, &backend.ext.get::<Origin>()?.0);
-                let known = old.endpoints().iter().find(|known| known.address() == address && known.weight() == origin.weight);
+                let known =
+                    old.endpoints().iter().find(|known| known.address() == address && known.weight() == origin.weight);
                 Some(known.cloned().unwrap_or_else(|| Arc::new(self.endpoint(address, origin))))
             });
             let table = Table::new(endpoints.collect(), &self.settings.balance);
-            let gone = old.endpoints().iter().filter(|old| {
-                table.endpoints().iter().all(|endpoint| endpoint.address() != old.address())
-            });
+            let gone = old
+                .endpoints()
+                .iter()
+                .filter(|old| table.endpoints().iter().all(|endpoint| endpoint.address() != old.address()));
             gone.for_each(|endpoint| endpoint.forget_series());
             self.table.store(Arc::new(table));
         });
@@ -140,9 +143,9 @@ impl Upstream {
     pub fn forget_series(&self, successor: Option<&Self>) {
         let next = successor.map(|successor| successor.table.load_full());
         for endpoint in self.table.load().endpoints() {
-            let stays = next.as_ref().is_some_and(|next| {
-                next.endpoints().iter().any(|other| other.address() == endpoint.address())
-            });
+            let stays = next
+                .as_ref()
+                .is_some_and(|next| next.endpoints().iter().any(|other| other.address() == endpoint.address()));
             if !stays {
                 endpoint.forget_series();
             }

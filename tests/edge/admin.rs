@@ -39,10 +39,22 @@ async fn promtool_accepts_the_metrics() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.trim().is_empty(), "{said}");
     for family in [
-        "requests_total", "request_duration_seconds", "requests_in_flight", "streams_open", "auth_decisions_total",
-        "auth_cache_requests_total", "auth_cache_entries", "auth_lookup_duration_seconds", "endpoint_healthy",
-        "endpoint_requests_total", "endpoint_in_flight", "upstream_connections_total", "config_generation",
-        "config_reloads_total", "config_last_reload_success", "rejections_total",
+        "requests_total",
+        "request_duration_seconds",
+        "requests_in_flight",
+        "streams_open",
+        "auth_decisions_total",
+        "auth_cache_requests_total",
+        "auth_cache_entries",
+        "auth_lookup_duration_seconds",
+        "endpoint_healthy",
+        "endpoint_requests_total",
+        "endpoint_in_flight",
+        "upstream_connections_total",
+        "config_generation",
+        "config_reloads_total",
+        "config_last_reload_success",
+        "rejections_total",
     ] {
         assert!(reply.body.contains(&format!("# TYPE mcp_edge_{family} ")), "{family}");
     }
@@ -59,7 +71,8 @@ async fn clients_cannot_make_series() {
     edge.get("/none", &[]).await;
     let before = series().await;
     for number in 0..50 {
-        edge.send(&format!("M{number}"), &format!("/open/{number}"), &[("Host", &format!("h{number}.example"))], "").await;
+        edge.send(&format!("M{number}"), &format!("/open/{number}"), &[("Host", &format!("h{number}.example"))], "")
+            .await;
         edge.get(&format!("/none/{number}"), &[]).await;
     }
     assert_eq!(series().await, before);
@@ -75,7 +88,9 @@ async fn status_tells_what_runs() {
     assert_eq!(status["last_reload"]["result"], "success");
     assert_eq!(status["upstreams"]["a"]["endpoints"][0]["address"], origin.address.to_string());
     let files = status["files"].as_array().expect("a list");
-    assert!(files.iter().any(|file| file["path"].as_str().is_some_and(|path| path.ends_with("edge.yaml")) && file["sha256"].is_string()));
+    assert!(files.iter().any(
+        |file| file["path"].as_str().is_some_and(|path| path.ends_with("edge.yaml")) && file["sha256"].is_string()
+    ));
     let secret = files.iter().find(|file| file["path"].as_str().is_some_and(|path| path.ends_with("issuer.secret")));
     assert!(secret.expect("it is a file of the configuration")["sha256"].is_null(), "no digest of a secret is shown");
 }
@@ -88,7 +103,8 @@ async fn pages_and_methods() {
     assert_eq!(edge.admin_get("/readyz").await.status, 200);
     assert_eq!(edge.admin_get("/metrics/..").await.status, 404);
     assert_eq!(edge.admin_get("/reload").await.status, 405);
-    let post = async |path: &str, headers: &[(&str, &str)]| exchange(edge.admin, request("POST", path, headers, "")).await;
+    let post =
+        async |path: &str, headers: &[(&str, &str)]| exchange(edge.admin, request("POST", path, headers, "")).await;
     assert_eq!(post("/metrics", &[]).await.status, 405);
     assert_eq!(post("/reload", &[("Origin", "http://evil.example")]).await.status, 403, "no page may do this");
     let reply = post("/reload", &[]).await;
@@ -102,7 +118,8 @@ async fn pages_and_methods() {
 async fn writes_want_the_token_when_there_is_one() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin, "admin: {address: '127.0.0.1:0', token: {file: issuer.secret}}\n").await;
-    let post = async |headers: &[(&str, &str)]| exchange(edge.admin, request("POST", "/reload", headers, "")).await.status;
+    let post =
+        async |headers: &[(&str, &str)]| exchange(edge.admin, request("POST", "/reload", headers, "")).await.status;
     assert_eq!(post(&[]).await, 401);
     assert_eq!(post(&[("Authorization", "Bearer wrong")]).await, 401);
     assert_eq!(post(&[("Authorization", &format!("Bearer {}", Tokens::SECRET_FILE.1))]).await, 200);
@@ -114,7 +131,11 @@ async fn tokens_are_shown_nowhere() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin, "").await;
     let token = Tokens::token("alice", "");
-    let replies = [edge.get_as(&token, "/a/").await, edge.get_as(&(token.clone() + "x"), "/a/").await, edge.get_as(&token, "/none").await];
+    let replies = [
+        edge.get_as(&token, "/a/").await,
+        edge.get_as(&(token.clone() + "x"), "/a/").await,
+        edge.get_as(&token, "/none").await,
+    ];
     let mut shown = String::new();
     for reply in replies {
         shown += &(reply.head + &reply.body);

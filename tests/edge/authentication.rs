@@ -52,7 +52,8 @@ async fn without_a_token_401_names_scopes_and_metadata_but_no_error() {
 async fn a_bad_token_is_401_invalid_token() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin).await;
-    let sign = |claim: &str, value| Tokens::sign(&Claims::good("alice", "fininfo:read fininfo:list").with(claim, value).0);
+    let sign =
+        |claim: &str, value| Tokens::sign(&Claims::good("alice", "fininfo:read fininfo:list").with(claim, value).0);
     let now = mcp_edge::types::unix_now();
     for token in [
         "junk".to_owned(),
@@ -67,7 +68,10 @@ async fn a_bad_token_is_401_invalid_token() {
         let reply = edge.get_as(&token, "/fininfo/mcp").await;
         assert_eq!(reply.status, 401, "{token}");
         let challenge = reply.header("www-authenticate").expect("a challenge");
-        assert!(challenge.starts_with(r#"Bearer error="invalid_token", scope="#) && challenge.ends_with(CHALLENGE), "{challenge}");
+        assert!(
+            challenge.starts_with(r#"Bearer error="invalid_token", scope="#) && challenge.ends_with(CHALLENGE),
+            "{challenge}"
+        );
         assert!(!reply.body.contains(&token), "the token is not repeated");
     }
     assert_eq!(origin.count(), 0);

@@ -168,7 +168,10 @@ fn a_secret_from_the_environment_is_missing_until_it_is_set() {
 #[test]
 fn a_configuration_that_cannot_be_read_is_told_by_its_path() {
     for (file, reason) in [
-        ("absent.yaml", "cannot be read (No such file or directory (os error 2)): give the path of a readable YAML file"),
+        (
+            "absent.yaml",
+            "cannot be read (No such file or directory (os error 2)): give the path of a readable YAML file",
+        ),
         ("good", "cannot be read (Is a directory (os error 21)): give the path of a readable YAML file"),
     ] {
         let output = check(&fixtures(), file);

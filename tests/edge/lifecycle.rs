@@ -26,8 +26,12 @@ fn write(folder: &Path, text: &str) -> std::path::PathBuf {
 #[test]
 fn a_broken_configuration_exits_2_and_binds_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = write(folder.path(), "listeners: [{address: '127.0.0.1:0'}]\nroutes: [{path: /, upstream: gone, auth: none}]\n");
-    let output = Command::new(env!("CARGO_BIN_EXE_mcp-edge")).args(["run", "--config"]).arg(&path).output().expect("it runs");
+    let path = write(
+        folder.path(),
+        "listeners: [{address: '127.0.0.1:0'}]\nroutes: [{path: /, upstream: gone, auth: none}]\n",
+    );
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_mcp-edge")).args(["run", "--config"]).arg(&path).output().expect("it runs");
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("edge.yaml:2:") && said.contains("there is no upstream `gone`"), "{said}");
@@ -40,7 +44,8 @@ async fn a_port_in_use_exits_1_and_is_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let text = yaml(&origin, "").replacen("127.0.0.1:0", &origin.address.to_string(), 1);
     let path = write(folder.path(), &text);
-    let output = Command::new(env!("CARGO_BIN_EXE_mcp-edge")).args(["run", "--config"]).arg(&path).output().expect("it runs");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_mcp-edge")).args(["run", "--config"]).arg(&path).output().expect("it runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("{} cannot be bound", origin.address)));
 }
@@ -54,6 +59,7 @@ async fn sigterm_ends_an_idle_process_at_once() {
     let mut idle = TcpStream::connect(edge.address).await.expect("the edge listens");
     idle.write_all(request("GET", "/a/", &[], "").as_bytes()).await.expect("it reads");
     assert_eq!(read_reply(&mut idle).await.status, 200);
+    let _silent = TcpStream::connect(edge.address).await.expect("the edge listens");
     let begun = Instant::now();
     edge.signal("TERM");
     assert_eq!(edge.wait().await.code(), Some(0));
@@ -76,11 +82,15 @@ async fn draining_completes_what_is_in_flight() {
     stream.write_all(request("POST", "/a/", &[], "x").as_bytes()).await.expect("it reads");
     eventually("it is in flight", async || origin.count() == 1).await;
     let drained = edge.drain_in_background(Duration::from_secs(10));
-    eventually("readiness fails", async || exchange(admin, request("GET", "/readyz", &[], "")).await.status == 503).await;
+    eventually("readiness fails", async || exchange(admin, request("GET", "/readyz", &[], "")).await.status == 503)
+        .await;
     eventually("nothing is accepted", async || TcpStream::connect(address).await.is_err()).await;
     let reply = read_reply(&mut stream).await;
     assert_eq!((reply.status, reply.body.as_str(), reply.complete), (200, "done", true));
-    tokio::time::timeout(Duration::from_secs(5), drained).await.expect("it ends when it is idle").expect("without a panic");
+    tokio::time::timeout(Duration::from_secs(5), drained)
+        .await
+        .expect("it ends when it is idle")
+        .expect("without a panic");
 }
 
 /// Row 36: a stream ends at the end of the grace period at the latest.
@@ -112,7 +122,8 @@ async fn every_request_leaves_one_line_without_secrets() {
     let origin = Origin::saying("in").await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     for format in ["json", "text"] {
-        let mut edge = EdgeProcess::start(&write(folder.path(), &yaml(&origin, &format!("log: {{format: {format}}}")))).await;
+        let mut edge =
+            EdgeProcess::start(&write(folder.path(), &yaml(&origin, &format!("log: {{format: {format}}}")))).await;
         let reply = exchange(edge.address, request("POST", "/a/x%0ay?token=sesame", &[], "hello")).await;
         assert_eq!(reply.status, 400, "an encoded line break is not accepted in a path");
         let headers = [("Authorization", "Bearer open-sesame")];
@@ -133,7 +144,10 @@ async fn every_request_leaves_one_line_without_secrets() {
             assert_eq!((line["bytes_in"].as_u64(), line["bytes_out"].as_u64()), (Some(5), Some(2)));
             assert!(line["duration_ms"].as_f64().is_some_and(|duration| duration > 0.0));
         } else {
-            assert!(line.contains("status=200") && line.contains("path=/a/x ") && line.contains("route=/a/ "), "{line}");
+            assert!(
+                line.contains("status=200") && line.contains("path=/a/x ") && line.contains("route=/a/ "),
+                "{line}"
+            );
         }
     }
 }

@@ -56,7 +56,11 @@ async fn sessions_work_with_every_server() {
     let fleet = Fleet::start(&["fininfo", "fininfo", "mcpgw", "currenttime"]).await;
     let edge = edge(&fleet).await;
     for (server, tool, arguments) in [
-        ("fininfo", "get_stock_aggregates", serde_json::json!({"ticker": "ACME", "from": "2026-01-05", "to": "2026-01-09", "timespan": "day"})),
+        (
+            "fininfo",
+            "get_stock_aggregates",
+            serde_json::json!({"ticker": "ACME", "from": "2026-01-05", "to": "2026-01-09", "timespan": "day"}),
+        ),
         ("mcpgw", "list_services", serde_json::json!({})),
         ("currenttime", "current_time_by_timezone", serde_json::json!({"tz_name": "UTC"})),
     ] {
@@ -77,7 +81,8 @@ async fn the_server_learns_who_calls_and_not_the_token() {
     let edge = edge(&fleet).await;
     let token = fleet.token("alice", "fininfo:read mcpgw:read").await;
     let client = connect(&edge, "mcpgw", Some(token)).await.expect("a session");
-    let seen: serde_json::Value = serde_json::from_str(&call(&client, "whoami", serde_json::json!({})).await).expect("JSON");
+    let seen: serde_json::Value =
+        serde_json::from_str(&call(&client, "whoami", serde_json::json!({})).await).expect("JSON");
     assert_eq!(seen["x-user"], "alice", "{seen}");
     assert_eq!(seen["x-scopes"], "fininfo:read mcpgw:read");
     assert_eq!(seen["authorization"], serde_json::Value::Null);

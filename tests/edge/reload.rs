@@ -10,19 +10,30 @@ use tokio::net::TcpStream;
 use crate::harness::{EdgeProcess, Origin, TestEdge, Tokens, eventually, exchange, read_reply, request};
 
 fn route(path: &str, origin: &Origin) -> String {
-    format!("upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}\nroutes: [{{path: {path}, upstream: a, auth: none}}]\n", origin.address)
+    format!(
+        "upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}\nroutes: [{{path: {path}, upstream: a, auth: none}}]\n",
+        origin.address
+    )
 }
 
 #[tokio::test]
 async fn a_broken_configuration_keeps_the_old_one_and_says_why() {
     let origin = Origin::saying("in").await;
     let edge = TestEdge::start(&route("/a/", &origin)).await;
-    for broken in ["routes: [", "routes: [{path: /b/, upstream: gone, auth: none}]\n", "unknown: 1\n", "a: &a [x, x]\nb: [*a, *a\n"] {
+    for broken in [
+        "routes: [",
+        "routes: [{path: /b/, upstream: gone, auth: none}]\n",
+        "unknown: 1\n",
+        "a: &a [x, x]\nb: [*a, *a\n",
+    ] {
         let errors = edge.reload(broken).await.expect_err("it is broken");
         assert!(!errors.0.is_empty());
         assert_eq!(edge.get("/a/", &[]).await.body, "in");
         let status = edge.status().await;
-        assert_eq!((status["generation"].as_u64(), status["last_reload"]["result"].as_str()), (Some(1), Some("failure")));
+        assert_eq!(
+            (status["generation"].as_u64(), status["last_reload"]["result"].as_str()),
+            (Some(1), Some("failure"))
+        );
         assert!(status["last_reload"]["errors"][0].as_str().expect("a text").contains("edge.yaml"), "{status}");
         assert_eq!(edge.admin_get("/readyz").await.status, 200, "readiness is unchanged");
     }
@@ -130,7 +141,8 @@ async fn a_hundred_reloads_under_load_fail_no_request() {
         text
     };
     let edge = TestEdge::start(&yaml(0)).await;
-    let (stop, sent, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (stop, sent, failed) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..8 {
         let (address, stop, sent, failed) = (edge.address, Arc::clone(&stop), Arc::clone(&sent), Arc::clone(&failed));
@@ -157,7 +169,10 @@ async fn a_hundred_reloads_under_load_fail_no_request() {
     stop.store(true, Ordering::Relaxed);
     clients.join_all().await;
     let (sent, failed) = (sent.load(Ordering::Relaxed), failed.load(Ordering::Relaxed));
-    println!("{sent} requests during 100 reloads, {failed} failed; the last reload took {} ms", edge.reloader.status().duration_ms);
+    println!(
+        "{sent} requests during 100 reloads, {failed} failed; the last reload took {} ms",
+        edge.reloader.status().duration_ms
+    );
     assert_eq!(failed, 0, "of {sent}");
     assert!(sent > 500);
 }
@@ -169,7 +184,10 @@ async fn changes_of_files_are_seen() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let at = |name: &str| folder.path().join(name);
     let yaml = |path: &str| {
-        format!("listeners: [{{address: '127.0.0.1:0'}}]\nadmin: {{address: '127.0.0.1:0'}}\ninclude: ['routes.d/*.yaml']\n{}", route(path, &origin))
+        format!(
+            "listeners: [{{address: '127.0.0.1:0'}}]\nadmin: {{address: '127.0.0.1:0'}}\ninclude: ['routes.d/*.yaml']\n{}",
+            route(path, &origin)
+        )
     };
     std::fs::create_dir_all(at("v1/routes.d")).expect("writable");
     std::fs::create_dir_all(at("v2/routes.d")).expect("writable");
@@ -190,7 +208,9 @@ async fn changes_of_files_are_seen() {
     std::fs::rename(at("new.yaml"), at("v2/edge.yaml")).expect("writable");
     eventually("the rename is seen", async || serves("/four/").await).await;
     std::fs::write(at("v2/edge.yaml"), "routes: [").expect("writable");
-    let failed = async || exchange(edge.admin, request("GET", "/status", &[], "")).await.json()["last_reload"]["result"] == "failure";
+    let failed = async || {
+        exchange(edge.admin, request("GET", "/status", &[], "")).await.json()["last_reload"]["result"] == "failure"
+    };
     eventually("the broken edit is seen", failed).await;
     assert!(serves("/four/").await);
     std::fs::write(at("v2/edge.yaml"), yaml("/five/")).expect("writable");

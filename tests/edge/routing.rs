@@ -149,7 +149,9 @@ async fn the_origin_sees_the_edges_fields_and_not_the_clients() {
     ];
     let reply = edge.get("/", &spoofed).await;
     let seen = origin.last();
-    for gone in ["x-user", "x_user", "x-scopes", "x_forwarded_for", "forwarded", "x-real-ip", "x-original-uri", "authorization"] {
+    for gone in
+        ["x-user", "x_user", "x-scopes", "x_forwarded_for", "forwarded", "x-real-ip", "x-original-uri", "authorization"]
+    {
         assert_eq!(seen.header(gone), None, "{gone}");
     }
     assert_eq!(seen.headers("x-forwarded-for"), ["127.0.0.1"]);
@@ -169,7 +171,15 @@ upstreams:\n{}routes: [{{path: /, upstream: a, auth: none}}]\n",
         upstream("a", &origin)
     ))
     .await;
-    edge.get("/", &[("X-Forwarded-For", "1.1.1.1, 2.2.2.2, 10.0.0.1"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "public.example")]).await;
+    edge.get(
+        "/",
+        &[
+            ("X-Forwarded-For", "1.1.1.1, 2.2.2.2, 10.0.0.1"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Host", "public.example"),
+        ],
+    )
+    .await;
     let seen = origin.last();
     assert_eq!(seen.headers("x-forwarded-for"), ["1.1.1.1, 2.2.2.2, 10.0.0.1, 127.0.0.1"]);
     assert_eq!(seen.headers("x-forwarded-proto"), ["https"]);

@@ -106,6 +106,16 @@ async fn held() -> (Origin, Receiver<Wire>) {
     (origin.await, accepted)
 }
 
+/// An origin whose connections the test reads and answers from their first byte.
+async fn raw() -> (Origin, Receiver<Wire>) {
+    let (sender, accepted) = channel(16);
+    let origin = Origin::scripted(move |stream, _| {
+        let sender = sender.clone();
+        async move { drop(sender.send(Wire::new(stream)).await) }
+    });
+    (origin.await, accepted)
+}
+
 /// A request to an HTTP/2 origin, and what it is answered with.
 type Call = (Request<RecvStream>, SendResponse<Bytes>);
 
@@ -293,12 +303,7 @@ async fn pieces_pass_one_by_one_to_an_http_2_client() {
 /// Request bodies too.
 #[tokio::test]
 async fn pieces_of_a_request_pass_one_by_one() {
-    let (sender, mut accepted) = channel(1);
-    let origin = Origin::scripted(move |stream, _| {
-        let sender = sender.clone();
-        async move { drop(sender.send(Wire::new(stream)).await) }
-    })
-    .await;
+    let (origin, mut accepted) = raw().await;
     let edge = edge(&origin, "").await;
     let mut client = Wire::open(&edge, &request("POST", "/", &[("Transfer-Encoding", "chunked")], "")).await;
     let mut upstream = next(&mut accepted).await;
@@ -335,9 +340,19 @@ impl Grpc {
         let head = Response::builder().header("content-type", "application/grpc").body(()).expect("a response");
         let answer = answer.send_response(head, false).expect("the stream is open");
         let response = http2::head(response).await;
-        assert_eq!((response.status().as_u16(), &response.headers()["content-type"]), (200, &"application/grpc".parse().expect("a value")));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &"application/grpc".parse().expect("a value"))
+        );
         let (parts, received) = request.into_parts();
-        Self { _http2: http2, sending, body: response.into_body(), received, answer, head: Request::from_parts(parts, ()) }
+        Self {
+            _http2: http2,
+            sending,
+            body: response.into_body(),
+            received,
+            answer,
+            head: Request::from_parts(parts, ()),
+        }
     }
 
     /// One message there and one back.
@@ -384,7 +399,9 @@ async fn a_web_socket_carries_messages_both_ways() {
     let mut client = Socket::open(&edge, "/ws/chat").await.expect("it is upgraded");
     let mut server = next(&mut accepted).await;
     let large = vec![7; 1 << 20];
-    for message in [Message::text("grüße"), Message::binary(vec![0, 255, 10]), Message::text(""), Message::binary(large)] {
+    for message in
+        [Message::text("grüße"), Message::binary(vec![0, 255, 10]), Message::text(""), Message::binary(large)]
+    {
         // The large one is longer than what sockets buffer: someone must read.
         let ((), received) = tokio::join!(client.send(message.clone()), server.receive());
         assert_eq!(received.expect("a message"), message);
@@ -406,7 +423,11 @@ async fn a_web_socket_close_passes_both_ways() {
         let (mut closing, mut other) = if client_first { (client, server) } else { (server, client) };
         let frame = CloseFrame { code: CloseCode::Away, reason: "good bye".into() };
         closing.send(Message::Close(Some(frame.clone()))).await;
-        assert_eq!(other.receive().await.expect("a close"), Message::Close(Some(frame)), "client first: {client_first}");
+        assert_eq!(
+            other.receive().await.expect("a close"),
+            Message::Close(Some(frame)),
+            "client first: {client_first}"
+        );
         let Message::Close(Some(answer)) = closing.receive().await.expect("an answer") else { panic!("no close") };
         assert_eq!(answer.code, CloseCode::Away);
     }
@@ -452,7 +473,11 @@ async fn silence(limits: &str, upstream: &str, silence: Duration) {
     let (calls, mut accepted_calls) = held_calls().await;
     let yaml = routes(
         limits,
-        &[("events", &events, upstream), ("sockets", &sockets, upstream), ("calls", &calls, &format!("{upstream}, http2: true"))],
+        &[
+            ("events", &events, upstream),
+            ("sockets", &sockets, upstream),
+            ("calls", &calls, &format!("{upstream}, http2: true")),
+        ],
     );
     let edge = TestEdge::start(&yaml).await;
 
@@ -534,7 +559,29 @@ async fn a_stream_that_is_silent_for_too_long_is_cut() {
     let mut server = next(&mut accepted).await;
     client.receive().await.expect_err("no close was sent");
     server.receive().await.expect_err("nor here");
-    assert!(begun.elapsed() >= Duration::from_millis(900) && begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(900) && begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn an_http_2_stream_that_is_silent_for_too_long_is_reset() {
+    let (origin, mut accepted) = held_calls().await;
+    let edge = edge(&origin, ", http2: true").await;
+    let begun = Instant::now();
+    let mut call = Grpc::open(&edge, "/short/", &mut accepted).await;
+    call.talk("before").await;
+    let error = http2::piece(&mut call.body).await.expect("not an end").expect_err("no more data");
+    assert!(error.is_reset(), "{error}");
+    assert!(
+        begun.elapsed() >= Duration::from_millis(900) && begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    let reset = std::future::poll_fn(|context| call.answer.poll_reset(context));
+    assert_eq!(tokio::time::timeout(PATIENCE, reset).await.expect("a reset in time").expect("a reset"), Reason::CANCEL);
 }
 
 #[tokio::test]
@@ -552,14 +599,22 @@ async fn a_client_that_leaves_takes_its_upstream_connection_along() {
         upstream.send(&(EVENTS.to_owned() + &chunk("data: 1\n\n"))).await;
         client.until("data: 1\n\n").await;
         let left = Instant::now();
-        if reset { client.reset() } else { drop(client) }
+        if reset {
+            client.reset()
+        } else {
+            drop(client)
+        }
         ended("events", upstream, left).await;
         // Before there is any answer.
         for path in ["/", "/mcp/"] {
             let client = Wire::open(&edge, &request("POST", path, &[], "{}")).await;
             let upstream = next(&mut accepted).await;
             let left = Instant::now();
-            if reset { client.reset() } else { drop(client) }
+            if reset {
+                client.reset()
+            } else {
+                drop(client)
+            }
             ended(path, upstream, left).await;
         }
     }
@@ -660,7 +715,11 @@ async fn a_killed_origin_is_no_end_of_a_message() {
                 // A reset may overtake what was sent before it.
                 let (_, last) = expected.split_at(expected.len() - 7);
                 let seen = client.until(last).await;
-                if reset { upstream.reset() } else { drop(upstream) }
+                if reset {
+                    upstream.reset()
+                } else {
+                    drop(upstream)
+                }
                 let reply = parse(&(seen + &client.end().await)).await;
                 assert_eq!((reply.status, reply.complete), (200, false), "{path} {reset} {answer}");
                 assert_eq!(reply.body, expected, "{path} {reset} {answer}");
@@ -742,7 +801,11 @@ async fn an_http_2_origin_that_resets_is_no_end_of_a_message() {
 async fn open_streams_are_counted() {
     let ((events, mut accepted), (sockets, mut accepted_sockets)) = (held().await, held_sockets().await);
     let (calls, mut accepted_calls) = held_calls().await;
-    let edge = TestEdge::start(&routes("", &[("events", &events, ""), ("sockets", &sockets, ""), ("calls", &calls, ", http2: true")])).await;
+    let edge = TestEdge::start(&routes(
+        "",
+        &[("events", &events, ""), ("sockets", &sockets, ""), ("calls", &calls, ", http2: true")],
+    ))
+    .await;
     let open = async |route: &str, count: f64| {
         let series = format!(r#"mcp_edge_streams_open{{route="{route}"}}"#);
         eventually(&format!("{route} has {count}"), async || edge.metric(&series).await == count).await;
@@ -786,16 +849,6 @@ async fn open_streams_are_counted() {
     open("/calls/", 0.0).await;
 }
 
-/// An origin whose connections the test reads and answers from their first byte.
-async fn raw() -> (Origin, Receiver<Wire>) {
-    let (sender, accepted) = channel(16);
-    let origin = Origin::scripted(move |stream, _| {
-        let sender = sender.clone();
-        async move { drop(sender.send(Wire::new(stream)).await) }
-    });
-    (origin.await, accepted)
-}
-
 #[tokio::test]
 async fn a_client_may_wait_for_100_continue() {
     let (origin, mut accepted) = raw().await;
@@ -834,10 +887,33 @@ async fn a_client_may_wait_for_100_continue() {
         assert!(begun.elapsed() < Duration::from_secs(5), "{path}: {:?}", begun.elapsed());
     }
     // What the edge itself refuses is refused at once.
-    let begun = Instant::now();
-    let mut client = Wire::open(&edge, &expecting("/a/../")).await;
-    assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 400"));
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    for path in ["/a/../", "/mcp/../"] {
+        let begun = Instant::now();
+        let mut client = Wire::open(&edge, &expecting(path)).await;
+        assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+        assert!(begun.elapsed() < Duration::from_millis(800), "{path}: {:?}", begun.elapsed());
+    }
+}
+
+/// 100 is no answer yet.
+#[tokio::test]
+async fn an_origin_that_dies_after_100_continue_is_502() {
+    let (origin, mut accepted) = raw().await;
+    let edge = edge(&origin, "").await;
+    for path in ["/", "/mcp/"] {
+        let text = request("POST", path, &[("Expect", "100-continue"), ("Content-Length", "5")], "");
+        let mut client = Wire::open(&edge, &text).await;
+        let mut upstream = next(&mut accepted).await;
+        upstream.until("\r\n\r\n").await;
+        upstream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+        assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 100"), "{path}");
+        client.send("hello").await;
+        upstream.until("hello").await;
+        drop(upstream);
+        let reply = read_reply(&mut client.stream).await;
+        assert_eq!((reply.status, reply.header("content-type")), (502, Some("application/json")), "{path}");
+    }
+    assert_eq!(edge.metric(r#"mcp_edge_requests_total{code="502",route="/"}"#).await, 1.0);
 }
 
 #[tokio::test]
@@ -854,7 +930,13 @@ async fn answers_without_a_body_keep_both_connections() {
     .await;
     let edge = edge(&origin, "").await;
     let mut client = Wire::open(&edge, "").await;
-    let requests = [("HEAD", "/", "200"), ("GET", "/204", "204"), ("GET", "/304", "304"), ("HEAD", "/304", "304"), ("GET", "/", "200")];
+    let requests = [
+        ("HEAD", "/", "200"),
+        ("GET", "/204", "204"),
+        ("GET", "/304", "304"),
+        ("HEAD", "/304", "304"),
+        ("GET", "/", "200"),
+    ];
     for (method, path, status) in requests.repeat(2) {
         client.send(&request(method, path, &[], "")).await;
         let head = client.until("\r\n\r\n").await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mcp_edge::server::Trigger;
-use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, SerialNumber};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -42,9 +42,10 @@ impl Authority {
         Self { certificate, issuer: Issuer::new(params, key) }
     }
 
-    /// For a DNS name or an IP address.
+    /// For a DNS name or an IP address. All have one serial number: nothing may be told apart by that.
     fn issue(&self, name: &str) -> Identity {
-        let params = CertificateParams::new([name.to_owned()]).expect("a name");
+        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+        params.serial_number = Some(SerialNumber::from(1));
         let key = KeyPair::generate().expect("a key");
         Identity { certificate: params.signed_by(&key, &self.issuer).expect("a certificate"), key }
     }
@@ -137,7 +138,9 @@ routes:
 async fn both_versions_of_http_over_both_versions_of_tls() {
     let (origin, authority) = (Origin::saying("in").await, Authority::new("ca"));
     let edge = edge(&origin, &authority, &authority.issue("edge.example"), "").await;
-    for (version, protocol) in [(&rustls::version::TLS12, ProtocolVersion::TLSv1_2), (&rustls::version::TLS13, ProtocolVersion::TLSv1_3)] {
+    for (version, protocol) in
+        [(&rustls::version::TLS12, ProtocolVersion::TLSv1_2), (&rustls::version::TLS13, ProtocolVersion::TLSv1_3)]
+    {
         let versions = &[version];
         let client = Client { versions, ..Client::of(&authority) };
         let mut stream = client.dial(edge.address).await.expect("a handshake");
@@ -218,7 +221,8 @@ async fn a_client_certificate_may_be_optional_but_not_false() {
 #[tokio::test]
 async fn a_reload_shows_a_changed_certificate_to_new_connections() {
     let (origin, authority) = (Origin::saying("in").await, Authority::new("ca"));
-    let (first, second, third) = (authority.issue("edge.example"), authority.issue("edge.example"), authority.issue("edge.example"));
+    let (first, second, third) =
+        (authority.issue("edge.example"), authority.issue("edge.example"), authority.issue("edge.example"));
     let edge = edge(&origin, &authority, &first, "").await;
     let client = Client::of(&authority);
     let shown = async || {
@@ -237,7 +241,9 @@ async fn a_reload_shows_a_changed_certificate_to_new_connections() {
     assert_eq!(read_reply(&mut before).await.status, 200);
 
     // Neither what is no certificate nor one without its key takes the place of the one that works.
-    for (certificate, why) in [("-----BEGIN CERTIFICATE-----\nbroken\n".to_owned(), "certificate"), (third.pem(), "key")] {
+    for (certificate, why) in
+        [("-----BEGIN CERTIFICATE-----\nbroken\n".to_owned(), "certificate"), (third.pem(), "key")]
+    {
         edge.write("edge.pem", &certificate);
         let errors = edge.reloader.reload(Trigger::Signal).await.expect_err("a bad certificate").to_string();
         assert!(errors.contains("edge.pem") && errors.contains(why), "{errors}");
@@ -301,7 +307,8 @@ async fn a_challenge_behind_tls_names_https() {
     assert_eq!(reply.status, 401);
     let metadata = "https://edge.example/.well-known/oauth-protected-resource/closed/mcp";
     assert_eq!(reply.header("www-authenticate"), Some(format!(r#"Bearer resource_metadata="{metadata}""#).as_str()));
-    let reply = client.get(edge.address, metadata.trim_start_matches("https://edge.example")).await.expect("the edge serves");
+    let reply =
+        client.get(edge.address, metadata.trim_start_matches("https://edge.example")).await.expect("the edge serves");
     assert_eq!(reply.json()["resource"], "https://edge.example/closed/mcp");
 }
 

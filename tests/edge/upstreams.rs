@@ -1,6 +1,6 @@
 //! Balancing, health checks and failures of replicas.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
@@ -27,7 +27,11 @@ async fn named(name: &'static str) -> Origin {
     Origin::saying(name).await
 }
 
-async fn counts(edge: &TestEdge, requests: usize, headers: impl Fn(usize) -> Vec<(&'static str, String)>) -> HashMap<String, usize> {
+async fn counts(
+    edge: &TestEdge,
+    requests: usize,
+    headers: impl Fn(usize) -> Vec<(&'static str, String)>,
+) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for number in 0..requests {
         let headers = headers(number);
@@ -103,7 +107,8 @@ async fn when_no_replica_can_be_reached_the_client_is_told_in_its_own_protocol()
 async fn a_replica_that_dies_before_its_answer() {
     let dying = Origin::scripted(|mut stream, recorder| async move { drop(recorder.read(&mut stream).await) }).await;
     let good = named("good").await;
-    let edge = TestEdge::start(&config(&[dying.address.to_string(), good.address.to_string()], "balance: round_robin")).await;
+    let edge =
+        TestEdge::start(&config(&[dying.address.to_string(), good.address.to_string()], "balance: round_robin")).await;
     for _ in 0..4 {
         assert_eq!(edge.get("/", &[]).await.body, "good");
     }
@@ -141,7 +146,14 @@ async fn a_late_response_head_is_504_and_a_late_body_is_not() {
         assert!(begun.elapsed() >= Duration::from_millis(950), "not before its time");
         assert_eq!(origin.count(), 1, "and it is not sent twice");
         assert_eq!(edge.get("/", &[]).await.status, 504, "nor is a safe one");
-        assert_eq!(edge.metric(&format!(r#"mcp_edge_endpoint_requests_total{{endpoint="{}",result="timeout",upstream="a"}}"#, origin.address)).await, 2.0);
+        assert_eq!(
+            edge.metric(&format!(
+                r#"mcp_edge_endpoint_requests_total{{endpoint="{}",result="timeout",upstream="a"}}"#,
+                origin.address
+            ))
+            .await,
+            2.0
+        );
     }
     let origin = Origin::scripted(|mut stream, recorder| async move {
         while recorder.read(&mut stream).await.is_some() {
@@ -156,9 +168,17 @@ async fn a_late_response_head_is_504_and_a_late_body_is_not() {
 }
 
 async fn healthy(edge: &TestEdge) -> Vec<bool> {
+    health_by_address(edge).await.into_values().collect()
+}
+
+/// By address.
+async fn health_by_address(edge: &TestEdge) -> BTreeMap<String, bool> {
     let status = edge.status().await;
     let endpoints = status["upstreams"]["a"]["endpoints"].as_array().expect("a list").clone();
-    endpoints.iter().map(|endpoint| endpoint["healthy"].as_bool().expect("a flag")).collect()
+    let health = endpoints.iter().map(|endpoint| {
+        (endpoint["address"].as_str().expect("a text").to_owned(), endpoint["healthy"].as_bool().expect("a flag"))
+    });
+    health.collect()
 }
 
 /// Row 6.
@@ -206,7 +226,10 @@ async fn probes_of_each_kind_tell_the_dead_from_the_living() {
         let addresses: Vec<String> = fleet.servers["currenttime"].iter().map(ToString::to_string).collect();
         let edge = TestEdge::start(&config(&addresses, &health)).await;
         fleet.switch("currenttime-0", "dead").await;
-        eventually(&format!("{probe}: the dead one is seen"), async || healthy(&edge).await == [false, true]).await;
+        let seen = async || health_by_address(&edge).await;
+        let (dead, alive) = (&addresses[0], &addresses[1]);
+        eventually(&format!("{probe}: the dead one is seen"), async || !seen().await[dead] && seen().await[alive])
+            .await;
         fleet.switch("currenttime-0", "ok").await;
         eventually(&format!("{probe}: it is back"), async || healthy(&edge).await == [true, true]).await;
     }
@@ -258,7 +281,12 @@ async fn endpoints_may_be_names() {
     ))
     .await;
     let status = edge.status().await;
-    let addresses: Vec<&str> = status["upstreams"]["a"]["endpoints"].as_array().expect("a list").iter().filter_map(|e| e["address"].as_str()).collect();
+    let addresses: Vec<&str> = status["upstreams"]["a"]["endpoints"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|e| e["address"].as_str())
+        .collect();
     assert!(addresses.contains(&origin.address.to_string().as_str()), "{addresses:?}");
     assert_eq!(edge.get("/", &[]).await.body, "by name");
     let edge = TestEdge::start(&config(&["no-such-name.invalid:80".to_owned()], "")).await;
@@ -273,7 +301,8 @@ async fn in_flight_requests_are_counted_and_steer_least_request() {
     })
     .await;
     let fast = named("fast").await;
-    let edge = TestEdge::start(&config(&[slow.address.to_string(), fast.address.to_string()], "balance: least_request")).await;
+    let edge =
+        TestEdge::start(&config(&[slow.address.to_string(), fast.address.to_string()], "balance: least_request")).await;
     let mut waiting = Vec::new();
     while slow.count() == 0 {
         let mut stream = tokio::net::TcpStream::connect(edge.address).await.expect("the edge listens");

@@ -115,7 +115,9 @@ impl Handler {
         let shown = SHOWN.into_iter().map(|name| (name.to_owned(), header(&parts.headers, name)));
         let mut shown: Map<_, _> = shown.collect();
         // HTTP/2 has the host in the URI.
-        if shown["host"].is_null() && let Some(authority) = parts.uri.authority() {
+        if shown["host"].is_null()
+            && let Some(authority) = parts.uri.authority()
+        {
             shown.insert(HOST.to_string(), authority.as_str().into());
         }
         Value::Object(shown).to_string()

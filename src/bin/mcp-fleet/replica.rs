@@ -71,8 +71,7 @@ struct Life(Option<Runtime>);
 
 impl Life {
     async fn begin(vitals: &Arc<Vitals>, roster: &Roster, address: SocketAddr) -> io::Result<(Self, SocketAddr)> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(1).thread_name(&vitals.name).enable_all().build()?;
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name(&vitals.name).enable_all().build()?;
         let handle = runtime.handle().clone();
         let life = Self(Some(runtime));
         let listener = handle.spawn(TcpListener::bind(address)).await??;

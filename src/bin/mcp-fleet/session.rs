@@ -70,10 +70,10 @@ impl Session {
     async fn look_around(self, client: &RunningService<RoleClient, ClientConfig>) -> Result<(), Failure> {
         let mut out = io::stdout();
         if let Some(peer) = client.peer_info() {
-            let server = peer.server_info.as_ref().map_or_else(
-                || "(unnamed)".to_owned(),
-                |server| format!("{} {}", server.name, server.version),
-            );
+            let server = peer
+                .server_info
+                .as_ref()
+                .map_or_else(|| "(unnamed)".to_owned(), |server| format!("{} {}", server.name, server.version));
             writeln!(out, "server: {server}\nprotocol: {}", peer.protocol_version)?;
         }
         let tools = client.list_all_tools().await.map_err(plain)?;

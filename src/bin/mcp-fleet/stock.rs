@@ -68,10 +68,7 @@ pub(crate) fn rows(ticker: &str, from: &str, to: &str, timespan: Timespan) -> Re
 
 /// The rows as a text table.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let mut text = format!(
-        "{:<20} {:>9} {:>9} {:>9} {:>9} {:>9}\n",
-        "time", "open", "high", "low", "close", "volume"
-    );
+    let mut text = format!("{:<20} {:>9} {:>9} {:>9} {:>9} {:>9}\n", "time", "open", "high", "low", "close", "volume");
     for Row { time, open, high, low, close, volume } in rows {
         text += &format!("{time:<20} {open:>9.2} {high:>9.2} {low:>9.2} {close:>9.2} {volume:>9}\n");
     }

@@ -43,7 +43,13 @@ impl Fleet {
         let line = line.expect("its output is UTF-8").expect("it says where it listens");
         let announced: Announced = serde_json::from_str(&line).expect("one line of JSON");
         let stdin = child.stdin.take().expect("it is piped");
-        Self { servers: announced.servers, issuer: announced.issuer, switch: announced.switch, _child: child, _stdin: stdin }
+        Self {
+            servers: announced.servers,
+            issuer: announced.issuer,
+            switch: announced.switch,
+            _child: child,
+            _stdin: stdin,
+        }
     }
 
     /// `{address: ...}` items of the replicas of a server, for a configuration.
@@ -73,6 +79,8 @@ impl Fleet {
     /// The provider `fleet` of a configuration.
     pub fn provider(&self) -> String {
         let issuer = &self.issuer;
-        format!("fleet: {{jwt: {{issuer: '{issuer}', audiences: [mcp-edge], algorithms: [ES256], jwks: {{url: '{issuer}/jwks'}}}}}}")
+        format!(
+            "fleet: {{jwt: {{issuer: '{issuer}', audiences: [mcp-edge], algorithms: [ES256], jwks: {{url: '{issuer}/jwks'}}}}}}"
+        )
     }
 }

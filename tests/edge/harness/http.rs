@@ -65,7 +65,12 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Reply {
             break end;
         }
         if read_some(stream, &mut bytes).await == 0 {
-            return Reply { status: 0, head: String::from_utf8_lossy(&bytes).into_owned(), body: String::new(), complete: false };
+            return Reply {
+                status: 0,
+                head: String::from_utf8_lossy(&bytes).into_owned(),
+                body: String::new(),
+                complete: false,
+            };
         }
     };
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
@@ -80,7 +85,8 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Reply {
             }
         }
         body = dechunk(&body);
-    } else if let Some(length) = reply.header("content-length").map(|length| length.parse::<usize>().expect("a number")) {
+    } else if let Some(length) = reply.header("content-length").map(|length| length.parse::<usize>().expect("a number"))
+    {
         while body.len() < length {
             if read_some(stream, &mut body).await == 0 {
                 reply.complete = false;

@@ -39,7 +39,9 @@ impl Tokens {
 impl Claims {
     pub fn good(subject: &str, scopes: &str) -> Self {
         let now = mcp_edge::types::unix_now();
-        Self(json!({"iss": Tokens::ISSUER, "aud": "mcp-edge", "sub": subject, "scope": scopes, "iat": now, "exp": now + 600}))
+        Self(
+            json!({"iss": Tokens::ISSUER, "aud": "mcp-edge", "sub": subject, "scope": scopes, "iat": now, "exp": now + 600}),
+        )
     }
 
     pub fn with(mut self, claim: &str, value: Value) -> Self {
