@@ -15,7 +15,6 @@ use super::tokens::Tokens;
 /// An edge with a configuration folder of its own.
 pub struct TestEdge {
     pub address: SocketAddr,
-    pub addresses: Vec<SocketAddr>,
     pub admin: SocketAddr,
     pub reloader: Arc<Reloader>,
     folder: TempDir,
@@ -39,9 +38,9 @@ impl TestEdge {
         let config = Config::load(&path).unwrap_or_else(|errors| panic!("{errors}"));
         let shared = Arc::new(Shared::new(config.cache.capacity).expect("the process can be set up"));
         let running = RunningEdge::start(&path, config, shared).await.expect("the edge starts");
-        let addresses = running.addresses.clone();
+        let address = running.addresses[0];
         let (admin, reloader) = (running.admin_address, Arc::clone(running.reloader()));
-        Self { address: addresses[0], addresses, admin, reloader, folder, running }
+        Self { address, admin, reloader, folder, running }
     }
 
     /// A file in the configuration's folder.
@@ -85,10 +84,6 @@ impl TestEdge {
         let scrape = self.admin_get("/metrics").await.body;
         let value = scrape.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().expect("a number"))
-    }
-
-    pub async fn drain(self, grace: Duration) {
-        self.running.drain(grace).await;
     }
 
     /// Drains in the background; the folder stays until the task ends.
