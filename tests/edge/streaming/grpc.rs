@@ -1,0 +1,49 @@
+//! Calls as gRPC makes them.
+
+use super::*;
+
+/// A call as gRPC makes it, with a client that goes on sending and a server that goes on answering.
+pub(super) struct Grpc {
+    pub(super) _http2: Http2,
+    pub(super) sending: SendStream<Bytes>,
+    pub(super) body: RecvStream,
+    /// The other end.
+    pub(super) received: RecvStream,
+    pub(super) answer: SendStream<Bytes>,
+    pub(super) head: Request<()>,
+}
+
+impl Grpc {
+    pub(super) async fn open(edge: &TestEdge, path: &str, accepted: &mut Receiver<Call>) -> Self {
+        let mut http2 = Http2::connect(edge.address).await;
+        let request = Request::post(format!("http://edge.example{path}"));
+        let request = request.header("content-type", "application/grpc").header("te", "trailers");
+        let (response, sending) = http2.send(request.body(()).expect("a request"), false).await;
+        let (request, mut answer) = next(accepted).await;
+        let head = Response::builder().header("content-type", "application/grpc").body(()).expect("a response");
+        let answer = answer.send_response(head, false).expect("the stream is open");
+        let response = http2::head(response).await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &"application/grpc".parse().expect("a value"))
+        );
+        let (parts, received) = request.into_parts();
+        Self {
+            _http2: http2,
+            sending,
+            body: response.into_body(),
+            received,
+            answer,
+            head: Request::from_parts(parts, ()),
+        }
+    }
+
+    /// One message there and one back.
+    pub(super) async fn talk(&mut self, text: &str) {
+        let (there, back) = (format!("there {text}"), format!("back {text}"));
+        self.sending.send_data(there.clone().into(), false).expect("the stream is open");
+        assert_eq!(http2::piece(&mut self.received).await.expect("a message").expect("whole"), there);
+        self.answer.send_data(back.clone().into(), false).expect("the stream is open");
+        assert_eq!(http2::piece(&mut self.body).await.expect("a message").expect("whole"), back);
+    }
+}

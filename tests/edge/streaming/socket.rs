@@ -1,0 +1,101 @@
+//! WebSockets on either side of the edge.
+
+use super::*;
+
+/// TCP for `tungstenite`, which reads and writes and says `WouldBlock`.
+pub(super) struct NonBlocking(pub(super) TcpStream);
+
+impl Read for NonBlocking {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(into)
+    }
+}
+
+impl Write for NonBlocking {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One end of a WebSocket.
+pub(super) struct Socket(pub(super) WebSocket<NonBlocking>);
+
+impl Socket {
+    /// Opens one through the edge.
+    pub(super) async fn open(edge: &TestEdge, path: &str) -> tungstenite::Result<Self> {
+        let stream = TcpStream::connect(edge.address).await.expect("the edge listens");
+        let request = format!("ws://{}{path}", edge.address).into_client_request().expect("a URL");
+        shake(client(request, NonBlocking(stream))).await.map(|(socket, _)| Self(socket))
+    }
+
+    pub(super) async fn send(&mut self, message: Message) {
+        let mut sent = self.0.send(message);
+        while let Err(Error::Io(error)) = &sent
+            && error.kind() == io::ErrorKind::WouldBlock
+        {
+            self.0.get_ref().0.writable().await.expect("a TCP socket");
+            sent = self.0.flush();
+        }
+        sent.expect("the WebSocket is open");
+    }
+
+    /// The next message, or how the WebSocket ended.
+    pub(super) async fn receive(&mut self) -> tungstenite::Result<Message> {
+        let message = async {
+            loop {
+                match self.0.read() {
+                    Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.0.get_ref().0.readable().await.expect("a TCP socket");
+                    }
+                    message => return message,
+                }
+            }
+        };
+        let message = tokio::time::timeout(PATIENCE, message).await.expect("a message in time");
+        if matches!(message, Ok(Message::Close(_))) {
+            // The answer to a close waits in the library. An error says that this was the answer, and all is said.
+            let _ = self.0.flush();
+        }
+        message
+    }
+
+    pub(super) async fn text(&mut self) -> String {
+        self.receive().await.expect("a message").into_text().expect("a text").to_string()
+    }
+}
+
+/// A handshake to its end.
+pub(super) async fn shake<R: HandshakeRole<InternalStream = NonBlocking>>(
+    mut outcome: Result<R::FinalResult, HandshakeError<R>>,
+) -> tungstenite::Result<R::FinalResult> {
+    let shaken = async {
+        loop {
+            match outcome {
+                Ok(done) => return Ok(done),
+                Err(HandshakeError::Failure(error)) => return Err(error),
+                Err(HandshakeError::Interrupted(unfinished)) => {
+                    unfinished.get_ref().get_ref().0.readable().await.expect("a TCP socket");
+                    outcome = unfinished.handshake();
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, shaken).await.expect("a handshake in time")
+}
+
+/// An origin whose WebSockets the test holds.
+pub(super) async fn held_sockets() -> (Origin, Receiver<Socket>) {
+    let (sender, accepted) = channel(16);
+    let origin = Origin::scripted(move |stream, _| {
+        let sender = sender.clone();
+        async move {
+            let socket = shake(accept(NonBlocking(stream))).await.expect("a WebSocket");
+            let _ = sender.send(Socket(socket)).await;
+        }
+    });
+    (origin.await, accepted)
+}

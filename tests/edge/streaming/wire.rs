@@ -1,0 +1,112 @@
+//! Connections on either side of the edge, read as their bytes come, and origins that the test answers itself.
+
+use super::*;
+
+/// A connection on either side of the edge, read as its bytes come.
+pub(super) struct Wire {
+    pub(super) stream: TcpStream,
+    pub(super) unread: Vec<u8>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).expect("a TCP socket");
+        Self { stream, unread: Vec::new() }
+    }
+
+    /// A client's connection to the edge, on which `text` is sent.
+    pub(super) async fn open(edge: &TestEdge, text: &str) -> Self {
+        let mut wire = Self::new(TcpStream::connect(edge.address).await.expect("the edge listens"));
+        wire.send(text).await;
+        wire
+    }
+
+    pub(super) async fn send(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.expect("the connection is open");
+    }
+
+    /// Everything up to `mark`.
+    pub(super) async fn until(&mut self, mark: &str) -> String {
+        let read = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let at = self.unread.windows(mark.len()).position(|window| window == mark.as_bytes());
+                if let Some(at) = at {
+                    return self.unread.drain(..at + mark.len()).collect::<Vec<u8>>();
+                }
+                if !matches!(self.stream.read_buf(&mut self.unread).await, Ok(1..)) {
+                    panic!("it ends before `{mark}`: {}", String::from_utf8_lossy(&self.unread));
+                }
+            }
+        });
+        String::from_utf8(read.await.unwrap_or_else(|_| panic!("no `{mark}`"))).expect("the tests send text")
+    }
+
+    /// Everything up to the connection's end, be it a close or a reset.
+    pub(super) async fn end(mut self) -> String {
+        let rest = async { while matches!(self.stream.read_buf(&mut self.unread).await, Ok(1..)) {} };
+        tokio::time::timeout(PATIENCE, rest).await.expect("the connection ends");
+        String::from_utf8(self.unread).expect("the tests send text")
+    }
+
+    /// Ends the connection with a reset.
+    pub(super) fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+    }
+}
+
+pub(super) fn chunk(text: &str) -> String {
+    format!("{:x}\r\n{text}\r\n", text.len())
+}
+
+/// A response as far as it came.
+pub(super) async fn parse(text: &str) -> Reply {
+    read_reply(&mut text.as_bytes()).await
+}
+
+/// The next of what an origin has accepted.
+pub(super) async fn next<T>(accepted: &mut Receiver<T>) -> T {
+    tokio::time::timeout(PATIENCE, accepted.recv()).await.expect("it reaches the origin").expect("the origin is there")
+}
+
+/// An origin whose connections the test answers, after their first request.
+pub(super) async fn held() -> (Origin, Receiver<Wire>) {
+    let (sender, accepted) = channel(16);
+    let origin = Origin::scripted(move |mut stream, recorder| {
+        let sender = sender.clone();
+        async move {
+            if recorder.read(&mut stream).await.is_some() {
+                // An error says that the test has ended.
+                let _ = sender.send(Wire::new(stream)).await;
+            }
+        }
+    });
+    (origin.await, accepted)
+}
+
+/// An origin whose connections the test reads and answers from their first byte.
+pub(super) async fn raw() -> (Origin, Receiver<Wire>) {
+    let (sender, accepted) = channel(16);
+    let origin = Origin::scripted(move |stream, _| {
+        let sender = sender.clone();
+        async move { drop(sender.send(Wire::new(stream)).await) }
+    });
+    (origin.await, accepted)
+}
+
+/// A request to an HTTP/2 origin, and what it is answered with.
+pub(super) type Call = (Request<RecvStream>, SendResponse<Bytes>);
+
+/// An HTTP/2 origin whose requests the test answers.
+pub(super) async fn held_calls() -> (Origin, Receiver<Call>) {
+    let (sender, accepted) = channel(16);
+    let origin = Origin::scripted(move |stream, _| {
+        let sender = sender.clone();
+        async move {
+            let mut connection = h2::server::handshake(stream).await.expect("the edge speaks HTTP/2");
+            while let Some(Ok(call)) = connection.accept().await {
+                let _ = sender.send(call).await;
+            }
+        }
+    });
+    (origin.await, accepted)
+}
