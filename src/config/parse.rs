@@ -28,6 +28,11 @@ pub(super) fn parse(index: usize, text: &str, problems: &mut Problems) -> (Node,
             return (Node::default(), File::default(), left_out);
         }
     };
+    // The usual case: nothing is wrong, and nothing needs to be left out.
+    if let Ok(file) = File::deserialize(&tree) {
+        left_out.anything = left_out.anything || !agrees(index, text, &tree, &file, problems);
+        return (tree, file, left_out);
+    }
     let mut wrong_paths = Vec::new();
     let mut misspelt_in = BTreeSet::new();
     for _ in 0..2 * limits::CONFIG_ERRORS {
@@ -60,12 +65,7 @@ pub(super) fn parse(index: usize, text: &str, problems: &mut Problems) -> (Node,
     }
     left_out.anything |= left_out.touches("include");
     match File::deserialize(&tree) {
-        Ok(file) => {
-            if wrong_paths.is_empty() && !left_out.anything {
-                left_out.anything = !agrees(index, text, &tree, &file, problems);
-            }
-            (tree, file, left_out)
-        }
+        Ok(file) => (tree, file, left_out),
         Err(_) => {
             left_out.anything = true;
             (tree, File::default(), left_out)
