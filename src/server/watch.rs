@@ -2,6 +2,8 @@
 //! Kubernetes does with mounted ConfigMaps and Secrets.
 
 use std::collections::BTreeSet;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +38,12 @@ pub(super) async fn watch(reloader: Arc<Reloader>) {
         }
     };
     loop {
-        if let Some(folders) = &mut folders {
-            folders.follow(&wanted(&reloader).await);
+        // What changed between the reading of a folder's files and the beginning of its watch has made no event.
+        while let Some(folders) = &mut folders
+            && folders.follow(&wanted(&reloader).await)
+        {
+            // What went wrong is in the log, in `/status` and in the metrics, here and below.
+            let _ = reloader.reload(Trigger::Watch).await;
         }
         let event = tokio::time::timeout(POLL, events.recv()).await;
         if let Ok(Some(())) = event {
@@ -47,13 +53,12 @@ pub(super) async fn watch(reloader: Arc<Reloader>) {
                 }
             }
         }
-        // What went wrong is in the log, in `/status` and in the metrics.
         let _ = reloader.reload(Trigger::Watch).await;
     }
 }
 
 /// The folders of all files, of those that symbolic links lead to, and those in which an include may find new ones.
-async fn wanted(reloader: &Reloader) -> BTreeSet<PathBuf> {
+async fn wanted(reloader: &Reloader) -> BTreeSet<Folder> {
     let snapshot = reloader.snapshot();
     let running: Vec<PathBuf> = snapshot.config.files.iter().map(|file| file.path.clone()).collect();
     let include: Vec<PathBuf> = snapshot.config.include_folders.clone();
@@ -68,7 +73,7 @@ async fn wanted(reloader: &Reloader) -> BTreeSet<PathBuf> {
             .flatten()
             .chain(include)
             .filter_map(|folder| folder.canonicalize().ok())
-            .filter(|folder| folder.is_dir())
+            .filter_map(|folder| folder.metadata().ok().filter(Metadata::is_dir).map(|is| (folder, is.ino())))
             .collect()
     });
     folders.await.unwrap_or_default()
@@ -81,29 +86,36 @@ fn folder(file: &Path) -> PathBuf {
     }
 }
 
+/// A folder under its real name, with its inode: one that is made anew under the same name is another.
+type Folder = (PathBuf, u64);
+
 struct Folders {
     watcher: RecommendedWatcher,
-    watched: BTreeSet<PathBuf>,
+    watched: BTreeSet<Folder>,
 }
 
 impl Folders {
-    fn follow(&mut self, wanted: &BTreeSet<PathBuf>) {
-        for folder in self.watched.difference(wanted) {
+    /// Watches exactly these. True when there are new ones among them.
+    fn follow(&mut self, wanted: &BTreeSet<Folder>) -> bool {
+        for (folder, _) in self.watched.difference(wanted) {
             // It may be gone, and its watch with it.
             let _ = self.watcher.unwatch(folder);
         }
-        let mut watched = BTreeSet::new();
+        let known = std::mem::take(&mut self.watched);
+        let mut any_new = false;
         for folder in wanted {
-            let known = self.watched.contains(folder);
-            match if known { Ok(()) } else { self.watcher.watch(folder, RecursiveMode::NonRecursive) } {
-                Ok(()) => drop(watched.insert(folder.clone())),
-                Err(error) => warn!(
-                    "{} cannot be watched ({error}); it is looked at every {} s",
-                    folder.display(),
-                    POLL.as_secs()
-                ),
+            let is_new = !known.contains(folder);
+            match if is_new { self.watcher.watch(&folder.0, RecursiveMode::NonRecursive) } else { Ok(()) } {
+                Ok(()) => {
+                    any_new |= is_new;
+                    self.watched.insert(folder.clone());
+                }
+                Err(error) => {
+                    let (folder, seconds) = (folder.0.display(), POLL.as_secs());
+                    warn!("{folder} cannot be watched ({error}); it is looked at every {seconds} s");
+                }
             }
         }
-        self.watched = watched;
+        any_new
     }
 }

@@ -202,6 +202,7 @@ async fn changes_of_files_are_seen() {
     std::os::unix::fs::symlink("v2", at("..data_tmp")).expect("writable");
     std::fs::rename(at("..data_tmp"), at("..data")).expect("writable");
     eventually("the swapped link is seen", async || serves("/two/").await).await;
+    // Right after the swap, while the new folder is only just being watched.
     std::fs::write(at("v2/edge.yaml"), yaml("/three/")).expect("writable");
     eventually("the edit is seen", async || serves("/three/").await).await;
     std::fs::write(at("new.yaml"), yaml("/four/")).expect("writable");
@@ -219,6 +220,12 @@ async fn changes_of_files_are_seen() {
     eventually("a new file of an include is seen", async || serves("/six/").await).await;
     std::fs::remove_file(at("v2/routes.d/six.yaml")).expect("writable");
     eventually("a file that is gone is seen", async || !serves("/six/").await).await;
+    std::fs::rename(at("v2/routes.d"), at("v2/old")).expect("writable");
+    std::fs::create_dir(at("v2/routes.d")).expect("writable");
+    std::fs::write(at("v2/routes.d/a.yaml"), "routes: [{path: /again/, upstream: a, auth: none}]\n").expect("writable");
+    eventually("a folder that is made anew is seen", async || serves("/again/").await).await;
+    std::fs::write(at("v2/routes.d/a.yaml"), "routes: [{path: /anew/, upstream: a, auth: none}]\n").expect("writable");
+    eventually("and so is what changes in it", async || serves("/anew/").await).await;
     std::fs::write(at("v2/edge.yaml"), yaml("/seven/")).expect("writable");
     edge.signal("HUP");
     eventually("SIGHUP reloads", async || serves("/seven/").await).await;
