@@ -28,7 +28,8 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, BearerError> {
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Err(BearerError::Missing);
     }
-    let token = field[scheme.len()..].trim_ascii_start();
+    let spaces = field[scheme.len()..].iter().take_while(|&&byte| byte == b' ').count();
+    let token = &field[scheme.len() + spaces..];
     if token.len() > limits::TOKEN_BYTES || !is_token68(token) {
         return Err(BearerError::Malformed);
     }
@@ -72,7 +73,9 @@ mod tests {
         assert_eq!(read(&[]), Err(BearerError::Missing));
         assert_eq!(read(&["Basic abc"]), Err(BearerError::Missing));
         assert_eq!(read(&["Bearer a", "Bearer a"]), Err(BearerError::Ambiguous));
-        for text in ["Bearer", "Bearer ", "Bearer a b", "Bearer =", "Bearer a,b", "Bearer \"a\""] {
+        for text in
+            ["Bearer", "Bearer ", "Bearer a b", "Bearer =", "Bearer a,b", "Bearer \"a\"", "Bearer \ta", "Bearer \t a"]
+        {
             assert_eq!(read(&[text]), Err(BearerError::Malformed), "{text}");
         }
         assert_eq!(read(&[&format!("Bearer {}", "a".repeat(limits::TOKEN_BYTES + 1))]), Err(BearerError::Malformed));
