@@ -1,6 +1,6 @@
 //! The fields of requests to upstreams and of responses to clients.
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, FORWARDED, HOST};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -70,7 +70,6 @@ fn remove_untrusted(request: &mut RequestHeader, identity: &Identity) {
     for name in spoofed {
         request.remove_header(&name);
     }
-    request.remove_header(&FORWARDED);
 }
 
 /// Makes `response` what the client should see.

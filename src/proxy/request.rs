@@ -17,7 +17,7 @@ use crate::auth::{AuthError, Challenge, OriginalRequest};
 use crate::config::{Authentication, Protocol, limits};
 use crate::metrics::RejectionReason as Reason;
 use crate::route::upstream_path;
-use crate::types::{Authority, Operation, Permit, Principal, ScopeSet, canonical_path};
+use crate::types::{Authority, Operation, Permit, ScopeSet, canonical_path};
 
 /// Whether Pingora should go on with a request.
 pub(super) enum Admission {
@@ -198,32 +198,26 @@ async fn authorize(
     route: &RouteContext,
     identified: &Identified,
 ) -> Result<Permit, Rejection> {
-    let (principal, needed) = match (&route.authenticator, &route.settings.auth) {
-        (Some(authenticator), Some(auth)) => {
-            let header = session.req_header();
-            let uri = identified
-                .query
-                .as_ref()
-                .map_or_else(|| identified.path.clone(), |query| format!("{}?{query}", identified.path));
-            let origin = format!("{}://{}", context.client.scheme, context.client.authority);
-            let request = OriginalRequest {
-                headers: &header.headers,
-                method: header.method.as_str(),
-                origin: &origin,
-                uri: &uri,
-            };
-            let resource = ResourceUrl::new(auth, &context.client, &identified.path);
-            match authenticator.authenticate(&request).await {
-                Ok(principal) => (Some((principal, resource)), Some(&auth.scopes)),
-                Err(error) => return Err(unauthenticated(error, auth, &resource)),
-            }
+    let (authenticator, auth) = match (&route.authenticator, &route.settings.auth) {
+        (Some(authenticator), Some(auth)) => (authenticator, auth),
+        (None, None) => {
+            return Permit::authorize(None, Operation::Request, None).map_err(|needed| insufficient(needed, None));
         }
-        (None, None) => (None, None),
         // Building a snapshot makes both or none; were it otherwise, nobody gets in.
         _ => return Err(Rejection::new(Reason::Internal, "the route is not ready")),
     };
-    let (principal, resource): (Option<Arc<Principal>>, _) = principal.unzip();
-    Permit::authorize(principal, Operation::Request, needed).map_err(|needed| insufficient(needed, resource.as_ref()))
+    let header = session.req_header();
+    let query = identified.query.as_ref();
+    let uri = query.map_or_else(|| identified.path.clone(), |query| format!("{}?{query}", identified.path));
+    let origin = format!("{}://{}", context.client.scheme, context.client.authority);
+    let request =
+        OriginalRequest { headers: &header.headers, method: header.method.as_str(), origin: &origin, uri: &uri };
+    // Only those who are refused are told of it.
+    let resource = || ResourceUrl::new(auth, &context.client, &identified.path);
+    let principal = authenticator.authenticate(&request).await;
+    let principal = principal.map_err(|error| unauthenticated(error, auth, &resource()))?;
+    Permit::authorize(Some(principal), Operation::Request, Some(&auth.scopes))
+        .map_err(|needed| insufficient(needed, Some(&resource())))
 }
 
 fn insufficient(needed: &ScopeSet, resource: Option<&ResourceUrl>) -> Rejection {

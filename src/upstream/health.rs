@@ -40,7 +40,7 @@ impl Default for ProbeClient {
 pub(super) struct HealthProbe {
     pub(super) upstream: Arc<config::Upstream>,
     pub(super) health: config::Health,
-    pub(super) template: PeerTemplate,
+    pub(super) template: Arc<PeerTemplate>,
     pub(super) table: Arc<ArcSwap<Table>>,
     pub(super) client: Arc<ProbeClient>,
 }

@@ -21,7 +21,7 @@ pub struct Upstream {
     settings: Arc<config::Upstream>,
     backends: Backends,
     table: Arc<ArcSwap<Table>>,
-    template: PeerTemplate,
+    template: Arc<PeerTemplate>,
     metrics: UpstreamMetrics,
 }
 
@@ -46,10 +46,10 @@ impl Upstream {
     pub async fn new(settings: &Arc<config::Upstream>, probes: &Arc<ProbeClient>, metrics: &Arc<Metrics>) -> Self {
         let table = Arc::new(ArcSwap::from_pointee(Table::new(Vec::new(), &settings.balance)));
         let mut backends = Backends::new(Box::new(Discovery::new(Arc::clone(settings))));
-        let template = PeerTemplate::new(settings);
+        let template = Arc::new(PeerTemplate::new(settings));
         if let Some(health) = &settings.health {
             let (settings, table) = (Arc::clone(settings), Arc::clone(&table));
-            let template = PeerTemplate::new(&settings);
+            let template = Arc::clone(&template);
             let check =
                 HealthProbe { upstream: settings, health: health.clone(), template, table, client: Arc::clone(probes) };
             backends.set_health_check(Box::new(check));

@@ -80,7 +80,7 @@ async fn a_stream_outlives_its_route() {
         drop(recorder.read(&mut stream).await);
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).await.expect("the edge is there");
-        // One event for each byte that the test sends as a hint over the recorder: here, until the edge closes.
+        // Events until the edge closes.
         while stream.write_all(b"9\r\ndata: x\n\n\r\n").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
