@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -25,7 +26,7 @@ impl<'a> Authority<'a> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (inside, after) = rest.split_once(']').ok_or_else(bad)?;
-                inside.parse::<std::net::Ipv6Addr>().map_err(|_| bad())?;
+                inside.parse::<Ipv6Addr>().map_err(|_| bad())?;
                 let port = if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or_else(bad)?) };
                 (&text[..inside.len() + 2], port)
             }
@@ -62,6 +63,24 @@ impl<'a> Authority<'a> {
     /// The port, when one was written.
     pub fn port(&self) -> Option<u16> {
         self.port
+    }
+
+    /// True for `localhost`, names below it, 127.0.0.0/8 and `[::1]`.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.host)
+    }
+}
+
+/// True when `host`, in lower case and with the brackets of an IPv6 address, is this machine: RFC 6761 section 6.3 has
+/// all names below `localhost` resolve to it.
+pub(super) fn is_loopback(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback()),
+        None => {
+            host == "localhost"
+                || host.ends_with(".localhost")
+                || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+        }
     }
 }
 
@@ -133,6 +152,18 @@ mod tests {
         assert_eq!(parse("[::1]:80"), Some(("[::1]".into(), Some(80))));
         for text in ["", "user@edge", "a b", "a:b", "a:99999", "[::1", "a..b", "a/b", ".a", "a:+5"] {
             assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn loopback() {
+        let is_loopback = |text| Authority::parse(text).expect("legal").is_loopback();
+        for text in ["localhost", "LocalHost:80", "localhost.", "a.localhost", "127.255.0.1:1", "[::1]", "[0:0::1]:80"]
+        {
+            assert!(is_loopback(text), "{text}");
+        }
+        for text in ["localhost.example", "alocalhost", "127.1", "127.0.0.1.example", "10.0.0.1", "[::]", "0.0.0.0"] {
+            assert!(!is_loopback(text), "{text}");
         }
     }
 

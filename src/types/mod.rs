@@ -1,18 +1,26 @@
 //! Newtypes that every other module may use, and that use none of them.
 
 mod clock;
+mod excerpt;
 mod host;
+mod method;
+mod name_pattern;
+mod operation;
+mod origin;
 mod path;
-mod permit;
 mod principal;
 mod request_id;
 mod scope;
 mod secret;
 
 pub use clock::{UnixSeconds, unix_now};
+pub(crate) use excerpt::excerpt;
 pub use host::{Authority, HostError, HostPattern};
+pub use method::KnownMethod;
+pub use name_pattern::{NamePattern, NamePatternError};
+pub use operation::{Operation, Target};
+pub use origin::{Origin, OriginError, OriginPattern};
 pub use path::{PathError, canonical_path};
-pub use permit::{Operation, Permit};
 pub use principal::{Principal, PrincipalError};
 pub use request_id::RequestId;
 pub use scope::{Scope, ScopeError, ScopeSet};

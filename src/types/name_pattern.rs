@@ -1,0 +1,182 @@
+//! Names of methods, tools, prompts and resources: one, or all that fit a glob.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::excerpt::excerpt;
+
+/// An exact name, or a glob in which `*` stands for any run of characters: also for none, and also for `/`. No other
+/// character is special, so a `?` in the URI of a resource is itself. Case counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamePattern(Box<str>);
+
+/// A string that is no pattern of names.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("`{0}` is no name or pattern: write 1 to {MOST} printable characters, such as `get_report` or `get_*`")]
+pub struct NamePatternError(String);
+
+/// The longest pattern, in characters.
+const MOST: usize = 256;
+
+impl NamePattern {
+    /// The pattern as written, but with a single `*` for each run of them.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True when it has no `*` and so is one name.
+    pub fn is_exact(&self) -> bool {
+        !self.0.contains('*')
+    }
+
+    /// True when `name` fits. The time it takes grows with the length of the name and of the pattern, not with their
+    /// product: the text around the first and the last `*` is fixed, and what stands between two of them is best found as
+    /// early as possible.
+    pub fn matches(&self, name: &str) -> bool {
+        let Some((head, rest)) = self.0.split_once('*') else { return *self.0 == *name };
+        let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
+        let inside = name.strip_prefix(head).and_then(|name| name.strip_suffix(tail));
+        inside.is_some_and(|inside| {
+            middle
+                .split('*')
+                .try_fold(inside, |rest, piece| rest.find(piece).map(|at| &rest[at + piece.len()..]))
+                .is_some()
+        })
+    }
+
+    /// True when every name that fits `other` fits this one too.
+    pub fn covers(&self, other: &NamePattern) -> bool {
+        // Only a `*` of this pattern can take up a `*` of the other, and then it takes up whatever that stands for.
+        self.matches(&other.0)
+    }
+}
+
+impl FromStr for NamePattern {
+    type Err = NamePatternError;
+
+    fn from_str(text: &str) -> Result<Self, NamePatternError> {
+        if text.is_empty() || text.chars().nth(MOST).is_some() || text.chars().any(char::is_control) {
+            return Err(NamePatternError(excerpt(text)));
+        }
+        // Two `*` side by side say no more than one.
+        let mut pattern = String::with_capacity(text.len());
+        for sign in text.chars() {
+            if sign != '*' || !pattern.ends_with('*') {
+                pattern.push(sign);
+            }
+        }
+        Ok(Self(pattern.into()))
+    }
+}
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pattern(text: &str) -> NamePattern {
+        text.parse().expect("legal")
+    }
+
+    #[test]
+    fn an_exact_name_is_itself_only() {
+        let name = pattern("file:///a?b=[c]");
+        assert!(name.is_exact() && name.matches("file:///a?b=[c]"));
+        for other in ["file:///aXb=[c]", "file:///a?b=c", "file:///a?b=[c]d", "FILE:///a?b=[c]", ""] {
+            assert!(!name.matches(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn stars_stand_for_any_run() {
+        for (text, name, fits) in [
+            ("*", "", true),
+            ("*", "a/b\nc", true),
+            ("get_*", "get_", true),
+            ("get_*", "get_a/b", true),
+            ("get_*", "get", false),
+            ("*_report", "_report", true),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("a*b*c", "abbc", true),
+            ("a*b*c", "acb", false),
+            ("a*bc*c", "abc", false),
+            ("*ab*", "xaab", true),
+            ("*é*", "caféx", true),
+        ] {
+            assert_eq!(pattern(text).matches(name), fits, "{text} {name:?}");
+        }
+        assert_eq!(pattern("a***b**"), pattern("a*b*"));
+        assert_eq!(pattern("a***b**").to_string(), "a*b*");
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_told_shortly() {
+        for text in ["", "a\nb", "a\u{7f}", &"x".repeat(257)] {
+            let error = text.parse::<NamePattern>().expect_err("illegal").to_string();
+            assert!(error.len() < 200 && !error.contains('\n') && error.contains("such as `get_report`"), "{error}");
+        }
+        assert!("é".repeat(256).parse::<NamePattern>().is_ok());
+    }
+
+    #[test]
+    fn it_takes_no_longer_for_many_stars() {
+        let name = "a".repeat(1 << 20);
+        let begun = std::time::Instant::now();
+        assert!(!pattern(&("*a".repeat(100) + "b*c")).matches(&name));
+        assert!(!pattern(&("*a".repeat(120) + "*b")).matches(&name));
+        assert!(pattern(&"*a".repeat(120)).matches(&name));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+
+    /// A table of which beginnings of the pattern fit which beginnings of the name.
+    fn reference(pattern: &str, name: &str) -> bool {
+        let name: Vec<char> = name.chars().collect();
+        let mut row: Vec<bool> = std::iter::once(true).chain(name.iter().map(|_| false)).collect();
+        for sign in pattern.chars() {
+            let above = std::mem::replace(&mut row, vec![false; name.len() + 1]);
+            for at in 0..=name.len() {
+                row[at] = match sign {
+                    '*' => above[at] || (at > 0 && row[at - 1]),
+                    _ => at > 0 && above[at - 1] && name[at - 1] == sign,
+                };
+            }
+        }
+        row[name.len()]
+    }
+
+    proptest! {
+        #[test]
+        fn it_matches_as_the_table_says(text in "[abé*]{1,10}", name in "[abé*]{0,12}") {
+            prop_assert_eq!(pattern(&text).matches(&name), reference(&text, &name));
+        }
+
+        #[test]
+        fn a_pattern_covers_another_when_it_matches_all_its_names(
+            text in "[ab*]{1,6}", other in "[ab*]{1,6}", runs in proptest::collection::vec("[abc]{0,3}", 6),
+        ) {
+            let (this, that) = (pattern(&text), pattern(&other));
+            // A letter that stands in neither pattern can only be taken up by a `*`.
+            prop_assert_eq!(this.covers(&that), this.matches(&that.as_str().replace('*', "z")));
+            if this.covers(&that) {
+                let mut runs = runs.iter();
+                let pieces = that.as_str().split('*').collect::<Vec<_>>();
+                let (last, pieces) = pieces.split_last().expect("there is one piece at least");
+                let name: String = pieces
+                    .iter()
+                    .map(|piece| format!("{piece}{}", runs.next().map_or("", String::as_str)))
+                    .chain([(*last).to_owned()])
+                    .collect();
+                prop_assert!(that.matches(&name) && this.matches(&name), "{} {} {}", text, other, name);
+            }
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! Origins of web pages: what a browser says in `Origin`, and what the configuration allows.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::excerpt::excerpt;
+use super::host::{self, Authority, HostPattern};
+
+/// A serialized origin (RFC 6454 section 6.2), `scheme://host[:port]`, in lower case. `null` is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    scheme: String,
+    host: String,
+    port: Option<u16>,
+}
+
+/// A string that is no origin, or no pattern of origins.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum OriginError {
+    /// It has the form of no origin.
+    #[error("`{0}` is no origin: write `SCHEME://HOST` or `SCHEME://HOST:PORT`, such as `https://app.example`")]
+    Origin(String),
+    /// It has the form of no pattern.
+    #[error(
+        "`{0}` is no origin: write one such as `https://app.example`, `http://localhost:*` (any port) or \
+         `https://*.example`, or `*` for all"
+    )]
+    Pattern(String),
+    /// It names a user, perhaps with a password, and so is not shown.
+    #[error("an origin has no user name and no password: write one such as `https://app.example`")]
+    User,
+    /// It goes on behind the host and the port.
+    #[error("`{0}` has a path, but an origin has none: write `{1}`")]
+    Path(String, String),
+}
+
+impl Origin {
+    /// The scheme, such as `https`.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// The host; an IPv6 address has brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port; `None` when it is the default one of the scheme.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// True for `localhost`, names below it, 127.0.0.0/8 and `[::1]`.
+    pub fn is_loopback(&self) -> bool {
+        host::is_loopback(&self.host)
+    }
+
+    /// True when this is the origin of what is served with `scheme` at `authority`.
+    pub fn same_as(&self, scheme: &str, authority: &Authority<'_>) -> bool {
+        self.scheme.eq_ignore_ascii_case(scheme)
+            && self.host == canonical(authority.host())
+            && self.port == other_than_default(&self.scheme, authority.port())
+    }
+}
+
+impl FromStr for Origin {
+    type Err = OriginError;
+
+    fn from_str(text: &str) -> Result<Self, OriginError> {
+        let bad = || OriginError::Origin(excerpt(text));
+        let (scheme, rest) = split(text, bad)?;
+        let (host, port) = host_and_port(rest).ok_or_else(bad)?;
+        Ok(Self { port: other_than_default(&scheme, port), scheme, host })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scheme, host, port } = self;
+        match port {
+            Some(port) => write!(f, "{scheme}://{host}:{port}"),
+            None => write!(f, "{scheme}://{host}"),
+        }
+    }
+}
+
+/// Origins of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OriginPattern {
+    /// `*`: every origin.
+    Any,
+    /// This one only.
+    Exact(Origin),
+    /// `http://localhost:*`: every port.
+    AnyPort {
+        /// In lower case.
+        scheme: String,
+        /// Which hosts.
+        host: HostPattern,
+    },
+    /// `https://*.example`: the hosts below a name.
+    Below {
+        /// In lower case.
+        scheme: String,
+        /// A wildcard.
+        host: HostPattern,
+        /// `None`: the default one of the scheme.
+        port: Option<u16>,
+    },
+}
+
+impl OriginPattern {
+    /// True when `origin` is covered.
+    pub fn matches(&self, origin: &Origin) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => exact == origin,
+            Self::AnyPort { scheme, host } => *scheme == origin.scheme && host.matches(&origin.host),
+            Self::Below { scheme, host, port } => {
+                *scheme == origin.scheme && *port == origin.port && host.matches(&origin.host)
+            }
+        }
+    }
+}
+
+impl FromStr for OriginPattern {
+    type Err = OriginError;
+
+    fn from_str(text: &str) -> Result<Self, OriginError> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let bad = || OriginError::Pattern(excerpt(text));
+        let (scheme, rest) = split(text, bad)?;
+        let (below, rest) = rest.strip_prefix("*.").map_or((false, rest), |rest| (true, rest));
+        let (any_port, rest) = rest.strip_suffix(":*").map_or((false, rest), |rest| (true, rest));
+        let (host, port) = host_and_port(rest).ok_or_else(bad)?;
+        if (any_port && port.is_some()) || (below && host.starts_with('[')) {
+            return Err(bad());
+        }
+        let port = other_than_default(&scheme, port);
+        Ok(match (below, any_port) {
+            (false, false) => Self::Exact(Origin { scheme, host, port }),
+            (true, false) => Self::Below { scheme, host: HostPattern::Wildcard(host), port },
+            (false, true) => Self::AnyPort { scheme, host: HostPattern::Exact(host) },
+            (true, true) => Self::AnyPort { scheme, host: HostPattern::Wildcard(host) },
+        })
+    }
+}
+
+impl fmt::Display for OriginPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(origin) => origin.fmt(f),
+            Self::AnyPort { scheme, host } => write!(f, "{scheme}://{host}:*"),
+            Self::Below { scheme, host, port: Some(port) } => write!(f, "{scheme}://{host}:{port}"),
+            Self::Below { scheme, host, port: None } => write!(f, "{scheme}://{host}"),
+        }
+    }
+}
+
+/// The scheme (RFC 3986 section 3.1) in lower case, and what stands behind `://`.
+fn split(text: &str, bad: impl Fn() -> OriginError) -> Result<(String, &str), OriginError> {
+    if text.contains('@') {
+        return Err(OriginError::User);
+    }
+    let (scheme, rest) = text.split_once("://").ok_or_else(&bad)?;
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || !scheme.bytes().all(legal) {
+        return Err(bad());
+    }
+    match rest.find(['/', '?', '#']) {
+        None => Ok((scheme.to_ascii_lowercase(), rest)),
+        Some(0) => Err(bad()),
+        Some(end) => Err(OriginError::Path(excerpt(text), excerpt(&text[..text.len() - rest.len() + end]))),
+    }
+}
+
+/// The host, and the port if there is one: neither an empty one nor one with zeros in front, which no browser sends.
+fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+    let authority = Authority::parse(text).ok()?;
+    let whole = match authority.port() {
+        Some(port) => text.ends_with(&format!(":{port}")),
+        None => !text.ends_with(':'),
+    };
+    whole.then(|| (canonical(authority.host()).into_owned(), authority.port()))
+}
+
+/// One form for each IPv6 address (RFC 5952).
+fn canonical(host: &str) -> Cow<'_, str> {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    match address.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
+        Some(address) => Cow::Owned(format!("[{address}]")),
+        None => Cow::Borrowed(host),
+    }
+}
+
+fn other_than_default(scheme: &str, port: Option<u16>) -> Option<u16> {
+    let default = match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    };
+    port.filter(|_| port != default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn origin(text: &str) -> Origin {
+        text.parse().expect("legal")
+    }
+
+    fn pattern(text: &str) -> OriginPattern {
+        text.parse().expect("legal")
+    }
+
+    #[test]
+    fn origins_have_one_form() {
+        for (text, form) in [
+            ("https://App.Example", "https://app.example"),
+            ("HTTPS://app.example:443", "https://app.example"),
+            ("http://app.example:80", "http://app.example"),
+            ("https://app.example:80", "https://app.example:80"),
+            ("http://[0:0::1]:8080", "http://[::1]:8080"),
+            ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ] {
+            assert_eq!(origin(text).to_string(), form);
+            assert_eq!(origin(form), origin(text));
+        }
+    }
+
+    #[test]
+    fn what_browsers_do_not_send_is_no_origin() {
+        for text in [
+            "",
+            "null",
+            "*",
+            "app.example",
+            "https:app.example",
+            "https://",
+            "://app.example",
+            "1s://app.example",
+            "https://app.example/",
+            "https://app.example?",
+            "https://app.example#a",
+            "https://app.example:",
+            "https://app.example:0443",
+            "https://app.example:65536",
+            "https://user@app.example",
+            "https:///a",
+            "https://a.example https://b.example",
+            "https://a.example,https://b.example",
+            " https://a.example",
+            "https://*.example",
+            "http://localhost:*",
+            "https://[::1",
+            "https://ä.example",
+            "ht tp://a",
+            "https://a\\b",
+        ] {
+            assert!(text.parse::<Origin>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_this_machine() {
+        for text in ["http://localhost:3000", "https://a.localhost", "http://127.8.9.1", "http://[::1]:80"] {
+            assert!(origin(text).is_loopback(), "{text}");
+        }
+        for text in [
+            "http://localhost.example",
+            "http://notlocalhost",
+            "http://127.0.0.1.example",
+            "http://128.0.0.1",
+            "http://[::2]",
+            "http://0.0.0.0",
+            "http://[::ffff:127.0.0.1]",
+        ] {
+            assert!(!origin(text).is_loopback(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_compared_with_what_serves() {
+        let same = |text: &str, scheme: &str, authority: &str| {
+            origin(text).same_as(scheme, &Authority::parse(authority).expect("legal"))
+        };
+        assert!(same("https://edge.example", "https", "Edge.example:443"));
+        assert!(same("https://edge.example:443", "https", "edge.example"));
+        assert!(same("http://edge.example:8080", "http", "edge.example:8080"));
+        assert!(same("http://[::1]:8080", "http", "[0::1]:8080"));
+        assert!(!same("https://edge.example", "http", "edge.example"));
+        assert!(!same("http://edge.example", "http", "edge.example:443"));
+        assert!(!same("http://edge.example:8080", "http", "edge.example"));
+        assert!(!same("http://edge.example.evil", "http", "edge.example"));
+    }
+
+    #[test]
+    fn patterns() {
+        for (text, fits, others) in [
+            ("*", &["https://a.example", "http://localhost:1", "app://x"][..], &[][..]),
+            (
+                "https://App.example:443",
+                &["https://app.example"],
+                &[
+                    "http://app.example",
+                    "https://app.example:8443",
+                    "https://a.app.example",
+                    "https://app.example.evil",
+                ],
+            ),
+            ("https://app.example:8443", &["https://app.example:8443"], &["https://app.example"]),
+            (
+                "http://localhost:*",
+                &["http://localhost", "http://localhost:3000"],
+                &["https://localhost:3000", "http://localhost.example:3000", "http://a.localhost"],
+            ),
+            ("http://[::1]:*", &["http://[::1]:3000", "http://[::1]"], &["http://[::2]"]),
+            (
+                "https://*.example",
+                &["https://a.example", "https://a.b.example"],
+                &["https://example", "https://badexample", "https://a.example:8443", "http://a.example"],
+            ),
+            ("https://*.example:8443", &["https://a.example:8443"], &["https://a.example"]),
+            ("https://*.example:*", &["https://a.example:8443", "https://a.example"], &["https://example:1"]),
+        ] {
+            let pattern = pattern(text);
+            assert_eq!(pattern.to_string().parse(), Ok(pattern.clone()));
+            assert!(fits.iter().all(|text| pattern.matches(&origin(text))), "{text}");
+            assert!(!others.iter().any(|text| pattern.matches(&origin(text))), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_says_what_to_write() {
+        for text in [
+            "",
+            "null",
+            "**",
+            "app.example",
+            "*.example",
+            "https://*",
+            "https://*:*",
+            "https://a.*.example",
+            "*://a.example",
+            "https://a*.example",
+            "https://app.example:*:*",
+            "https://app.example:443:*",
+            "https://app.example::*",
+            "https://*.*.example",
+            "https://*.[::1]",
+        ] {
+            let error = text.parse::<OriginPattern>().expect_err("illegal").to_string();
+            assert!(error.contains("write one such as `https://app.example`"), "{text}: {error}");
+        }
+        let error = |text: &str| text.parse::<OriginPattern>().expect_err("illegal").to_string();
+        assert!(error("https://*.example/app").ends_with("write `https://*.example`"));
+        assert!(!error("https://user:hunter2@app.example").contains("hunter2"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_read_as_the_same(text in "(https?|app)://[a-cA-C.*\\[\\]:1@/]{0,8}(:[0-9*]{0,5})?") {
+            if let Ok(origin) = text.parse::<Origin>() {
+                prop_assert_eq!(origin.to_string().parse(), Ok(origin.clone()));
+                prop_assert!(text.parse::<OriginPattern>().is_ok_and(|pattern| pattern.matches(&origin)));
+            }
+            if let Ok(pattern) = text.parse::<OriginPattern>() {
+                prop_assert_eq!(pattern.to_string().parse(), Ok(pattern));
+            }
+        }
+    }
+}
