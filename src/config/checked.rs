@@ -12,12 +12,13 @@ use jsonwebtoken::jwk::JwkSet;
 use rustls::pki_types::CertificateDer;
 
 use super::auth::{Algorithm, Cache};
+use super::checked_policy::{Cors, Policy, RouteSessions};
 use super::limits::Limits;
 use super::material::KeyPair;
 use super::route::{HostHeader, Protocol};
 use super::server::{Identity, Log, Server};
 use super::upstream::{Balance, Revision, Timeouts};
-use crate::types::{HostPattern, ScopeSet, Secret};
+use crate::types::{HostPattern, OriginPattern, ScopeSet, Secret};
 
 /// Everything that an edge is told.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct Config {
     pub limits: Limits,
     /// What upstreams are told about callers.
     pub identity: Identity,
+    /// How MCP session ids are sealed.
+    pub sessions: Sessions,
     /// Log lines.
     pub log: Log,
     /// The token cache.
@@ -70,6 +73,9 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Whose `X-Forwarded-*` fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What `Origin` may be on MCP routes; none: the listener's own origin, and any loopback origin when `address` is
+    /// loopback.
+    pub origins: Vec<OriginPattern>,
 }
 
 /// TLS of a listener.
@@ -81,6 +87,14 @@ pub struct ListenerTls {
     pub client_ca: Option<Vec<CertificateDer<'static>>>,
     /// Whether clients may show none.
     pub client_optional: bool,
+}
+
+/// Section `sessions`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sessions {
+    /// The first seals, all open; at most [`SESSION_KEYS`](super::limits::SESSION_KEYS), each of at least
+    /// [`SESSION_KEY_BYTES`](super::limits::SESSION_KEY_BYTES), no two the same. None: one is generated at start.
+    pub keys: Vec<Secret>,
 }
 
 /// The admin listener.
@@ -287,6 +301,16 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// Who may use it; `None`: anybody.
     pub auth: Option<Authentication>,
+    /// Which operations callers may do; nothing is written on routes that are not of MCP.
+    pub policy: Policy,
+    /// What becomes of MCP sessions.
+    pub sessions: RouteSessions,
+    /// Which web pages may use it; `None`: those of the listener's own origin.
+    pub cors: Option<Cors>,
+    /// A comment is sent on event streams that are silent for so long; `None`: never.
+    pub sse_keepalive: Option<Duration>,
+    /// Up to revision 2025-11-25: whether a client that leaves ends its request at the upstream.
+    pub cancel_on_disconnect: bool,
     /// Whether the client's `Authorization` field goes on.
     pub forward_token: bool,
     /// Whether clients may upgrade to WebSocket.

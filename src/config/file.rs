@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use super::auth::{Cache, Provider};
 use super::limits::Limits;
 use super::route::Route;
-use super::server::{Admin, Identity, Listener, Log, Server};
+use super::server::{Admin, Identity, Listener, Log, Server, Sessions};
 use super::upstream::Upstream;
 
-/// One file of an mcp-edge configuration. `server`, `admin`, `limits`, `identity`, `log` and `auth.cache` may stand in
-/// one file only; `listeners`, `auth.providers`, `upstreams` and `routes` of all files are put together.
+/// One file of an mcp-edge configuration. `server`, `admin`, `limits`, `identity`, `sessions`, `log` and `auth.cache`
+/// may stand in one file only; `listeners`, `auth.providers`, `upstreams` and `routes` of all files are put together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct File {
@@ -27,6 +27,8 @@ pub struct File {
     pub limits: Option<Limits>,
     /// What upstreams are told about the caller.
     pub identity: Option<Identity>,
+    /// How MCP session ids are sealed.
+    pub sessions: Option<Sessions>,
     /// Log lines.
     pub log: Option<Log>,
     /// Who validates credentials.

@@ -19,6 +19,16 @@ pub const CONFIG_ERRORS: usize = 100;
 pub const MATERIAL_FILE_BYTES: u64 = 1 << 20;
 /// How many replicas an upstream may have.
 pub const ENDPOINTS_PER_UPSTREAM: usize = 1_024;
+/// How many rules one of the lists `methods`, `tools`, `prompts` and `resources` of a route may have.
+pub const RULES_PER_LIST: usize = 1_000;
+/// How many keys section `sessions` may have.
+pub const SESSION_KEYS: usize = 8;
+/// The shortest key of section `sessions`, in bytes.
+pub const SESSION_KEY_BYTES: usize = 32;
+/// How long a browser may remember the answer to a CORS preflight.
+pub const CORS_MAX_AGE: Duration = Duration::from_secs(86_400);
+/// The shortest silence of an event stream that a comment ends.
+pub const SSE_KEEPALIVE: Duration = Duration::from_secs(1);
 /// The largest weight of an endpoint.
 pub const WEIGHT: u16 = 256;
 /// How far clocks may differ when a token's times are checked (RFC 7519 section 4.1.4 asks for "a few minutes" at most).
@@ -41,6 +51,36 @@ pub const JWKS_REFETCH: Duration = Duration::from_secs(10);
 pub const JWKS_MAX_STALE: Duration = Duration::from_secs(3_600);
 /// The largest request body that is read before the upstream is chosen: Pingora's retry buffer.
 pub const PEEK_BYTES: usize = 64 << 10;
+/// How many tools of a route have metrics of their own.
+pub const TOOL_LABELS: usize = 200;
+/// The largest list answer that is filtered, in bytes; the edge holds no larger one.
+pub const LIST_BYTES: usize = 8 << 20;
+/// How much of one answer is looked at for its outcome, in bytes.
+pub const SCAN_BYTES: u64 = 8 << 20;
+/// The slowest that a client may send a message, in bytes per second, on top of `limits.body_timeout`.
+pub const MESSAGE_RATE: u64 = 1 << 10;
+/// The largest `initialize` that is kept for `sessions: {resume: true}`, in bytes.
+pub const RESUME_MESSAGE_BYTES: usize = 16 << 10;
+/// How much memory the kept ones take at most, in bytes; the least used are forgotten.
+pub const RESUME_BYTES: u64 = 32 << 20;
+/// How many sessions are remembered as moved to another endpoint.
+pub const RESUMED_SESSIONS: u64 = 100_000;
+/// How long a kept `initialize`, or a move, is remembered without use.
+pub const RESUME_IDLE: Duration = Duration::from_secs(24 * 3_600);
+/// How long a repeated `initialize` may take.
+pub const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest answer to a repeated `initialize`, in bytes.
+pub const RESUME_RESPONSE_BYTES: usize = 256 << 10;
+/// The largest `endpoint` event of the 2024-11-05 transport, in bytes.
+pub const ENDPOINT_EVENT_BYTES: usize = 8 << 10;
+/// How deep a message of a client may be nested.
+pub const MESSAGE_DEPTH: usize = 64;
+/// How many messages a batch may have.
+pub const BATCH_MESSAGES: usize = 100;
+/// How many resources one message may subscribe to.
+pub const MESSAGE_RESOURCES: usize = 1_000;
+/// The longest session id of an upstream, in bytes; a sealed one is a third longer.
+pub const SESSION_ID_BYTES: usize = 2 << 10;
 /// The largest answer of a health check that is looked at, in bytes.
 pub const PROBE_RESPONSE_BYTES: usize = 64 << 10;
 /// How many lines may wait for standard output before lines are dropped.
@@ -72,6 +112,9 @@ pub struct Limits {
     pub uri_bytes: Size,
     /// The largest request body (default 4MiB); more is answered 413. A route may set its own.
     pub body_bytes: Size,
+    /// Memory for MCP request bodies of more than 64KiB that are held until they are judged, over all requests (default
+    /// 256MiB, at least 1MiB); more is answered 503.
+    pub held_bytes: Size,
     /// How long a client may take for a whole request header, and for a TLS handshake (default 10s).
     pub header_timeout: Span,
     /// How long a client may be silent within a request body (default 10s). Over HTTP/2 this holds for MCP messages that
@@ -92,6 +135,7 @@ impl Default for Limits {
             header_count: 100,
             uri_bytes: Size(8 << 10),
             body_bytes: Size(4 << 20),
+            held_bytes: Size(256 << 20),
             header_timeout: Span(Duration::from_secs(10)),
             body_timeout: Span(Duration::from_secs(10)),
             write_timeout: Span(Duration::from_secs(30)),

@@ -2,16 +2,19 @@
 
 mod auth;
 mod checked;
+mod checked_policy;
 mod error;
 mod file;
 pub mod limits;
 mod load;
 mod material;
 mod parse;
+mod policy;
 mod problems;
 mod reader;
 mod resolve;
 mod resolve_auth;
+mod resolve_policy;
 mod resolve_route;
 mod resolve_upstream;
 mod route;
@@ -26,8 +29,9 @@ mod yaml;
 pub use auth::{Algorithm, Cache};
 pub use checked::{
     Admin, Authentication, Config, ConfigFile, Endpoint, HeaderChange, Health, JwtKeys, JwtProvider, Listener,
-    ListenerTls, LookupProvider, Probe, Provider, ProviderKind, Rewrite, Route, Upstream, UpstreamTls,
+    ListenerTls, LookupProvider, Probe, Provider, ProviderKind, Rewrite, Route, Sessions, Upstream, UpstreamTls,
 };
+pub use checked_policy::{Access, Cors, Policy, RouteSessions, Rule};
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::Limits;
 pub use material::KeyPair;

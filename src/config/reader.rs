@@ -6,6 +6,7 @@ use serde::de::{self, DeserializeSeed, Expected, IntoDeserializer, MapAccess, Se
 
 use super::suggest::{listing, nearest};
 use super::tree::{Content, Entry, Node};
+use crate::types::excerpt;
 
 /// Why a tree does not fit, and where.
 #[derive(Debug)]
@@ -75,7 +76,7 @@ impl de::Error for Wrong {
     }
 
     fn unknown_variant(word: &str, expected: &'static [&'static str]) -> Self {
-        let word = shown(word);
+        let word = excerpt(word);
         Self::new(match nearest(&word, expected.iter().copied()) {
             Some(near) => format!("`{word}` is not known here: did you mean `{near}`?"),
             None => format!("`{word}` is not known here: write {}", listing(expected, "or")),
@@ -83,7 +84,7 @@ impl de::Error for Wrong {
     }
 
     fn unknown_field(key: &str, expected: &'static [&'static str]) -> Self {
-        let key = shown(key);
+        let key = excerpt(key);
         let message = match nearest(&key, expected.iter().copied()) {
             _ if key == "<<" => "`<<` does not merge maps here (YAML 1.2): write the keys out".to_owned(),
             Some(near) => format!("`{key}` is no key of this map: did you mean `{near}`?"),
@@ -115,15 +116,6 @@ fn in_words(expected: &str) -> String {
     }
 }
 
-/// A word of the file, made fit to be shown.
-fn shown(word: &str) -> String {
-    let mut text: String = word.chars().take(64).flat_map(char::escape_debug).collect();
-    if word.chars().nth(64).is_some() {
-        text.push_str("...");
-    }
-    text
-}
-
 impl Node {
     /// The error that says what to write instead of this; the text itself is left out.
     fn instead(&self, expected: &str) -> Wrong {
@@ -140,10 +132,10 @@ impl Node {
     fn instead_of_word(&self, expected: &str) -> Wrong {
         match &self.content {
             Content::Scalar { text, plain: true } if !self.is_null() => {
-                Wrong::new(format!("`{}` does not fit here: write {expected}", shown(text)))
+                Wrong::new(format!("`{}` does not fit here: write {expected}", excerpt(text)))
             }
             Content::Scalar { text, plain: false } => {
-                Wrong::new(format!("`{}` in quotes is text: write {expected}, without quotes", shown(text)))
+                Wrong::new(format!("`{}` in quotes is text: write {expected}, without quotes", excerpt(text)))
             }
             _ => self.instead(expected),
         }

@@ -9,7 +9,7 @@ use http::HeaderName;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 
 use super::auth::Cache;
-use super::checked::{Admin, Config, Listener, ListenerTls};
+use super::checked::{Admin, Config, Listener, ListenerTls, Sessions};
 use super::error::ConfigErrors;
 use super::limits::{self, Limits};
 use super::load::{self, Source};
@@ -17,6 +17,7 @@ use super::material::Materials;
 use super::problems::{Place, Problems};
 use super::server::Identity;
 use super::units::Span;
+use crate::types::Secret;
 
 impl Config {
     /// Reads `path` and everything that it includes and names, and checks it.
@@ -57,6 +58,7 @@ impl Resolver<'_> {
         let server = self.only("server", |source| source.file.server.clone()).unwrap_or_default();
         let limits = self.limits();
         let identity = self.identity();
+        let sessions = self.sessions();
         let log = self.only("log", |source| source.file.log.clone()).unwrap_or_default();
         let cache = self.cache();
         let admin = self.admin();
@@ -72,6 +74,7 @@ impl Resolver<'_> {
             admin,
             limits,
             identity,
+            sessions,
             log,
             cache,
             providers,
@@ -127,6 +130,9 @@ impl Resolver<'_> {
             let (uri, header) = (&limits.uri_bytes, &limits.header_bytes);
             self.problems.add(&place.key("uri_bytes"), format!("is {uri}, but `header_bytes` is only {header}, and the URI is part of the header: write at most `{header}`"));
         }
+        if limits.held_bytes.0 < 1 << 20 {
+            self.problems.add(&place.key("held_bytes"), "is less than 1MiB: write at least `1MiB`");
+        }
         if limits.connections == 0 {
             self.problems.add(&place.key("connections"), "is zero: write how many clients may be connected");
         }
@@ -158,6 +164,38 @@ impl Resolver<'_> {
             );
         }
         identity
+    }
+
+    fn sessions(&mut self) -> Sessions {
+        let written = self.only("sessions", |source| source.file.sessions.clone()).unwrap_or_default();
+        let file = self.file_of(|source| source.file.sessions.is_some());
+        let place = Place::new(file, "sessions").key("keys");
+        let folder = self.folder(file);
+        if written.keys.len() > limits::SESSION_KEYS {
+            let message =
+                format!("has more than {} keys: take out the oldest, at the end of the list", limits::SESSION_KEYS);
+            self.problems.add(&place, message);
+        }
+        let mut keys: Vec<(usize, Secret)> = Vec::new();
+        for (index, source) in written.keys.iter().enumerate().take(limits::SESSION_KEYS) {
+            let item = place.item(index);
+            let Some(key) = self.materials.secret(&folder, source, &item, &mut self.problems) else { continue };
+            if key.expose().len() < limits::SESSION_KEY_BYTES {
+                self.problems.add(
+                    &item,
+                    format!(
+                        "is shorter than {} bytes: make a key with `openssl rand -hex 32`",
+                        limits::SESSION_KEY_BYTES
+                    ),
+                );
+            }
+            if let Some((first, _)) = keys.iter().find(|(_, other)| *other == key) {
+                let first = place.item(*first).path;
+                self.problems.add(&item, format!("is the same key as `{first}`: keep one of the two"));
+            }
+            keys.push((index, key));
+        }
+        Sessions { keys: keys.into_iter().map(|(_, key)| key).collect() }
     }
 
     pub(super) fn not_zero(&mut self, place: &Place, span: &Span) {
@@ -247,6 +285,7 @@ impl Resolver<'_> {
                     hosts: written.hosts.iter().map(|host| host.0.clone()).collect(),
                     tls,
                     trusted_proxies: written.trusted_proxies.iter().map(|network| network.0).collect(),
+                    origins: written.origins.iter().map(|origin| origin.0.clone()).collect(),
                 });
             }
         }

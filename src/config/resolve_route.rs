@@ -7,7 +7,8 @@ use http::HeaderName;
 use http::header::HOST;
 
 use super::checked::{Authentication, HeaderChange, Rewrite, Route};
-use super::limits::Limits;
+use super::checked_policy::RouteSessions;
+use super::limits::{self, Limits};
 use super::problems::Place;
 use super::resolve::{Resolver, belongs_to_connection};
 use super::resolve_auth::providers_of;
@@ -95,14 +96,11 @@ impl Resolver<'_> {
             RouteAuth::None => None,
             RouteAuth::Required(required) => Some(self.authentication(required, &place.key("auth"))),
         };
-        if written.tools.is_some() {
-            let message = match &auth {
-                None => {
-                    "per-tool rules need to know who calls, but the route is open: write `auth: {providers: [NAME]}`"
-                }
-                Some(_) => "per-tool rules are not enforced by this version: take them out and use `auth.scopes`",
-            };
-            self.problems.add(&place.key("tools"), message);
+        self.of_mcp_only(written, place);
+        let policy = self.policy(written, place);
+        let cors = written.cors.as_ref().map(|cors| self.cors(cors, &place.key("cors")));
+        if written.sse_keepalive.as_ref().is_some_and(|span| span.0 < limits::SSE_KEEPALIVE) {
+            self.problems.add(&place.key("sse_keepalive"), "is less than 1s: write at least `1s`");
         }
         if !written.upgrade.is_empty() && written.protocol == Protocol::Mcp {
             self.problems
@@ -139,6 +137,15 @@ impl Resolver<'_> {
             protocol: written.protocol,
             rewrite: rewrite?,
             auth,
+            policy,
+            sessions: written
+                .sessions
+                .as_ref()
+                .map(|sessions| RouteSessions { resume: sessions.resume })
+                .unwrap_or_default(),
+            cors,
+            sse_keepalive: written.sse_keepalive.as_ref().map(|silence| silence.0),
+            cancel_on_disconnect: written.cancel_on_disconnect.unwrap_or_default(),
             forward_token: written.forward_token,
             websocket: !written.upgrade.is_empty(),
             host: written.host.clone(),

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::policy::{Cors, RouteSessions, Rule, rules};
 use super::units::{Header, HeaderText, Host, ScopeName, Size, Span, Url};
 
 /// One route: which requests, where they go, and who may send them.
@@ -32,8 +33,29 @@ pub struct Route {
     /// Whether the client's `Authorization` field is sent on to the upstream (default false).
     #[serde(default)]
     pub forward_token: bool,
-    /// Per-tool rules. This version does not enforce them, so a route that has them is refused.
-    pub tools: Option<serde_json::Value>,
+    /// Which MCP methods callers may use, such as `tools/call`. In this list and the next three, the first rule that
+    /// matches decides, and what no rule matches is denied: `{match: "*"}` at the end allows the rest, `[]` denies all.
+    /// Without the list, all are allowed. Wants `protocol: mcp`, as all keys up to `cancel_on_disconnect` do.
+    #[serde(default, deserialize_with = "rules")]
+    pub methods: Option<Vec<Rule>>,
+    /// Which tools callers may see and call, by name.
+    #[serde(default, deserialize_with = "rules")]
+    pub tools: Option<Vec<Rule>>,
+    /// Which prompts callers may see and get, by name.
+    #[serde(default, deserialize_with = "rules")]
+    pub prompts: Option<Vec<Rule>>,
+    /// Which resources callers may see, read and subscribe to, by URI.
+    #[serde(default, deserialize_with = "rules")]
+    pub resources: Option<Vec<Rule>>,
+    /// What becomes of MCP sessions.
+    pub sessions: Option<RouteSessions>,
+    /// A comment is sent on event streams that are silent for so long, at least 1s, so that nothing between takes them for
+    /// dead (default: never).
+    pub sse_keepalive: Option<Span>,
+    /// For revisions before 2026-07-28: whether a client that leaves ends its request at the upstream (default false).
+    pub cancel_on_disconnect: Option<bool>,
+    /// Web pages of other origins that may use the route, of any protocol.
+    pub cors: Option<Cors>,
     /// Protocols that a client may upgrade to; only `websocket` exists.
     #[serde(default)]
     pub upgrade: Vec<Upgrade>,

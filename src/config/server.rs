@@ -1,4 +1,4 @@
-//! Sections `server`, `listeners`, `admin`, `identity` and `log` as written.
+//! Sections `server`, `listeners`, `admin`, `identity`, `sessions` and `log` as written.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::units::{Bind, Cidr, Header, Host, SecretSource, Span};
+use super::units::{Bind, Cidr, Header, Host, SecretSource, Span, WebOrigin};
 
 /// Section `server`. It is read at start; a change is reported as "needs restart".
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -75,6 +75,11 @@ pub struct Listener {
     /// Proxies in front of the edge whose `X-Forwarded-*` fields are believed.
     #[serde(default)]
     pub trusted_proxies: Vec<Cidr>,
+    /// The web pages that may call MCP routes: what `Origin` may be; others get 403. Without it, only the listener's own
+    /// origin is accepted, and on a listener that is bound to loopback also every loopback origin. Requests without an
+    /// `Origin`, which no browser sent, are not concerned.
+    #[serde(default)]
+    pub origins: Vec<WebOrigin>,
 }
 
 /// `listeners[].tls`.
@@ -125,6 +130,15 @@ impl Default for Identity {
             scopes_header: Header(http::HeaderName::from_static("x-scopes")),
         }
     }
+}
+
+/// Section `sessions`: how the ids of MCP sessions, up to revision 2025-11-25, are sealed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// Keys of at least 32 bytes, at most 8: the first seals, all open. Edges that share them open each other's sessions.
+    /// Without one, a key is generated at start, and no session outlives the process.
+    pub keys: Vec<SecretSource>,
 }
 
 /// Section `log`. The format is read at start.

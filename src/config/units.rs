@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::types::{HostPattern, Scope};
+use crate::types::{HostPattern, NamePattern, OriginPattern, Scope};
 
 /// A scalar that is written as a string and has one parser.
 macro_rules! text_scalar {
@@ -89,6 +89,20 @@ text_scalar!(
     |text| text.parse().map_err(|error: crate::types::HostError| error.to_string()),
     ToString::to_string,
     "a host name such as `edge.example` or `*.example`"
+);
+text_scalar!(
+    /// A name of a method, tool, prompt or resource, or a glob of names.
+    Name(NamePattern),
+    |text| text.parse().map_err(|error: crate::types::NamePatternError| error.to_string()),
+    ToString::to_string,
+    "a name such as `get_report`, or a pattern in quotes such as `\"get_*\"`, in which `*` is any run of characters"
+);
+text_scalar!(
+    /// An origin of web pages, or a pattern of origins.
+    WebOrigin(OriginPattern),
+    |text| text.parse().map_err(|error: crate::types::OriginError| error.to_string()),
+    ToString::to_string,
+    "an origin such as `https://app.example`, `http://localhost:*` or `https://*.example`, or `\"*\"` for all"
 );
 text_scalar!(
     /// A scope token.

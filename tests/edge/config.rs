@@ -188,14 +188,31 @@ fn the_schema_knows_every_section_and_shows_defaults_as_one_writes_them() {
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the schema is JSON");
     let sections: BTreeSet<&str> =
         schema["properties"].as_object().into_iter().flat_map(|sections| sections.keys()).map(String::as_str).collect();
-    for section in
-        ["server", "listeners", "admin", "include", "limits", "identity", "log", "auth", "upstreams", "routes"]
-    {
+    for section in [
+        "server",
+        "listeners",
+        "admin",
+        "include",
+        "limits",
+        "identity",
+        "sessions",
+        "log",
+        "auth",
+        "upstreams",
+        "routes",
+    ] {
         assert!(sections.contains(section), "{section} is missing in {sections:?}");
     }
     let default = |of: &str, key: &str| schema["$defs"][of]["properties"][key]["default"].clone();
     assert_eq!(default("Limits", "body_bytes"), "4MiB");
+    assert_eq!(default("Limits", "held_bytes"), "256MiB");
     assert_eq!(default("Cache", "ttl"), "5m");
+    assert_eq!(default("Cors", "max_age"), "10m");
+    for list in ["methods", "tools", "prompts", "resources"] {
+        let rules = &schema["$defs"]["Route"]["properties"][list];
+        assert_eq!((&rules["type"], &rules["items"]["$ref"]), (&"array".into(), &"#/$defs/Rule".into()), "{list}");
+    }
+    assert_eq!(schema["$defs"]["Rule"]["required"], serde_json::json!(["match"]));
     assert_eq!(default("Lookup", "scopes_header"), "x-scopes");
     assert_eq!(default("Admin", "address"), "127.0.0.1:9901");
 }
