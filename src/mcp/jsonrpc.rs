@@ -3,6 +3,13 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// The body is not JSON (JSON-RPC 2.0 section 5.1).
+pub const PARSE_ERROR: i32 = -32700;
+/// The body is JSON, but no request (JSON-RPC 2.0 section 5.1).
+pub const INVALID_REQUEST: i32 = -32600;
+/// A header field says something else than the body (MCP 2026-07-28, "Standard headers").
+pub const HEADER_MISMATCH: i32 = -32020;
+
 /// The `id` of a JSON-RPC request, exactly as it was written: a string or a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageId(String);
@@ -11,6 +18,12 @@ pub struct MessageId(String);
 const ID_BYTES: usize = 1_024;
 
 impl MessageId {
+    /// An id as it stands in a message; `None` when it is neither a string nor a number, or longer than 1 KiB.
+    pub(super) fn written(id: &str) -> Option<Self> {
+        let legal = id.starts_with('"') || id.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        (legal && id.len() <= ID_BYTES).then(|| Self(id.to_owned()))
+    }
+
     /// The id of the single request in `body`; `None` for notifications, responses, batches and whatever is no JSON-RPC.
     pub fn of_request(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
@@ -22,16 +35,16 @@ impl MessageId {
             id: Option<&'a RawValue>,
         }
         let request: Request<'_> = serde_json::from_slice(body).ok()?;
-        let id = request.id?.get();
-        let legal = id.starts_with('"') || id.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-        (request.jsonrpc == "2.0" && legal && id.len() <= ID_BYTES).then(|| Self(id.to_owned()))
+        let id = Self::written(request.id?.get())?;
+        (request.jsonrpc == "2.0").then_some(id)
     }
 }
 
-/// An error response to the request `id`: code -32000 to -32099 are the server's own (JSON-RPC 2.0 section 5.1).
-pub fn error_message(id: &MessageId, code: i32, message: &str, request_id: &str) -> String {
+/// An error response to the request `id`, or to one whose id could not be read. Codes -32000 to -32099 are the server's
+/// own (JSON-RPC 2.0 section 5.1).
+pub fn error_message(id: Option<&MessageId>, code: i32, message: &str, request_id: &str) -> String {
     let (message, request_id) = (serde_json::Value::from(message), serde_json::Value::from(request_id));
-    let id = &id.0;
+    let id = id.map_or("null", |id| &id.0);
     format!(
         r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{message},"data":{{"request_id":{request_id}}}}}}}"#
     )
@@ -67,10 +80,11 @@ mod tests {
     #[test]
     fn errors_are_json() {
         let id = MessageId(r#""a\"b""#.into());
-        let text = error_message(&id, -32003, "no \"upstream\"\n", "r1");
+        let text = error_message(Some(&id), -32003, "no \"upstream\"\n", "r1");
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(value["id"], "a\"b");
         assert_eq!(value["error"]["code"], -32003);
         assert_eq!(value["error"]["data"]["request_id"], "r1");
+        assert!(error_message(None, -32700, "", "").contains(r#""id":null"#));
     }
 }

@@ -1,7 +1,21 @@
 //! The Model Context Protocol, without I/O.
 
+mod claims;
+mod find;
 mod jsonrpc;
+mod list;
+mod members;
+mod message;
 mod probe;
+mod scan;
+mod seal;
+mod sse;
 
-pub use jsonrpc::{MessageId, error_message};
+pub use claims::{Era, Misfit, VERSION_HEADER};
+pub use jsonrpc::{HEADER_MISMATCH, INVALID_REQUEST, MessageId, PARSE_ERROR, error_message};
+pub use list::{ListError, ListKind, filter_list, listed_tools};
+pub use message::{BadMessage, Message, Messages};
 pub use probe::{ProbeAnswer, probe_headers, probe_request};
+pub use scan::{MessageScan, Scanned};
+pub use seal::{KeyRing, SessionOwner, SessionTarget};
+pub use sse::{EventRewrite, EventScan, EventTooLong, Verdict};

@@ -1,0 +1,220 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Keeps what begins with `a`.
+fn filter(message: &str, mark_private: bool) -> Result<Option<String>, ListError> {
+    let filtered = filter_list(message.as_bytes(), &mut |_, name| name.starts_with('a'), mark_private)?;
+    Ok(filtered.map(|message| String::from_utf8(message).expect("UTF-8")))
+}
+
+#[test]
+fn what_stays_stays_as_it_is() {
+    for (message, expected) in [
+        (r#"{"result":{"tools":[{"name":"a"}]}}"#, None),
+        (r#"{"result":{"tools":[]}}"#, None),
+        (r#"{"result":{"tools":[{"name":"b"}]}}"#, Some(r#"{"result":{"tools":[]}}"#)),
+        (r#"{"result":{"tools":[ {"name":"b"} , {"name":"c"} ]}}"#, Some(r#"{"result":{"tools":[  ]}}"#)),
+        (
+            "{ \"id\": 1.0e2, \"result\": {\"tools\": [ {\"x\":\"\\u00e9\",\"name\":\"\\u0061\"} ,\n{\"name\":\"b\"} ], \"nextCursor\":\"b\"} }\n",
+            Some(
+                "{ \"id\": 1.0e2, \"result\": {\"tools\": [ {\"x\":\"\\u00e9\",\"name\":\"\\u0061\"} ], \"nextCursor\":\"b\"} }\n",
+            ),
+        ),
+        (
+            r#"{"result":{"tools":[{"name":"b"}, {"name":"c"}, {"name":"a"}, {"name":"d"}, {"name":"e"}, {"name":"aa"}, {"name":"f"}]}}"#,
+            Some(r#"{"result":{"tools":[{"name":"a"}, {"name":"aa"}]}}"#),
+        ),
+        (
+            r#"{"result":{"resources":[{"name":"a","uri":"b"}],"_meta":{"tools":[{"name":"b"}]},"tools":[{"name":"b","uri":"a"}],"prompts":[{"name":"b"},{"name":"a"}],"resourceTemplates":[{"uriTemplate":"b"}]}}"#,
+            Some(
+                r#"{"result":{"resources":[],"_meta":{"tools":[{"name":"b"}]},"tools":[],"prompts":[{"name":"a"}],"resourceTemplates":[]}}"#,
+            ),
+        ),
+        (
+            r#"[{"result":{"tools":[{"name":"b"}]}},1,{"error":{}},{"result":{"tools":[{"name":"b"},{"name":"a"}]}}]"#,
+            Some(r#"[{"result":{"tools":[]}},1,{"error":{}},{"result":{"tools":[{"name":"a"}]}}]"#),
+        ),
+        (r#"{"\u0072esult":{"t\u006fols":[{"n\u0061me":"b"}]}}"#, Some(r#"{"\u0072esult":{"t\u006fols":[]}}"#)),
+    ] {
+        assert_eq!(filter(message, false), Ok(expected.map(str::to_owned)), "{message}");
+    }
+}
+
+#[test]
+fn items_that_readers_may_differ_about_go() {
+    for item in [
+        "{}",
+        "7",
+        "null",
+        r#""a""#,
+        r#"["a"]"#,
+        r#"[{"name":"a"}]"#,
+        r#"{"name":7}"#,
+        r#"{"name":null}"#,
+        r#"{"name":["a"]}"#,
+        r#"{"name":"a","name":"a"}"#,
+        r#"{"name":"a","n\u0061me":"b"}"#,
+        r#"{"Name":"a"}"#,
+        r#"{"name":"a","NAME":"b"}"#,
+        r#"{"name":"a","n\u0041me":"b"}"#,
+        r#"{"name":"a\ud800"}"#,
+        r#"{"name":"a","\ud800":1}"#,
+    ] {
+        let message = format!(r#"{{"result":{{"tools":[{item}]}}}}"#);
+        assert_eq!(filter(&message, false), Ok(Some(r#"{"result":{"tools":[]}}"#.to_owned())), "{item}");
+    }
+}
+
+#[test]
+fn messages_that_readers_may_differ_about_are_refused() {
+    for (message, name) in [
+        (r#"{"result":{},"result":{}}"#, "result"),
+        (r#"{"Result":{}}"#, "result"),
+        (r#"{"re\u017fult":{}}"#, "result"),
+        (r#"[{"result":1},{"result":1,"RESULT":1}]"#, "result"),
+        (r#"{"result":{"tools":[],"tools":1}}"#, "tools"),
+        (r#"{"result":{"Tools":{}}}"#, "tools"),
+        (r#"{"result":{"resourcetemplates":[]}}"#, "resourceTemplates"),
+    ] {
+        assert_eq!(filter(message, false), Err(ListError::Ambiguous(name)), "{message}");
+    }
+    for message in
+        ["", "{", "{}{}", "\u{feff}{}", r#"{"result":{"tools":[{"name":"a"}]}"#, r#"{"a":1,}"#, r#"{"\ud800":1}"#]
+    {
+        assert_eq!(filter(message, false), Err(ListError::NotJson), "{message}");
+    }
+    assert_eq!(filter_list(b"{\"a\":\"\xff\"}", &mut |_, _| true, false), Err(ListError::NotJson));
+}
+
+#[test]
+fn what_is_no_list_is_left_alone() {
+    for message in [
+        "7",
+        "null",
+        "[]",
+        "{}",
+        r#"{"error":{"code":1,"data":{"tools":[{"name":"b"}]}}}"#,
+        r#"{"method":"x","params":{"tools":[{"name":"b"}]}}"#,
+        r#"{"result":null}"#,
+        r#"{"result":[{"tools":[{"name":"b"}]}]}"#,
+        r#"{"result":{"cacheScope":"public","contents":[]}}"#,
+        r#"{"result":{"tools":{"name":"b"}}}"#,
+        r#"{"result":{"tools":null}}"#,
+        r#"{"result":{"capabilities":{"tools":{}}}}"#,
+    ] {
+        assert_eq!(filter(message, true), Ok(None), "{message}");
+    }
+}
+
+#[test]
+fn a_list_is_private() {
+    for (result, mark, expected) in [
+        (r#"{"tools":[] }"#, true, Some(r#"{"tools":[],"cacheScope":"private" }"#)),
+        (r#"{"tools":[{"name":"b"}]}"#, true, Some(r#"{"tools":[],"cacheScope":"private"}"#)),
+        (r#"{"tools":[],"ttlMs":1 }"#, true, Some(r#"{"tools":[],"ttlMs":1,"cacheScope":"private" }"#)),
+        (r#"{"cacheScope":"public","tools":[]}"#, true, Some(r#"{"cacheScope":"private","tools":[]}"#)),
+        (r#"{"tools":[],"cacheScope": {} }"#, false, Some(r#"{"tools":[],"cacheScope": "private" }"#)),
+        (
+            r#"{"cacheScope":1,"tools":[],"c\u0061cheScope":2}"#,
+            true,
+            Some(r#"{"cacheScope":"private","tools":[],"c\u0061cheScope":"private"}"#),
+        ),
+        (r#"{"tools":[],"cacheScope":"private"}"#, true, None),
+        (r#"{"tools":[]}"#, false, None),
+    ] {
+        let message = format!(r#"{{"result":{result}}}"#);
+        let expected = expected.map(|result| format!(r#"{{"result":{result}}}"#));
+        assert_eq!(filter(&message, mark), Ok(expected), "{message}");
+    }
+}
+
+#[test]
+fn depth_costs_no_stack() {
+    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(200_000), close.repeat(200_000));
+    for deep in [deep("[", "]"), deep(r#"{"result":"#, "}"), deep(r#"{"name":"#, "}")] {
+        assert_eq!(filter(&deep, true), Ok(None));
+        let message = format!(r#"{{"result":{{"x":{deep},"tools":[{deep},{{"name":"a","x":{deep}}}]}}}}"#);
+        let expected = format!(r#"{{"result":{{"x":{deep},"tools":[{{"name":"a","x":{deep}}}]}}}}"#);
+        assert_eq!(filter(&message, false), Ok(Some(expected)));
+    }
+}
+
+#[test]
+fn tools_for_metrics() {
+    let list = |names: &[&str]| json!({"result": {"tools": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()}});
+    let long = "x".repeat(LISTED_BYTES + 1);
+    for (message, expected) in [
+        (list(&["a", "b\n"]), vec!["a", "b\n"]),
+        (list(&["a", &long, &long[1..]]), vec!["a", &long[1..]]),
+        (json!([list(&["a"]), 1, {"error": {}}, list(&["b"])]), vec!["a", "b"]),
+        (list(&["a"; LISTED + 1]), vec!["a"; LISTED]),
+        (json!({"result": {"tools": [1, {"name": 1}, {"name": "a"}]}}), vec!["a"]),
+        (json!({"result": {"prompts": [{"name": "a"}]}}), vec![]),
+        (json!({"params": {"tools": [{"name": "a"}]}}), vec![]),
+        (json!(7), vec![]),
+    ] {
+        assert_eq!(listed_tools(message.to_string().as_bytes()), expected, "{message}");
+    }
+    assert_eq!(listed_tools(b"{\"result\":{\"tools\":[{\"name\":\"a\"}]}"), Vec::<String>::new());
+}
+
+#[test]
+fn kinds() {
+    for (method, kind) in [
+        ("tools/list", Some(ListKind::Tools)),
+        ("prompts/list", Some(ListKind::Prompts)),
+        ("resources/list", Some(ListKind::Resources)),
+        ("resources/templates/list", Some(ListKind::ResourceTemplates)),
+        ("tools/call", None),
+    ] {
+        assert_eq!(ListKind::of_method(method), kind);
+    }
+}
+
+fn item() -> impl Strategy<Value = Value> {
+    let name = "[a-e\\\\\"é]{1,2}";
+    (name, name, name, any::<i64>(), any::<bool>()).prop_map(|(name, uri, template, x, nested)| {
+        let inner = json!({"name": "z", "tools": [1, {"uri": x}]});
+        json!({"name": name, "uri": uri, "uriTemplate": template, "x": if nested { inner } else { json!(x) }})
+    })
+}
+
+proptest! {
+    /// What a reader gets is what was sent without the denied items.
+    #[test]
+    fn readers_miss_only_what_is_denied(
+        lists in proptest::collection::vec((0..4_usize, proptest::collection::vec(item(), 0..6)), 0..4),
+        allowed in proptest::collection::btree_set("[a-e\\\\\"é]{1,2}", 0..30),
+        pretty in any::<bool>(),
+        batch in any::<bool>(),
+    ) {
+        let mut message = json!({"id": 1, "result": {"nextCursor": "a", "_meta": {"tools": [{"name": "z"}]}}});
+        for (kind, items) in lists {
+            message["result"][ListKind::ALL[kind].list_key()] = Value::from(items);
+        }
+        let mut expected = message.clone();
+        for kind in ListKind::ALL {
+            if let Some(items) = expected["result"].get_mut(kind.list_key()).and_then(Value::as_array_mut) {
+                items.retain(|item| allowed.contains(item[kind.name_key()].as_str().expect("a name")));
+            }
+        }
+        if batch {
+            (message, expected) = (json!([message, 1, message]), json!([expected, 1, expected]));
+        }
+        let text = if pretty { serde_json::to_vec_pretty(&message) } else { serde_json::to_vec(&message) }.expect("a value");
+        let filtered = filter_list(&text, &mut |_, name| allowed.contains(name), false).expect("a list");
+        prop_assert_eq!(filtered.is_some(), message != expected);
+        let filtered: Value = serde_json::from_slice(&filtered.unwrap_or(text)).expect("JSON");
+        prop_assert_eq!(filtered, expected);
+    }
+
+    #[test]
+    fn any_bytes_will_do(text in r#"(\{|\}|\[|\]|,|:|"result"|"tools"|"name"|"a"|"b"|1| |\\){0,24}"#, mark in any::<bool>()) {
+        if let Ok(Some(filtered)) = filter_list(text.as_bytes(), &mut |_, name| name == "a", mark) {
+            serde_json::from_slice::<Value>(&filtered).expect("JSON stays JSON");
+        }
+        listed_tools(text.as_bytes());
+    }
+}

@@ -1,0 +1,224 @@
+//! Session ids as clients see them: the upstream's own id and the endpoint that knows it, sealed.
+//!
+//! A sealed id is `base64url(key id | nonce | AES-256-GCM(endpoint | upstream's id))`. The route and the principal are
+//! authenticated with it but not in it: an id opens only for whoever it was given to, on the route it was given on. So any
+//! edge with the same keys serves any session without shared state, and an id proves nothing about who the caller is.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::config::limits;
+use crate::types::{Principal, Secret};
+
+/// How many bytes of a sealed id name its key.
+const KEY_ID: usize = 4;
+
+/// The keys that seal and open session ids.
+#[derive(Clone)]
+pub struct KeyRing(Arc<[Key]>);
+
+struct Key {
+    id: [u8; KEY_ID],
+    aead: LessSafeKey,
+}
+
+/// Whose session it is.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionOwner<'a> {
+    /// The route's name.
+    pub route: &'a str,
+    /// The principal; `None` on an open route.
+    pub principal: Option<&'a Principal>,
+}
+
+/// Where a session lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionTarget {
+    /// The endpoint; its address is its identity, so reloads and restarts keep sessions.
+    pub endpoint: SocketAddr,
+    /// What the upstream calls the session.
+    pub id: String,
+}
+
+impl std::fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyRing({})", self.0.len())
+    }
+}
+
+impl KeyRing {
+    /// A ring of `keys`: the first seals, all open. Empty keys would be a mistake of the configuration's checks.
+    pub fn new(keys: &[Secret]) -> Option<Self> {
+        let keys: Option<Vec<Key>> = keys.iter().map(|secret| Key::derive(secret.expose())).collect();
+        keys.filter(|keys| !keys.is_empty()).map(|keys| Self(keys.into()))
+    }
+
+    /// A ring of one random key, which ends with the process; `None` when the system has no randomness.
+    pub fn generate() -> Option<Self> {
+        let mut secret = [0; 32];
+        SystemRandom::new().fill(&mut secret).ok()?;
+        Key::derive(&secret).map(|key| Self([key].into()))
+    }
+
+    /// The id that `owner` gets for the session `target`; `None` when the upstream's id is longer than
+    /// [`limits::SESSION_ID_BYTES`] or the system has no randomness.
+    pub fn seal(&self, target: &SessionTarget, owner: SessionOwner<'_>) -> Option<String> {
+        if target.id.len() > limits::SESSION_ID_BYTES {
+            return None;
+        }
+        let key = self.0.first()?;
+        let mut nonce = [0; NONCE_LEN];
+        SystemRandom::new().fill(&mut nonce).ok()?;
+        let mut text = Vec::with_capacity(19 + target.id.len() + 16);
+        match target.endpoint.ip() {
+            IpAddr::V4(ip) => {
+                text.push(4);
+                text.extend_from_slice(&ip.octets());
+            }
+            IpAddr::V6(ip) => {
+                text.push(6);
+                text.extend_from_slice(&ip.octets());
+            }
+        }
+        text.extend_from_slice(&target.endpoint.port().to_be_bytes());
+        text.extend_from_slice(target.id.as_bytes());
+        let aad = Aad::from(owner.bytes());
+        key.aead.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut text).ok()?;
+        Some(URL_SAFE_NO_PAD.encode([&key.id[..], &nonce[..], &text[..]].concat()))
+    }
+
+    /// What `sealed` stands for; `None` unless this ring sealed it for `owner`.
+    pub fn open(&self, sealed: &str, owner: SessionOwner<'_>) -> Option<SessionTarget> {
+        // A bound on the work that a made-up id causes.
+        if sealed.len() > 2 * limits::SESSION_ID_BYTES {
+            return None;
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let (id, rest) = bytes.split_at_checked(KEY_ID)?;
+        let (nonce, text) = rest.split_at_checked(NONCE_LEN)?;
+        self.0.iter().filter(|key| key.id == id).find_map(|key| {
+            let mut text = text.to_vec();
+            let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+            let text = key.aead.open_in_place(nonce, Aad::from(owner.bytes()), &mut text).ok()?;
+            SessionTarget::read(text)
+        })
+    }
+}
+
+impl SessionTarget {
+    fn read(text: &[u8]) -> Option<Self> {
+        let (ip, rest): (IpAddr, &[u8]) = match text.split_first()? {
+            (4, rest) => rest.split_first_chunk::<4>().map(|(ip, rest)| ((*ip).into(), rest))?,
+            (6, rest) => rest.split_first_chunk::<16>().map(|(ip, rest)| ((*ip).into(), rest))?,
+            _ => return None,
+        };
+        let (port, id) = rest.split_first_chunk::<2>()?;
+        let endpoint = SocketAddr::new(ip, u16::from_be_bytes(*port));
+        Some(Self { endpoint, id: String::from_utf8(id.to_vec()).ok()? })
+    }
+}
+
+impl SessionOwner<'_> {
+    /// Unambiguous: each part with its length.
+    fn bytes(self) -> Vec<u8> {
+        let (provider, subject) =
+            self.principal.map_or(("", ""), |principal| (&**principal.provider(), &**principal.subject()));
+        let mut bytes = Vec::with_capacity(32 + self.route.len() + provider.len() + subject.len());
+        bytes.push(u8::from(self.principal.is_some()));
+        for part in [self.route, provider, subject] {
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        bytes
+    }
+}
+
+impl Key {
+    fn derive(secret: &[u8]) -> Option<Self> {
+        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"mcp-edge session id");
+        let prk = salt.extract(secret);
+        let okm = prk.expand(&[b"AES-256-GCM v1"], &AES_256_GCM).ok()?;
+        let mut name = [0; 32];
+        prk.expand(&[b"key id v1"], hkdf::HKDF_SHA256).ok()?.fill(&mut name).ok()?;
+        let id = *name.first_chunk()?;
+        Some(Self { id, aead: LessSafeKey::new(UnboundKey::from(okm)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ScopeSet;
+
+    fn ring(keys: &[&str]) -> KeyRing {
+        let keys: Vec<Secret> = keys.iter().map(|key| Secret::new(key.repeat(32).into_bytes())).collect();
+        KeyRing::new(&keys).expect("there is a key")
+    }
+
+    fn principal(provider: &str, subject: &str) -> Principal {
+        Principal::new(subject, ScopeSet::default(), provider.into(), None).expect("legal")
+    }
+
+    fn target() -> SessionTarget {
+        SessionTarget { endpoint: "[2001:db8::1]:8001".parse().expect("an address"), id: "e5c1-\u{fc}".to_owned() }
+    }
+
+    #[test]
+    fn an_id_opens_only_for_its_owner_on_its_route() {
+        let (ring, alice) = (ring(&["a"]), principal("corp", "alice"));
+        let owner = SessionOwner { route: "/fininfo/", principal: Some(&alice) };
+        let sealed = ring.seal(&target(), owner).expect("sealed");
+        assert!(sealed.bytes().all(|byte| byte.is_ascii_graphic()));
+        assert_eq!(ring.open(&sealed, owner), Some(target()));
+        for (route, other) in [
+            ("/mcpgw/", Some(principal("corp", "alice"))),
+            ("/fininfo/", Some(principal("corp", "bob"))),
+            ("/fininfo/", Some(principal("other", "alice"))),
+            ("/fininfo/", None),
+        ] {
+            assert_eq!(ring.open(&sealed, SessionOwner { route, principal: other.as_ref() }), None);
+        }
+        assert_ne!(ring.seal(&target(), owner), Some(sealed), "each sealing has its own nonce");
+    }
+
+    #[test]
+    fn made_up_and_damaged_ids_do_not_open() {
+        let ring = ring(&["a"]);
+        let owner = SessionOwner { route: "r", principal: None };
+        let sealed = ring.seal(&target(), owner).expect("sealed");
+        let mut bytes = sealed.clone().into_bytes();
+        for index in 0..bytes.len() - 1 {
+            let original = bytes[index];
+            bytes[index] = if original == b'A' { b'B' } else { b'A' };
+            assert_eq!(ring.open(std::str::from_utf8(&bytes).expect("ASCII"), owner), None, "{index}");
+            bytes[index] = original;
+        }
+        for text in ["", "x", "e5c1", &sealed[..20], &"A".repeat(100_000), "not/base64=="] {
+            assert_eq!(ring.open(text, owner), None);
+        }
+    }
+
+    #[test]
+    fn keys_rotate() {
+        let owner = SessionOwner { route: "r", principal: None };
+        let old = ring(&["a"]).seal(&target(), owner).expect("sealed");
+        let both = ring(&["b", "a"]);
+        assert_eq!(both.open(&old, owner), Some(target()));
+        let new = both.seal(&target(), owner).expect("sealed");
+        assert_eq!(ring(&["b"]).open(&new, owner), Some(target()), "the first key seals");
+        assert_eq!(ring(&["a"]).open(&new, owner), None);
+        assert_eq!(ring(&["b"]).open(&old, owner), None, "a key that is gone opens nothing");
+    }
+
+    #[test]
+    fn long_ids_are_not_sealed() {
+        let target = SessionTarget { id: "x".repeat(limits::SESSION_ID_BYTES + 1), ..target() };
+        assert_eq!(ring(&["a"]).seal(&target, SessionOwner { route: "r", principal: None }), None);
+    }
+}
