@@ -10,6 +10,7 @@ mod error;
 mod jwks;
 mod jwt;
 mod lookup;
+mod policy;
 mod provider;
 
 pub use authenticator::Authenticator;
@@ -20,4 +21,5 @@ pub use client::OutboundClient;
 pub use crypto::install as install_crypto;
 pub use error::AuthError;
 pub use lookup::OriginalRequest;
+pub use policy::{Denial, Permit, Policy};
 pub use provider::Provider;

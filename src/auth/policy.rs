@@ -1,0 +1,292 @@
+//! What callers may do on a route: the one decision, and the proof that it said yes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{self, Access, Rule};
+use crate::types::{KnownMethod, Operation, Principal, Scope, ScopeSet, Target};
+
+/// The rules of one route, ready to decide.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// What the route asks of every request; `None` on an open route.
+    scopes: Option<ScopeSet>,
+    rules: config::Policy,
+}
+
+/// Proof that [`Policy::authorize`] said yes. It cannot be made in any other way, and nothing is sent to an upstream
+/// without one.
+#[derive(Clone, Debug)]
+pub struct Permit {
+    principal: Option<Arc<Principal>>,
+}
+
+/// The policy said no.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Denial {
+    /// All scopes that the operations need; empty when no scope opens them.
+    pub scopes: ScopeSet,
+}
+
+impl Permit {
+    /// Who was permitted; `None` on an open route.
+    pub fn principal(&self) -> Option<&Arc<Principal>> {
+        self.principal.as_ref()
+    }
+}
+
+impl Policy {
+    /// The policy of `route`.
+    pub fn new(route: &config::Route) -> Self {
+        Self { scopes: route.auth.as_ref().map(|auth| auth.scopes.clone()), rules: route.policy.clone() }
+    }
+
+    /// The one decision: whether `principal` may do all of `operations`.
+    ///
+    /// # Errors
+    /// It may not do at least one of them.
+    pub fn authorize<'o>(
+        &self,
+        principal: Option<Arc<Principal>>,
+        operations: impl IntoIterator<Item = Operation<'o>>,
+    ) -> Result<Permit, Denial> {
+        let denials: Vec<Denial> =
+            operations.into_iter().filter_map(|operation| self.decide(principal.as_deref(), operation).err()).collect();
+        if denials.is_empty() {
+            return Ok(Permit { principal });
+        }
+        // What no scope opens stays closed, whatever else was asked for.
+        if denials.iter().any(|denial| denial.scopes.is_empty()) {
+            return Err(Denial::default());
+        }
+        Err(Denial { scopes: denials.iter().flat_map(|denial| denial.scopes.iter()).cloned().collect() })
+    }
+
+    /// Whether a list may show `target` to the caller: exactly when it may be used.
+    pub fn shows(&self, permit: &Permit, target: Target<'_>) -> bool {
+        let method = match target {
+            Target::Tool(_) => "tools/call",
+            Target::Prompt(_) => "prompts/get",
+            Target::Resource(_) => "resources/read",
+            Target::Task(_) => "tasks/get",
+        };
+        self.decide(permit.principal.as_deref(), Operation::Targeted(method, target)).is_ok()
+    }
+
+    /// True when the rules have a say in which targets like `target` a caller sees.
+    pub fn filters(&self, target: Target<'_>) -> bool {
+        self.rules.methods.is_some() || self.rules_for(target).is_some()
+    }
+
+    /// The deadline of a tool's response, when the route has one for it.
+    pub fn timeout(&self, tool: &str) -> Option<Duration> {
+        self.rules_for(Target::Tool(tool)).and_then(|rules| first_match(rules, tool)).and_then(|rule| rule.timeout)
+    }
+
+    /// The tools that the rules name exactly.
+    pub fn named_tools(&self) -> impl Iterator<Item = &str> {
+        let rules = self.rules.tools.iter().flatten();
+        rules.map(|rule| &rule.pattern).filter(|pattern| pattern.is_exact()).map(|pattern| pattern.as_str())
+    }
+
+    fn decide(&self, principal: Option<&Principal>, operation: Operation<'_>) -> Result<(), Denial> {
+        let mut needs = Needs { principal, scopes: Vec::new(), met: true };
+        match &self.scopes {
+            Some(scopes) if principal.is_some() => needs.all(scopes),
+            Some(scopes) => return Err(Denial { scopes: scopes.clone() }),
+            None => {}
+        }
+        if let Some(method) = operation.method() {
+            self.method_rule(method, &mut needs)?;
+            if let Operation::Targeted(_, target) = operation {
+                self.target_rule(target, &mut needs)?;
+            } else if self.needs_target(method) {
+                return Err(Denial::default());
+            }
+        }
+        if needs.met { Ok(()) } else { Err(Denial { scopes: needs.scopes.into_iter().collect() }) }
+    }
+
+    fn method_rule(&self, method: &str, needs: &mut Needs<'_>) -> Result<(), Denial> {
+        if let Some(rule) = self.rules.methods.as_ref().and_then(|rules| first_match(rules, method)) {
+            return needs.apply(&rule.access);
+        }
+        let allowed = match KnownMethod::of(method) {
+            KnownMethod::Common(_) => true,
+            // Who writes rules of methods names the features that are allowed.
+            KnownMethod::Feature(_) => self.rules.methods.is_none(),
+            KnownMethod::Unknown => !self.has_rules(),
+        };
+        if allowed { Ok(()) } else { Err(Denial::default()) }
+    }
+
+    fn target_rule(&self, target: Target<'_>, needs: &mut Needs<'_>) -> Result<(), Denial> {
+        let Some(rules) = self.rules_for(target) else { return Ok(()) };
+        let (Target::Tool(name) | Target::Prompt(name) | Target::Resource(name) | Target::Task(name)) = target;
+        match first_match(rules, name) {
+            Some(rule) => needs.apply(&rule.access),
+            None => Err(Denial::default()),
+        }
+    }
+
+    fn rules_for(&self, target: Target<'_>) -> Option<&[Rule]> {
+        let rules = match target {
+            Target::Tool(_) => &self.rules.tools,
+            Target::Prompt(_) => &self.rules.prompts,
+            Target::Resource(_) => &self.rules.resources,
+            Target::Task(_) => return None,
+        };
+        rules.as_deref()
+    }
+
+    fn has_rules(&self) -> bool {
+        let config::Policy { methods, tools, prompts, resources } = &self.rules;
+        [methods, tools, prompts, resources].iter().any(|rules| rules.is_some())
+    }
+
+    /// True for methods that do nothing without a name, when there are rules about such names.
+    fn needs_target(&self, method: &str) -> bool {
+        match method {
+            "tools/call" => self.rules.tools.is_some(),
+            "prompts/get" => self.rules.prompts.is_some(),
+            "resources/read" | "resources/subscribe" | "resources/unsubscribe" | "resources/directory/read" => {
+                self.rules.resources.is_some()
+            }
+            "completion/complete" => self.rules.prompts.is_some() || self.rules.resources.is_some(),
+            _ => false,
+        }
+    }
+}
+
+fn first_match<'r>(rules: &'r [Rule], name: &str) -> Option<&'r Rule> {
+    rules.iter().find(|rule| rule.pattern.matches(name))
+}
+
+/// What one operation needs, and whether the caller has it.
+struct Needs<'p> {
+    principal: Option<&'p Principal>,
+    scopes: Vec<Scope>,
+    met: bool,
+}
+
+impl Needs<'_> {
+    fn all(&mut self, scopes: &ScopeSet) {
+        self.scopes.extend(scopes.iter().cloned());
+        self.met &= scopes.is_empty() || self.principal.is_some_and(|caller| caller.scopes().covers(scopes));
+    }
+
+    fn apply(&mut self, access: &Access) -> Result<(), Denial> {
+        match access {
+            Access::Deny => return Err(Denial::default()),
+            Access::All(scopes) => self.all(scopes),
+            Access::Any(scopes) => {
+                let held =
+                    scopes.iter().find(|scope| self.principal.is_some_and(|caller| caller.scopes().contains(scope)));
+                // A caller that has none is told the first.
+                self.scopes.extend(held.or(scopes.first()).cloned());
+                self.met &= held.is_some();
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scopes(text: &str) -> ScopeSet {
+        text.split_whitespace().map(|scope| scope.parse().expect("legal")).collect()
+    }
+
+    fn caller(text: &str) -> Option<Arc<Principal>> {
+        Some(Arc::new(Principal::new("alice", scopes(text), "test".into(), None).expect("legal")))
+    }
+
+    fn rule(pattern: &str, access: Access) -> Rule {
+        Rule { pattern: pattern.parse().expect("legal"), access, timeout: None }
+    }
+
+    fn all(text: &str) -> Access {
+        Access::All(scopes(text))
+    }
+
+    fn policy(rules: config::Policy) -> Policy {
+        Policy { scopes: Some(scopes("base")), rules }
+    }
+
+    fn call(name: &str) -> Operation<'_> {
+        Operation::Targeted("tools/call", Target::Tool(name))
+    }
+
+    /// What is needed, or `ok`.
+    fn decide(policy: &Policy, held: &str, operation: Operation<'_>) -> String {
+        match policy.authorize(caller(held), [operation]) {
+            Ok(_) => "ok".to_owned(),
+            Err(denial) => denial.scopes.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_first_match_decides_and_no_match_denies() {
+        let tools = vec![
+            rule("get_secret", Access::Deny),
+            rule("get_*", all("read")),
+            rule("place", Access::Any(vec!["trade".parse().expect("legal"), "admin".parse().expect("legal")])),
+            rule("free", all("")),
+        ];
+        let policy = policy(config::Policy { tools: Some(tools), ..Default::default() });
+        assert_eq!(decide(&policy, "base read", call("get_quote")), "ok");
+        assert_eq!(decide(&policy, "base", call("get_quote")), "base read", "all that is needed is named");
+        assert_eq!(decide(&policy, "read", call("get_quote")), "base read");
+        assert_eq!(decide(&policy, "base read", call("get_secret")), "");
+        assert_eq!(decide(&policy, "base admin", call("place")), "ok");
+        assert_eq!(decide(&policy, "base", call("place")), "base trade");
+        assert_eq!(decide(&policy, "base", call("free")), "ok");
+        assert_eq!(decide(&policy, "base read trade admin", call("other")), "");
+        assert_eq!(decide(&policy, "base read", call("GET_quote")), "", "names are compared exactly");
+        assert_eq!(decide(&policy, "base", Operation::Method("tools/call")), "", "a call of nothing");
+        assert_eq!(decide(&policy, "base", Operation::Method("tools/list")), "ok");
+        assert_eq!(decide(&policy, "base", Operation::Method("initialize")), "ok");
+        assert_eq!(decide(&policy, "base", Operation::Method("evil/method")), "", "unknown methods are denied");
+        assert_eq!(decide(&policy, "base", Operation::Answer), "ok");
+        assert_eq!(decide(&policy, "", Operation::Request), "base");
+    }
+
+    #[test]
+    fn rules_of_methods_leave_only_what_sessions_need() {
+        let methods = vec![rule("ping", Access::Deny), rule("tools/*", all("read"))];
+        let policy = policy(config::Policy { methods: Some(methods), ..Default::default() });
+        assert_eq!(decide(&policy, "base read", call("any")), "ok");
+        assert_eq!(decide(&policy, "base", call("any")), "base read");
+        assert_eq!(decide(&policy, "base", Operation::Method("notifications/initialized")), "ok");
+        assert_eq!(decide(&policy, "base", Operation::Method("ping")), "", "the defaults can be overridden");
+        assert_eq!(decide(&policy, "base read", Operation::Method("prompts/list")), "");
+    }
+
+    #[test]
+    fn without_rules_the_route_decides() {
+        let policy = policy(config::Policy::default());
+        assert_eq!(decide(&policy, "base", Operation::Method("anything/new")), "ok");
+        assert_eq!(decide(&policy, "base", call("any")), "ok");
+        assert_eq!(decide(&policy, "other", call("any")), "base");
+    }
+
+    #[test]
+    fn without_a_principal_only_an_open_route_permits() {
+        let open = Policy { scopes: None, rules: config::Policy::default() };
+        assert!(open.authorize(None, [Operation::Request]).is_ok());
+        let closed = Policy { scopes: Some(ScopeSet::default()), ..open };
+        assert!(closed.authorize(None, [Operation::Request]).is_err());
+    }
+
+    #[test]
+    fn of_several_operations_all_must_be_allowed() {
+        let tools = vec![rule("a", all("x")), rule("b", all("y"))];
+        let policy = policy(config::Policy { tools: Some(tools), ..Default::default() });
+        assert!(policy.authorize(caller("base x y"), [call("a"), call("b")]).is_ok());
+        let denial = policy.authorize(caller("base x"), [call("a"), call("b")]).expect_err("b is not allowed");
+        assert_eq!(denial.scopes.to_string(), "base y");
+        assert!(policy.authorize(caller("base x y"), [call("a"), call("c")]).is_err());
+    }
+}
