@@ -19,6 +19,9 @@ pub struct Metrics {
     pub(super) request_duration: HistogramVec,
     pub(super) requests_in_flight: IntGaugeVec,
     pub(super) streams_open: IntGaugeVec,
+    pub(super) mcp_calls: IntCounterVec,
+    pub(super) mcp_call_duration: HistogramVec,
+    pub(super) tool_labels_dropped: IntCounterVec,
     pub(super) endpoint_healthy: IntGaugeVec,
     pub(super) endpoint_requests: IntCounterVec,
     pub(super) endpoint_in_flight: IntGaugeVec,
@@ -59,6 +62,21 @@ impl Metrics {
             )?,
             requests_in_flight: made.gauges("requests_in_flight", "Requests that are being served.", &["route"])?,
             streams_open: made.gauges("streams_open", "Open event streams and upgraded connections.", &["route"])?,
+            mcp_calls: made.counters(
+                "mcp_calls_total",
+                "MCP requests and notifications by what became of them.",
+                &["route", "method", "tool", "outcome"],
+            )?,
+            mcp_call_duration: made.histograms(
+                "mcp_call_duration_seconds",
+                "Time from the request head of an MCP call to the end of its response.",
+                &["route", "method", "tool"],
+            )?,
+            tool_labels_dropped: made.counters(
+                "mcp_tool_labels_dropped_total",
+                "Tools that were listed or configured beyond what a route may have as labels.",
+                &["route"],
+            )?,
             endpoint_healthy: made.gauges(
                 "endpoint_healthy",
                 "1 when an endpoint passes its health checks, or has none.",

@@ -58,8 +58,40 @@ labels! {
         UpstreamFailed = "upstream_failed",
         /// The upstream did not answer in time.
         UpstreamTimeout = "upstream_timeout",
+        /// A body that is no MCP message, or could be read in two ways.
+        InvalidMessage = "invalid_message",
+        /// A header field says something else than the body.
+        HeaderMismatch = "header_mismatch",
+        /// A body of another kind than JSON where it has to be read.
+        UnsupportedMediaType = "unsupported_media_type",
+        /// A session that is not the caller's, or that is gone.
+        UnknownSession = "unknown_session",
+        /// A web page that may not call.
+        ForbiddenOrigin = "forbidden_origin",
+        /// There is no memory for another large body.
+        Overloaded = "overloaded",
         /// An error of the edge itself.
         Internal = "internal",
+    }
+}
+
+labels! {
+    /// What became of an MCP call.
+    CallOutcome {
+        /// A result.
+        Ok = "ok",
+        /// A result, as far as the status tells: the answer came on another stream, or was too long or encoded to look at.
+        OkUnscanned = "ok_unscanned",
+        /// A result with `isError: true`.
+        ToolError = "tool_error",
+        /// A JSON-RPC error.
+        RpcError = "rpc_error",
+        /// The policy said no.
+        Denied = "denied",
+        /// The client left before the answer.
+        Cancelled = "cancelled",
+        /// No answer, or one that is no MCP.
+        Failed = "failed",
     }
 }
 

@@ -1,11 +1,13 @@
 //! Prometheus metrics. Every label value comes from the configuration or from a closed enum, never from a client.
 
+mod call;
 mod endpoint;
 mod families;
 mod labels;
 mod route;
 
+pub use call::CallMetrics;
 pub use endpoint::{EndpointMetrics, InFlight, UpstreamMetrics};
 pub use families::Metrics;
-pub use labels::{AuthResult, CacheResult, EndpointResult, Label, RejectionReason, ReloadResult};
+pub use labels::{AuthResult, CacheResult, CallOutcome, EndpointResult, Label, RejectionReason, ReloadResult};
 pub use route::RouteMetrics;

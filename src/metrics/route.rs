@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 
+use super::call::CallMetrics;
 use super::families::Metrics;
 
 /// Handles of one route. Its series go when the last snapshot that has the route goes.
@@ -16,6 +17,8 @@ pub struct RouteMetrics {
     pub in_flight: IntGauge,
     /// Event streams and upgraded connections that are open.
     pub streams: IntGauge,
+    /// MCP calls.
+    pub calls: CallMetrics,
     duration: Histogram,
     /// Status codes seen so far; few, so a scan is the fastest look-up.
     codes: Mutex<Vec<(u16, IntCounter)>>,
@@ -29,6 +32,7 @@ impl RouteMetrics {
             families: Arc::clone(families),
             in_flight: families.requests_in_flight.with_label_values(&[route]),
             streams: families.streams_open.with_label_values(&[route]),
+            calls: CallMetrics::new(families, route),
             duration: families.request_duration.with_label_values(&[route]),
             codes: Mutex::default(),
         }
