@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pingora::{Error, ErrorType};
 
 use super::context::RequestContext;
-use super::request::too_large;
+use super::reject::Rejection;
 
 /// Counts a piece of the body.
 ///
@@ -16,7 +16,7 @@ pub(super) fn count(context: &mut RequestContext, piece: Option<&Bytes>) -> ping
     if context.received <= route.settings.body_bytes {
         return Ok(());
     }
-    let rejection = too_large(route);
+    let rejection = Rejection::too_large(route);
     let error = Error::explain(ErrorType::HTTPStatus(rejection.status().as_u16()), "the request body is too large");
     context.rejection = Some(rejection);
     Err(error)

@@ -7,10 +7,13 @@ use std::time::Instant;
 use http::HeaderValue;
 use prometheus::IntGauge;
 
+use super::call::CallRecord;
 use super::deadline::HeadDeadline;
 use super::reject::Rejection;
 use super::snapshot::{RouteContext, Snapshot};
-use crate::types::{Permit, RequestId};
+use crate::auth::Permit;
+use crate::mcp::MessageId;
+use crate::types::RequestId;
 use crate::upstream::InFlightGuard;
 
 /// Pingora's per-request context.
@@ -24,6 +27,12 @@ pub struct RequestContext {
     pub(super) route: Option<Arc<RouteContext>>,
     /// Set once the request was authorized; nothing is sent to an upstream without it.
     pub(super) permit: Option<Permit>,
+    /// The page that may read the answer.
+    pub(super) cors_origin: Option<HeaderValue>,
+    /// The id of the JSON-RPC request in the body.
+    pub(super) message_id: Option<MessageId>,
+    /// The MCP message in the body.
+    pub(super) call: Option<CallRecord>,
     /// Path and query for the upstream.
     pub(super) target: String,
     pub(super) upgrade: bool,
@@ -56,6 +65,8 @@ pub(super) struct Client {
     pub(super) authority: String,
     /// The canonical path, for the log.
     pub(super) path: String,
+    /// Whether a proxy that is trusted stands before the edge.
+    pub(super) behind_proxy: bool,
     /// For the upstream.
     pub(super) forwarded_for: Option<HeaderValue>,
 }
@@ -67,6 +78,7 @@ impl RequestContext {
             scheme: "http",
             authority: String::new(),
             path: String::new(),
+            behind_proxy: false,
             forwarded_for: None,
         };
         Self {
@@ -76,6 +88,9 @@ impl RequestContext {
             client,
             route: None,
             permit: None,
+            cors_origin: None,
+            message_id: None,
+            call: None,
             target: String::new(),
             upgrade: false,
             received: 0,

@@ -1,14 +1,15 @@
 //! The fields of requests to upstreams and of responses to clients.
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
+use super::origin;
 use super::snapshot::RouteContext;
+use crate::auth::Permit;
 use crate::config::{HeaderChange, HostHeader, Identity};
-use crate::types::Permit;
 
 /// Fields that only the edge may write: clients and the proxies before the edge could lie in them.
 const EDGE_ONLY: &[&str] = &[
@@ -23,6 +24,26 @@ const EDGE_ONLY: &[&str] = &[
     "x-real-ip",
     "x-request-id",
 ];
+
+/// The fields of `headers` that speak of one connection only (RFC 9110 section 7.6.1), and those that `Connection` names.
+pub(super) fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
+    const STANDARD: &[&str] = &[
+        "connection",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named = named.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok());
+    let standard = STANDARD.iter().map(|name| HeaderName::from_static(name));
+    standard.chain(named).filter(|name| headers.contains_key(name)).collect()
+}
 
 /// Makes `request` what the upstream should see. Pingora has taken hop-by-hop fields off already, so a client cannot
 /// name any of the fields set here in `Connection`.
@@ -39,12 +60,7 @@ pub(super) fn to_upstream(
         request.remove_header(&AUTHORIZATION);
     }
     apply(&route.settings.request_headers, request)?;
-    let host = match (&route.settings.host, &context.endpoint) {
-        (HostHeader::Rewrite(host), _) => host.0.clone(),
-        (HostHeader::Endpoint, Some(guard)) => header_value(guard.endpoint().authority()),
-        _ => header_value(&context.client.authority),
-    };
-    request.insert_header(HOST, host)?;
+    request.insert_header(HOST, upstream_host(route, context))?;
     if let Some(forwarded_for) = &context.client.forwarded_for {
         request.insert_header("x-forwarded-for", forwarded_for.clone())?;
     }
@@ -56,6 +72,15 @@ pub(super) fn to_upstream(
         request.insert_header(identity.scopes_header.0.clone(), principal.scopes_header().clone())?;
     }
     Ok(())
+}
+
+/// The `Host` that the upstream sees.
+pub(super) fn upstream_host(route: &RouteContext, context: &RequestContext) -> HeaderValue {
+    match (&route.settings.host, &context.endpoint) {
+        (HostHeader::Rewrite(host), _) => host.0.clone(),
+        (HostHeader::Endpoint, Some(guard)) => header_value(guard.endpoint().authority()),
+        _ => header_value(&context.client.authority),
+    }
 }
 
 /// Takes off what only the edge may say, in any spelling that a CGI-like server would read as the same name.
@@ -84,6 +109,7 @@ pub(super) fn to_client(
             HeaderChange::Remove(name) => drop(response.remove_header(name)),
         }
     }
+    origin::expose(response, context)?;
     response.insert_header("x-request-id", context.id.to_header())
 }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -16,27 +18,52 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::context::RequestContext;
 use super::downstream::Downstream;
+use super::held::Held;
 use super::listener::ListenerContext;
 use super::reject;
 use super::request::{self, Admission};
+use super::resume::Resumptions;
 use super::snapshot::Snapshot;
 use super::{body, headers, log, peer, retry};
 use crate::metrics::Metrics;
 use crate::upstream::Connections;
 
 /// The data path of one edge.
-#[derive(Debug)]
 pub struct Edge {
     snapshot: Arc<ArcSwap<Snapshot>>,
     listeners: Vec<ListenerContext>,
     metrics: Arc<Metrics>,
+    /// Of opaque routes.
     pub(super) connections: Connections,
+    /// Connects MCP routes to their upstreams, and keeps idle connections.
+    pub(super) upstreams: Connector,
+    pub(super) held: Held,
+    pub(super) resumptions: Resumptions,
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edge").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
 }
 
 impl Edge {
-    /// Serves what `snapshot` holds at the start of each request.
-    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, listeners: Vec<ListenerContext>, metrics: Arc<Metrics>) -> Self {
-        Self { snapshot, listeners, metrics, connections: Connections::default() }
+    /// Serves what `snapshot` holds at the start of each request; `idle_connections` to upstreams are kept.
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        listeners: Vec<ListenerContext>,
+        metrics: Arc<Metrics>,
+        idle_connections: usize,
+    ) -> Self {
+        Self {
+            snapshot,
+            listeners,
+            metrics,
+            connections: Connections::default(),
+            upstreams: Connector::new(Some(ConnectorOptions::new(idle_connections))),
+            held: Held::default(),
+            resumptions: Resumptions::default(),
+        }
     }
 
     /// The listener that accepted a connection to `local`.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use crate::config::Listener;
-use crate::types::HostPattern;
+use crate::types::{HostPattern, OriginPattern};
 
 /// A bound listener.
 #[derive(Clone, Debug)]
@@ -15,14 +15,20 @@ pub struct ListenerContext {
     /// Whether it speaks TLS.
     pub tls: bool,
     hosts: Vec<HostPattern>,
+    origins: Vec<OriginPattern>,
     trusted_proxies: Vec<IpNet>,
 }
 
 impl ListenerContext {
     /// `address` is what was bound: it differs from the configured one when that has port 0.
     pub fn new(settings: &Listener, address: SocketAddr) -> Self {
-        let (hosts, trusted_proxies) = (settings.hosts.clone(), settings.trusted_proxies.clone());
-        Self { address, tls: settings.tls.is_some(), hosts, trusted_proxies }
+        Self {
+            address,
+            tls: settings.tls.is_some(),
+            hosts: settings.hosts.clone(),
+            origins: settings.origins.clone(),
+            trusted_proxies: settings.trusted_proxies.clone(),
+        }
     }
 
     /// True when a connection to the local address `local` was accepted here.
@@ -33,6 +39,16 @@ impl ListenerContext {
     /// True when the listener answers to `host`.
     pub fn serves(&self, host: &str) -> bool {
         self.hosts.is_empty() || self.hosts.iter().any(|pattern| pattern.matches(host))
+    }
+
+    /// The pages that may call, beside those of the listener's own origin.
+    pub fn origins(&self) -> &[OriginPattern] {
+        &self.origins
+    }
+
+    /// True when only this machine can reach it and nothing says which hosts it answers to.
+    pub fn is_on_loopback(&self) -> bool {
+        self.hosts.is_empty() && self.address.ip().is_loopback()
     }
 
     /// True when `X-Forwarded-*` fields from this address are believed.

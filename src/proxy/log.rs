@@ -11,7 +11,7 @@ use super::context::RequestContext;
 use super::peer::head_time;
 use super::reject;
 use crate::config::{AccessLog, LogFormat};
-use crate::metrics::{EndpointResult, Label, Metrics};
+use crate::metrics::{CallOutcome, EndpointResult, Label, Metrics, RejectionReason};
 
 /// The target of access lines: the logger writes them as they are.
 pub(crate) const TARGET: &str = "access";
@@ -33,6 +33,12 @@ struct Line<'a> {
     endpoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mcp_method: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mcp_tool: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
@@ -56,8 +62,12 @@ pub(super) fn finish(metrics: &Metrics, session: &Session, error: Option<&Error>
     if let Some(guard) = &context.endpoint {
         guard.endpoint().finished(endpoint_result(error, context));
     }
+    let outcome = call_outcome(status, error, context);
     if let Some(route) = &context.route {
         route.metrics.finished(status, duration);
+        if let (Some(call), Some(outcome)) = (&context.call, outcome) {
+            route.metrics.calls.finished(call.method, call.tool.as_deref(), outcome, duration);
+        }
     }
     let log = &context.snapshot.config.log;
     let wanted = match log.access {
@@ -66,13 +76,25 @@ pub(super) fn finish(metrics: &Metrics, session: &Session, error: Option<&Error>
         AccessLog::Off => false,
     };
     if wanted {
-        let line = line(session, error, context, status, duration);
+        let line = Line { outcome: outcome.map(Label::label), ..line(session, error, context, status, duration) };
         let text = match log.format {
             LogFormat::Json => serde_json::to_string(&line).unwrap_or_default(),
             LogFormat::Text => to_text(&line),
         };
         log::info!(target: TARGET, "{text}");
     }
+}
+
+/// What became of an MCP call.
+fn call_outcome(status: u16, error: Option<&Error>, context: &RequestContext) -> Option<CallOutcome> {
+    let call = context.call.as_ref()?;
+    let by_client = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+    Some(match (call.outcome, &context.rejection) {
+        (Some(outcome), _) => outcome,
+        (None, Some(rejection)) if rejection.reason == RejectionReason::InsufficientScope => CallOutcome::Denied,
+        (None, None) if by_client || status == CLIENT_GONE => CallOutcome::Cancelled,
+        (None, _) => CallOutcome::Failed,
+    })
 }
 
 fn endpoint_result(error: Option<&Error>, context: &RequestContext) -> EndpointResult {
@@ -110,6 +132,9 @@ fn line<'a>(
         route: context.route.as_ref().map(|route| &*route.settings.name),
         endpoint: context.endpoint.as_ref().map(|guard| guard.endpoint().address().to_string()),
         subject: principal.map(|principal| &**principal.subject()),
+        mcp_method: context.call.as_ref().map(|call| call.method.label()),
+        mcp_tool: context.call.as_ref().and_then(|call| call.tool.as_deref()),
+        outcome: None,
         status,
         reason: context.rejection.as_ref().map(|rejection| rejection.reason.label()),
         aborted: error.is_some() && context.rejection.is_none() && status != CLIENT_GONE,
@@ -159,6 +184,9 @@ mod tests {
                 route: None,
                 endpoint: None,
                 subject: Some(evil),
+                mcp_method: None,
+                mcp_tool: Some(evil),
+                outcome: None,
                 status: 200,
                 reason: None,
                 aborted: false,

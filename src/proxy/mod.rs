@@ -1,17 +1,28 @@
 //! The data path: Pingora's hooks, each of which delegates to the file that it is about.
 
+mod answer;
+mod authorize;
 mod body;
+mod call;
+mod client;
 mod context;
 mod deadline;
 mod downstream;
+mod exchange;
 mod headers;
+mod held;
 mod hooks;
 mod listener;
 mod log;
+mod message;
+mod origin;
 mod peer;
 mod reject;
+mod relay;
 mod request;
+mod resume;
 mod retry;
+mod session;
 mod snapshot;
 mod wellknown;
 

@@ -1,6 +1,7 @@
 //! Which endpoint a request goes to, and over what connection.
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, CONTENT_TYPE, COOKIE};
@@ -16,6 +17,7 @@ use super::reject::Rejection;
 use super::snapshot::RouteContext;
 use crate::config::HashOn;
 use crate::metrics::RejectionReason;
+use crate::upstream::{Endpoint, NoEndpoint};
 
 /// Chooses an endpoint that this request has not failed on yet.
 ///
@@ -31,18 +33,12 @@ pub(super) fn choose(
     context.received = 0;
     context.endpoint = None;
     context.deadline = None;
-    let upstream = &route.upstream;
-    let key = upstream.hash_on().and_then(|on| hash_key(on, session, context));
-    let Ok(endpoint) = upstream.choose(key.as_deref(), &context.tried) else {
-        let rejection = if context.tried.is_empty() {
-            Rejection::new(RejectionReason::NoEndpoint, "no endpoint of the upstream is healthy")
-        } else {
-            Rejection::new(RejectionReason::UpstreamFailed, "no endpoint of the upstream can be reached")
-        };
+    let endpoint = endpoint(session, context, route).map_err(|rejection| {
         let error = Error::explain(ErrorType::HTTPStatus(rejection.status().as_u16()), "no endpoint");
         context.rejection = Some(rejection);
-        return Err(error);
-    };
+        error
+    })?;
+    let upstream = &route.upstream;
     let mut peer = Box::new(endpoint.peer().clone());
     context.endpoint = Some(endpoint.begin());
     let idle = route.settings.idle.unwrap_or(upstream.settings().timeouts.idle.0);
@@ -58,6 +54,25 @@ pub(super) fn choose(
         peer.options.read_timeout = Some(limit);
     }
     Ok(peer)
+}
+
+/// An endpoint that the request has not failed on yet.
+///
+/// # Errors
+/// There is none.
+pub(super) fn endpoint(
+    session: &Session,
+    context: &RequestContext,
+    route: &RouteContext,
+) -> Result<Arc<Endpoint>, Rejection> {
+    let key = route.upstream.hash_on().and_then(|on| hash_key(on, session, context));
+    route.upstream.choose(key.as_deref(), &context.tried).map_err(|NoEndpoint| {
+        if context.tried.is_empty() {
+            Rejection::new(RejectionReason::NoEndpoint, "no endpoint of the upstream is healthy")
+        } else {
+            Rejection::new(RejectionReason::UpstreamFailed, "no endpoint of the upstream can be reached")
+        }
+    })
 }
 
 /// True when the response may be a stream, as far as the request tells.

@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::context::RequestContext;
+use super::origin;
+use super::snapshot::RouteContext;
 use crate::config::{Protocol, limits};
 use crate::mcp::{MessageId, error_message};
 use crate::metrics::{Label, RejectionReason};
@@ -21,6 +23,8 @@ pub(super) struct Rejection {
     pub(super) reason: RejectionReason,
     pub(super) message: Cow<'static, str>,
     pub(super) challenge: Option<HeaderValue>,
+    /// The JSON-RPC error code, where MCP or JSON-RPC has one for this.
+    rpc_code: Option<i32>,
 }
 
 /// How long clients should wait when every endpoint is down, in seconds: about one probe interval.
@@ -29,7 +33,18 @@ const RETRY_AFTER_SECONDS: u16 = 5;
 impl Rejection {
     /// A refusal for `reason`; the message must not hold anything that the client did not send or may not know.
     pub(super) fn new(reason: RejectionReason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into(), challenge: None }
+        Self { reason, message: message.into(), challenge: None, rpc_code: None }
+    }
+
+    /// A refusal of what a message says: it is told as a JSON-RPC error.
+    pub(super) fn of_message(reason: RejectionReason, rpc_code: i32, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { rpc_code: Some(rpc_code), ..Self::new(reason, message) }
+    }
+
+    /// The body is larger than its route allows.
+    pub(super) fn too_large(route: &RouteContext) -> Self {
+        let limit = route.settings.body_bytes;
+        Self::new(RejectionReason::BodyTooLarge, format!("the request body is larger than {limit} bytes"))
     }
 
     /// With a `WWW-Authenticate` field.
@@ -40,17 +55,22 @@ impl Rejection {
     /// The status.
     pub(super) fn status(&self) -> StatusCode {
         match self.reason {
-            RejectionReason::BadRequest => StatusCode::BAD_REQUEST,
+            RejectionReason::BadRequest | RejectionReason::InvalidMessage | RejectionReason::HeaderMismatch => {
+                StatusCode::BAD_REQUEST
+            }
+            RejectionReason::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             RejectionReason::UriTooLong => StatusCode::URI_TOO_LONG,
             RejectionReason::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             RejectionReason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             RejectionReason::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             RejectionReason::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            RejectionReason::NotFound => StatusCode::NOT_FOUND,
+            RejectionReason::NotFound | RejectionReason::UnknownSession => StatusCode::NOT_FOUND,
             RejectionReason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             RejectionReason::Unauthenticated | RejectionReason::InvalidToken => StatusCode::UNAUTHORIZED,
-            RejectionReason::InsufficientScope => StatusCode::FORBIDDEN,
-            RejectionReason::AuthUnavailable | RejectionReason::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            RejectionReason::InsufficientScope | RejectionReason::ForbiddenOrigin => StatusCode::FORBIDDEN,
+            RejectionReason::AuthUnavailable | RejectionReason::NoEndpoint | RejectionReason::Overloaded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             RejectionReason::UpstreamFailed => StatusCode::BAD_GATEWAY,
             RejectionReason::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             RejectionReason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -63,13 +83,16 @@ impl Rejection {
         matches!(self.reason, AuthUnavailable | NoEndpoint | UpstreamFailed | UpstreamTimeout)
     }
 
-    /// The code of a JSON-RPC error, from the range that JSON-RPC 2.0 section 5.1 leaves to servers.
-    fn rpc_code(&self) -> i32 {
-        match self.reason {
-            RejectionReason::NoEndpoint | RejectionReason::AuthUnavailable => -32003,
+    /// The code of a JSON-RPC error: MCP's where there is one, else one of the range that JSON-RPC 2.0 section 5.1 leaves
+    /// to servers.
+    pub(super) fn rpc_code(&self) -> i32 {
+        self.rpc_code.unwrap_or(match self.reason {
+            RejectionReason::InsufficientScope => -32001,
+            RejectionReason::NoEndpoint | RejectionReason::AuthUnavailable | RejectionReason::Overloaded => -32003,
             RejectionReason::UpstreamTimeout => -32004,
+            RejectionReason::UnknownSession => -32005,
             _ => -32002,
-        }
+        })
     }
 
     /// What a failed exchange means; `None` when the client is gone and nobody is there to be told.
@@ -103,15 +126,15 @@ pub(super) async fn respond(
     rejection: &Rejection,
 ) -> pingora::Result<()> {
     let id = context.id.as_str();
-    let message_id = if rejection.is_upstream_failure() { message_id(session, context).await } else { None };
-    let body = match message_id {
-        Some(message_id) => error_message(&message_id, rejection.rpc_code(), &rejection.message, id),
-        None => {
-            let body = serde_json::json!({
-                "error": rejection.reason.label(), "message": rejection.message, "request_id": id,
-            });
-            body.to_string()
-        }
+    let message_id = match &context.message_id {
+        None if rejection.is_upstream_failure() => message_id(session, context).await,
+        known => known.clone(),
+    };
+    let body = if message_id.is_some() || rejection.rpc_code.is_some() {
+        error_message(message_id.as_ref(), rejection.rpc_code(), &rejection.message, id)
+    } else {
+        let (error, message) = (rejection.reason.label(), &rejection.message);
+        serde_json::json!({"error": error, "message": message, "request_id": id}).to_string()
     };
     let mut head = ResponseHeader::build(rejection.status(), Some(8))?;
     if let Some(challenge) = &rejection.challenge {
@@ -121,9 +144,29 @@ pub(super) async fn respond(
         head.insert_header(RETRY_AFTER, RETRY_AFTER_SECONDS)?;
     }
     if rejection.status() == StatusCode::METHOD_NOT_ALLOWED {
-        head.insert_header(http::header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")?;
+        head.insert_header(ALLOW, methods(context.route.as_deref()))?;
     }
     write(session, context, head, "application/json", body.into()).await
+}
+
+/// The methods that a route carries.
+pub(super) fn methods(route: Option<&RouteContext>) -> &'static str {
+    match route.map(|route| route.settings.protocol) {
+        Some(Protocol::Mcp) => "GET, HEAD, POST, DELETE, OPTIONS",
+        Some(Protocol::Http) | None => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+    }
+}
+
+/// Writes an answer of the edge itself that has no body.
+pub(super) async fn write_empty(
+    session: &mut Session,
+    context: &RequestContext,
+    mut head: ResponseHeader,
+) -> pingora::Result<()> {
+    head.insert_header("x-request-id", context.id.to_header())?;
+    origin::expose(&mut head, context)?;
+    keep_or_close(session).await;
+    session.write_response_header(Box::new(head), true).await
 }
 
 /// Writes an answer of the edge itself.
@@ -138,6 +181,7 @@ pub(super) async fn write(
     head.insert_header(CONTENT_LENGTH, body.len())?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
     head.insert_header("x-request-id", context.id.to_header())?;
+    origin::expose(&mut head, context)?;
     let waits = waits_for_continue(session);
     keep_or_close(session).await;
     let bodiless = session.req_header().method == Method::HEAD;

@@ -1,9 +1,9 @@
-//! What happens to a request before it may go to an upstream: bounds, host, path, route, caller, permission, body.
+//! What happens to a request before it may go to an upstream: bounds, host, path, route, page, caller, permission.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::{EXPECT, HOST, UPGRADE};
+use http::header::{HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method};
 use pingora_proxy::Session;
 
@@ -12,12 +12,11 @@ use super::hooks::Edge;
 use super::listener::ListenerContext;
 use super::reject::{self, Rejection};
 use super::snapshot::RouteContext;
-use super::wellknown::{self, ResourceUrl};
-use crate::auth::{AuthError, Challenge, OriginalRequest};
-use crate::config::{Authentication, Protocol, limits};
+use super::{authorize, exchange, message, origin, wellknown};
+use crate::config::Protocol;
 use crate::metrics::RejectionReason as Reason;
 use crate::route::upstream_path;
-use crate::types::{Authority, Operation, Permit, ScopeSet, canonical_path};
+use crate::types::{Authority, canonical_path};
 
 /// Whether Pingora should go on with a request.
 pub(super) enum Admission {
@@ -55,11 +54,17 @@ pub(super) async fn admit(
         return Ok(Err(Rejection::new(Reason::NotFound, "no route matches this host and path")));
     };
     context.enter(route);
-    let permit = match authorize(session, context, route, &identified).await {
-        Ok(permit) => permit,
+    if let Err(rejection) = origin::check(identified.listener, route, session.req_header(), context) {
+        return Ok(Err(rejection));
+    }
+    if origin::answer_preflight(session, context, route).await? {
+        return Ok(Ok(Admission::Answered));
+    }
+    let query = identified.query.as_deref();
+    match authorize::request(session.req_header(), context, route, query).await {
+        Ok(permit) => context.permit = Some(permit),
         Err(rejection) => return Ok(Err(rejection)),
-    };
-    context.permit = Some(permit);
+    }
     if let Err(rejection) = check_message(session, context, route) {
         return Ok(Err(rejection));
     }
@@ -68,13 +73,33 @@ pub(super) async fn admit(
         Some(query) => format!("{path}?{query}"),
         None => path.into_owned(),
     };
-    read_ahead(session, context, route).await
+    match route.settings.protocol {
+        Protocol::Http => Ok(Ok(Admission::Proxy)),
+        Protocol::Mcp => serve(edge, session, context, route, query).await,
+    }
 }
 
-/// The target of a request, in its one canonical form.
-struct Identified {
+/// An MCP request is read and judged before an upstream is chosen, and then exchanged with it.
+async fn serve(
+    edge: &Edge,
+    session: &mut Session,
+    context: &mut RequestContext,
+    route: &Arc<RouteContext>,
+    query: Option<&str>,
+) -> pingora::Result<Result<Admission, Rejection>> {
+    let call = match message::receive(edge, session, context, route, query).await? {
+        Ok(call) => call,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    let exchanged = exchange::run(edge, session, context, route, call).await?;
+    Ok(exchanged.map(|()| Admission::Answered))
+}
+
+/// The target of a request, in its one canonical form, and where the request came in.
+struct Identified<'e> {
     path: String,
     query: Option<String>,
+    listener: Option<&'e ListenerContext>,
 }
 
 fn set_timeouts(session: &mut Session, context: &RequestContext) {
@@ -85,7 +110,7 @@ fn set_timeouts(session: &mut Session, context: &RequestContext) {
 }
 
 /// Bounds, client, host and path.
-fn identify(edge: &Edge, session: &Session, context: &mut RequestContext) -> Result<Identified, Rejection> {
+fn identify<'e>(edge: &'e Edge, session: &Session, context: &mut RequestContext) -> Result<Identified<'e>, Rejection> {
     let limits = &context.snapshot.config.limits;
     let header = session.req_header();
     let target = header.raw_path();
@@ -121,7 +146,7 @@ fn identify(edge: &Edge, session: &Session, context: &mut RequestContext) -> Res
     let listener = session.server_addr().and_then(|address| address.as_inet()).and_then(|local| edge.listener(*local));
     let peer = session.client_addr().and_then(|address| address.as_inet()).copied();
     read_client(header, listener, peer, context)?;
-    Ok(Identified { path, query })
+    Ok(Identified { path, query, listener })
 }
 
 /// Who the client is and which host it means, through proxies that are trusted.
@@ -136,6 +161,7 @@ fn read_client(
     let peer = peer.map_or(client.address, |peer| peer.ip().to_canonical());
     let trusted = listener.is_some_and(|listener| listener.trusts(peer));
     client.address = peer;
+    client.behind_proxy = trusted;
     client.scheme = if listener.is_some_and(|listener| listener.tls) { "https" } else { "http" };
     let written = host(header)?;
     let authority = Authority::parse(&written).map_err(|_| bad("the Host is malformed"))?;
@@ -191,72 +217,11 @@ fn list<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
     fields.flat_map(|field| field.split(',')).map(str::trim).filter(|item| !item.is_empty()).collect()
 }
 
-/// The caller's permission, or what it takes to get one.
-async fn authorize(
-    session: &Session,
-    context: &RequestContext,
-    route: &RouteContext,
-    identified: &Identified,
-) -> Result<Permit, Rejection> {
-    let (authenticator, auth) = match (&route.authenticator, &route.settings.auth) {
-        (Some(authenticator), Some(auth)) => (authenticator, auth),
-        (None, None) => {
-            return Permit::authorize(None, Operation::Request, None).map_err(|needed| insufficient(needed, None));
-        }
-        // Building a snapshot makes both or none; were it otherwise, nobody gets in.
-        _ => return Err(Rejection::new(Reason::Internal, "the route is not ready")),
-    };
-    let header = session.req_header();
-    let query = identified.query.as_ref();
-    let uri = query.map_or_else(|| identified.path.clone(), |query| format!("{}?{query}", identified.path));
-    let origin = format!("{}://{}", context.client.scheme, context.client.authority);
-    let request =
-        OriginalRequest { headers: &header.headers, method: header.method.as_str(), origin: &origin, uri: &uri };
-    // Only those who are refused are told of it.
-    let resource = || ResourceUrl::new(auth, &context.client, &identified.path);
-    let principal = authenticator.authenticate(&request).await;
-    let principal = principal.map_err(|error| unauthenticated(error, auth, &resource()))?;
-    Permit::authorize(Some(principal), Operation::Request, Some(&auth.scopes))
-        .map_err(|needed| insufficient(needed, Some(&resource())))
-}
-
-fn insufficient(needed: &ScopeSet, resource: Option<&ResourceUrl>) -> Rejection {
-    let rejection = Rejection::new(Reason::InsufficientScope, format!("this needs the scopes `{needed}`"));
-    match resource {
-        Some(resource) => rejection.with_challenge(challenge(Some("insufficient_scope"), needed, resource)),
-        None => rejection,
-    }
-}
-
-fn unauthenticated(error: AuthError, auth: &Authentication, resource: &ResourceUrl) -> Rejection {
-    let scopes = &auth.scopes;
-    match error {
-        AuthError::Missing => Rejection::new(Reason::Unauthenticated, "a bearer token is needed")
-            .with_challenge(challenge(None, scopes, resource)),
-        AuthError::Denied(message) => Rejection::new(Reason::InvalidToken, message).with_challenge(challenge(
-            Some("invalid_token"),
-            scopes,
-            resource,
-        )),
-        AuthError::Forbidden(message) => Rejection::new(Reason::InsufficientScope, message).with_challenge(challenge(
-            Some("insufficient_scope"),
-            scopes,
-            resource,
-        )),
-        AuthError::BadRequest(message) => Rejection::new(Reason::BadRequest, message),
-        AuthError::Unavailable(message) => Rejection::new(Reason::AuthUnavailable, message),
-    }
-}
-
-fn challenge(error: Option<&'static str>, scopes: &ScopeSet, resource: &ResourceUrl) -> HeaderValue {
-    Challenge { error, scopes, resource_metadata: &resource.metadata }.to_header()
-}
-
 /// What the route says about bodies and upgrades.
 fn check_message(session: &Session, context: &mut RequestContext, route: &RouteContext) -> Result<(), Rejection> {
     let header = session.req_header();
     if reject::content_length(session).is_some_and(|length| length > route.settings.body_bytes) {
-        return Err(too_large(route));
+        return Err(Rejection::too_large(route));
     }
     let wanted = header.headers.get(UPGRADE).map(HeaderValue::as_bytes);
     if wanted.is_some_and(|wanted| wanted.eq_ignore_ascii_case(b"websocket")) && session.is_upgrade_req() {
@@ -266,34 +231,4 @@ fn check_message(session: &Session, context: &mut RequestContext, route: &RouteC
         context.upgrade = true;
     }
     Ok(())
-}
-
-/// The body is larger than its route allows.
-pub(super) fn too_large(route: &RouteContext) -> Rejection {
-    Rejection::new(Reason::BodyTooLarge, format!("the request body is larger than {} bytes", route.settings.body_bytes))
-}
-
-/// The body of a short MCP message is read before an upstream is chosen: then a slow client holds no endpoint, and any
-/// error can carry the message's id.
-async fn read_ahead(
-    session: &mut Session,
-    context: &mut RequestContext,
-    route: &RouteContext,
-) -> pingora::Result<Result<Admission, Rejection>> {
-    let header = session.req_header();
-    // A longer body would be cut by Pingora's retry buffer, and one that waits for `100 Continue` would not come.
-    let short = reject::content_length(session).is_some_and(|length| length > 0 && length <= limits::PEEK_BYTES as u64);
-    let message = route.settings.protocol == Protocol::Mcp && header.method == Method::POST;
-    if !message || !short || header.headers.contains_key(EXPECT) {
-        return Ok(Ok(Admission::Proxy));
-    }
-    session.enable_retry_buffering();
-    let whole = async {
-        while session.read_request_body().await?.is_some() {}
-        Ok(())
-    };
-    match tokio::time::timeout(context.snapshot.config.limits.body_timeout.0, whole).await {
-        Ok(read) => read.map(|()| Ok(Admission::Proxy)),
-        Err(_) => Ok(Err(Rejection::new(Reason::BodyTimeout, "the request body did not come in time"))),
-    }
 }

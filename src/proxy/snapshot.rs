@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::auth::{Authenticator, Provider};
+use crate::auth::{Authenticator, Policy, Provider};
 use crate::config::{self, Config};
+use crate::mcp::KeyRing;
 use crate::metrics::RouteMetrics;
 use crate::route::Router;
 use crate::upstream::Upstream;
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     /// By name.
     pub providers: BTreeMap<Arc<str>, Arc<Provider>>,
+    /// Seal the ids of MCP sessions.
+    pub session_keys: KeyRing,
 }
 
 /// A route with everything that its requests need.
@@ -35,6 +38,8 @@ pub struct RouteContext {
     pub upstream: Arc<Upstream>,
     /// Who may send them; `None` on an open route.
     pub authenticator: Option<Authenticator>,
+    /// What they may do.
+    pub policy: Policy,
     /// Its metrics.
     pub metrics: Arc<RouteMetrics>,
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::shared::Shared;
-use crate::auth::{Authenticator, Provider};
+use crate::auth::{Authenticator, Policy, Provider};
 use crate::config::{self, Config};
+use crate::mcp::KeyRing;
 use crate::metrics::RouteMetrics;
 use crate::proxy::{RouteContext, Snapshot};
 use crate::route::Router;
@@ -33,7 +34,8 @@ pub async fn build(shared: &Shared, config: Arc<Config>, previous: Option<&Snaps
         }
     }
     let generation = previous.map_or(1, |previous| previous.generation + 1);
-    Snapshot { generation, config, router, routes, upstreams, providers }
+    let session_keys = KeyRing::new(&config.sessions.keys).unwrap_or_else(|| shared.session_keys.clone());
+    Snapshot { generation, config, router, routes, upstreams, providers, session_keys }
 }
 
 async fn upstreams(shared: &Shared, config: &Config, previous: Option<&Snapshot>) -> Upstreams {
@@ -89,5 +91,7 @@ fn route(
         Some(known) => Arc::clone(&known.metrics),
         None => Arc::new(RouteMetrics::new(&shared.metrics, &settings.name)),
     };
-    Some(RouteContext { settings: Arc::clone(settings), upstream, authenticator, metrics })
+    let policy = Policy::new(settings);
+    metrics.calls.learn(policy.named_tools());
+    Some(RouteContext { settings: Arc::clone(settings), upstream, authenticator, policy, metrics })
 }

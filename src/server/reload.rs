@@ -215,7 +215,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let listeners = |config: &Config| {
         let listeners = config.listeners.iter().map(|listener| {
             let tls = listener.tls.as_ref().map(|tls| (tls.client_ca.clone(), tls.client_optional));
-            (listener.address, listener.hosts.clone(), listener.trusted_proxies.clone(), tls)
+            (listener.address, listener.hosts.clone(), listener.trusted_proxies.clone(), listener.origins.clone(), tls)
         });
         listeners.collect::<Vec<_>>()
     };
@@ -229,4 +229,23 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("auth.cache.capacity", old.cache.capacity != new.cache.capacity),
     ];
     changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_of_a_listener_are_read_at_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("edge.yaml");
+        let load = |origins: &str| {
+            let text = format!("listeners: [{{address: 127.0.0.1:8080, origins: [{origins}]}}]");
+            std::fs::write(&path, text).expect("the folder is fresh");
+            Config::load(&path).expect("legal")
+        };
+        let (none, one) = (load(""), load("https://app.example"));
+        assert_eq!(needs_restart(&none, &one), ["listeners"]);
+        assert!(needs_restart(&one, &load("HTTPS://app.example:443")).is_empty());
+    }
 }

@@ -125,7 +125,9 @@ impl RunningEdge {
         let contexts: Vec<ListenerContext> = contexts.collect();
         let snapshot = build(&shared, Arc::clone(&config), None).await;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        let proxy = Arc::new(proxy(&config, Edge::new(Arc::clone(&snapshot), contexts, Arc::clone(&shared.metrics))));
+        let idle = limits::POOL_PER_THREAD * threads(&config);
+        let edge = Edge::new(Arc::clone(&snapshot), contexts, Arc::clone(&shared.metrics), idle);
+        let proxy = Arc::new(proxy(&config, edge));
         let reloader = Arc::new(Reloader::new(path.to_owned(), Arc::clone(&shared), snapshot, certificates));
         let ready = Arc::new(AtomicBool::new(true));
         let (stop, stopping) = watch::channel(false);
@@ -202,11 +204,15 @@ async fn bind(config: &Config) -> Result<(Vec<BoundListener>, Vec<Arc<TlsEndpoin
     Ok((bound, certificates))
 }
 
-fn proxy(config: &Config, edge: Edge) -> HttpProxy<Edge> {
-    let threads = match config.server.threads {
+fn threads(config: &Config) -> usize {
+    match config.server.threads {
         Threads::Count(threads) => threads,
         Threads::Auto => std::thread::available_parallelism().map_or(1, usize::from),
-    };
+    }
+}
+
+fn proxy(config: &Config, edge: Edge) -> HttpProxy<Edge> {
+    let threads = threads(config);
     let conf = ServerConf {
         threads,
         upstream_keepalive_pool_size: limits::POOL_PER_THREAD * threads,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::auth::{OutboundClient, TokenCache, install_crypto};
+use crate::mcp::KeyRing;
 use crate::metrics::Metrics;
 use crate::upstream::ProbeClient;
 
@@ -18,6 +19,8 @@ pub struct Shared {
     pub client: OutboundClient,
     /// For health checks.
     pub probes: Arc<ProbeClient>,
+    /// Seals session ids where the configuration has no keys for that.
+    pub session_keys: KeyRing,
 }
 
 /// The process cannot be set up.
@@ -29,6 +32,9 @@ pub enum SetUpError {
     /// No TLS for outbound calls.
     #[error("the HTTP client cannot be set up: {0}")]
     Client(#[from] reqwest::Error),
+    /// No key for session ids.
+    #[error("the system gives no random numbers")]
+    Random,
 }
 
 impl Shared {
@@ -40,6 +46,7 @@ impl Shared {
             cache: Arc::new(TokenCache::new(cache_capacity, &metrics)),
             client: OutboundClient::new()?,
             probes: Arc::default(),
+            session_keys: KeyRing::generate().ok_or(SetUpError::Random)?,
             metrics,
         })
     }

@@ -17,6 +17,7 @@ const RING_STEPS: usize = 65_536;
 /// The endpoints of a pool at one moment, ready to choose from.
 pub struct Table {
     endpoints: Box<[Arc<Endpoint>]>,
+    index: HashMap<SocketAddr, usize>,
     /// Indices of endpoints, each as often as its weight says, evenly mixed.
     schedule: Box<[u16]>,
     cursor: AtomicUsize,
@@ -27,7 +28,7 @@ enum Strategy {
     RoundRobin,
     LeastRequest,
     Random,
-    Hash { ring: Arc<Consistent>, index: HashMap<SocketAddr, usize> },
+    Hash(Arc<Consistent>),
 }
 
 impl std::fmt::Debug for Table {
@@ -46,12 +47,18 @@ impl Table {
             Balance::Hash(_) => Strategy::hash(&endpoints),
         };
         let schedule = schedule(&endpoints.iter().map(|endpoint| endpoint.weight()).collect::<Vec<_>>());
-        Self { endpoints: endpoints.into(), schedule, cursor: AtomicUsize::new(fastrand::usize(..)), strategy }
+        let index = endpoints.iter().enumerate().map(|(index, endpoint)| (endpoint.address(), index)).collect();
+        Self { endpoints: endpoints.into(), index, schedule, cursor: AtomicUsize::new(fastrand::usize(..)), strategy }
     }
 
     /// All endpoints.
     pub fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
+    }
+
+    /// The endpoint at `address`.
+    pub fn get(&self, address: SocketAddr) -> Option<&Arc<Endpoint>> {
+        self.index.get(&address).map(|index| &self.endpoints[*index])
     }
 
     /// A healthy endpoint that is not in `tried`; `key` is what `balance: {hash: ...}` hashes. A request without a key
@@ -63,9 +70,9 @@ impl Table {
             return None;
         }
         let slot = match &self.strategy {
-            Strategy::Hash { ring, index } => {
+            Strategy::Hash(ring) => {
                 if let Some(key) = key {
-                    return self.on_ring(ring, index, key, usable);
+                    return self.on_ring(ring, key, usable);
                 }
                 return self.lesser(usable).or_else(|| self.from(fastrand::usize(..slots), usable));
             }
@@ -101,7 +108,6 @@ impl Table {
     fn on_ring(
         &self,
         ring: &Arc<Consistent>,
-        index: &HashMap<SocketAddr, usize>,
         key: &[u8],
         usable: impl Fn(&Arc<Endpoint>) -> bool,
     ) -> Option<&Arc<Endpoint>> {
@@ -111,7 +117,7 @@ impl Table {
         let mut points = ring.iter(key);
         for _ in 0..RING_STEPS {
             let address = points.next()?.addr.as_inet()?;
-            let endpoint = &self.endpoints[*index.get(address)?];
+            let endpoint = self.get(*address)?;
             if usable(endpoint) {
                 return Some(endpoint);
             }
@@ -124,8 +130,7 @@ impl Strategy {
     fn hash(endpoints: &[Arc<Endpoint>]) -> Self {
         let backends: BTreeSet<Backend> =
             endpoints.iter().map(|endpoint| backend(endpoint.address(), endpoint.weight())).collect();
-        let index = endpoints.iter().enumerate().map(|(index, endpoint)| (endpoint.address(), index)).collect();
-        Self::Hash { ring: Arc::new(Consistent::build(&backends)), index }
+        Self::Hash(Arc::new(Consistent::build(&backends)))
     }
 }
 

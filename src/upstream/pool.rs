@@ -86,6 +86,16 @@ impl Upstream {
         self.table.load().choose(key, tried).cloned().ok_or(NoEndpoint)
     }
 
+    /// The endpoint at `address`, healthy or not.
+    pub fn endpoint(&self, address: SocketAddr) -> Option<Arc<Endpoint>> {
+        self.table.load().get(address).cloned()
+    }
+
+    /// True when at least one endpoint can take a request.
+    pub fn is_healthy(&self) -> bool {
+        self.table.load().endpoints().iter().any(|endpoint| endpoint.is_healthy())
+    }
+
     /// Health checks and name resolution, until dropped.
     pub async fn run(&self) {
         let health = async {
@@ -114,7 +124,7 @@ impl Upstream {
                 let (address, origin) = (*backend.addr.as_inet()?, &backend.ext.get::<Origin>()?.0);
                 let known =
                     old.endpoints().iter().find(|known| known.address() == address && known.weight() == origin.weight);
-                Some(known.cloned().unwrap_or_else(|| Arc::new(self.endpoint(address, origin))))
+                Some(known.cloned().unwrap_or_else(|| Arc::new(self.new_endpoint(address, origin))))
             });
             let table = Table::new(endpoints.collect(), &self.settings.balance);
             let gone = old
@@ -129,7 +139,7 @@ impl Upstream {
         }
     }
 
-    fn endpoint(&self, address: SocketAddr, origin: &config::Endpoint) -> Endpoint {
+    fn new_endpoint(&self, address: SocketAddr, origin: &config::Endpoint) -> Endpoint {
         let metrics = self.metrics.endpoint(&address.to_string());
         Endpoint::new((address, origin.authority(), origin.weight), self.template.peer(address, &origin.host), metrics)
     }

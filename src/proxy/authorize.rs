@@ -1,0 +1,88 @@
+//! The caller's permission, or what a client is told that has none.
+
+use http::HeaderValue;
+use pingora::http::RequestHeader;
+
+use super::context::RequestContext;
+use super::reject::Rejection;
+use super::snapshot::RouteContext;
+use super::wellknown::ResourceUrl;
+use crate::auth::{AuthError, Challenge, Denial, OriginalRequest, Permit};
+use crate::config::Authentication;
+use crate::metrics::RejectionReason as Reason;
+use crate::types::{Operation, ScopeSet};
+
+/// Finds out who sends the request, and whether the route is open to them at all.
+pub(super) async fn request(
+    header: &RequestHeader,
+    context: &RequestContext,
+    route: &RouteContext,
+    query: Option<&str>,
+) -> Result<Permit, Rejection> {
+    let principal = match (&route.authenticator, &route.settings.auth) {
+        (Some(authenticator), Some(auth)) => {
+            let path = &context.client.path;
+            let uri = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+            let origin = format!("{}://{}", context.client.scheme, context.client.authority);
+            let request = OriginalRequest {
+                headers: &header.headers,
+                method: header.method.as_str(),
+                origin: &origin,
+                uri: &uri,
+            };
+            let principal = authenticator.authenticate(&request).await;
+            Some(principal.map_err(|error| unauthenticated(error, auth, context))?)
+        }
+        (None, None) => None,
+        // Building a snapshot makes both or none; were it otherwise, nobody gets in.
+        _ => return Err(Rejection::new(Reason::Internal, "the route is not ready")),
+    };
+    route.policy.authorize(principal, [Operation::Request]).map_err(|denial| denied(&denial, route, context))
+}
+
+/// 403 with all scopes that are needed (RFC 6750 section 3.1, MCP "Authorization", insufficient scope).
+pub(super) fn denied(denial: &Denial, route: &RouteContext, context: &RequestContext) -> Rejection {
+    let message = if denial.scopes.is_empty() {
+        "the policy of this route does not allow this".to_owned()
+    } else {
+        format!("this needs the scopes `{}`", denial.scopes)
+    };
+    let rejection = Rejection::new(Reason::InsufficientScope, message);
+    match &route.settings.auth {
+        Some(auth) => rejection.with_challenge(challenge(Some("insufficient_scope"), &denial.scopes, auth, context)),
+        None => rejection,
+    }
+}
+
+fn unauthenticated(error: AuthError, auth: &Authentication, context: &RequestContext) -> Rejection {
+    let scopes = &auth.scopes;
+    match error {
+        AuthError::Missing => Rejection::new(Reason::Unauthenticated, "a bearer token is needed")
+            .with_challenge(challenge(None, scopes, auth, context)),
+        AuthError::Denied(message) => Rejection::new(Reason::InvalidToken, message).with_challenge(challenge(
+            Some("invalid_token"),
+            scopes,
+            auth,
+            context,
+        )),
+        AuthError::Forbidden(message) => Rejection::new(Reason::InsufficientScope, message).with_challenge(challenge(
+            Some("insufficient_scope"),
+            scopes,
+            auth,
+            context,
+        )),
+        AuthError::BadRequest(message) => Rejection::new(Reason::BadRequest, message),
+        AuthError::Unavailable(message) => Rejection::new(Reason::AuthUnavailable, message),
+    }
+}
+
+/// Only those who are refused are told where the metadata is.
+fn challenge(
+    error: Option<&'static str>,
+    scopes: &ScopeSet,
+    auth: &Authentication,
+    context: &RequestContext,
+) -> HeaderValue {
+    let resource = ResourceUrl::new(auth, &context.client, &context.client.path);
+    Challenge { error, scopes, resource_metadata: &resource.metadata }.to_header()
+}

@@ -1,0 +1,72 @@
+//! One MCP request that was read and permitted, on its way to an upstream.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::held::HeldBytes;
+use super::session::OpenSession;
+use crate::mcp::{Era, ListKind};
+use crate::metrics::CallOutcome;
+use crate::types::KnownMethod;
+
+/// What the exchange with the upstream depends on.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// Which rules it follows.
+    pub(super) era: Era,
+    /// The request's body, exactly as it was judged; empty for GET and DELETE.
+    pub(super) body: Bytes,
+    /// The memory that a large body takes.
+    pub(super) _held: Option<HeldBytes>,
+    pub(super) kind: CallKind,
+    /// The session that the request belongs to.
+    pub(super) session: Option<OpenSession>,
+    /// The most that a tool's response may take, from the start or its last progress.
+    pub(super) deadline: Option<Duration>,
+}
+
+/// What kind of request it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallKind {
+    /// `initialize`: its answer opens a session.
+    Initialize,
+    /// A request for a list.
+    List(ListKind),
+    /// Any other request of the protocol that is answered.
+    Request {
+        /// Whether it only reads, so that it may be sent again.
+        only_reads: bool,
+    },
+    /// Notifications, answers, batches.
+    Other,
+    /// A GET: an event stream of the server, or whatever else it offers.
+    Get,
+    /// Any other method without a message.
+    Bare,
+}
+
+impl Call {
+    /// True when a client that leaves ends its request: always from 2026-07-28 on and for event streams, which can be
+    /// resumed; else only where the route says so (MCP 2025-11-25: "disconnection SHOULD NOT be interpreted as the client
+    /// cancelling").
+    pub(super) fn ends_with_client(&self, route_says_so: bool) -> bool {
+        route_says_so || self.era == Era::Stateless || matches!(self.kind, CallKind::Get | CallKind::Bare)
+    }
+
+    /// True when nothing happens if the upstream sees it twice.
+    pub(super) fn is_repeatable(&self) -> bool {
+        matches!(self.kind, CallKind::List(_) | CallKind::Request { only_reads: true } | CallKind::Get)
+    }
+}
+
+/// What metrics and the log tell of an MCP message.
+#[derive(Debug)]
+pub(super) struct CallRecord {
+    /// As it is labelled.
+    pub(super) method: KnownMethod,
+    /// As the client wrote it.
+    pub(super) tool: Option<Box<str>>,
+    /// Known at the end.
+    pub(super) outcome: Option<CallOutcome>,
+}

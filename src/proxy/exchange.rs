@@ -1,0 +1,227 @@
+//! The exchange of an MCP request with its upstream.
+//!
+//! Pingora's proxy pipeline chooses an upstream before it has read a body and has no place for timers within a stream. MCP
+//! needs both, so its requests take this way: Pingora's connections and HTTP, and one loop that can be read from top to
+//! bottom. There is no other way for them, so no rule can hold on one way only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT};
+use http::{Method, StatusCode, Version};
+use pingora::http::RequestHeader;
+use pingora::protocols::http::client::HttpSession;
+use pingora::{Error, ErrorType};
+use pingora_proxy::Session;
+use tokio::time::Instant;
+
+use super::call::Call;
+use super::client::ClientWatch;
+use super::context::RequestContext;
+use super::hooks::Edge;
+use super::reject::Rejection;
+use super::session::SESSION_HEADER;
+use super::snapshot::RouteContext;
+use super::{headers, peer, relay, resume, session};
+use crate::config::limits;
+use crate::metrics::{EndpointResult, RejectionReason as Reason};
+use crate::upstream::Endpoint;
+
+/// Sends a call to an endpoint and its answer to the client.
+///
+/// # Errors
+/// The inner error is a refusal that the client is still to be told; the outer one says that the exchange broke off.
+pub(super) async fn run(
+    edge: &Edge,
+    session: &mut Session,
+    context: &mut RequestContext,
+    route: &Arc<RouteContext>,
+    mut call: Call,
+) -> pingora::Result<Result<(), Rejection>> {
+    let mut client = ClientWatch::new(call.ends_with_client(route.settings.cancel_on_disconnect));
+    loop {
+        let endpoint = match choose(edge, session, context, route, &mut call).await {
+            Ok(endpoint) => endpoint,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        context.endpoint = Some(endpoint.begin());
+        let connection = edge.upstreams.get_http_session(endpoint.peer()).await;
+        let (mut upstream, reused) = match connection {
+            Ok(connection) => connection,
+            Err(error) => {
+                // Nothing was sent, so any call may go to another endpoint.
+                context.endpoint = None;
+                endpoint.finished(EndpointResult::ConnectError);
+                context.tried.push(endpoint.address());
+                if context.tried.len() < limits::ATTEMPTS {
+                    continue;
+                }
+                return Err(error.into_up());
+            }
+        };
+        route.upstream.metrics().connected(reused);
+        let request = request(session, context, route, &call)?;
+        let limit = call.deadline.unwrap_or(route.upstream.settings().timeouts.response.0);
+        match send(session, context, &mut upstream, request, (&call, limit), &mut client).await {
+            Ok(()) => {}
+            Err(error) => {
+                let retry = call.is_repeatable()
+                    && *error.esource() == pingora::ErrorSource::Upstream
+                    && *error.etype() != ErrorType::ReadTimedout
+                    && !context.retried;
+                if !retry {
+                    abandon(upstream).await;
+                    return Err(error);
+                }
+                context.retried = true;
+                context.endpoint = None;
+                endpoint.finished(EndpointResult::Failed);
+                // An idle connection that the replica had closed says nothing about the replica.
+                if !reused {
+                    context.tried.push(endpoint.address());
+                }
+                continue;
+            }
+        }
+        let relayed = relay::relay(edge, session, context, route, &call, (&mut upstream, &mut client)).await;
+        if matches!(relayed, Ok(Ok(()))) {
+            let peer = endpoint.peer();
+            edge.upstreams.release_http_session(upstream, peer, peer.options.idle_timeout).await;
+        } else {
+            abandon(upstream).await;
+        }
+        return relayed;
+    }
+}
+
+/// The endpoint of the call's session, or any other that the call has not failed on.
+async fn choose(
+    edge: &Edge,
+    session: &Session,
+    context: &mut RequestContext,
+    route: &Arc<RouteContext>,
+    call: &mut Call,
+) -> Result<Arc<Endpoint>, Rejection> {
+    let Some(open) = &mut call.session else { return peer::endpoint(session, context, route) };
+    edge.resumptions.follow(open).await;
+    let endpoint = route.upstream.endpoint(open.target.endpoint);
+    let tried = |endpoint: &Arc<Endpoint>| context.tried.contains(&endpoint.address());
+    match endpoint {
+        Some(endpoint) if endpoint.is_healthy() && !tried(&endpoint) => Ok(endpoint),
+        // It may come back, and nobody else could serve the client meanwhile.
+        Some(endpoint) if !tried(&endpoint) && !route.upstream.is_healthy() => {
+            Err(Rejection::new(Reason::NoEndpoint, "no endpoint of the upstream is healthy"))
+        }
+        // The session is gone with its endpoint, before a byte of this request was sent.
+        _ if route.settings.sessions.resume && resume::is_possible(open, call.kind) => {
+            resume::resume(edge, session, context, route, open).await
+        }
+        _ => Err(session::unknown()),
+    }
+}
+
+/// The request that the upstream gets.
+fn request(
+    session: &Session,
+    context: &RequestContext,
+    route: &RouteContext,
+    call: &Call,
+) -> pingora::Result<RequestHeader> {
+    let mut request = upstream_request(session, context, route)?;
+    let open = call.session.as_ref().filter(|open| !open.legacy);
+    if let Some(open) = open {
+        request.insert_header(SESSION_HEADER, open.target.id.as_str())?;
+    }
+    if request.method == Method::POST {
+        request.insert_header(CONTENT_LENGTH, call.body.len())?;
+    }
+    Ok(request)
+}
+
+/// The client's request as the upstream may see it, without a session and a body.
+pub(super) fn upstream_request(
+    session: &Session,
+    context: &RequestContext,
+    route: &RouteContext,
+) -> pingora::Result<RequestHeader> {
+    let permit = context.permit.as_ref();
+    let permit = permit.ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no permit"))?;
+    let mut request = session.req_header().clone();
+    request.set_version(Version::HTTP_11);
+    for name in headers::hop_by_hop(&request.headers) {
+        request.remove_header(&name);
+    }
+    headers::to_upstream(&mut request, context, route, permit)?;
+    // What is compressed could not be looked at; the edge has answered `Expect` itself.
+    for name in [ACCEPT_ENCODING, EXPECT, CONTENT_LENGTH] {
+        request.remove_header(&name);
+    }
+    request.remove_header(SESSION_HEADER);
+    Ok(request)
+}
+
+/// Sends the request and waits for the head of the answer.
+async fn send(
+    session: &mut Session,
+    context: &mut RequestContext,
+    upstream: &mut HttpSession,
+    request: RequestHeader,
+    (call, limit): (&Call, Duration),
+    client: &mut ClientWatch,
+) -> pingora::Result<()> {
+    let deadline = Instant::now() + limit;
+    upstream.set_write_timeout(Some(context.snapshot.config.limits.write_timeout.0));
+    let written = write(upstream, request, call.body.clone()).await.map_err(|error| error.into_up());
+    let read = async {
+        loop {
+            tokio::select! {
+                biased;
+                read = upstream.read_response_header() => {
+                    read.map_err(|error| error.into_up())?;
+                    match upstream.response_header().map(|head| head.status) {
+                        // MCP upgrades nothing.
+                        Some(StatusCode::SWITCHING_PROTOCOLS) | None => {
+                            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101").into_up());
+                        }
+                        // 1xx is not the answer yet.
+                        Some(status) if status.is_informational() => {}
+                        Some(status) => return Ok(status),
+                    }
+                }
+                left = client.leaves(session) => left?,
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(Error::explain(ErrorType::ReadTimedout, "no response head").into_up());
+                }
+            }
+        }
+    };
+    let status = match written {
+        Ok(()) => read.await?,
+        // A server may refuse a body before it has read all of it; then the answer is there already.
+        Err(error) => match tokio::time::timeout(Duration::from_secs(1), read).await {
+            Ok(Ok(status)) => status,
+            _ => return Err(error),
+        },
+    };
+    peer::answered(context, status.as_u16());
+    Ok(())
+}
+
+/// Writes the head and the whole body, which was judged.
+pub(super) async fn write(upstream: &mut HttpSession, mut request: RequestHeader, body: Bytes) -> pingora::Result<()> {
+    if let HttpSession::H2(_) = upstream {
+        request.set_version(Version::HTTP_2);
+    }
+    upstream.write_request_header(Box::new(request)).await?;
+    if !body.is_empty() {
+        upstream.write_request_body(body, true).await?;
+    }
+    upstream.finish_request_body().await
+}
+
+/// Ends an exchange in the middle: the upstream sees its connection, or stream, closed.
+async fn abandon(mut upstream: HttpSession) {
+    // TLS says goodbye, which a peer that does not read could hold up.
+    let _ = tokio::time::timeout(Duration::from_millis(500), upstream.shutdown()).await;
+}

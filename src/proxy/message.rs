@@ -1,0 +1,209 @@
+//! Reads the MCP message of a request, and judges it before anything goes to an upstream.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
+use http::{HeaderMap, HeaderValue, Method};
+use pingora_proxy::Session;
+use tokio::time::Instant;
+
+use super::call::{Call, CallKind, CallRecord};
+use super::context::RequestContext;
+use super::held::HeldBytes;
+use super::hooks::Edge;
+use super::reject::Rejection;
+use super::snapshot::RouteContext;
+use super::{authorize, session};
+use crate::config::limits;
+use crate::mcp::{Era, HEADER_MISMATCH, INVALID_REQUEST, ListKind, Messages, Misfit};
+use crate::metrics::RejectionReason as Reason;
+use crate::types::KnownMethod;
+
+/// The request's message, permitted; `context.permit` is for what it does.
+///
+/// # Errors
+/// Why it goes nowhere. The outer error is a lost connection.
+pub(super) async fn receive(
+    edge: &Edge,
+    session: &mut Session,
+    context: &mut RequestContext,
+    route: &RouteContext,
+    query: Option<&str>,
+) -> pingora::Result<Result<Call, Rejection>> {
+    if let Err(rejection) = check_form(session) {
+        return Ok(Err(rejection));
+    }
+    if session.req_header().method != Method::POST {
+        return Ok(bare(session, context, route, query));
+    }
+    let (body, held) = match read(edge, session, context, route).await? {
+        Ok(read) => read,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    Ok(judge(&session.req_header().headers, context, route, body, query).map(|call| Call { _held: held, ..call }))
+}
+
+/// Method, content type and coding: what cannot be read without doubt is not read at all.
+fn check_form(session: &mut Session) -> Result<(), Rejection> {
+    let has_body = !session.is_body_empty();
+    let header = session.req_header();
+    match header.method {
+        Method::POST => {}
+        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS if has_body => {
+            return Err(Rejection::new(Reason::BadRequest, "only POST carries a body in MCP"));
+        }
+        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS => return Ok(()),
+        _ => return Err(Rejection::new(Reason::MethodNotAllowed, "MCP has no such method")),
+    }
+    let unsupported = |message| Err(Rejection::new(Reason::UnsupportedMediaType, message));
+    let coding = header.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+        return unsupported("an MCP message is not compressed: send it without Content-Encoding");
+    }
+    if !is_json(&header.headers) {
+        return unsupported("an MCP message is JSON in UTF-8: send `Content-Type: application/json`");
+    }
+    Ok(())
+}
+
+/// `application/json`, once, in UTF-8.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut fields = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(Ok(text)), None) = (fields.next().map(HeaderValue::to_str), fields.next()) else { return false };
+    let mut parts = text.split(';').map(str::trim);
+    let json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+    json && parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    })
+}
+
+/// A request that carries no message: the route's own scopes have decided on it.
+fn bare(
+    session: &Session,
+    context: &mut RequestContext,
+    route: &RouteContext,
+    query: Option<&str>,
+) -> Result<Call, Rejection> {
+    let header = session.req_header();
+    let era = Era::of_headers(&header.headers).map_err(|misfit| misfit_of(misfit, context))?;
+    let kind = if header.method == Method::GET { CallKind::Get } else { CallKind::Bare };
+    let call = Call { era, body: Bytes::new(), _held: None, kind, session: None, deadline: None };
+    enter_session(call, &header.headers, context, route, query)
+}
+
+fn enter_session(
+    mut call: Call,
+    headers: &HeaderMap,
+    context: &mut RequestContext,
+    route: &RouteContext,
+    query: Option<&str>,
+) -> Result<Call, Rejection> {
+    if call.era == Era::Sessions {
+        call.session = session::open(&context.snapshot.session_keys, headers, query, route, context)?;
+        if let Some(session) = call.session.as_ref().filter(|session| session.legacy) {
+            context.target.clone_from(&session.target.id);
+        }
+    }
+    Ok(call)
+}
+
+/// Reads the whole body, within the route's limit, in bounded time and bounded memory.
+async fn read(
+    edge: &Edge,
+    session: &mut Session,
+    context: &mut RequestContext,
+    route: &RouteContext,
+) -> pingora::Result<Result<(Bytes, Option<HeldBytes>), Rejection>> {
+    if session.req_header().headers.contains_key(EXPECT) {
+        let keepalive = session.get_keepalive();
+        session.write_continue_response().await?;
+        // Pingora would close the connection after it.
+        session.set_keepalive(keepalive);
+    }
+    let (limit, patience) = (route.settings.body_bytes, context.snapshot.config.limits.body_timeout.0);
+    let begun = Instant::now();
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    let mut held: Option<HeldBytes> = None;
+    loop {
+        let earned = Duration::from_secs(context.received / limits::MESSAGE_RATE);
+        let Ok(piece) = tokio::time::timeout_at(begun + patience + earned, session.read_request_body()).await else {
+            return Ok(Err(Rejection::new(Reason::BodyTimeout, "the request body did not come in time")));
+        };
+        let Some(piece) = piece? else { break };
+        context.received += piece.len() as u64;
+        if context.received > limit {
+            return Ok(Err(Rejection::too_large(route)));
+        }
+        if context.received > limits::PEEK_BYTES as u64 {
+            let more = if held.is_some() { piece.len() as u64 } else { context.received };
+            let budget = context.snapshot.config.limits.held_bytes.0;
+            if !held.get_or_insert_with(|| edge.held.begin()).take(more, budget) {
+                return Ok(Err(Rejection::new(Reason::Overloaded, "there is no memory for another large message")));
+            }
+        }
+        if first.is_empty() && rest.is_empty() {
+            first = piece;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&piece);
+        }
+    }
+    Ok(Ok((if rest.is_empty() { first } else { rest.freeze() }, held)))
+}
+
+/// Reads the messages in `body`, compares them with the header fields, asks the policy, and finds their session.
+fn judge(
+    headers: &HeaderMap,
+    context: &mut RequestContext,
+    route: &RouteContext,
+    body: Bytes,
+    query: Option<&str>,
+) -> Result<Call, Rejection> {
+    let messages = Messages::read(&body).map_err(|bad| {
+        context.message_id = bad.id;
+        Rejection::of_message(Reason::InvalidMessage, bad.code, bad.reason)
+    })?;
+    let single = messages.single();
+    context.message_id = single.and_then(|message| message.id.clone());
+    let method = single.and_then(|message| message.method());
+    let first = messages.operations().next();
+    let tool = single.and(first).and_then(|operation| operation.tool());
+    let is_call = messages.iter().any(|message| message.method().is_some());
+    if is_call {
+        let method = method.map_or(KnownMethod::Unknown, KnownMethod::of);
+        context.call = Some(CallRecord { method, tool: tool.map(Into::into), outcome: None });
+    }
+    let era = Era::check(headers, &messages).map_err(|misfit| misfit_of(misfit, context))?;
+    let principal = context.permit.as_ref().and_then(|permit| permit.principal()).cloned();
+    let permit = route.policy.authorize(principal, messages.operations());
+    context.permit = Some(permit.map_err(|denial| authorize::denied(&denial, route, context))?);
+    let kind = match method {
+        Some("initialize") => CallKind::Initialize,
+        Some(method) if context.message_id.is_some() => match ListKind::of_method(method) {
+            Some(list) => CallKind::List(list),
+            None => CallKind::Request { only_reads: KnownMethod::only_reads(method) },
+        },
+        _ => CallKind::Other,
+    };
+    let deadline = tool.and_then(|tool| route.policy.timeout(tool));
+    drop(messages);
+    let call = Call { era, body, _held: None, kind, session: None, deadline };
+    enter_session(call, headers, context, route, query)
+}
+
+fn misfit_of(misfit: Misfit, context: &RequestContext) -> Rejection {
+    match misfit {
+        Misfit::Mismatch(reason) if context.call.is_some() => {
+            Rejection::of_message(Reason::HeaderMismatch, HEADER_MISMATCH, reason)
+        }
+        Misfit::Mismatch(reason) => Rejection::new(Reason::HeaderMismatch, reason),
+        Misfit::Form(reason) => Rejection::of_message(Reason::InvalidMessage, INVALID_REQUEST, reason),
+    }
+}

@@ -1,0 +1,288 @@
+//! Passes an upstream's answer on to the client, piece by piece, as it comes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, StatusCode, Version};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::client::HttpSession;
+use pingora::{Error, ErrorType};
+use pingora_proxy::Session;
+use tokio::time::Instant;
+
+use super::answer::Answer;
+use super::call::{Call, CallKind};
+use super::client::ClientWatch;
+use super::context::RequestContext;
+use super::hooks::Edge;
+use super::reject::Rejection;
+use super::session::SESSION_HEADER;
+use super::snapshot::RouteContext;
+use super::{headers, session};
+use crate::mcp::{Era, error_message};
+use crate::metrics::{CallOutcome, RejectionReason as Reason};
+
+/// The comment that keeps a silent stream open.
+const COMMENT: &[u8] = b":\n\n";
+
+/// Passes on the answer whose head `upstream` has read.
+///
+/// # Errors
+/// The inner error is a refusal, when the client has seen nothing yet; the outer one says that the answer broke off.
+pub(super) async fn relay(
+    edge: &Edge,
+    session: &mut Session,
+    context: &mut RequestContext,
+    route: &RouteContext,
+    call: &Call,
+    (upstream, client): (&mut HttpSession, &mut ClientWatch),
+) -> pingora::Result<Result<(), Rejection>> {
+    let Some(head) = upstream.response_header().cloned() else {
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, "there is no response head").into_up());
+    };
+    let status = head.status;
+    let answer = match Answer::new(status, &head.headers, call, route) {
+        Ok(answer) => answer,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    let head = match head_for_client(head, &answer, session, context, (route, call)) {
+        Ok(head) => head?,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    if call.kind == CallKind::Initialize
+        && route.settings.sessions.resume
+        && let Some(sealed) = head.headers.get(SESSION_HEADER).and_then(|id| id.to_str().ok())
+    {
+        edge.resumptions.remember(sealed.to_owned(), call.body.clone()).await;
+    }
+    let is_stream = is_event_stream(&head);
+    if is_stream {
+        context.becomes_stream();
+    }
+    let mut relay = Relay { context, route, call, answer, client, is_stream };
+    let relayed = relay.run(session, upstream, head).await;
+    let outcome = relay.answer.outcome(status, call);
+    if let Some(record) = &mut context.call
+        && matches!(relayed, Ok(Ok(())))
+    {
+        record.outcome.get_or_insert(outcome);
+    }
+    relayed
+}
+
+/// The head of the answer as the client may see it. The outer error is a refusal, the inner one a mistake of the edge.
+fn head_for_client(
+    mut head: ResponseHeader,
+    answer: &Answer,
+    session: &Session,
+    context: &RequestContext,
+    (route, call): (&RouteContext, &Call),
+) -> Result<pingora::Result<ResponseHeader>, Rejection> {
+    for name in headers::hop_by_hop(&head.headers) {
+        head.remove_header(&name);
+    }
+    match call.era {
+        // There are no sessions in it.
+        Era::Stateless => drop(head.remove_header(SESSION_HEADER)),
+        Era::Sessions => {
+            let keys = &context.snapshot.session_keys;
+            session::seal_response(&mut head, keys, route, context, call.session.as_ref())?;
+        }
+    }
+    let finished = || {
+        head.set_version(Version::HTTP_11);
+        if is_event_stream(&head) {
+            // nginx in front of the edge would hold events back.
+            head.insert_header("x-accel-buffering", "no")?;
+        }
+        if answer.changes_length() {
+            head.remove_header(&CONTENT_LENGTH);
+        }
+        let bodiless = session.req_header().method == Method::HEAD
+            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let chunks = session.req_header().version != Version::HTTP_10;
+        if !bodiless && chunks && !answer.holds_head() && !head.headers.contains_key(CONTENT_LENGTH) {
+            head.insert_header(TRANSFER_ENCODING, "chunked")?;
+        }
+        headers::to_client(&mut head, context, route)?;
+        Ok(head)
+    };
+    Ok(finished())
+}
+
+fn is_event_stream(head: &ResponseHeader) -> bool {
+    let content_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type.is_some_and(|content_type| content_type.starts_with(b"text/event-stream"))
+}
+
+struct Relay<'a> {
+    context: &'a mut RequestContext,
+    route: &'a RouteContext,
+    call: &'a Call,
+    answer: Answer,
+    client: &'a mut ClientWatch,
+    is_stream: bool,
+}
+
+/// What a relay waits for.
+enum Event {
+    Piece(Option<Bytes>),
+    Left,
+    Timer,
+}
+
+impl Relay<'_> {
+    async fn run(
+        &mut self,
+        session: &mut Session,
+        upstream: &mut HttpSession,
+        head: ResponseHeader,
+    ) -> pingora::Result<Result<(), Rejection>> {
+        let mut held = Some(head);
+        if !self.answer.holds_head()
+            && let Some(head) = held.take()
+        {
+            self.write_head(session, head).await?;
+        }
+        let mut clock = Clock::new(self);
+        let timer = tokio::time::sleep_until(clock.next());
+        tokio::pin!(timer);
+        loop {
+            let event = tokio::select! {
+                biased;
+                piece = upstream.read_response_body() => Event::Piece(piece.map_err(|error| error.into_up())?),
+                left = self.client.leaves(session) => { left?; Event::Left }
+                () = &mut timer => Event::Timer,
+            };
+            match event {
+                Event::Piece(Some(piece)) => {
+                    clock.last = Instant::now();
+                    let out = match self.answer.push(piece, self.route, self.context) {
+                        Ok(out) => out,
+                        Err(rejection) => return self.refuse(held.is_some(), rejection),
+                    };
+                    if self.answer.take_progress() {
+                        clock.begun = clock.last;
+                    }
+                    self.write(session, out).await?;
+                }
+                Event::Piece(None) => break,
+                Event::Left => {}
+                Event::Timer => {
+                    let now = Instant::now();
+                    if clock.is_late(now) {
+                        let late = Error::explain(ErrorType::ReadTimedout, "the answer took too long").into_up();
+                        return self.give_up(session, held.is_some(), late).await;
+                    }
+                    if clock.wants_comment(now) && self.is_stream && self.answer.is_between_events() {
+                        self.write(session, Bytes::from_static(COMMENT)).await?;
+                    }
+                    clock.commented = now;
+                    timer.as_mut().reset(clock.next());
+                }
+            }
+        }
+        let rest = match self.answer.finish(self.route, self.context) {
+            Ok(rest) => rest,
+            Err(rejection) => return self.refuse(held.is_some(), rejection),
+        };
+        if let Some(mut head) = held.take() {
+            head.insert_header(CONTENT_LENGTH, rest.len())?;
+            self.write_head(session, head).await?;
+        }
+        self.write(session, rest).await?;
+        if self.client.is_gone() {
+            return Err(Error::explain(ErrorType::ConnectionClosed, "the client has left").into_down());
+        }
+        session.write_response_body(Some(Bytes::new()), true).await?;
+        Ok(Ok(()))
+    }
+
+    async fn write_head(&mut self, session: &mut Session, head: ResponseHeader) -> pingora::Result<()> {
+        let bodiless = session.req_header().method == Method::HEAD;
+        match session.write_response_header(Box::new(head), bodiless).await {
+            Ok(()) => Ok(()),
+            Err(error) => self.client.is_lost(error),
+        }
+    }
+
+    async fn write(&mut self, session: &mut Session, piece: Bytes) -> pingora::Result<()> {
+        if piece.is_empty() || self.client.is_gone() {
+            return Ok(());
+        }
+        match session.write_response_body(Some(piece), false).await {
+            Ok(()) => Ok(()),
+            Err(error) => self.client.is_lost(error),
+        }
+    }
+
+    /// The answer cannot be passed on.
+    fn refuse(&self, unseen: bool, rejection: Rejection) -> pingora::Result<Result<(), Rejection>> {
+        if unseen {
+            return Ok(Err(rejection));
+        }
+        Err(Error::explain(ErrorType::InvalidHTTPHeader, rejection.message.into_owned()).into_up())
+    }
+
+    /// The upstream took too long. A client that reads a stream gets a JSON-RPC error as its last event; before the head
+    /// the error has a status of its own, and anything else is broken off.
+    async fn give_up(
+        &mut self,
+        session: &mut Session,
+        unseen: bool,
+        late: Box<Error>,
+    ) -> pingora::Result<Result<(), Rejection>> {
+        let told = self.is_stream && !unseen && self.answer.is_between_events() && !self.client.is_gone();
+        let (true, Some(id)) = (told, &self.context.message_id) else { return Err(late) };
+        let rejection = Rejection::new(Reason::UpstreamTimeout, "the upstream did not answer in time");
+        let error = error_message(Some(id), rejection.rpc_code(), &rejection.message, self.context.id.as_str());
+        self.write(session, format!("event: message\ndata: {error}\n\n").into()).await?;
+        session.write_response_body(Some(Bytes::new()), true).await?;
+        if let Some(record) = &mut self.context.call {
+            record.outcome = Some(CallOutcome::Failed);
+        }
+        self.context.rejection = Some(rejection);
+        Ok(Ok(()))
+    }
+}
+
+/// The time limits of one answer.
+struct Clock {
+    /// When the call began, or last told of progress.
+    begun: Instant,
+    /// When the last piece came.
+    last: Instant,
+    /// When a comment was last due.
+    commented: Instant,
+    deadline: Option<Duration>,
+    idle: Duration,
+    comment: Option<Duration>,
+}
+
+impl Clock {
+    fn new(relay: &Relay<'_>) -> Self {
+        let now = Instant::now();
+        let begun = relay.context.started.into();
+        let idle = relay.route.settings.idle.unwrap_or(relay.route.upstream.settings().timeouts.idle.0);
+        // A tool that may take long may also be silent for as long.
+        let idle = relay.call.deadline.map_or(idle, |deadline| idle.max(deadline));
+        let comment = relay.route.settings.sse_keepalive.filter(|_| relay.is_stream);
+        Self { begun, last: now, commented: now, deadline: relay.call.deadline, idle, comment }
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        now >= self.last + self.idle || self.deadline.is_some_and(|deadline| now >= self.begun + deadline)
+    }
+
+    fn wants_comment(&self, now: Instant) -> bool {
+        self.comment.is_some_and(|comment| now >= self.last.max(self.commented) + comment)
+    }
+
+    /// When to look again.
+    fn next(&self) -> Instant {
+        let ends = self.deadline.map(|deadline| self.begun + deadline);
+        let comment = self.comment.map(|comment| self.last.max(self.commented) + comment);
+        [ends, comment].into_iter().flatten().fold(self.last + self.idle, Instant::min)
+    }
+}
