@@ -7,7 +7,6 @@ use rmcp::handler::server::tool::ToolCallContext;
 use rmcp::model::{CallToolRequestParams, CallToolResponse, Implementation, ServerCapabilities, ServerConfig};
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler, tool_handler};
-use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::fininfo::Order;
@@ -30,9 +29,8 @@ pub(crate) struct Handler {
 
 impl Handler {
     /// A handler with its server's tools and no orders.
-    pub(crate) fn new(vitals: Arc<Vitals>, roster: Roster) -> Self {
-        let tools = Arc::new(vitals.server.tools());
-        Self { vitals, roster, orders: Arc::default(), tools }
+    pub(crate) fn new(vitals: Arc<Vitals>, roster: Roster, tools: ToolRouter<Self>) -> Self {
+        Self { vitals, roster, orders: Arc::default(), tools: Arc::new(tools) }
     }
 }
 
@@ -52,11 +50,7 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let _running = self.vitals.calls.enter();
-        let mut response = self.tools.call(ToolCallContext::new(self, request, context)).await?;
-        if let CallToolResponse::Complete(result) = &mut response {
-            let meta = result.meta.get_or_insert_default();
-            meta.insert("replica".to_owned(), Value::from(self.vitals.name.as_str()));
-        }
-        Ok(response)
+        let response = self.tools.call(ToolCallContext::new(self, request, context)).await?;
+        Ok(self.vitals.sign(response))
     }
 }

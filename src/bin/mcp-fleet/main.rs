@@ -3,6 +3,7 @@
 
 mod connection;
 mod currenttime;
+mod everything;
 mod fininfo;
 mod handler;
 mod issuer;

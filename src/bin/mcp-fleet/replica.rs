@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use rmcp::ServerHandler;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::net::TcpListener;
@@ -19,8 +20,10 @@ use tokio::sync::Mutex;
 use tokio::task;
 
 use crate::connection::CountingListener;
+use crate::everything::{Backend, Everything};
 use crate::handler::{Handler, Roster};
 use crate::mode::{Mode, SLOWNESS};
+use crate::server::Server;
 use crate::vitals::Vitals;
 
 /// Longer than the longest tool call, which would otherwise end with its quiet session.
@@ -36,14 +39,20 @@ pub(crate) struct Replica {
     /// Where it listens while it lives.
     pub(crate) address: SocketAddr,
     roster: Roster,
+    backend: Arc<Backend>,
     life: Mutex<Option<Life>>,
 }
 
 impl Replica {
     /// Starts a replica; port 0 becomes the port it got.
-    pub(crate) async fn start(vitals: Arc<Vitals>, roster: Roster, address: SocketAddr) -> io::Result<Self> {
-        let (life, address) = Life::begin(&vitals, &roster, address).await?;
-        Ok(Self { vitals, address, roster, life: Mutex::new(Some(life)) })
+    pub(crate) async fn start(
+        vitals: Arc<Vitals>,
+        roster: Roster,
+        backend: Arc<Backend>,
+        address: SocketAddr,
+    ) -> io::Result<Self> {
+        let (life, address) = Life::begin(pages(&vitals, &roster, &backend), &vitals, address).await?;
+        Ok(Self { vitals, address, roster, backend, life: Mutex::new(Some(life)) })
     }
 
     /// Changes the mode; once this returns, it is in effect for every later request.
@@ -55,7 +64,8 @@ impl Replica {
                 life.end().await;
             }
         } else if life.is_none() {
-            let begun = Life::begin(&self.vitals, &self.roster, self.address).await;
+            let pages = pages(&self.vitals, &self.roster, &self.backend);
+            let begun = Life::begin(pages, &self.vitals, self.address).await;
             let (begun, _) = begun.inspect_err(|_| {
                 self.vitals.set_mode(before);
             })?;
@@ -70,14 +80,13 @@ impl Replica {
 struct Life(Option<Runtime>);
 
 impl Life {
-    async fn begin(vitals: &Arc<Vitals>, roster: &Roster, address: SocketAddr) -> io::Result<(Self, SocketAddr)> {
+    async fn begin(pages: Router, vitals: &Vitals, address: SocketAddr) -> io::Result<(Self, SocketAddr)> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name(&vitals.name).enable_all().build()?;
         let handle = runtime.handle().clone();
         let life = Self(Some(runtime));
         let listener = handle.spawn(TcpListener::bind(address)).await??;
         let address = listener.local_addr()?;
         let listener = CountingListener { listener, gauge: vitals.connections.clone() };
-        let pages = pages(vitals, roster);
         handle.spawn(async move { axum::serve(listener, pages).await });
         Ok((life, address))
     }
@@ -98,18 +107,34 @@ impl Drop for Life {
     }
 }
 
-fn pages(vitals: &Arc<Vitals>, roster: &Roster) -> Router {
+/// A replica's pages; its sessions, orders and tool calls are new.
+fn pages(vitals: &Arc<Vitals>, roster: &Roster, backend: &Arc<Backend>) -> Router {
     let mut sessions = LocalSessionManager::default();
     sessions.session_config.keep_alive = Some(SESSION_IDLE);
-    let handler = Handler::new(vitals.clone(), roster.clone());
+    let sessions = Arc::new(sessions);
+    let plain = |tools| {
+        let handler = Handler::new(vitals.clone(), roster.clone(), tools);
+        serve(sessions.clone(), move || handler.clone())
+    };
+    let mcp = match vitals.server {
+        Server::Fininfo => plain(Handler::fininfo()),
+        Server::Mcpgw => plain(Handler::mcpgw()),
+        Server::Currenttime => plain(Handler::currenttime()),
+        Server::Everything => {
+            serve(sessions.clone(), Everything::factory(vitals.clone(), backend.clone(), sessions.clone()))
+        }
+    };
+    mcp.route("/health", get(async || "ok")).layer(middleware::from_fn_with_state(vitals.clone(), obey))
+}
+
+fn serve<H: ServerHandler>(
+    sessions: Arc<LocalSessionManager>,
+    handler: impl Fn() -> H + Send + Sync + 'static,
+) -> Router {
     // JSON for a plain result and SSE once there is progress; requests inside a session always get SSE.
     let config = StreamableHttpServerConfig::default().with_json_response(true);
-    let mcp = StreamableHttpService::new(move || Ok(handler.clone()), Arc::new(sessions), config);
-    Router::new()
-        .route_service("/mcp", mcp.clone())
-        .route_service("/", mcp)
-        .route("/health", get(async || "ok"))
-        .layer(middleware::from_fn_with_state(vitals.clone(), obey))
+    let mcp = StreamableHttpService::new(move || Ok(handler()), sessions, config);
+    Router::new().route_service("/mcp", mcp.clone()).route_service("/", mcp)
 }
 
 /// Lets the switch decide what becomes of a request. Health checks are not counted.

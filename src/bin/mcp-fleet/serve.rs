@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::everything::Backend;
 use crate::handler::Roster;
 use crate::replica::Replica;
 use crate::server::Server;
@@ -118,9 +119,11 @@ async fn start(plan: &[(Server, SocketAddr)]) -> Result<Arc<[Replica]>, Failure>
         Arc::new(Vitals::new(*server, index))
     });
     let roster: Roster = numbered.collect();
+    // Generating its key fails only without any randomness.
+    let backend = Arc::new(Backend::new().map_err(|error| error.to_string())?);
     let mut replicas = Vec::with_capacity(plan.len());
     for (vitals, (_, address)) in roster.iter().zip(plan) {
-        let replica = Replica::start(vitals.clone(), roster.clone(), *address).await;
+        let replica = Replica::start(vitals.clone(), roster.clone(), backend.clone(), *address).await;
         replicas.push(replica.map_err(|error| format!("{} cannot listen on {address}: {error}", vitals.name))?);
     }
     Ok(replicas.into())

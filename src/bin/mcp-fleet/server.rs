@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use rmcp::handler::server::router::tool::ToolRouter;
+use rmcp::model::Tool;
 
+use crate::everything::Everything;
 use crate::handler::Handler;
 
 /// One of the fleet's MCP servers; several replicas of it may run.
@@ -15,11 +16,13 @@ pub(crate) enum Server {
     Mcpgw,
     /// The time.
     Currenttime,
+    /// The fixtures of the official conformance suite.
+    Everything,
 }
 
 impl Server {
     /// Every server, in the order they start.
-    pub(crate) const ALL: [Self; 3] = [Self::Fininfo, Self::Mcpgw, Self::Currenttime];
+    pub(crate) const ALL: [Self; 4] = [Self::Fininfo, Self::Mcpgw, Self::Currenttime, Self::Everything];
 
     /// The name in arguments, in replica names and in the MCP server information.
     pub(crate) fn name(self) -> &'static str {
@@ -27,6 +30,7 @@ impl Server {
             Self::Fininfo => "fininfo",
             Self::Mcpgw => "mcpgw",
             Self::Currenttime => "currenttime",
+            Self::Everything => "everything",
         }
     }
 
@@ -36,15 +40,17 @@ impl Server {
             Self::Fininfo => "Synthetic stock market data, an order book and a model to train.",
             Self::Mcpgw => "Finds the services and tools of this fleet, and shows how a request arrived.",
             Self::Currenttime => "The current time in a time zone.",
+            Self::Everything => "Every feature of the protocol, as the official conformance suite expects it.",
         }
     }
 
-    /// The server's tools.
-    pub(crate) fn tools(self) -> ToolRouter<Handler> {
+    /// The server's tools, in the order of their names.
+    pub(crate) fn tools(self) -> Vec<Tool> {
         match self {
-            Self::Fininfo => Handler::fininfo(),
-            Self::Mcpgw => Handler::mcpgw(),
-            Self::Currenttime => Handler::currenttime(),
+            Self::Fininfo => Handler::fininfo().list_all(),
+            Self::Mcpgw => Handler::mcpgw().list_all(),
+            Self::Currenttime => Handler::currenttime().list_all(),
+            Self::Everything => Everything::tools().list_all(),
         }
     }
 }

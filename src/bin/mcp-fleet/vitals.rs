@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use rmcp::model::CallToolResponse;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -50,6 +51,15 @@ impl Vitals {
     /// Counts a request.
     pub(crate) fn count_request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes in the metadata of a tool's result which replica it comes from.
+    pub(crate) fn sign(&self, mut response: CallToolResponse) -> CallToolResponse {
+        if let CallToolResponse::Complete(result) = &mut response {
+            let meta = result.meta.get_or_insert_default();
+            meta.insert("replica".to_owned(), Value::from(self.name.as_str()));
+        }
+        response
     }
 
     /// The replica's entry on the switch page.

@@ -1,0 +1,75 @@
+//! What the replicas of `everything` share, as replicas of a real server share a database.
+//!
+//! Revision 2026-07-28 has no sessions: any replica may be sent the next round of a call, be asked about a task, or
+//! have the subscription that another one's change concerns.
+
+use ring::error::Unspecified;
+use rmcp::service::{SubscriptionSendError, SubscriptionSink};
+use rmcp::task_manager::TaskManager;
+use tokio::sync::watch;
+
+use super::seal::Seal;
+
+/// How often each list has changed.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Changes {
+    /// The list of tools.
+    pub(super) tools: u64,
+    /// The list of prompts.
+    pub(super) prompts: u64,
+}
+
+/// The state that belongs to no replica.
+pub(crate) struct Backend {
+    /// Running and finished tasks.
+    pub(super) tasks: TaskManager,
+    /// Seals the states that clients carry from one round of a call to the next.
+    pub(super) seal: Seal,
+    changes: watch::Sender<Changes>,
+}
+
+impl Backend {
+    /// Without tasks, and with a new key.
+    pub(crate) fn new() -> Result<Self, Unspecified> {
+        Ok(Self { tasks: TaskManager::new(), seal: Seal::generate()?, changes: watch::Sender::default() })
+    }
+
+    /// Tells of the changes from now on.
+    pub(super) fn feed(&self) -> Feed {
+        let mut changes = self.changes.subscribe();
+        let seen = *changes.borrow_and_update();
+        Feed { changes, seen }
+    }
+
+    /// Tells all replicas of a change.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Changes)) {
+        self.changes.send_modify(change);
+    }
+}
+
+/// The changes since it was made.
+#[derive(Clone)]
+pub(super) struct Feed {
+    changes: watch::Receiver<Changes>,
+    seen: Changes,
+}
+
+impl Feed {
+    /// Tells a subscription of the changes, until it ends.
+    pub(super) async fn announce(mut self, sink: &SubscriptionSink) {
+        while self.changes.changed().await.is_ok() {
+            let (now, seen) = (*self.changes.borrow_and_update(), self.seen);
+            if now.tools != seen.tools && ended(sink.notify_tool_list_changed().await)
+                || now.prompts != seen.prompts && ended(sink.notify_prompt_list_changed().await)
+            {
+                return;
+            }
+            self.seen = now;
+        }
+    }
+}
+
+/// Whether a notification could not be sent because nobody listens any more; the subscription's own filter is no reason.
+fn ended(sent: Result<(), SubscriptionSendError>) -> bool {
+    !matches!(sent, Ok(()) | Err(SubscriptionSendError::NotificationNotAccepted(_)))
+}

@@ -1,0 +1,115 @@
+//! Tools that say something before their result, or elsewhere than in it.
+
+#![expect(deprecated, reason = "logging, up to 2025-11-25")]
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::http::request::Parts;
+use rmcp::handler::server::tool::Extension;
+use rmcp::model::{LoggingLevel, LoggingMessageNotificationParam, ProgressNotificationParam, ProtocolVersion};
+use rmcp::service::RequestContext;
+use rmcp::{RoleServer, tool, tool_router};
+
+use super::Everything;
+
+const BEAT: Duration = Duration::from_millis(50);
+
+/// As many requests of a session may have streams that `test_reconnection` closes.
+const MAX_STREAMS: u64 = 64;
+
+type Context = RequestContext<RoleServer>;
+
+#[tool_router(router = narration, vis = "pub(super)")]
+impl Everything {
+    /// Logs three messages while it runs.
+    #[tool]
+    async fn test_tool_with_logging(&self, context: Context) -> Result<String, String> {
+        self.log(&context, "Tool execution started").await?;
+        tokio::time::sleep(BEAT).await;
+        self.log(&context, "Tool processing data").await?;
+        tokio::time::sleep(BEAT).await;
+        self.log(&context, "Tool execution completed").await?;
+        Ok("Logged three messages.".to_owned())
+    }
+
+    /// Logs one message, if the client wants any.
+    #[tool]
+    async fn test_logging_tool(&self, context: Context) -> Result<String, String> {
+        self.log(&context, "Tool execution started").await?;
+        Ok("Logged one message, if you wanted it.".to_owned())
+    }
+
+    /// Tells its progress, if the client wants to know.
+    #[tool]
+    async fn test_tool_with_progress(&self, context: Context) -> Result<String, String> {
+        let token = context.meta.get_progress_token();
+        for percent in [0.0, 50.0, 100.0] {
+            if percent > 0.0 {
+                tokio::time::sleep(BEAT).await;
+            }
+            if let Some(token) = token.clone() {
+                let progress = ProgressNotificationParam::new(token, percent).with_total(100.0);
+                context.peer.notify_progress(progress).await.map_err(|error| error.to_string())?;
+            }
+        }
+        Ok("Made progress.".to_owned())
+    }
+
+    /// Closes the stream of its call before it has a result, which the client gets when it resumes the stream.
+    #[tool]
+    async fn test_reconnection(&self, Extension(parts): Extension<Parts>) -> Result<String, String> {
+        self.hang_up(&parts).await;
+        tokio::time::sleep(2 * BEAT).await;
+        Ok("You came back.".to_owned())
+    }
+
+    /// Tells all subscribers that the list of tools has changed, although it has not.
+    #[tool]
+    fn test_trigger_tool_change(&self) -> String {
+        self.backend.change(|changes| changes.tools += 1);
+        "Told.".to_owned()
+    }
+
+    /// Tells all subscribers that the list of prompts has changed, although it has not.
+    #[tool]
+    fn test_trigger_prompt_change(&self) -> String {
+        self.backend.change(|changes| changes.prompts += 1);
+        "Told.".to_owned()
+    }
+}
+
+impl Everything {
+    /// Sets the least severe level that the session's client wants to see.
+    pub(super) fn prefer(&self, level: LoggingLevel) {
+        self.level.store(level as u8, Ordering::Relaxed);
+    }
+
+    async fn log(&self, context: &Context, message: &str) -> Result<(), String> {
+        let level = LoggingLevel::Info;
+        let wanted = match context.protocol_version() {
+            // Without sessions, each request says which level it wants, or gets nothing.
+            Some(version) if version >= ProtocolVersion::V_2026_07_28 => {
+                context.meta.log_level().is_some_and(|wanted| wanted as u8 <= level as u8)
+            }
+            _ => self.level.load(Ordering::Relaxed) <= level as u8,
+        };
+        if !wanted {
+            return Ok(());
+        }
+        let message = LoggingMessageNotificationParam::new(level, message.into()).with_logger("everything");
+        context.peer.notify_logging_message(message).await.map_err(|error| error.to_string())
+    }
+
+    /// Closes the streams of the session: rmcp does not tell a tool which of them is its own. They can be resumed.
+    async fn hang_up(&self, parts: &Parts) {
+        let id = parts.headers.get("mcp-session-id").and_then(|id| id.to_str().ok());
+        let Some(id) = id else { return };
+        let session = self.sessions.sessions.read().await.get(id).cloned();
+        let Some(session) = session else { return };
+        for stream in 0..MAX_STREAMS {
+            // An error means that there is no such stream, or not any more.
+            let _ = session.close_sse_stream(stream, None).await;
+        }
+    }
+}
