@@ -1,6 +1,6 @@
 # Targets install what they need (scripts/setup); only a Rust toolchain must be there before.
 
-.PHONY: help build demo test check bench fmt clean
+.PHONY: help build demo test check conformance bench fmt clean
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -22,6 +22,9 @@ check: ## Checks the format, lints and runs all tests, as CI does
 	cargo fmt --check
 	cargo clippy --all-targets --features fleet -- -D warnings
 	@$(MAKE) --no-print-directory test
+
+conformance: ## Runs the official MCP suite direct and through the edge, and compares (REPLICAS=2)
+	@exec scripts/conformance
 
 bench: ## Runs the benchmarks
 	@scripts/setup build

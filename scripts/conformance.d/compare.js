@@ -1,0 +1,98 @@
+// `node compare.js FOLDER REVISION...` compares what the suite found in FOLDER/REVISION/direct with what it found in
+// FOLDER/REVISION/edge, check by check. It exits with 1 if there is a difference, and with 2 if there is nothing to
+// compare.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const PASSED = 'SUCCESS';
+const FAILED = ['FAILURE', 'WARNING'];
+
+/** The checks of each scenario, by what identifies them. */
+function read(folder) {
+  const scenarios = new Map();
+  for (const entry of existsSync(folder) ? readdirSync(folder).sort() : []) {
+    const scenario = /^server-(.+)-\d{4}-\d{2}-\d{2}T[\dZ-]+$/.exec(entry)?.[1];
+    if (scenario) scenarios.set(scenario, checks(join(folder, entry, 'checks.json')));
+  }
+  return scenarios;
+}
+
+/** A check's id and name may occur several times in a scenario: then their order tells them apart. */
+function checks(file) {
+  const found = new Map();
+  // The suite writes none when a scenario itself breaks.
+  const list = existsSync(file)
+    ? JSON.parse(readFileSync(file, 'utf8'))
+    : [{ id: 'result', name: 'the scenario has no result', status: 'FAILURE' }];
+  for (const check of list) {
+    // Notes on how a check went, as many as there were requests and events.
+    if (check.status === 'INFO') continue;
+    const title = check.id === check.name ? check.id : `${check.id} (${check.name})`;
+    let key = title;
+    for (let again = 2; found.has(key); again += 1) key = `${title} #${again}`;
+    found.set(key, check);
+  }
+  return found;
+}
+
+const statuses = (checks) => [...(checks?.values() ?? [])].map((check) => check.status);
+const passed = (checks) => statuses(checks).filter((status) => status === PASSED).length;
+const failed = (checks) => statuses(checks).filter((status) => FAILED.includes(status)).length;
+const counts = (checks) => (checks ? `${passed(checks)}/${passed(checks) + failed(checks)}` : 'missing');
+const total = (scenarios, count) => [...scenarios.values()].reduce((sum, checks) => sum + count(checks), 0);
+
+/** What is wrong with a check, in one line. */
+function complaint(scenario, key, check) {
+  const what = check ? check.status.toLowerCase() : 'missing';
+  const message = check?.errorMessage?.split('\n')[0].slice(0, 400);
+  return `  ${scenario}: ${key}: ${what}${message ? `: ${message}` : ''}`;
+}
+
+/** Checks that pass direct and not through the edge, and those that fail only there. */
+function differences(direct, edge) {
+  const found = [];
+  for (const scenario of new Set([...direct.keys(), ...edge.keys()])) {
+    const [before, after] = [direct.get(scenario) ?? new Map(), edge.get(scenario) ?? new Map()];
+    for (const key of new Set([...before.keys(), ...after.keys()])) {
+      const [was, is] = [before.get(key)?.status, after.get(key)?.status];
+      const lost = was === PASSED && is !== PASSED;
+      const broken = FAILED.includes(is) && !FAILED.includes(was);
+      if (lost || broken) found.push(complaint(scenario, key, after.get(key)));
+    }
+  }
+  return found;
+}
+
+function table(revision, direct, edge) {
+  const rows = [...new Set([...direct.keys(), ...edge.keys()])]
+    .sort()
+    .map((scenario) => [scenario, counts(direct.get(scenario)), counts(edge.get(scenario))]);
+  const sum = (scenarios) => `${total(scenarios, passed)}/${total(scenarios, passed) + total(scenarios, failed)}`;
+  rows.unshift([`${revision}: checks passed`, 'direct', 'edge']);
+  rows.push(['all', sum(direct), sum(edge)]);
+  const width = Math.max(...rows.map(([scenario]) => scenario.length));
+  return rows.map(([scenario, ...cells]) => [scenario.padEnd(width), ...cells.map((cell) => cell.padStart(8))].join(' '));
+}
+
+const [folder, ...revisions] = process.argv.slice(2);
+if (revisions.length === 0) {
+  console.error('usage: node compare.js FOLDER REVISION...');
+  process.exit(2);
+}
+const different = [];
+for (const revision of revisions) {
+  const [direct, edge] = ['direct', 'edge'].map((way) => read(join(folder, revision, way)));
+  if (total(direct, passed) === 0) {
+    console.error(`compare: ${revision}: nothing passes direct: the server, not the edge, is what does not work`);
+    process.exit(2);
+  }
+  console.log(`\n${table(revision, direct, edge).join('\n')}`);
+  const failing = [...direct].flatMap(([scenario, checks]) =>
+    [...checks].filter(([, check]) => FAILED.includes(check.status)).map(([key, check]) => complaint(scenario, key, check)),
+  );
+  if (failing.length > 0) console.log(`\nfails direct too:\n${failing.join('\n')}`);
+  const found = differences(direct, edge);
+  if (found.length > 0) different.push(`${revision}:`, ...found);
+}
+console.log(different.length > 0 ? `\nworse through the edge\n${different.join('\n')}` : '\nno difference');
+process.exitCode = different.length > 0 ? 1 : 0;
