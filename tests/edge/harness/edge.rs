@@ -98,7 +98,10 @@ impl TestEdge {
 
 fn complete(yaml: &str) -> String {
     let mut text = yaml.to_owned();
-    for section in ["listeners: [{address: '127.0.0.1:0'}]\n", "admin: {address: '127.0.0.1:0'}\n"] {
+    // Without `hosts` a listener on loopback serves MCP to loopback hosts only, and `request` has another.
+    let hosts = if yaml.contains("protocol: mcp") { ", hosts: [edge.example, 127.0.0.1, localhost]" } else { "" };
+    let listeners = format!("listeners: [{{address: '127.0.0.1:0'{hosts}}}]\n");
+    for section in [listeners.as_str(), "admin: {address: '127.0.0.1:0'}\n"] {
         let name = section.split(':').next().unwrap_or_default();
         if !yaml.lines().any(|line| line.starts_with(name)) {
             text = format!("{section}{text}");
