@@ -9,6 +9,7 @@ mod limits;
 mod mcp;
 mod reload;
 mod routing;
+mod sessions;
 mod streaming;
 mod tls;
 mod upstreams;

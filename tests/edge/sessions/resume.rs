@@ -1,0 +1,333 @@
+//! `sessions: {resume: true}`: a session goes on when its replica is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
+
+use super::affinity::{Client, fleet_edge};
+use super::{
+    CALL, Caller, INITIALIZE, INITIALIZED, LIST, WITH_KEY, addresses, answer, kill, method, methods, respond, rpc,
+    server, start, take_home,
+};
+use crate::harness::{Fleet, Origin, TestEdge, eventually};
+
+const RESUME: &str = ", sessions: {resume: true}";
+
+async fn servers() -> Vec<Origin> {
+    vec![server("a").await, server("b").await]
+}
+
+/// A server that is late with its answers to `initialize`, and with what follows it.
+async fn slow(name: &'static str) -> Origin {
+    let opened = Arc::new(AtomicUsize::new(0));
+    Origin::scripted(move |mut stream, recorder| {
+        let opened = Arc::clone(&opened);
+        async move {
+            while let Some(request) = recorder.read(&mut stream).await {
+                if matches!(method(&request).as_str(), "initialize" | "notifications/initialized") {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                if stream.write_all(&answer(name, &request, &opened)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// An edge and a session on the first of two servers, whose server is then lost.
+async fn lose(mut origins: Vec<Origin>, route: &str) -> (TestEdge, Caller, Origin) {
+    let edge = start(WITH_KEY, &addresses(&origins), "", route).await;
+    let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
+    caller.who().await;
+    kill(take_home(&mut origins)).await;
+    (edge, caller, origins.remove(0))
+}
+
+#[tokio::test]
+async fn without_the_setting_a_lost_session_is_unknown() {
+    for route in ["", ", sessions: {resume: false}"] {
+        let (_edge, caller, survivor) = lose(servers().await, route).await;
+        assert_eq!(caller.post(CALL).await.status, 404);
+        assert_eq!(survivor.count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn the_next_call_goes_on_at_another_server_with_the_clients_own_words() {
+    let (_edge, caller, survivor) = lose(servers().await, RESUME).await;
+    let reply = caller.send("POST", &[("MCP-Protocol-Version", "2025-11-25"), ("X-Mine", "1")], CALL).await;
+    assert_eq!((reply.status, reply.json()["id"].as_i64()), (200, Some(7)));
+    let seen = survivor.requests();
+    assert_eq!(methods(&survivor), ["initialize", "notifications/initialized", "tools/call"]);
+    assert_eq!(String::from_utf8_lossy(&seen[0].body), INITIALIZE, "byte for byte");
+    assert_eq!(seen[2].body, CALL.as_bytes());
+    for request in &seen {
+        assert_eq!(request.line(), "POST /mcp HTTP/1.1");
+        assert_eq!(request.headers("content-type"), ["application/json"]);
+        assert_eq!(request.headers("accept"), ["application/json, text/event-stream"]);
+        assert_eq!(request.headers("content-length"), [request.body.len().to_string()]);
+        assert_eq!(request.headers("x-mine"), ["1"], "as the client's other fields");
+        assert!(request.headers("authorization").is_empty());
+    }
+    assert!(seen[0].headers("mcp-session-id").is_empty(), "there is no session yet");
+    assert!(seen[0].headers("mcp-protocol-version").is_empty(), "nor a version");
+    let new = seen[1].header("mcp-session-id").expect("an id").to_owned();
+    assert!(new == "a-1" || new == "b-1", "{new}");
+    assert_eq!(seen[1].headers("mcp-protocol-version"), ["2025-06-18"], "the version that was negotiated");
+    assert_eq!(seen[2].headers("mcp-session-id"), [new.as_str()]);
+    // From now on the session lives there, under the id that the client has.
+    for (method, body) in [("POST", LIST), ("GET", ""), ("POST", CALL)] {
+        assert_eq!(caller.send(method, &[], body).await.status, 200);
+        assert_eq!(survivor.last().headers("mcp-session-id"), [new.as_str()]);
+    }
+    assert_eq!(survivor.count(), 6, "it was opened once");
+}
+
+#[tokio::test]
+async fn streams_and_lists_go_on_too() {
+    for (method, body) in [("GET", ""), ("POST", LIST)] {
+        let (_edge, caller, survivor) = lose(servers().await, RESUME).await;
+        let reply = caller.send(method, &[("Last-Event-ID", "4")], body).await;
+        assert_eq!(reply.status, 200, "{method} {reply:?}");
+        let seen = survivor.requests();
+        assert_eq!(methods(&survivor)[..2], ["initialize", "notifications/initialized"]);
+        assert!(seen[..2].iter().all(|request| request.line() == "POST /mcp HTTP/1.1"));
+        assert!(seen[..2].iter().all(|request| request.headers("last-event-id").is_empty()));
+        assert_eq!(seen[0].headers("content-type"), ["application/json"]);
+        assert!(seen[2].line().starts_with(method) && seen.len() == 3);
+    }
+}
+
+#[tokio::test]
+async fn a_real_client_does_not_notice_that_its_replica_is_lost() {
+    let fleet = Fleet::start(&["currenttime", "currenttime", "currenttime"]).await;
+    let edge = fleet_edge(&fleet, RESUME).await;
+    let client = Client::connect(&edge).await;
+    let mut homes = vec![client.replica().await.expect("an answer")];
+    for _ in 0..2 {
+        fleet.switch(homes.last().expect("one"), "dead").await;
+        // What the client has open at that moment breaks; what it sends from then on does not.
+        let home = client.replica().await.expect("an answer");
+        assert!(!homes.contains(&home), "{homes:?} {home}");
+        for _ in 0..5 {
+            assert_eq!(client.replica().await.as_ref(), Some(&home));
+        }
+        homes.push(home);
+    }
+}
+
+#[tokio::test]
+async fn calls_that_come_together_open_one_session() {
+    let (_edge, caller, survivor) = lose(vec![slow("a").await, slow("b").await], RESUME).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        let caller = caller.clone();
+        calls.spawn(async move { caller.post(CALL).await.status });
+    }
+    assert_eq!(calls.join_all().await, [200; 20]);
+    let count = |wanted| methods(&survivor).iter().filter(|method| *method == wanted).count();
+    assert_eq!((count("initialize"), count("notifications/initialized"), count("tools/call")), (1, 1, 20));
+    assert_eq!(methods(&survivor)[..2], ["initialize", "notifications/initialized"], "and only then go on");
+}
+
+/// Reads calls and closes the connection, as a server that is killed in the middle of its work.
+async fn dying(name: &'static str, dies: Arc<AtomicBool>) -> Origin {
+    let opened = Arc::new(AtomicUsize::new(0));
+    Origin::scripted(move |mut stream, recorder| {
+        let (opened, dies) = (Arc::clone(&opened), Arc::clone(&dies));
+        async move {
+            while let Some(request) = recorder.read(&mut stream).await {
+                if method(&request).starts_with("tools/") && dies.load(Ordering::SeqCst) {
+                    return;
+                }
+                if stream.write_all(&answer(name, &request, &opened)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_end_of_a_lost_session_is_unknown() {
+    let (_edge, caller, survivor) = lose(servers().await, RESUME).await;
+    assert_eq!(caller.send("DELETE", &[], "").await.status, 404);
+    assert_eq!(survivor.count(), 0, "no session is opened to be ended");
+}
+
+#[tokio::test]
+async fn a_server_that_opens_no_session_leaves_it_unknown() {
+    type Answer = fn(&crate::harness::Recorded) -> Vec<u8>;
+    let refusals: [(&str, Answer); 6] = [
+        ("an error", |_| respond("500 Internal Server Error", &[], "{}")),
+        ("a refusal", |_| respond("403 Forbidden", &[], "{}")),
+        ("no session", |request| {
+            respond("200 OK", &[], &rpc(request, serde_json::json!({"protocolVersion": "2025-06-18"})))
+        }),
+        ("no version", |request| respond("200 OK", &[("Mcp-Session-Id", "x")], &rpc(request, serde_json::json!({})))),
+        ("no JSON", |_| respond("200 OK", &[("Mcp-Session-Id", "x")], "never mind")),
+        ("a JSON-RPC error", |_| {
+            respond(
+                "200 OK",
+                &[("Mcp-Session-Id", "x")],
+                r#"{"jsonrpc":"2.0","id":0,"error":{"code":-32602,"message":"no"}}"#,
+            )
+        }),
+    ];
+    for (what, refusal) in refusals {
+        // Only the one that opens the session is asked first.
+        let mut origins = Vec::new();
+        let begun = Arc::new(AtomicBool::new(false));
+        for name in ["a", "b"] {
+            let (opened, begun) = (AtomicUsize::new(0), Arc::clone(&begun));
+            origins.push(
+                Origin::answering(move |request| {
+                    let again = method(request) == "initialize" && begun.swap(true, Ordering::SeqCst);
+                    if again { refusal(request) } else { answer(name, request, &opened) }
+                })
+                .await,
+            );
+        }
+        let (_edge, caller, survivor) = lose(origins, RESUME).await;
+        assert_eq!(caller.post(CALL).await.status, 404, "{what}");
+        assert_eq!(methods(&survivor), ["initialize"], "{what}: nothing else was sent");
+    }
+}
+
+/// Opens its first session as other servers do; the answer to any further `initialize` is an event stream without an end.
+async fn streaming(name: &'static str, begun: Arc<AtomicBool>) -> Origin {
+    let opened = Arc::new(AtomicUsize::new(0));
+    Origin::scripted(move |mut stream, recorder| {
+        let (opened, begun) = (Arc::clone(&opened), Arc::clone(&begun));
+        async move {
+            while let Some(request) = recorder.read(&mut stream).await {
+                let mut answered = answer(name, &request, &opened);
+                if method(&request) == "initialize" && begun.swap(true, Ordering::SeqCst) {
+                    let result = rpc(&request, serde_json::json!({"protocolVersion": "2025-03-26"}));
+                    let events = format!("id: 1\ndata:\n\nid: 2\ndata: {result}\n\n");
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nMcp-Session-Id: {name}-1\r\n\
+                         Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{events}\r\n",
+                        events.len()
+                    );
+                    answered = head.into_bytes();
+                }
+                if stream.write_all(&answered).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_answer_to_the_repeated_initialize_may_be_a_stream() {
+    let begun = Arc::new(AtomicBool::new(false));
+    let origins = vec![streaming("a", Arc::clone(&begun)).await, streaming("b", begun).await];
+    let (_edge, caller, survivor) = lose(origins, RESUME).await;
+    caller.who().await;
+    assert_eq!(survivor.requests()[1].headers("mcp-protocol-version"), ["2025-03-26"]);
+}
+
+#[tokio::test]
+async fn a_second_loss_is_survived_like_the_first() {
+    let mut origins = vec![server("a").await, server("b").await, server("c").await];
+    let edge = start(WITH_KEY, &addresses(&origins), "", RESUME).await;
+    let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
+    for left in [2, 1] {
+        kill(take_home(&mut origins)).await;
+        let home = caller.who().await;
+        assert_eq!(caller.who().await, home);
+        assert_eq!(origins.len(), left);
+    }
+    let last = take_home(&mut origins);
+    assert_eq!(methods(&last), ["initialize", "notifications/initialized", "tools/call", "tools/call"]);
+    kill(last).await;
+    assert_eq!(caller.post(CALL).await.status, 404, "there is no server left");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_has_left_or_is_unhealthy_is_lost_too() {
+    let mut origins = servers().await;
+    let edge = start(WITH_KEY, &addresses(&origins), "", RESUME).await;
+    let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
+    let home = take_home(&mut origins);
+    let before = home.count();
+    edge.reload(&super::yaml(WITH_KEY, &addresses(&origins), "", RESUME)).await.expect("it reloads");
+    caller.who().await;
+    assert_eq!(home.count(), before);
+    assert_eq!(methods(&origins[0]), ["initialize", "notifications/initialized", "tools/call"]);
+    // All unhealthy is no loss: the servers may come back.
+    let health = ", health: {http: {path: /health, status: 299}, interval: 50ms, unhealthy: 1}";
+    edge.reload(&super::yaml(WITH_KEY, &addresses(&origins), health, RESUME)).await.expect("it reloads");
+    eventually("it is unhealthy", async || caller.post(CALL).await.status == 503).await;
+}
+
+#[tokio::test]
+async fn a_large_initialize_is_not_kept() {
+    // The bound is 16 KiB.
+    for (size, status) in [(16 << 10, 200), ((16 << 10) + 1, 404)] {
+        let mut origins = servers().await;
+        let edge = start(WITH_KEY, &addresses(&origins), "", RESUME).await;
+        let mut caller = Caller::new(edge.address, "/a/mcp", "alice");
+        let padding = " ".repeat(size - INITIALIZE.len());
+        let reply = caller.post(&format!("{INITIALIZE}{padding}")).await;
+        caller.session = reply.header("mcp-session-id").map(str::to_owned);
+        caller.who().await;
+        kill(take_home(&mut origins)).await;
+        assert_eq!(caller.post(CALL).await.status, status, "{size}");
+        assert_eq!(origins[0].count(), if status == 200 { 3 } else { 0 });
+    }
+}
+
+#[tokio::test]
+async fn the_repeated_initialize_is_the_callers_own_and_nobody_elses() {
+    let (edge, caller, survivor) = lose(servers().await, RESUME).await;
+    let mut bob = Caller::new(edge.address, "/a/mcp", "bob");
+    bob.session = caller.session.clone();
+    assert_eq!(bob.post(CALL).await.status, 404);
+    let elsewhere = Caller { path: "/b/mcp".to_owned(), ..caller.clone() };
+    assert_eq!(elsewhere.post(CALL).await.status, 404);
+    assert_eq!(survivor.count(), 0, "nobody else opens it");
+    let spoofed = [("X-User", "root"), ("X-Forwarded-For", "6.6.6.6")];
+    assert_eq!(caller.send("POST", &spoofed, CALL).await.status, 200);
+    for request in survivor.requests() {
+        assert_eq!(request.headers("x-user"), ["alice"]);
+        assert_eq!(request.headers("x-scopes"), ["read write"]);
+        assert_eq!(request.headers("x-forwarded-for"), ["127.0.0.1"]);
+    }
+    let count = survivor.count();
+    assert_eq!(bob.post(CALL).await.status, 404, "nor does anybody use it then");
+    assert_eq!(survivor.count(), count);
+}
+
+/// Only the edge that saw a session begin can open it again.
+#[tokio::test]
+async fn another_edge_has_nothing_to_repeat() {
+    let origins = servers().await;
+    let all = addresses(&origins);
+    let (_edge, caller, survivor) = lose(origins, RESUME).await;
+    let other = start(WITH_KEY, &all, "", RESUME).await;
+    assert_eq!(caller.at(&other).post(CALL).await.status, 404);
+    assert_eq!(survivor.count(), 0);
+}
+
+/// The client's own notification may come when its server is lost.
+#[tokio::test]
+async fn a_notification_can_be_the_first_to_find_the_server_lost() {
+    let mut origins = servers().await;
+    let edge = start(WITH_KEY, &addresses(&origins), "", RESUME).await;
+    let mut caller = Caller::new(edge.address, "/a/mcp", "alice");
+    caller.session = caller.post(INITIALIZE).await.header("mcp-session-id").map(str::to_owned);
+    kill(take_home(&mut origins)).await;
+    assert_eq!(caller.post(INITIALIZED).await.status, 202);
+    caller.who().await;
+    assert_eq!(methods(&origins[0])[0], "initialize");
+}
