@@ -43,7 +43,7 @@ enum Plan {
         rewrite: EventRewrite,
         /// Whether lists are filtered.
         filters: bool,
-        /// Whether the event that announces an endpoint may still come.
+        /// Whether the next event may be the one that announces an endpoint: only the first can.
         announces: bool,
     },
 }
@@ -161,9 +161,12 @@ impl Answer {
             Plan::Events { rewrite, filters, announces } => {
                 let (mut out, mut failed, private) = (Vec::with_capacity(piece.len()), false, self.private);
                 let mut judge = |event: &str, data: &[u8]| {
-                    let announced = event == ENDPOINT_EVENT && std::mem::take(announces);
+                    let announced = std::mem::take(announces) && event == ENDPOINT_EVENT;
                     let changed = if announced {
                         Ok(public_endpoint(data, route, context))
+                    } else if event != MESSAGE_EVENT && !matches!(data.trim_ascii_start(), [b'{' | b'[', ..]) {
+                        // Some servers send a `ping` with the time: it lists nothing.
+                        Ok(None)
                     } else {
                         learn(data, route);
                         filter(data, private, route, context)
@@ -267,6 +270,9 @@ impl Answer {
 
 /// The event of the 2024-11-05 transport that says where messages are posted.
 const ENDPOINT_EVENT: &str = "endpoint";
+
+/// The type of the events that carry MCP messages, and of those that name none.
+const MESSAGE_EVENT: &str = "message";
 
 /// True when the answer may be the stream of the 2024-11-05 transport.
 fn may_announce(call: &Call) -> bool {

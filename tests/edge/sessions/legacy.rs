@@ -349,6 +349,35 @@ async fn comments_and_other_fields_around_the_announcement_stay() {
 const RULES: [&str; 2] = ["", ", tools: [{match: who}]"];
 
 #[tokio::test]
+async fn only_the_first_event_of_a_stream_can_be_the_announcement() {
+    const FIRST: [&str; 6] = [
+        "event: ping\ndata: 2026-11-22T10:00:00Z\n\n",
+        "data: {\"jsonrpc\":\"2.0\",\"method\":\"ping\",\"id\":1}\n\n",
+        "event: message\ndata: {}\n\n",
+        "event: Endpoint\ndata: /message?sessionId=1\n\n",
+        "event: endpoints\ndata: /message?sessionId=1\n\n",
+        "id: 5\nevent:  endpoint\ndata: /message?sessionId=1\n\n",
+    ];
+    for rules in RULES {
+        for first in FIRST {
+            let later = "event: endpoint\ndata: /message?sessionId=2\n\n";
+            let origin = Old::server("a", move |_, _| format!("{first}{later}"), false).await;
+            let edge = start(&[&origin], rules).await;
+            let mut client = Client::connect(&edge, "alice").await;
+            assert_eq!(client.event().await, first, "{rules}");
+            assert_eq!(client.event().await, later, "{rules}: {first:?} came first");
+        }
+        // Nor is a second one that follows it.
+        let origin =
+            Old::server("a", |request, id| usual(request, id) + "event: endpoint\ndata: /message?x=2\n\n", false).await;
+        let edge = start(&[&origin], rules).await;
+        let mut client = Client::open(&edge, "alice").await;
+        assert_eq!(client.event().await, "event: endpoint\ndata: /message?x=2\n\n", "{rules}");
+        assert_eq!(client.who().await, "a");
+    }
+}
+
+#[tokio::test]
 async fn another_principal_cannot_post_to_a_session() {
     let origin = Old::server("a", usual, false).await;
     let edge = start(&[&origin], "").await;
