@@ -66,7 +66,9 @@ pub(super) async fn run(
         match send(session, context, &mut upstream, request, (&call, limit), &mut client).await {
             Ok(()) => {}
             Err(error) => {
+                // Nobody but its endpoint knows a session: what fails there on a new connection has failed.
                 let retry = call.is_repeatable()
+                    && (reused || call.session.is_none())
                     && *error.esource() == pingora::ErrorSource::Upstream
                     && *error.etype() != ErrorType::ReadTimedout
                     && !context.retried;
@@ -114,7 +116,7 @@ async fn choose(
             Err(Rejection::new(Reason::NoEndpoint, "no endpoint of the upstream is healthy"))
         }
         // The session is gone with its endpoint, before a byte of this request was sent.
-        _ if route.settings.sessions.resume && resume::is_possible(open, call.kind) => {
+        _ if route.settings.sessions.resume && !context.retried && resume::is_possible(open, call.kind) => {
             resume::resume(edge, session, context, route, open).await
         }
         _ => Err(session::unknown()),

@@ -360,6 +360,45 @@ async fn an_unhealthy_endpoint_ends_its_sessions_unless_all_are_unhealthy() {
     assert_eq!(caller.who().await, home, "the session has waited");
 }
 
+/// Connections that have served a request before are as likely to break as others.
+#[tokio::test]
+async fn a_failure_within_a_session_is_told_as_such_and_nothing_is_sent_twice() {
+    let breaking: &[&str] = &["none", "head", "body"];
+    for &breaks in breaking {
+        for warm in [false, true] {
+            let mut origins = Vec::new();
+            for name in ["a", "b"] {
+                origins.push(breaking_server(name, breaks).await);
+            }
+            let edge = start(WITH_KEY, &addresses(&origins), "", "").await;
+            let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
+            let home = take_home(&mut origins);
+            for (kind, body) in [("tools/call", CALL), ("tools/list", LIST)] {
+                if warm {
+                    assert_eq!(caller.post(super::INITIALIZED).await.status, 202);
+                } else {
+                    // The connection that is idle now serves this stream to its end, and the answer needs another one.
+                    let _stream = held_stream(&caller).await;
+                    eventually("the stream is open", async || home.last().line().starts_with("GET")).await;
+                    let reply = caller.post(body).await;
+                    check_broken(breaks, kind, &reply);
+                    let sent = methods(&home).iter().filter(|method| *method == kind).count();
+                    assert_eq!(sent, 1, "{breaks} {kind}: a fresh connection that breaks is a failure");
+                    continue;
+                }
+                let before = methods(&home).iter().filter(|method| *method == kind).count();
+                let reply = caller.post(body).await;
+                check_broken(breaks, kind, &reply);
+                let sent = methods(&home).iter().filter(|method| *method == kind).count() - before;
+                // What only reads may be repeated, where it was: an idle connection says nothing about its server.
+                let most = if kind == "tools/list" && breaks != "body" { 2 } else { 1 };
+                assert!((1..=most).contains(&sent), "{breaks} {kind}: {sent}");
+            }
+            assert_eq!(origins[0].count(), 0, "{breaks}: nobody else gets a session's requests");
+        }
+    }
+}
+
 fn check_broken(breaks: &str, kind: &str, reply: &crate::harness::Reply) {
     match breaks {
         "body" => assert!(reply.status == 200 && !reply.complete, "{kind}: {reply:?}"),

@@ -60,7 +60,18 @@ async fn without_the_setting_a_lost_session_is_unknown() {
 #[tokio::test]
 async fn the_next_call_goes_on_at_another_server_with_the_clients_own_words() {
     let (_edge, caller, survivor) = lose(servers().await, RESUME).await;
-    let reply = caller.send("POST", &[("MCP-Protocol-Version", "2025-11-25"), ("X-Mine", "1")], CALL).await;
+    let reply = caller
+        .send(
+            "POST",
+            &[
+                ("MCP-Protocol-Version", "2025-11-25"),
+                ("Mcp-Method", "tools/call"),
+                ("Mcp-Name", "who"),
+                ("X-Mine", "1"),
+            ],
+            CALL,
+        )
+        .await;
     assert_eq!((reply.status, reply.json()["id"].as_i64()), (200, Some(7)));
     let seen = survivor.requests();
     assert_eq!(methods(&survivor), ["initialize", "notifications/initialized", "tools/call"]);
@@ -76,6 +87,10 @@ async fn the_next_call_goes_on_at_another_server_with_the_clients_own_words() {
     }
     assert!(seen[0].headers("mcp-session-id").is_empty(), "there is no session yet");
     assert!(seen[0].headers("mcp-protocol-version").is_empty(), "nor a version");
+    for (request, method) in seen.iter().zip([None, None, Some("tools/call")]) {
+        assert_eq!(request.header("mcp-method"), method, "what is said of the call is not said of others");
+        assert_eq!(request.header("mcp-name"), method.map(|_| "who"));
+    }
     let new = seen[1].header("mcp-session-id").expect("an id").to_owned();
     assert!(new == "a-1" || new == "b-1", "{new}");
     assert_eq!(seen[1].headers("mcp-protocol-version"), ["2025-06-18"], "the version that was negotiated");
@@ -152,6 +167,31 @@ async fn dying(name: &'static str, dies: Arc<AtomicBool>) -> Origin {
         }
     })
     .await
+}
+
+#[tokio::test]
+async fn a_request_that_may_have_run_is_not_repeated() {
+    let dies = Arc::new(AtomicBool::new(false));
+    let mut origins = vec![dying("a", Arc::clone(&dies)).await, dying("b", Arc::clone(&dies)).await];
+    let edge = start(WITH_KEY, &addresses(&origins), "", RESUME).await;
+    let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
+    let home = take_home(&mut origins);
+    dies.store(true, Ordering::SeqCst);
+    let call = CALL.replace('7', "77");
+    let reply = caller.post(&call).await;
+    assert_eq!((reply.status, reply.json()["id"].as_i64()), (502, Some(77)), "{reply:?}");
+    let sent = home.requests().iter().filter(|request| request.body == call.as_bytes()).count();
+    assert_eq!((sent, origins[0].count()), (1, 0), "it was sent once, and nowhere else");
+    // Nor is one that only reads: its session lives, as far as the edge knows.
+    assert_eq!(caller.post(LIST).await.status, 502);
+    assert_eq!(origins[0].count(), 0);
+    dies.store(false, Ordering::SeqCst);
+    caller.who().await;
+    assert_eq!(methods(&home).last().map(String::as_str), Some("tools/call"), "the session has not moved");
+    // The next one finds that nobody is there, before anything was sent.
+    kill(home).await;
+    caller.who().await;
+    assert_eq!(methods(&origins[0]), ["initialize", "notifications/initialized", "tools/call"]);
 }
 
 #[tokio::test]
@@ -251,6 +291,45 @@ async fn a_second_loss_is_survived_like_the_first() {
     assert_eq!(methods(&last), ["initialize", "notifications/initialized", "tools/call", "tools/call"]);
     kill(last).await;
     assert_eq!(caller.post(CALL).await.status, 404, "there is no server left");
+}
+
+/// A connection that was idle has broken, which may be the connection's fault; but then nobody is there.
+#[tokio::test]
+async fn a_list_that_may_have_run_is_not_repeated_elsewhere() {
+    for route in ["", RESUME] {
+        let mut origins = Vec::new();
+        for name in ["a", "b"] {
+            let opened = Arc::new(AtomicUsize::new(0));
+            origins.push(
+                Origin::scripted(move |mut stream, recorder| {
+                    let opened = Arc::clone(&opened);
+                    async move {
+                        while let Some(request) = recorder.read(&mut stream).await {
+                            if method(&request) == "tools/list" {
+                                std::future::pending::<()>().await;
+                            }
+                            drop(stream.write_all(&answer(name, &request, &opened)).await);
+                        }
+                    }
+                })
+                .await,
+            );
+        }
+        let edge = start(WITH_KEY, &addresses(&origins), "", route).await;
+        let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
+        let home = take_home(&mut origins);
+        let connections = home.connections();
+        let list = tokio::spawn({
+            let caller = caller.clone();
+            async move { caller.post(LIST).await.status }
+        });
+        eventually("the server has read it", async || methods(&home).last().is_some_and(|last| last == "tools/list"))
+            .await;
+        assert_eq!(home.connections(), connections, "it came on the connection that was idle");
+        kill(home).await;
+        assert_eq!(list.await.expect("no panic"), 404, "{route}");
+        assert_eq!(origins[0].count(), 0, "{route}");
+    }
 }
 
 #[tokio::test]
