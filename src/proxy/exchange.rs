@@ -117,7 +117,8 @@ async fn choose(
         }
         // The session is gone with its endpoint, before a byte of this request was sent.
         _ if route.settings.sessions.resume && !context.retried && resume::is_possible(open, call.kind) => {
-            resume::resume(edge, session, context, route, open).await
+            // Boxed: it is rare, and larger than all the rest.
+            Box::pin(resume::resume(edge, session, context, route, open)).await
         }
         _ => Err(session::unknown()),
     }

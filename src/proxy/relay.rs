@@ -56,6 +56,12 @@ pub(super) async fn relay(
     {
         edge.resumptions.remember(sealed.to_owned(), call.body.clone()).await;
     }
+    if let Some(open) = &call.session
+        && session.req_header().method == Method::DELETE
+        && status.is_success()
+    {
+        edge.resumptions.forget(&open.sealed).await;
+    }
     let is_stream = is_event_stream(&head);
     if is_stream {
         context.becomes_stream();

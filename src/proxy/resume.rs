@@ -56,6 +56,12 @@ impl Resumptions {
         }
     }
 
+    /// Forgets a session that its client has ended.
+    pub(super) async fn forget(&self, sealed: &str) {
+        self.messages.invalidate(sealed).await;
+        self.moved.invalidate(sealed).await;
+    }
+
     /// Where a session was taken, if it was.
     pub(super) async fn follow(&self, open: &mut OpenSession) {
         if let Some(target) = self.moved.get(&open.sealed).await {
@@ -76,26 +82,27 @@ pub(super) fn is_possible(open: &OpenSession, kind: CallKind) -> bool {
 pub(super) async fn resume(
     edge: &Edge,
     session: &Session,
-    context: &RequestContext,
+    context: &mut RequestContext,
     route: &Arc<RouteContext>,
     open: &mut OpenSession,
 ) -> Result<Arc<Endpoint>, Rejection> {
     let Resumptions { messages, moved } = &edge.resumptions;
     let message = messages.get(&open.sealed).await.ok_or_else(unknown)?;
     let lost = open.target.clone();
-    let attempt = async {
-        let attempt = initialize(edge, session, context, route, message);
-        match tokio::time::timeout(limits::RESUME_TIMEOUT, attempt).await {
-            Ok(Some(target)) => moka::ops::compute::Op::Put(target),
-            Ok(None) | Err(_) => moka::ops::compute::Op::Remove,
-        }
-    };
+    // Boxed, because the cache passes it on by value, several calls deep.
+    let attempt = Box::pin(initialize(edge, session, context, route, message));
     let moved = moved.entry(open.sealed.clone()).and_compute_with(async |known| match known {
         // Another request has done it meanwhile.
         Some(known) if *known.value() != lost => moka::ops::compute::Op::Nop,
-        _ => attempt.await,
+        _ => match attempt.await {
+            Some(target) => moka::ops::compute::Op::Put(target),
+            None => moka::ops::compute::Op::Remove,
+        },
     });
-    let moved = match moved.await {
+    // The wait for other requests counts, too: each of them may fail.
+    let moved = tokio::time::timeout(limits::RESUME_TIMEOUT, moved).await;
+    context.endpoint = None;
+    let moved = match moved.map_err(|_| unknown())? {
         moka::ops::compute::CompResult::Inserted(entry)
         | moka::ops::compute::CompResult::ReplacedWith(entry)
         | moka::ops::compute::CompResult::Unchanged(entry) => entry,
@@ -109,17 +116,21 @@ pub(super) async fn resume(
 async fn initialize(
     edge: &Edge,
     session: &Session,
-    context: &RequestContext,
+    context: &mut RequestContext,
     route: &Arc<RouteContext>,
     message: Bytes,
 ) -> Option<SessionTarget> {
     let endpoint = peer::endpoint(session, context, route).ok()?;
+    // It is in flight there, and the `Host` may depend on it.
+    context.endpoint = Some(endpoint.begin());
     let mut request = exchange::upstream_request(session, context, route).ok()?;
     request.set_method(Method::POST);
     request.insert_header(CONTENT_TYPE, "application/json").ok()?;
     request.insert_header(ACCEPT, "application/json, text/event-stream").ok()?;
-    request.remove_header(VERSION_HEADER);
-    request.remove_header("last-event-id");
+    // What the client's fields say of its own message.
+    for name in [VERSION_HEADER, "mcp-method", "mcp-name", "last-event-id"] {
+        request.remove_header(name);
+    }
     let mut upstream = send(edge, &endpoint, request.clone(), message).await?;
     let id = upstream.response_header()?.headers.get(SESSION_HEADER)?.to_str().ok()?.to_owned();
     let version = negotiated(&mut upstream).await?;
@@ -134,7 +145,6 @@ async fn initialize(
 /// Sends `body` on a connection of its own; `None` unless the answer is a success.
 async fn send(edge: &Edge, endpoint: &Arc<Endpoint>, mut request: RequestHeader, body: Bytes) -> Option<HttpSession> {
     request.insert_header(CONTENT_LENGTH, body.len()).ok()?;
-    let _in_flight = endpoint.begin();
     let (mut upstream, _) = edge.upstreams.get_http_session(endpoint.peer()).await.ok()?;
     exchange::write(&mut upstream, request, body).await.ok()?;
     upstream.read_response_header().await.ok()?;

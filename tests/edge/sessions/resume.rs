@@ -201,6 +201,18 @@ async fn the_end_of_a_lost_session_is_unknown() {
     assert_eq!(survivor.count(), 0, "no session is opened to be ended");
 }
 
+/// What the client has ended, nothing brings back.
+#[tokio::test]
+async fn a_session_that_the_client_has_ended_does_not_come_back() {
+    let mut origins = servers().await;
+    let edge = start(WITH_KEY, &addresses(&origins), "", RESUME).await;
+    let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
+    assert_eq!(caller.send("DELETE", &[], "").await.status, 204);
+    kill(take_home(&mut origins)).await;
+    assert_eq!(caller.post(CALL).await.status, 404);
+    assert_eq!(origins[0].count(), 0);
+}
+
 #[tokio::test]
 async fn a_server_that_opens_no_session_leaves_it_unknown() {
     type Answer = fn(&crate::harness::Recorded) -> Vec<u8>;
@@ -291,6 +303,39 @@ async fn a_second_loss_is_survived_like_the_first() {
     assert_eq!(methods(&last), ["initialize", "notifications/initialized", "tools/call", "tools/call"]);
     kill(last).await;
     assert_eq!(caller.post(CALL).await.status, 404, "there is no server left");
+}
+
+/// Nobody waits for the attempts of all others.
+#[tokio::test]
+async fn a_server_that_does_not_answer_the_initialize_holds_nobody_for_long() {
+    let mut origins = Vec::new();
+    let begun = Arc::new(AtomicBool::new(false));
+    for name in ["a", "b"] {
+        let (opened, begun) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&begun));
+        origins.push(
+            Origin::scripted(move |mut stream, recorder| {
+                let (opened, begun) = (Arc::clone(&opened), Arc::clone(&begun));
+                async move {
+                    while let Some(request) = recorder.read(&mut stream).await {
+                        if method(&request) == "initialize" && begun.swap(true, Ordering::SeqCst) {
+                            std::future::pending::<()>().await;
+                        }
+                        drop(stream.write_all(&answer(name, &request, &opened)).await);
+                    }
+                }
+            })
+            .await,
+        );
+    }
+    let (_edge, caller, survivor) = lose(origins, RESUME).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..4 {
+        let caller = caller.clone();
+        // It would panic after 20 s; one attempt takes 10 s.
+        calls.spawn(async move { caller.post(CALL).await.status });
+    }
+    assert_eq!(calls.join_all().await, [404; 4]);
+    assert!(methods(&survivor).iter().all(|method| method == "initialize"));
 }
 
 /// A connection that was idle has broken, which may be the connection's fault; but then nobody is there.
@@ -385,6 +430,18 @@ async fn the_repeated_initialize_is_the_callers_own_and_nobody_elses() {
     let count = survivor.count();
     assert_eq!(bob.post(CALL).await.status, 404, "nor does anybody use it then");
     assert_eq!(survivor.count(), count);
+}
+
+#[tokio::test]
+async fn the_route_says_which_host_and_token_the_other_server_sees() {
+    let (_edge, caller, survivor) =
+        lose(servers().await, ", sessions: {resume: true}, host: endpoint, forward_token: true").await;
+    caller.who().await;
+    assert_eq!(survivor.count(), 3);
+    for request in survivor.requests() {
+        assert_eq!(request.headers("host"), [survivor.address.to_string()], "{}", request.head);
+        assert_eq!(request.headers("authorization"), [caller.authorization.as_str()]);
+    }
 }
 
 /// Only the edge that saw a session begin can open it again.
