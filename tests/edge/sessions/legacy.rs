@@ -10,7 +10,7 @@ use h2::RecvStream;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Sender, channel};
 
 use super::{CALL, Caller, INITIALIZE, INITIALIZED, KEY, LIST, WITH_KEY, kill, method, respond, rpc};
 use crate::harness::http2::{Http2, piece};
@@ -26,7 +26,7 @@ struct Old {
     /// Whether each byte of it is a piece of its own.
     dripping: bool,
     opened: Arc<AtomicUsize>,
-    sessions: Arc<Mutex<HashMap<String, UnboundedSender<String>>>>,
+    sessions: Arc<Mutex<HashMap<String, Sender<String>>>>,
 }
 
 impl Old {
@@ -54,7 +54,7 @@ impl Old {
 
     async fn stream(self, request: &Recorded, mut stream: TcpStream) {
         let id = format!("{}-{}", self.name, self.opened.fetch_add(1, Ordering::SeqCst) + 1);
-        let (sender, mut events) = unbounded_channel();
+        let (sender, mut events) = channel(100);
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sender);
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         let mut first = (self.announcement)(request, &id).into_bytes();
@@ -93,7 +93,7 @@ impl Old {
             "tools/list" => json!({"tools": [{"name": "who"}, {"name": "drop_all"}]}),
             _ => return respond("202 Accepted", &[], ""),
         };
-        drop(events.send(format!("event: message\ndata: {}\n\n", rpc(request, result))));
+        drop(events.try_send(format!("event: message\ndata: {}\n\n", rpc(request, result))));
         respond("202 Accepted", &[("Content-Type", "text/plain")], "Accepted")
     }
 }
