@@ -161,7 +161,7 @@ auth: {providers: {gate: {lookup: {url: http://127.0.0.1:1/}}}}
         let text = format!(
             "{REST}
 sessions: {{keys: [{{file: 2.key}}, {{file: 1.key}}]}}
-limits: {{held_bytes: 1MiB}}
+limits: {{held_bytes: 5MiB}}
 routes:
   - path: /a/
     upstream: a
@@ -183,7 +183,7 @@ routes:
         let config = load(folder.path(), &text).expect("legal");
         let keys: Vec<&[u8]> = config.sessions.keys.iter().map(crate::types::Secret::expose).collect();
         assert_eq!(keys, [&[b'2'; 64][..], &[b'1'; 32]]);
-        assert_eq!(config.limits.held_bytes.0, 1 << 20);
+        assert_eq!(config.limits.held_bytes.0, 5 << 20);
         assert_eq!(config.listeners[0].origins, ["https://*.example".parse().expect("legal")]);
 
         let rule = |pattern: &str, access, timeout| Rule { pattern: pattern.parse().expect("legal"), access, timeout };
