@@ -11,7 +11,7 @@ mod tokens;
 pub use edge::TestEdge;
 pub use fleet::Fleet;
 pub use http::{Reply, exchange, read_reply, request};
-pub use origin::{Origin, ok};
+pub use origin::{Origin, Recorded, ok};
 pub use process::EdgeProcess;
 pub use tokens::{Claims, Tokens};
 

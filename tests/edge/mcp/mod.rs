@@ -1,5 +1,8 @@
 //! Real MCP clients with real MCP servers, through the edge.
 
+mod attacks;
+mod guarded;
+
 use std::process::Stdio;
 
 use rmcp::ServiceExt;
