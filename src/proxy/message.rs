@@ -57,8 +57,9 @@ fn check_form(session: &mut Session) -> Result<(), Rejection> {
         _ => return Err(Rejection::new(Reason::MethodNotAllowed, "MCP has no such method")),
     }
     let unsupported = |message| Err(Rejection::new(Reason::UnsupportedMediaType, message));
-    let coding = header.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
-    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+    // Every field counts: an `identity` in front of another coding does not hide it.
+    let mut codings = header.headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
+    if codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
         return unsupported("an MCP message is not compressed: send it without Content-Encoding");
     }
     if !is_json(&header.headers) {

@@ -439,6 +439,7 @@ async fn a_message_is_uncoded_json_in_utf_8() {
         vec![IS_JSON, ("Content-Encoding", "zstd")],
         vec![IS_JSON, ("Content-Encoding", "x-custom")],
         vec![IS_JSON, ("Content-Encoding", "identity, gzip")],
+        vec![IS_JSON, ("Content-Encoding", "identity"), ("Content-Encoding", "gzip")],
         vec![IS_JSON, ("content-encoding", "gzip"), ("Content-Encoding", "identity")],
     ] {
         for body in [call("get"), call("place")] {
