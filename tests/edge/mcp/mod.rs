@@ -1,6 +1,7 @@
 //! Real MCP clients with real MCP servers, through the edge.
 
 mod attacks;
+mod bodies;
 mod callers;
 mod guarded;
 
