@@ -288,6 +288,10 @@ async fn a_client_that_leaves_takes_its_upstream_connection_along() {
     drop(http2);
     ended("HTTP/2 connection", upstream, left).await;
     drop(response);
+    // Nobody was refused anything, however they left.
+    let in_flight = r#"mcp_edge_requests_in_flight{route="/"}"#;
+    eventually("all have ended", async || edge.metric(in_flight).await == 0.0).await;
+    assert_eq!(edge.metric(r#"mcp_edge_rejections_total{reason="bad_request"}"#).await, 0.0);
 }
 
 /// Up to 2025-11-25 a client that leaves has not cancelled: its call goes on, whether the answer is still to come or flows.
