@@ -4,6 +4,7 @@ mod attacks;
 mod bodies;
 mod callers;
 mod guarded;
+mod outcomes;
 
 use std::process::Stdio;
 
