@@ -121,7 +121,7 @@ async fn read(
 ) -> pingora::Result<Result<(Bytes, Option<HeldBytes>), Rejection>> {
     if session.req_header().headers.contains_key(EXPECT) {
         let keepalive = session.get_keepalive();
-        session.write_continue_response().await?;
+        session.write_continue_response().await.map_err(|error| error.into_down())?;
         // Pingora would close the connection after it.
         session.set_keepalive(keepalive);
     }
@@ -132,10 +132,12 @@ async fn read(
     let mut held: Option<HeldBytes> = None;
     loop {
         let earned = Duration::from_secs(context.received / limits::MESSAGE_RATE);
-        let Ok(piece) = tokio::time::timeout_at(begun + patience + earned, session.read_request_body()).await else {
+        // Time that was earned is for what comes slowly. Silence has one limit, and HTTP/2 has no other timer for it.
+        let deadline = (begun + earned).min(Instant::now()) + patience;
+        let Ok(piece) = tokio::time::timeout_at(deadline, session.read_request_body()).await else {
             return Ok(Err(Rejection::new(Reason::BodyTimeout, "the request body did not come in time")));
         };
-        let Some(piece) = piece? else { break };
+        let Some(piece) = piece.map_err(|error| error.into_down())? else { break };
         context.received += piece.len() as u64;
         if context.received > limit {
             return Ok(Err(Rejection::too_large(route)));

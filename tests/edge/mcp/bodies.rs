@@ -1,6 +1,6 @@
 //! Bodies of all sizes, in all framings: what is judged is what arrives, and what is too large is not held.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
@@ -159,14 +159,21 @@ async fn over_http_2_only_post_carries_a_body_too() {
     assert_eq!((reply.status().as_u16(), guarded.origin.count()), (200, 1));
 }
 
-/// Row 42, on MCP routes: neither silence nor a drip holds a message's memory for long.
+/// Row 42, on MCP routes: neither silence nor a drip holds a message's memory for long, whatever has come before.
 #[tokio::test]
 async fn a_message_that_does_not_come_is_408() {
     let guarded = Guarded::start_with("body_timeout: 1s", Origin::answering(answer).await).await;
-    for dripping in [false, true] {
-        let headers = [("Authorization", &*guarded.alice), IS_JSON, ("Content-Length", "1000")];
+    let large = sized("get", 30_000);
+    let in_time = |begun: Instant, what: &str| {
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(8), "{what}: {took:?}");
+    };
+    for (what, first, dripping) in [("silence", 0, false), ("a drip", 0, true), ("silence after much", 20_000, false)] {
+        let headers = [("Authorization", &*guarded.alice), IS_JSON, ("Content-Length", "30000")];
+        let begun = Instant::now();
         let mut stream = TcpStream::connect(guarded.edge.address).await.expect("the edge listens");
-        stream.write_all(request("POST", "/guarded/mcp", &headers, "").as_bytes()).await.expect("it reads");
+        let text = request("POST", "/guarded/mcp", &headers, "") + &large[..first];
+        stream.write_all(text.as_bytes()).await.expect("it reads");
         let (mut reading, mut writing) = stream.into_split();
         let drip = tokio::spawn(async move {
             while dripping && writing.write_all(b" ").await.is_ok() {
@@ -174,13 +181,62 @@ async fn a_message_that_does_not_come_is_408() {
             }
             (!dripping).then_some(writing)
         });
-        let begun = std::time::Instant::now();
         let reply = read_reply(&mut reading).await;
-        assert_eq!((reply.status, &reply.json()["error"]), (408, &json!("body_timeout")), "dripping: {dripping}");
-        let took = begun.elapsed();
-        assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(8), "dripping: {dripping}: {took:?}");
+        assert_eq!((reply.status, &reply.json()["error"]), (408, &json!("body_timeout")), "{what}");
+        in_time(begun, what);
         drip.abort();
     }
+    let mut http2 = Http2::connect(guarded.edge.address).await;
+    for first in [0, 20_000] {
+        let begun = Instant::now();
+        let request = Request::post("http://edge.example/guarded/mcp")
+            .header("authorization", &*guarded.alice)
+            .header("content-type", "application/json");
+        let (response, mut sending) = http2.send(request.body(()).expect("a request"), false).await;
+        sending.send_data(Bytes::copy_from_slice(&large.as_bytes()[..first]), false).expect("the stream is open");
+        let what = format!("HTTP/2, silence after {first} bytes");
+        assert_eq!(http2::head(response).await.status().as_u16(), 408, "{what}");
+        in_time(begun, &what);
+    }
+    assert_eq!(guarded.origin.connections(), 0);
+}
+
+/// A client that leaves before its message was whole gets no answer, and is no error of the edge.
+#[tokio::test]
+async fn a_client_may_leave_before_its_message_is_whole() {
+    let guarded = Guarded::start().await;
+    let bytes = post("/guarded/mcp", &[("Authorization", &*guarded.alice), IS_JSON], sized("get", 100_000).as_bytes());
+    let in_flight = r#"mcp_edge_requests_in_flight{route="/guarded/"}"#;
+    let begins = async || eventually("it has begun", async || guarded.edge.metric(in_flight).await == 1.0).await;
+    let ends = async || eventually("it has ended", async || guarded.edge.metric(in_flight).await == 0.0).await;
+    for reset in [false, true] {
+        let mut client = TcpStream::connect(guarded.edge.address).await.expect("the edge listens");
+        client.write_all(&bytes[..bytes.len() / 2]).await.expect("the edge reads");
+        begins().await;
+        if reset {
+            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+        }
+        drop(client);
+        ends().await;
+        let mut http2 = Http2::connect(guarded.edge.address).await;
+        let request = Request::post("http://edge.example/guarded/mcp")
+            .header("authorization", &*guarded.alice)
+            .header("content-type", "application/json");
+        let (_response, mut sending) = http2.send(request.body(()).expect("a request"), false).await;
+        sending.send_data(Bytes::from_static(b"{"), false).expect("the stream is open");
+        begins().await;
+        if reset {
+            sending.send_reset(h2::Reason::CANCEL);
+        } else {
+            drop(http2);
+        }
+        ends().await;
+    }
+    let scrape = guarded.edge.admin_get("/metrics").await.body;
+    let rejected =
+        scrape.lines().filter(|line| line.starts_with("mcp_edge_rejections_total{") && !line.ends_with(" 0"));
+    assert_eq!(rejected.collect::<Vec<_>>(), Vec::<&str>::new());
+    assert_eq!(guarded.edge.metric(r#"mcp_edge_requests_total{code="499",route="/guarded/"}"#).await, 4.0);
     assert_eq!(guarded.origin.connections(), 0);
 }
 
