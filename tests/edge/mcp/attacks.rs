@@ -347,7 +347,7 @@ async fn bodies_that_are_no_plain_json_are_refused() {
         get.replace("}}", ",}}").into_bytes(),
         get.replace('"', "'").into_bytes(),
         get.replace(r#""id""#, "id").into_bytes(),
-        get[..get.len() - 1].as_bytes().to_vec(),
+        get.as_bytes()[..get.len() - 1].to_vec(),
         get.replace("get", "g\\x65t").into_bytes(),
         get.replace("get", "g\\u65t").into_bytes(),
         b"\x1f\x8b\x08\0\0\0\0\0".to_vec(),
