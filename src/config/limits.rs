@@ -49,8 +49,9 @@ pub const JWKS_KEYS: usize = 128;
 pub const JWKS_REFETCH: Duration = Duration::from_secs(10);
 /// How long keys are used when their source cannot be reached.
 pub const JWKS_MAX_STALE: Duration = Duration::from_secs(3_600);
-/// The largest request body that is read before the upstream is chosen: Pingora's retry buffer.
-pub const PEEK_BYTES: usize = 64 << 10;
+/// A request body up to this size is read as a matter of course: it counts for no budget while it is judged, and when a
+/// request is refused, the rest of it is read so that the connection can be kept.
+pub const SMALL_BODY_BYTES: usize = 64 << 10;
 /// How many tools of a route have metrics of their own.
 pub const TOOL_LABELS: usize = 200;
 /// The largest list answer that is filtered, in bytes; the edge holds no larger one.

@@ -127,6 +127,14 @@ impl Resolver<'_> {
         if let Some(idle) = &written.idle {
             self.not_zero(&place.key("idle"), idle);
         }
+        let body_bytes = written.body_bytes.as_ref().unwrap_or(&limits.body_bytes);
+        if written.protocol == Protocol::Mcp && body_bytes.0 > limits.held_bytes.0 {
+            let held = &limits.held_bytes;
+            self.problems.add(
+                &place.key("body_bytes"),
+                format!("is {body_bytes}, but all MCP bodies together may take `limits.held_bytes`, which is {held}: write at most `{held}`"),
+            );
+        }
         let request_headers = self.changes(&written.request_headers, &place.key("request_headers"), Some(identity));
         let response_headers = self.changes(&written.response_headers, &place.key("response_headers"), None);
         Some(Route {
@@ -151,7 +159,7 @@ impl Resolver<'_> {
             host: written.host.clone(),
             request_headers,
             response_headers,
-            body_bytes: written.body_bytes.as_ref().unwrap_or(&limits.body_bytes).0,
+            body_bytes: body_bytes.0,
             idle: written.idle.as_ref().map(|idle| idle.0),
         })
     }

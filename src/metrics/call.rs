@@ -21,8 +21,10 @@ pub struct CallMetrics {
     route: Arc<str>,
     families: Arc<Metrics>,
     tools: RwLock<HashSet<Box<str>>>,
-    series: RwLock<HashMap<&'static str, HashMap<Box<str>, Arc<Series>>>>,
+    series: RwLock<HashMap<&'static str, ByTool>>,
 }
+
+type ByTool = HashMap<Box<str>, Arc<Series>>;
 
 #[derive(Debug)]
 struct Series {

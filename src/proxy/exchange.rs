@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT};
-use http::{Method, StatusCode, Version};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
-use pingora::{Error, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType, OrErr};
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
@@ -46,7 +46,8 @@ pub(super) async fn run(
             Err(rejection) => return Ok(Err(rejection)),
         };
         context.endpoint = Some(endpoint.begin());
-        let connection = edge.upstreams.get_http_session(endpoint.peer()).await;
+        // Boxed, because a TLS handshake is large, and streams would carry room for it to their end.
+        let connection = Box::pin(edge.upstreams.get_http_session(endpoint.peer())).await;
         let (mut upstream, reused) = match connection {
             Ok(connection) => connection,
             Err(error) => {
@@ -66,9 +67,13 @@ pub(super) async fn run(
         match send(session, context, &mut upstream, request, (&call, limit), &mut client).await {
             Ok(()) => {}
             Err(error) => {
+                // An idle connection that the replica had closed says nothing about the replica; anything else might, and a
+                // session has no other replica to go to.
+                let elsewhere = reused || call.session.is_none();
                 let retry = call.is_repeatable()
-                    && *error.esource() == pingora::ErrorSource::Upstream
+                    && *error.esource() == ErrorSource::Upstream
                     && *error.etype() != ErrorType::ReadTimedout
+                    && elsewhere
                     && !context.retried;
                 if !retry {
                     abandon(upstream).await;
@@ -77,7 +82,6 @@ pub(super) async fn run(
                 context.retried = true;
                 context.endpoint = None;
                 endpoint.finished(EndpointResult::Failed);
-                // An idle connection that the replica had closed says nothing about the replica.
                 if !reused {
                     context.tried.push(endpoint.address());
                 }
@@ -104,7 +108,9 @@ async fn choose(
     call: &mut Call,
 ) -> Result<Arc<Endpoint>, Rejection> {
     let Some(open) = &mut call.session else { return peer::endpoint(session, context, route) };
-    edge.resumptions.follow(open).await;
+    if route.settings.sessions.resume {
+        edge.resumptions.follow(open).await;
+    }
     let endpoint = route.upstream.endpoint(open.target.endpoint);
     let tried = |endpoint: &Arc<Endpoint>| context.tried.contains(&endpoint.address());
     match endpoint {
@@ -115,7 +121,8 @@ async fn choose(
         }
         // The session is gone with its endpoint, before a byte of this request was sent.
         _ if route.settings.sessions.resume && resume::is_possible(open, call.kind) => {
-            resume::resume(edge, session, context, route, open).await
+            // Boxed, because it is large and rare: else every request would carry room for it.
+            Box::pin(resume::resume(edge, session, context, route, open)).await
         }
         _ => Err(session::unknown()),
     }
@@ -172,7 +179,8 @@ async fn send(
 ) -> pingora::Result<()> {
     let deadline = Instant::now() + limit;
     upstream.set_write_timeout(Some(context.snapshot.config.limits.write_timeout.0));
-    let written = write(upstream, request, call.body.clone()).await.map_err(|error| error.into_up());
+    write_head(upstream, request).await.map_err(|error| error.into_up())?;
+    let written = write_body(upstream, call.body.clone()).await.map_err(|error| error.into_up());
     let read = async {
         loop {
             tokio::select! {
@@ -208,12 +216,22 @@ async fn send(
     Ok(())
 }
 
-/// Writes the head and the whole body, which was judged.
-pub(super) async fn write(upstream: &mut HttpSession, mut request: RequestHeader, body: Bytes) -> pingora::Result<()> {
-    if let HttpSession::H2(_) = upstream {
+/// Writes the head of a request, in the version that the connection speaks.
+pub(super) async fn write_head(upstream: &mut HttpSession, mut request: RequestHeader) -> pingora::Result<()> {
+    if let HttpSession::H2(connection) = upstream {
+        let is_tls = connection.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        let scheme = if is_tls { "https" } else { "http" };
+        let host = request.remove_header(&HOST).unwrap_or(HeaderValue::from_static(""));
+        let target = String::from_utf8_lossy(request.raw_path()).into_owned();
+        let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(target).build();
+        request.set_uri(uri.or_err(ErrorType::InvalidHTTPHeader, "the target has no form in HTTP/2")?);
         request.set_version(Version::HTTP_2);
     }
-    upstream.write_request_header(Box::new(request)).await?;
+    upstream.write_request_header(Box::new(request)).await
+}
+
+/// Writes the whole body, which was judged.
+pub(super) async fn write_body(upstream: &mut HttpSession, body: Bytes) -> pingora::Result<()> {
     if !body.is_empty() {
         upstream.write_request_body(body, true).await?;
     }

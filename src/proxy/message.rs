@@ -142,7 +142,7 @@ async fn read(
         if context.received > limit {
             return Ok(Err(Rejection::too_large(route)));
         }
-        if context.received > limits::PEEK_BYTES as u64 {
+        if context.received > limits::SMALL_BODY_BYTES as u64 {
             let more = if held.is_some() { piece.len() as u64 } else { context.received };
             let budget = context.snapshot.config.limits.held_bytes.0;
             if !held.get_or_insert_with(|| edge.held.begin()).take(more, budget) {

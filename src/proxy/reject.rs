@@ -215,7 +215,7 @@ async fn keep_or_close(session: &mut Session) {
         return;
     }
     let short = !waits_for_continue(session)
-        && content_length(session).is_some_and(|length| length <= limits::PEEK_BYTES as u64);
+        && content_length(session).is_some_and(|length| length <= limits::SMALL_BODY_BYTES as u64);
     let drained = short && {
         let drain = tokio::time::timeout(Duration::from_secs(1), session.drain_request_body());
         matches!(drain.await, Ok(Ok(())))

@@ -175,10 +175,12 @@ impl Relay<'_> {
                         let late = Error::explain(ErrorType::ReadTimedout, "the answer took too long").into_up();
                         return self.give_up(session, held.is_some(), late).await;
                     }
-                    if clock.wants_comment(now) && self.is_stream && self.answer.is_between_events() {
-                        self.write(session, Bytes::from_static(COMMENT)).await?;
+                    if clock.wants_comment(now) {
+                        clock.commented = now;
+                        if self.answer.is_between_events() {
+                            self.write(session, Bytes::from_static(COMMENT)).await?;
+                        }
                     }
-                    clock.commented = now;
                     timer.as_mut().reset(clock.next());
                 }
             }
@@ -195,7 +197,9 @@ impl Relay<'_> {
         if self.client.is_gone() {
             return Err(Error::explain(ErrorType::ConnectionClosed, "the client has left").into_down());
         }
-        session.write_response_body(Some(Bytes::new()), true).await.map_err(|error| error.into_down())?;
+        if session.req_header().method != Method::HEAD {
+            session.write_response_body(Some(Bytes::new()), true).await.map_err(|error| error.into_down())?;
+        }
         Ok(Ok(()))
     }
 

@@ -136,7 +136,8 @@ async fn send(edge: &Edge, endpoint: &Arc<Endpoint>, mut request: RequestHeader,
     request.insert_header(CONTENT_LENGTH, body.len()).ok()?;
     let _in_flight = endpoint.begin();
     let (mut upstream, _) = edge.upstreams.get_http_session(endpoint.peer()).await.ok()?;
-    exchange::write(&mut upstream, request, body).await.ok()?;
+    exchange::write_head(&mut upstream, request).await.ok()?;
+    exchange::write_body(&mut upstream, body).await.ok()?;
     upstream.read_response_header().await.ok()?;
     let status = upstream.response_header()?.status;
     matches!(status, StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT).then_some(upstream)

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use log::warn;
 use tokio::task::JoinSet;
 
 use super::shared::Shared;
 use crate::auth::{Authenticator, Policy, Provider};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Protocol};
 use crate::mcp::KeyRing;
 use crate::metrics::RouteMetrics;
 use crate::proxy::{RouteContext, Snapshot};
@@ -34,6 +35,11 @@ pub async fn build(shared: &Shared, config: Arc<Config>, previous: Option<&Snaps
         }
     }
     let generation = previous.map_or(1, |previous| previous.generation + 1);
+    let has_keys = |config: &Config| !config.sessions.keys.is_empty();
+    let carries_mcp = config.routes.iter().any(|route| route.protocol == Protocol::Mcp);
+    if carries_mcp && !has_keys(&config) && previous.is_none_or(|previous| has_keys(&previous.config)) {
+        warn!("there are no `sessions.keys`: MCP sessions end with this process, and no other edge can serve them");
+    }
     let session_keys = KeyRing::new(&config.sessions.keys).unwrap_or_else(|| shared.session_keys.clone());
     Snapshot { generation, config, router, routes, upstreams, providers, session_keys }
 }
