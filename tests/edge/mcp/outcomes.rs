@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::guarded::{IS_JSON, call, post, stateless};
@@ -280,6 +280,36 @@ routes: [{{path: /a/, upstream: a, protocol: mcp, auth: none, tools: [{{match: g
     assert_eq!(calls.durations("/a/", "tools/call", "get").await, 2.0);
     assert_eq!(calls.series("").await.len(), 1, "and it is nothing else");
     drop(response);
+}
+
+/// Before it, leaving cancels nothing; a client that leaves between the answer and its end has still not seen the end.
+#[tokio::test]
+async fn a_client_that_leaves_before_the_end_of_its_answer_is_told_from_a_failure() {
+    static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
+    let origin = Origin::scripted(|mut stream, recorder| async move {
+        while recorder.read(&mut stream).await.is_some() {
+            let mut pieces = tiny("application/json", OK);
+            let end = pieces.pop().expect("an end");
+            stream.write_all(&pieces.concat()).await.expect("the edge is there");
+            GATE.acquire().await.expect("it is never closed").forget();
+            stream.write_all(&end).await.expect("the edge is there");
+        }
+    })
+    .await;
+    let calls = Calls::start(&origin).await;
+    for times in 1..=2 {
+        let mut client = TcpStream::connect(calls.edge.address).await.expect("the edge listens");
+        client.write_all(&post("/free/mcp", &[IS_JSON], call("get").as_bytes())).await.expect("the edge reads");
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"}\r\n") {
+            assert_ne!(client.read_buf(&mut seen).await.expect("there is more"), 0);
+        }
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+        drop(client);
+        GATE.add_permits(1);
+        calls.counted("/free/", "tools/call", "other", "cancelled", f64::from(times)).await;
+    }
+    assert_eq!(calls.series("").await.len(), 1, "and it is nothing else");
 }
 
 /// A tool has a label of its own when the configuration names it or its server has listed it.
