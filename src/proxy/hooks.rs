@@ -98,9 +98,10 @@ impl ProxyHttp for Edge {
             Ok(Admission::Proxy) => Ok(false),
             Ok(Admission::Answered) => Ok(true),
             Err(rejection) => {
-                reject::respond(session, context, &rejection).await?;
+                let told = reject::respond(session, context, &rejection).await;
+                // A client that did not wait for it was refused all the same.
                 context.rejection = Some(rejection);
-                Ok(true)
+                told.map(|()| true).map_err(|error| error.into_down())
             }
         }
     }

@@ -57,8 +57,9 @@ fn check_form(session: &mut Session) -> Result<(), Rejection> {
         _ => return Err(Rejection::new(Reason::MethodNotAllowed, "MCP has no such method")),
     }
     let unsupported = |message| Err(Rejection::new(Reason::UnsupportedMediaType, message));
-    let coding = header.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
-    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+    // Every field counts: an `identity` in front of another coding does not hide it.
+    let mut codings = header.headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
+    if codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
         return unsupported("an MCP message is not compressed: send it without Content-Encoding");
     }
     if !is_json(&header.headers) {
@@ -120,7 +121,7 @@ async fn read(
 ) -> pingora::Result<Result<(Bytes, Option<HeldBytes>), Rejection>> {
     if session.req_header().headers.contains_key(EXPECT) {
         let keepalive = session.get_keepalive();
-        session.write_continue_response().await?;
+        session.write_continue_response().await.map_err(|error| error.into_down())?;
         // Pingora would close the connection after it.
         session.set_keepalive(keepalive);
     }
@@ -131,10 +132,12 @@ async fn read(
     let mut held: Option<HeldBytes> = None;
     loop {
         let earned = Duration::from_secs(context.received / limits::MESSAGE_RATE);
-        let Ok(piece) = tokio::time::timeout_at(begun + patience + earned, session.read_request_body()).await else {
+        // Time that was earned is for what comes slowly. Silence has one limit, and HTTP/2 has no other timer for it.
+        let deadline = (begun + earned).min(Instant::now()) + patience;
+        let Ok(piece) = tokio::time::timeout_at(deadline, session.read_request_body()).await else {
             return Ok(Err(Rejection::new(Reason::BodyTimeout, "the request body did not come in time")));
         };
-        let Some(piece) = piece? else { break };
+        let Some(piece) = piece.map_err(|error| error.into_down())? else { break };
         context.received += piece.len() as u64;
         if context.received > limit {
             return Ok(Err(Rejection::too_large(route)));

@@ -98,7 +98,7 @@ impl Rejection {
     /// What a failed exchange means; `None` when the client is gone and nobody is there to be told.
     pub(super) fn from_error(error: &Error, context: &RequestContext) -> Option<Self> {
         use ErrorType::{
-            ConnectTimedout, ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout,
+            ConnectTimedout, ConnectionClosed, H2Error, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout,
         };
         let timeout = || Self::new(RejectionReason::UpstreamTimeout, "the upstream did not answer in time");
         if context.head_is_late() {
@@ -110,7 +110,8 @@ impl Rejection {
             (ErrorSource::Downstream, ReadTimedout) => {
                 Some(Self::new(RejectionReason::BodyTimeout, "the request body did not come in time"))
             }
-            (ErrorSource::Downstream, WriteError | ReadError | ConnectionClosed | WriteTimedout) => None,
+            // `H2Error` is how Pingora tells that a client has reset its stream.
+            (ErrorSource::Downstream, WriteError | ReadError | ConnectionClosed | WriteTimedout | H2Error) => None,
             (ErrorSource::Downstream, _) | (_, HTTPStatus(400)) => {
                 Some(Self::new(RejectionReason::BadRequest, "the request is malformed"))
             }

@@ -204,7 +204,7 @@ impl Relay<'_> {
             return Err(Error::explain(ErrorType::ConnectionClosed, "the client has left").into_down());
         }
         if session.req_header().method != Method::HEAD {
-            session.write_response_body(Some(Bytes::new()), true).await?;
+            session.write_response_body(Some(Bytes::new()), true).await.map_err(|error| error.into_down())?;
         }
         Ok(Ok(()))
     }
@@ -248,7 +248,7 @@ impl Relay<'_> {
         let rejection = Rejection::new(Reason::UpstreamTimeout, "the upstream did not answer in time");
         let error = error_message(Some(id), rejection.rpc_code(), &rejection.message, self.context.id.as_str());
         self.write(session, format!("event: message\ndata: {error}\n\n").into()).await?;
-        session.write_response_body(Some(Bytes::new()), true).await?;
+        session.write_response_body(Some(Bytes::new()), true).await.map_err(|error| error.into_down())?;
         if let Some(record) = &mut self.context.call {
             record.outcome = Some(CallOutcome::Failed);
         }

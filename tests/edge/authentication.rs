@@ -215,6 +215,35 @@ async fn what_an_auth_server_may_answer() {
     assert_eq!(origin.count(), 0);
 }
 
+/// A client that does not wait for its refusal was refused all the same, and is no error of the edge.
+#[tokio::test]
+async fn a_client_that_leaves_is_still_refused() {
+    use tokio::io::AsyncWriteExt;
+    static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
+    let server = Origin::scripted(|mut stream, recorder| async move {
+        while recorder.read(&mut stream).await.is_some() {
+            GATE.acquire().await.expect("it is never closed").forget();
+            let answer = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).await.expect("the edge is there");
+        }
+    })
+    .await;
+    let origin = Origin::saying("in").await;
+    let edge = TestEdge::start(&lookup(&server, &origin)).await;
+    let mut client = tokio::net::TcpStream::connect(edge.address).await.expect("the edge listens");
+    let text = crate::harness::request("GET", "/fininfo/mcp", &[("Authorization", "Bearer bad")], "");
+    client.write_all(text.as_bytes()).await.expect("the edge reads");
+    crate::harness::eventually("it is looked up", async || server.count() == 1).await;
+    socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).expect("a TCP socket");
+    drop(client);
+    GATE.add_permits(1);
+    let in_flight = r#"mcp_edge_requests_in_flight{route="/fininfo/"}"#;
+    crate::harness::eventually("it has ended", async || edge.metric(in_flight).await == 0.0).await;
+    assert_eq!(edge.metric(r#"mcp_edge_rejections_total{reason="internal"}"#).await, 0.0);
+    assert_eq!(edge.metric(r#"mcp_edge_rejections_total{reason="invalid_token"}"#).await, 1.0);
+    assert_eq!(origin.count(), 0);
+}
+
 /// Row 26: one cold token, many requests, one question.
 #[tokio::test]
 async fn a_thousand_requests_with_a_cold_token_ask_once() {

@@ -96,8 +96,9 @@ async fn when_no_replica_can_be_reached_the_client_is_told_in_its_own_protocol()
     assert_eq!((reply.status, reply.json()["id"].as_str()), (502, Some("abc")));
     assert!(reply.json()["error"]["code"].as_i64().is_some_and(|code| (-32099..=-32000).contains(&code)));
     assert_eq!(reply.json()["error"]["data"]["request_id"].as_str(), reply.header("x-request-id"));
-    // The same without a declared length: what was not read ahead is read for the answer.
-    let head = request("POST", "/mcp/", &[("Transfer-Encoding", "chunked")], "");
+    // The same without a declared length.
+    let headers = [("Transfer-Encoding", "chunked"), ("Content-Type", "application/json")];
+    let head = request("POST", "/mcp/", &headers, "");
     let reply = exchange(edge.address, format!("{head}{:x}\r\n{message}\r\n0\r\n\r\n", message.len())).await;
     assert_eq!((reply.status, reply.json()["id"].as_str()), (502, Some("abc")));
 }
@@ -141,7 +142,8 @@ async fn a_late_response_head_is_504_and_a_late_body_is_not() {
         .await;
         let edge = TestEdge::start(&config(&[origin.address.to_string()], "timeouts: {response: 1s}")).await;
         let begun = Instant::now();
-        let reply = edge.send("POST", "/mcp/", &[], r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await;
+        let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+        let reply = edge.send("POST", "/mcp/", &[("Content-Type", "application/json")], ping).await;
         assert_eq!((reply.status, reply.json()["id"].as_i64()), (504, Some(1)), "dripping: {dripping}");
         assert!(begun.elapsed() >= Duration::from_millis(950), "not before its time");
         assert_eq!(origin.count(), 1, "and it is not sent twice");

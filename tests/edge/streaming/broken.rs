@@ -24,7 +24,7 @@ async fn a_killed_origin_is_no_end_of_a_message() {
     for reset in [false, true] {
         for (answer, expected) in broken_answers() {
             for path in ["/", "/mcp/"] {
-                let mut client = Wire::open(&edge, &request("POST", path, &[ACCEPT_EVENTS], "{}")).await;
+                let mut client = Wire::open(&edge, &request("POST", path, &[ACCEPT_EVENTS, IS_JSON], CALL)).await;
                 let mut upstream = next(&mut accepted).await;
                 upstream.send(&answer).await;
                 // A reset may overtake what was sent before it.

@@ -32,6 +32,10 @@ use wire::*;
 const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 const ACCEPT_EVENTS: (&str, &str) = ("Accept", "text/event-stream");
 
+/// A message that an MCP route carries, in each revision up to 2025-11-25.
+const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}}"#;
+const IS_JSON: (&str, &str) = ("Content-Type", "application/json");
+
 /// How soon an upstream connection must end after its client has left: a second, and half of one for a busy machine.
 const PROMPTLY: Duration = Duration::from_millis(1500);
 
@@ -67,8 +71,8 @@ async fn pieces_pass_one_by_one() {
         ("GET", "/", "application/json"),
         ("POST", "/mcp/", "application/json"),
     ] {
-        let body = if method == "POST" { "{}" } else { "" };
-        let mut client = Wire::open(&edge, &request(method, path, &[ACCEPT_EVENTS], body)).await;
+        let body = if method == "POST" { CALL } else { "" };
+        let mut client = Wire::open(&edge, &request(method, path, &[ACCEPT_EVENTS, IS_JSON], body)).await;
         let mut upstream = next(&mut accepted).await;
         upstream.send(&EVENTS.replace("text/event-stream", content_type)).await;
         let head = client.until("\r\n\r\n").await;
@@ -233,29 +237,35 @@ async fn a_client_that_leaves_takes_its_upstream_connection_along() {
         assert!(left.elapsed() <= PROMPTLY, "{what}: {:?}", left.elapsed());
     };
     for reset in [false, true] {
-        // In the middle of events.
-        let mut client = Wire::open(&edge, &request("GET", "/", &[ACCEPT_EVENTS], "")).await;
-        let mut upstream = next(&mut accepted).await;
-        upstream.send(&(EVENTS.to_owned() + &chunk("data: 1\n\n"))).await;
-        client.until("data: 1\n\n").await;
-        let left = Instant::now();
-        if reset {
-            client.reset()
-        } else {
-            drop(client)
-        }
-        ended("events", upstream, left).await;
-        // Before there is any answer.
-        for path in ["/", "/mcp/"] {
-            let client = Wire::open(&edge, &request("POST", path, &[], "{}")).await;
-            let upstream = next(&mut accepted).await;
+        let leave = |client: Wire| {
             let left = Instant::now();
             if reset {
                 client.reset()
             } else {
                 drop(client)
             }
-            ended(path, upstream, left).await;
+            left
+        };
+        // In the middle of events.
+        for path in ["/", "/mcp/"] {
+            let mut client = Wire::open(&edge, &request("GET", path, &[ACCEPT_EVENTS], "")).await;
+            let mut upstream = next(&mut accepted).await;
+            upstream.send(&(EVENTS.to_owned() + &chunk("data: 1\n\n"))).await;
+            client.until("data: 1\n\n").await;
+            ended(path, upstream, leave(client)).await;
+        }
+        // Before there is any answer.
+        let stateless = CALL.replace("}}", r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#);
+        let repeated =
+            [IS_JSON, ("MCP-Protocol-Version", "2026-07-28"), ("Mcp-Method", "tools/call"), ("Mcp-Name", "a")];
+        for text in [
+            request("POST", "/", &[], "{}"),
+            request("GET", "/mcp/", &[ACCEPT_EVENTS], ""),
+            request("POST", "/mcp/", &repeated, &stateless),
+        ] {
+            let client = Wire::open(&edge, &text).await;
+            let upstream = next(&mut accepted).await;
+            ended(&text, upstream, leave(client)).await;
         }
     }
     // An HTTP/2 client resets one stream; the other goes on.
@@ -278,6 +288,41 @@ async fn a_client_that_leaves_takes_its_upstream_connection_along() {
     drop(http2);
     ended("HTTP/2 connection", upstream, left).await;
     drop(response);
+    // Nobody was refused anything, however they left.
+    let in_flight = r#"mcp_edge_requests_in_flight{route="/"}"#;
+    eventually("all have ended", async || edge.metric(in_flight).await == 0.0).await;
+    assert_eq!(edge.metric(r#"mcp_edge_rejections_total{reason="bad_request"}"#).await, 0.0);
+}
+
+/// Up to 2025-11-25 a client that leaves has not cancelled: its call goes on, whether the answer is still to come or flows.
+#[tokio::test]
+async fn a_call_of_an_older_revision_goes_on_without_its_client() {
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, "").await;
+    for flows in [false, true] {
+        let mut client = Wire::open(&edge, &request("POST", "/mcp/", &[ACCEPT_EVENTS, IS_JSON], CALL)).await;
+        let mut upstream = next(&mut accepted).await;
+        if flows {
+            upstream.send(&(EVENTS.to_owned() + &chunk("data: 1\n\n"))).await;
+            client.until("data: 1\n\n").await;
+        }
+        drop(client);
+        let ended = tokio::time::timeout(PROMPTLY, upstream.stream.read_buf(&mut upstream.unread)).await;
+        assert!(ended.is_err(), "flows: {flows}: {ended:?}");
+        // What it still says is taken, to its end.
+        if !flows {
+            upstream.send(EVENTS).await;
+        }
+        let event = format!("data: {}\n\n", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+        for _ in 0..3 {
+            upstream.send(&chunk(&event)).await;
+        }
+        upstream.send("0\r\n\r\n").await;
+        upstream.end().await;
+    }
+    let series =
+        r#"mcp_edge_endpoint_in_flight{endpoint="{}",upstream="a"}"#.replace("{}", &origin.address.to_string());
+    eventually("nothing is left of it", async || edge.metric(&series).await == 0.0).await;
 }
 
 #[tokio::test]
@@ -384,38 +429,37 @@ async fn a_client_may_wait_for_100_continue() {
     let (origin, mut accepted) = raw().await;
     let edge = edge(&origin, "").await;
     let expecting = |path| request("POST", path, &[("Expect", "100-continue"), ("Content-Length", "5")], "");
-    for path in ["/", "/mcp/"] {
-        // It is told to go on.
-        let begun = Instant::now();
-        let mut client = Wire::open(&edge, &expecting(path)).await;
-        let mut upstream = next(&mut accepted).await;
-        assert!(upstream.until("\r\n\r\n").await.to_ascii_lowercase().contains("expect: 100-continue"));
-        upstream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
-        assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 100"), "{path}");
-        client.send("hello").await;
-        upstream.until("hello").await;
-        upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nin").await;
-        assert!(client.until("in").await.starts_with("HTTP/1.1 200"), "{path}");
-        drop(upstream);
-        // It is answered before it sent anything.
-        let mut client = Wire::open(&edge, &expecting(path)).await;
-        let mut upstream = next(&mut accepted).await;
-        upstream.until("\r\n\r\n").await;
-        upstream.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno").await;
-        assert!(client.until("no").await.starts_with("HTTP/1.1 413"), "{path}");
-        drop(client);
-        upstream.end().await;
-        // The origin does not know the field; the client goes on by itself, as curl does after a second.
-        let mut client = Wire::open(&edge, &expecting(path)).await;
-        let mut upstream = next(&mut accepted).await;
-        upstream.until("\r\n\r\n").await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        client.send("hello").await;
-        upstream.until("hello").await;
-        upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nin").await;
-        assert!(client.until("in").await.contains("HTTP/1.1 200"), "{path}");
-        assert!(begun.elapsed() < Duration::from_secs(5), "{path}: {:?}", begun.elapsed());
-    }
+    let path = "/";
+    // It is told to go on.
+    let begun = Instant::now();
+    let mut client = Wire::open(&edge, &expecting(path)).await;
+    let mut upstream = next(&mut accepted).await;
+    assert!(upstream.until("\r\n\r\n").await.to_ascii_lowercase().contains("expect: 100-continue"));
+    upstream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+    assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 100"), "{path}");
+    client.send("hello").await;
+    upstream.until("hello").await;
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nin").await;
+    assert!(client.until("in").await.starts_with("HTTP/1.1 200"), "{path}");
+    drop(upstream);
+    // It is answered before it sent anything.
+    let mut client = Wire::open(&edge, &expecting(path)).await;
+    let mut upstream = next(&mut accepted).await;
+    upstream.until("\r\n\r\n").await;
+    upstream.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno").await;
+    assert!(client.until("no").await.starts_with("HTTP/1.1 413"), "{path}");
+    drop(client);
+    upstream.end().await;
+    // The origin does not know the field; the client goes on by itself, as curl does after a second.
+    let mut client = Wire::open(&edge, &expecting(path)).await;
+    let mut upstream = next(&mut accepted).await;
+    upstream.until("\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    client.send("hello").await;
+    upstream.until("hello").await;
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nin").await;
+    assert!(client.until("in").await.contains("HTTP/1.1 200"), "{path}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{path}: {:?}", begun.elapsed());
     // What the edge itself refuses is refused at once.
     for path in ["/a/../", "/mcp/../"] {
         let begun = Instant::now();
@@ -425,20 +469,73 @@ async fn a_client_may_wait_for_100_continue() {
     }
 }
 
+/// On MCP routes the edge wants to see the message before it chooses an upstream, so it says so itself.
+#[tokio::test]
+async fn a_client_of_an_mcp_route_may_wait_for_100_continue() {
+    let (origin, mut accepted) = raw().await;
+    let edge = edge(&origin, "").await;
+    let length = CALL.len().to_string();
+    let expecting = |content_type| {
+        let headers = [("Expect", "100-continue"), ("Content-Length", &length), ("Content-Type", content_type)];
+        request("POST", "/mcp/", &headers, "")
+    };
+    for patient in [true, false] {
+        let mut client = Wire::open(&edge, &expecting("application/json")).await;
+        if patient {
+            assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 100"));
+            assert_eq!(origin.connections(), 0, "there is nothing to send yet");
+        }
+        client.send(CALL).await;
+        let mut upstream = next(&mut accepted).await;
+        let head = upstream.until("\r\n\r\n").await.to_ascii_lowercase();
+        assert!(!head.contains("expect:") && head.contains(&format!("content-length: {length}\r\n")), "{head}");
+        upstream.until(CALL).await;
+        upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone").await;
+        let said = client.until("done").await;
+        let expected = if patient { 0 } else { 1 };
+        assert!(said.contains("HTTP/1.1 200") && said.matches("HTTP/1.1 100").count() == expected, "{said}");
+        // The connections serve another request.
+        client.send(&request("GET", "/mcp/", &[], "")).await;
+        upstream.until("\r\n\r\n").await;
+        upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\non").await;
+        client.until("on").await;
+    }
+    // What the edge itself refuses is refused before the body.
+    let connections = origin.connections();
+    let begun = Instant::now();
+    let mut client = Wire::open(&edge, &expecting("text/plain")).await;
+    let said = client.until("\r\n\r\n").await;
+    assert!(said.starts_with("HTTP/1.1 415"), "{said}");
+    assert!(begun.elapsed() < Duration::from_millis(800), "{:?}", begun.elapsed());
+    assert_eq!(origin.connections(), connections);
+}
+
 /// 100 is no answer yet.
 #[tokio::test]
 async fn an_origin_that_dies_after_100_continue_is_502() {
     let (origin, mut accepted) = raw().await;
     let edge = edge(&origin, "").await;
     for path in ["/", "/mcp/"] {
-        let text = request("POST", path, &[("Expect", "100-continue"), ("Content-Length", "5")], "");
-        let mut client = Wire::open(&edge, &text).await;
-        let mut upstream = next(&mut accepted).await;
-        upstream.until("\r\n\r\n").await;
-        upstream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
-        assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 100"), "{path}");
-        client.send("hello").await;
-        upstream.until("hello").await;
+        let length = CALL.len().to_string();
+        let headers = [("Expect", "100-continue"), ("Content-Length", &length), IS_JSON];
+        let mut client = Wire::open(&edge, &request("POST", path, &headers, "")).await;
+        let upstream = if path == "/mcp/" {
+            assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 100"), "{path}");
+            client.send(CALL).await;
+            let mut upstream = next(&mut accepted).await;
+            upstream.until(CALL).await;
+            // It says so though it was not asked.
+            upstream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+            upstream
+        } else {
+            let mut upstream = next(&mut accepted).await;
+            upstream.until("\r\n\r\n").await;
+            upstream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+            assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 100"), "{path}");
+            client.send(CALL).await;
+            upstream.until(CALL).await;
+            upstream
+        };
         drop(upstream);
         let reply = read_reply(&mut client.stream).await;
         assert_eq!((reply.status, reply.header("content-type")), (502, Some("application/json")), "{path}");

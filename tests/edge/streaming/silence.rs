@@ -17,8 +17,8 @@ async fn silence(limits: &str, upstream: &str, silence: Duration) {
     let edge = TestEdge::start(&yaml).await;
 
     let mut streams = Vec::new();
-    for (method, path, body) in [("GET", "/events/", ""), ("POST", "/events/mcp/", "{}")] {
-        let mut client = Wire::open(&edge, &request(method, path, &[ACCEPT_EVENTS], body)).await;
+    for (method, path, body) in [("GET", "/events/", ""), ("GET", "/events/mcp/", ""), ("POST", "/events/mcp/", CALL)] {
+        let mut client = Wire::open(&edge, &request(method, path, &[ACCEPT_EVENTS, IS_JSON], body)).await;
         let mut upstream = next(&mut accepted).await;
         upstream.send(&(EVENTS.to_owned() + &chunk("data: before\n\n"))).await;
         client.until("data: before\n\n").await;

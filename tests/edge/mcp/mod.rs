@@ -1,5 +1,11 @@
 //! Real MCP clients with real MCP servers, through the edge.
 
+mod attacks;
+mod bodies;
+mod callers;
+mod guarded;
+mod outcomes;
+
 use std::process::Stdio;
 
 use rmcp::ServiceExt;
