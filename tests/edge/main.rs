@@ -7,6 +7,7 @@ mod harness;
 mod lifecycle;
 mod limits;
 mod mcp;
+mod pages;
 mod reload;
 mod routing;
 mod streaming;
