@@ -8,6 +8,7 @@ mod lifecycle;
 mod limits;
 mod mcp;
 mod pages;
+mod policy;
 mod reload;
 mod routing;
 mod streaming;

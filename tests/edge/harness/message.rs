@@ -27,7 +27,11 @@ pub fn post_stateless(path: &str, headers: &[(&str, &str)], body: &str) -> Strin
     let method = message["method"].as_str().expect("a method").to_owned();
     let params = &mut message["params"];
     let name = params["name"].as_str().or(params["uri"].as_str()).map(str::to_owned);
-    params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+    });
     let mut all = vec![("MCP-Protocol-Version", "2026-07-28"), ("Mcp-Method", method.as_str())];
     all.extend(name.as_deref().map(|name| ("Mcp-Name", name)));
     all.extend(headers);
