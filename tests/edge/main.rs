@@ -9,6 +9,7 @@ mod limits;
 mod mcp;
 mod pages;
 mod policy;
+mod relay;
 mod reload;
 mod routing;
 mod streaming;
