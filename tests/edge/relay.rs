@@ -8,7 +8,9 @@ mod time;
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Origin, PATIENCE, Reply, TestEdge, answer, call, message, post, post_stateless, request};
+use crate::harness::{
+    Origin, PATIENCE, Reply, TestEdge, answer, call, eventually, message, post, post_stateless, request,
+};
 use crate::streaming::wire::{Wire, chunk, held, held_calls, next, parse, raw};
 use crate::streaming::{EVENTS, PROMPTLY};
 

@@ -78,6 +78,22 @@ async fn a_client_that_leaves_a_stream_cancels_only_where_that_is_cancelling() {
     a_client_leaves(true).await;
 }
 
+/// The rest of a head belongs to what came before its client left.
+#[tokio::test]
+async fn a_client_that_leaves_within_the_head_does_not_break_it() {
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, "", "").await;
+    let client = Wire::open(&edge, &post("/mcp", &[], &call("1", "x"))).await;
+    let mut upstream = next(&mut accepted).await;
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Type: text/ev").await;
+    // Long enough for the edge to have it.
+    silence(&mut upstream, Duration::from_millis(200)).await;
+    drop(client);
+    silence(&mut upstream, Duration::from_millis(200)).await;
+    upstream.send("ent-stream\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    is_read_to_the_end(upstream, false, "half a head").await;
+}
+
 /// `text`, a request of the harness, for HTTP/2.
 fn over_http2(text: &str) -> (Request<()>, String) {
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
@@ -164,4 +180,38 @@ async fn a_client_that_leaves_resets_the_stream_of_an_http_2_upstream() {
         assert!(begun.elapsed() < PROMPTLY, "{:?}", begun.elapsed());
     }
     assert_eq!(origin.connections(), 1, "the connection is not reset with it");
+}
+
+/// A message that no buffer between the edge and the upstream holds.
+fn large(method: &str) -> String {
+    message("1", method, &format!(r#"{{"name":"train_x","arguments":"{}"}}"#, "x".repeat(12 << 20)))
+}
+
+/// An upstream that does not read is no reason to wait for it.
+#[tokio::test]
+async fn a_client_that_leaves_while_its_message_is_on_its_way_cancels_too() {
+    for http2 in ["", ", http2: true"] {
+        let (origin, mut accepted) = raw().await;
+        let edge = edge(&origin, http2, ", body_bytes: 16MiB").await;
+        let client = Wire::open(&edge, &post_stateless("/mcp", &[], &large("tools/call"))).await;
+        let _upstream = next(&mut accepted).await;
+        let in_flight = r#"mcp_edge_requests_in_flight{route="/"}"#;
+        eventually("it is in flight", async || edge.metric(in_flight).await == 1.0).await;
+        drop(client);
+        let begun = Instant::now();
+        eventually("it has ended", async || edge.metric(in_flight).await == 0.0).await;
+        assert!(begun.elapsed() < PROMPTLY, "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn the_deadline_of_a_tool_counts_the_time_that_its_message_takes() {
+    let (origin, mut accepted) = raw().await;
+    let edge = edge(&origin, "", ", body_bytes: 16MiB, tools: [{match: 'train_*', timeout: 1s}]").await;
+    let mut client = Wire::open(&edge, &post("/mcp", &[], &large("tools/call"))).await;
+    let _upstream = next(&mut accepted).await;
+    let begun = Instant::now();
+    let reply = reply(&mut client, "}}}").await;
+    assert_eq!((reply.status, &reply.json()["id"]), (504, &1.into()));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
