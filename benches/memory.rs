@@ -40,7 +40,7 @@ routes: [{{path: /, upstream: a, protocol: mcp, auth: none}}]\n"
 /// Opens a stream and reads its first event.
 fn open_stream(edge: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(edge).expect("the edge listens");
-    stream.write_all(b"GET /mcp HTTP/1.1\r\nHost: edge\r\nAccept: text/event-stream\r\n\r\n").expect("it reads");
+    stream.write_all(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n").expect("it reads");
     let mut seen = Vec::new();
     let mut buffer = [0; 1024];
     while !seen.windows(5).any(|window| window == b"data:") {

@@ -8,10 +8,12 @@
 //! * [`server`] — build, bind, serve, reload, drain. It owns every background task.
 //! * [`admin`] — `/livez`, `/readyz`, `/metrics`, `/status`, `POST /reload`.
 //! * [`proxy`] — the data path: Pingora's hooks, each delegating to one file. `request` is the pipeline that a request
-//!   goes through before it may go anywhere; `reject` is the only place that knows HTTP statuses.
+//!   goes through before it may go anywhere; `reject` is the only place that knows HTTP statuses. Opaque routes go on
+//!   through Pingora's proxy. MCP routes take the `exchange`: `message` reads and judges a body whole, `exchange` chooses
+//!   the endpoint, which a `session` may have chosen before, and sends; `relay` passes the `answer` on.
 //! * [`upstream`] — pools of replicas: discovery, health, balance, connections.
-//! * [`auth`] — providers, the token cache, challenges.
-//! * [`mcp`] — the protocol, without I/O.
+//! * [`auth`] — providers, the token cache, challenges, and the `policy`, which decides on every operation.
+//! * [`mcp`] — the protocol, without I/O: messages, header claims, sealed sessions, scanners and filters of answers.
 //! * [`route`] — host and path to route.
 //! * [`metrics`] — Prometheus families with closed label sets.
 //! * [`config`] — YAML as written, and the checked [`Config`](config::Config); every bound is in [`config::limits`].
@@ -22,15 +24,19 @@
 //!
 //! 1. One canonical path ([`types::canonical_path`]) serves routing, authorization and the upstream. What cannot be made
 //!    canonical is a 400.
-//! 2. Policy hangs on the route. Only a [`types::Permit`] leads to an upstream.
+//! 2. Policy hangs on the route. One function decides, [`auth::Policy::authorize`], and only the [`auth::Permit`] that it
+//!    gives leads to an upstream.
 //! 3. A request captures one snapshot at its start and never sees two generations.
 //! 4. Authentication fails closed. An outage of a provider is a 503: never an allow, never a cached denial.
-//! 5. Responses are never buffered, whatever their content type.
-//! 6. A client's token is not sent upstream unless the route says so; identity fields from clients are stripped.
-//! 7. Nothing is sent twice that is not known to be safe to repeat.
-//! 8. Every queue, cache, body, header, loop and label set is bounded.
-//! 9. Metric labels come from the configuration, never from a client.
-//! 10. Tokens and secrets appear in no log, metric, admin page, error or panic.
+//! 5. The bytes of a message that were judged are the bytes that go on. What two JSON parsers could read differently is
+//!    refused.
+//! 6. Responses are never buffered, whatever their content type, but for lists that the policy filters.
+//! 7. A client's token is not sent upstream unless the route says so; identity fields from clients are stripped.
+//! 8. A session id authenticates nobody: it opens only for the principal and the route that it was given to.
+//! 9. Nothing is sent twice that is not known to be safe to repeat.
+//! 10. Every queue, cache, body, header, loop and label set is bounded.
+//! 11. Metric labels come from the configuration and from lists that upstreams announced, never from a client.
+//! 12. Tokens and secrets appear in no log, metric, admin page, error or panic.
 
 pub mod admin;
 pub mod auth;

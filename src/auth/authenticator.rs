@@ -80,7 +80,7 @@ impl Authenticator {
             Some(lookup) => self.cache.key(provider.instance(), lookup.key_parts(request)),
             None => self.cache.key(provider.instance(), [token.as_bytes()]),
         };
-        let outcome = self.cache.get_or_validate(key, &self.settings, provider.validate(token, request)).await;
+        let outcome = self.cache.get_or_validate(key, &self.settings, || provider.validate(token, request)).await;
         provider.decided(&outcome);
         outcome
     }

@@ -134,16 +134,31 @@ impl TokenCache {
         &self,
         key: TokenKey,
         settings: &Settings,
-        validate: F,
+        validate: impl FnOnce() -> F,
     ) -> Result<Arc<Principal>, AuthError>
     where
         F: Future<Output = Result<Principal, AuthError>>,
     {
-        if let Some(entry) = self.principals.get(&key).await {
-            if !entry.principal.is_expired(unix_now()) {
-                self.hits.inc();
-                return Ok(entry.principal);
-            }
+        let known = self.principals.get(&key).await;
+        if let Some(entry) = known.as_ref().filter(|entry| !entry.principal.is_expired(unix_now())) {
+            self.hits.inc();
+            return Ok(Arc::clone(&entry.principal));
+        }
+        // Boxed, because it is large and rare: else every request would carry room for it to its end.
+        Box::pin(self.miss(key, settings, known.is_some(), validate)).await
+    }
+
+    async fn miss<F>(
+        &self,
+        key: TokenKey,
+        settings: &Settings,
+        expired: bool,
+        validate: impl FnOnce() -> F,
+    ) -> Result<Arc<Principal>, AuthError>
+    where
+        F: Future<Output = Result<Principal, AuthError>>,
+    {
+        if expired {
             // The wall clock ran ahead of the cache's: the credential decides.
             self.principals.invalidate(&key).await;
         }
@@ -153,7 +168,7 @@ impl TokenCache {
         }
         self.misses.inc();
         let made = self.principals.try_get_with(key, async {
-            let principal = Arc::new(validate.await?);
+            let principal = Arc::new(validate().await?);
             Ok::<_, AuthError>(Entry { lifetime: lifetime(&principal, settings.ttl.0), principal })
         });
         match made.await {
@@ -216,7 +231,7 @@ mod tests {
         let ask = || {
             let (cache, runs, gate) = (Arc::clone(&cache), Arc::clone(&runs), Arc::clone(&gate));
             tokio::spawn(async move {
-                let validate = async {
+                let validate = async || {
                     runs.fetch_add(1, Ordering::SeqCst);
                     gate.notified().await;
                     Ok(alice(None))
@@ -247,7 +262,7 @@ mod tests {
         for (key, error, expected) in [(1, AuthError::Unavailable("down"), 2), (2, AuthError::Denied("no"), 1)] {
             runs.store(0, Ordering::SeqCst);
             for _ in 0..2 {
-                let validate = async {
+                let validate = async || {
                     runs.fetch_add(1, Ordering::SeqCst);
                     Err(error.clone())
                 };
@@ -263,7 +278,7 @@ mod tests {
         let cache = cache();
         let runs = AtomicUsize::new(0);
         for _ in 0..3 {
-            let validate = async {
+            let validate = async || {
                 runs.fetch_add(1, Ordering::SeqCst);
                 Ok(alice(Some(unix_now())))
             };

@@ -35,7 +35,9 @@ pub struct Route {
     pub forward_token: bool,
     /// Which MCP methods callers may use, such as `tools/call`. In this list and the next three, the first rule that
     /// matches decides, and what no rule matches is denied: `{match: "*"}` at the end allows the rest, `[]` denies all.
-    /// Without the list, all are allowed. Wants `protocol: mcp`, as all keys up to `cancel_on_disconnect` do.
+    /// Without the list, all are allowed. Methods that every session needs (`initialize`, `ping`, `server/discover`,
+    /// `logging/setLevel`, `notifications/*`) are allowed unless a rule says otherwise; methods that no revision of MCP has
+    /// are denied on a route with any rules. Wants `protocol: mcp`, as all keys up to `cancel_on_disconnect` do.
     #[serde(default, deserialize_with = "rules")]
     pub methods: Option<Vec<Rule>>,
     /// Which tools callers may see and call, by name.

@@ -46,7 +46,8 @@ pub(super) async fn run(
             Err(rejection) => return Ok(Err(rejection)),
         };
         context.endpoint = Some(endpoint.begin());
-        let connection = edge.upstreams.get_http_session(endpoint.peer()).await;
+        // Boxed, because a TLS handshake is large, and streams would carry room for it to their end.
+        let connection = Box::pin(edge.upstreams.get_http_session(endpoint.peer())).await;
         let (mut upstream, reused) = match connection {
             Ok(connection) => connection,
             Err(error) => {
@@ -120,7 +121,8 @@ async fn choose(
         }
         // The session is gone with its endpoint, before a byte of this request was sent.
         _ if route.settings.sessions.resume && resume::is_possible(open, call.kind) => {
-            resume::resume(edge, session, context, route, open).await
+            // Boxed, because it is large and rare: else every request would carry room for it.
+            Box::pin(resume::resume(edge, session, context, route, open)).await
         }
         _ => Err(session::unknown()),
     }
