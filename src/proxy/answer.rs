@@ -4,16 +4,19 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, StatusCode};
 
 use super::call::{Call, CallKind};
 use super::context::RequestContext;
+use super::headers::{EVENT_STREAM, is_of_type};
 use super::reject::Rejection;
 use super::session;
 use super::snapshot::RouteContext;
 use crate::config::limits;
-use crate::mcp::{Era, EventRewrite, EventScan, ListKind, MessageScan, Scanned, Verdict, filter_list, listed_tools};
+use crate::mcp::{
+    Era, EventRewrite, EventScan, ListError, ListKind, MessageScan, Scanned, Verdict, filter_list, listed_tools,
+};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::types::Target;
 
@@ -31,6 +34,8 @@ pub(super) struct Answer {
     progressed: bool,
     /// Whether filtered lists are marked as being for one caller only.
     private: bool,
+    /// Whether the upstream says that it did not do what it was asked for.
+    is_error: bool,
 }
 
 #[derive(Debug)]
@@ -65,7 +70,7 @@ impl Answer {
     /// For an answer with this head.
     ///
     /// # Errors
-    /// It is a list that has to be filtered, in a form that cannot be.
+    /// It is, or may hold, a list that has to be filtered, in a form that cannot be.
     pub(super) fn new(
         status: StatusCode,
         headers: &HeaderMap,
@@ -73,16 +78,20 @@ impl Answer {
         route: &RouteContext,
     ) -> Result<Self, Rejection> {
         let coded = headers.contains_key(CONTENT_ENCODING);
-        let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        let is = |essence: &[u8]| {
-            let end = content_type.iter().position(|byte| *byte == b';').unwrap_or(content_type.len());
-            !coded && content_type[..end].trim_ascii().eq_ignore_ascii_case(essence)
-        };
-        let (json, events) = (is(b"application/json"), is(b"text/event-stream"));
+        let is = |essence| is_of_type(headers, essence);
+        let (json, events) = (!coded && is("application/json"), !coded && is(EVENT_STREAM));
         let filtered = match call.kind {
             CallKind::List(list) => route.policy.filters(target(list, "")),
             // A stream may repeat any answer, and a batch may hold some.
-            CallKind::Get | CallKind::Other => ListKind::ALL.iter().any(|list| route.policy.filters(target(*list, ""))),
+            CallKind::Get | CallKind::Batch { .. } | CallKind::Other => {
+                ListKind::ALL.iter().any(|list| route.policy.filters(target(*list, "")))
+            }
+            _ => false,
+        };
+        // What asks for no list may be answered with anything.
+        let lists = match call.kind {
+            CallKind::List(_) | CallKind::Batch { lists: true } => true,
+            CallKind::Get => is(EVENT_STREAM),
             _ => false,
         };
         let plan = if filtered && events {
@@ -93,7 +102,7 @@ impl Answer {
             }
         } else if filtered && json && call.kind != CallKind::Get {
             Plan::HoldList(Vec::new())
-        } else if filtered && matches!(call.kind, CallKind::List(_)) && status == StatusCode::OK {
+        } else if filtered && lists && status.is_success() {
             return Err(Rejection::new(
                 Reason::UpstreamFailed,
                 "the upstream sent a list in a form that cannot be filtered",
@@ -116,8 +125,8 @@ impl Answer {
             }
             _ => None,
         };
-        let private = call.era == Era::Stateless;
-        Ok(Self { plan, scan, lesson, result: None, scanned: 0, progressed: false, private })
+        let (private, is_error) = (call.era == Era::Stateless, !status.is_success());
+        Ok(Self { plan, scan, lesson, result: None, scanned: 0, progressed: false, private, is_error })
     }
 
     /// True when the body is known only at its end, and the head has to wait for it.
@@ -200,8 +209,12 @@ impl Answer {
             Plan::HoldList(held) => {
                 let held = std::mem::take(held);
                 learn(&held, route);
-                let filtered = if held.is_empty() { Ok(None) } else { filter(&held, self.private, route, context) };
-                filtered.map_err(|()| unreadable())?.unwrap_or(held).into()
+                let filtered = match filter(&held, self.private, route, context) {
+                    // Servers call errors JSON that are plain text, or empty, and clients tell by them what to do.
+                    Err(ListError::NotJson) if self.is_error || held.is_empty() => None,
+                    filtered => filtered.map_err(|_| unreadable())?,
+                };
+                filtered.unwrap_or(held).into()
             }
             Plan::Events { rewrite, .. } => {
                 let mut out = Vec::new();
@@ -227,7 +240,9 @@ impl Answer {
             Some(Scanned::Error) => CallOutcome::RpcError,
             _ if !status.is_success() => CallOutcome::Failed,
             // Nothing more is expected.
-            _ if call.kind == CallKind::Other && status == StatusCode::ACCEPTED => CallOutcome::Ok,
+            _ if matches!(call.kind, CallKind::Other | CallKind::Batch { .. }) && status == StatusCode::ACCEPTED => {
+                CallOutcome::Ok
+            }
             _ => CallOutcome::OkUnscanned,
         }
     }
@@ -307,10 +322,10 @@ fn filter(
     private: bool,
     route: &RouteContext,
     context: &RequestContext,
-) -> Result<Option<Vec<u8>>, ()> {
-    let Some(permit) = &context.permit else { return Err(()) };
-    let mut shows = |list, name: &str| route.policy.shows(permit, target(list, name));
-    filter_list(message, &mut shows, private).map_err(|_| ())
+) -> Result<Option<Vec<u8>>, ListError> {
+    let mut shows =
+        |list, name: &str| context.permit.as_ref().is_some_and(|permit| route.policy.shows(permit, target(list, name)));
+    filter_list(message, &mut shows, private)
 }
 
 fn too_long() -> Rejection {

@@ -38,7 +38,12 @@ pub(super) enum CallKind {
         /// Whether it only reads, so that it may be sent again.
         only_reads: bool,
     },
-    /// Notifications, answers, batches.
+    /// Several messages in one (MCP 2025-03-26).
+    Batch {
+        /// Whether one of them asks for a list.
+        lists: bool,
+    },
+    /// Notifications and answers.
     Other,
     /// A GET: an event stream of the server, or whatever else it offers.
     Get,

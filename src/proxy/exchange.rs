@@ -180,27 +180,22 @@ async fn send(
     let deadline = Instant::now() + limit;
     upstream.set_write_timeout(Some(context.snapshot.config.limits.write_timeout.0));
     write_head(upstream, request).await.map_err(|error| error.into_up())?;
-    let written = write_body(upstream, call.body.clone()).await.map_err(|error| error.into_up());
+    let sending = attended(write_body(upstream, call.body.clone()), session, client, deadline).await;
+    let written = match sending {
+        Err(error) if *error.esource() == ErrorSource::Downstream => return Err(error),
+        written => written,
+    };
     let read = async {
         loop {
-            tokio::select! {
-                biased;
-                read = upstream.read_response_header() => {
-                    read.map_err(|error| error.into_up())?;
-                    match upstream.response_header().map(|head| head.status) {
-                        // MCP upgrades nothing.
-                        Some(StatusCode::SWITCHING_PROTOCOLS) | None => {
-                            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101").into_up());
-                        }
-                        // 1xx is not the answer yet.
-                        Some(status) if status.is_informational() => {}
-                        Some(status) => return Ok(status),
-                    }
+            attended(upstream.read_response_header(), session, client, deadline).await?;
+            match upstream.response_header().map(|head| head.status) {
+                // MCP upgrades nothing.
+                Some(StatusCode::SWITCHING_PROTOCOLS) | None => {
+                    return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101").into_up());
                 }
-                left = client.leaves(session) => left?,
-                () = tokio::time::sleep_until(deadline) => {
-                    return Err(Error::explain(ErrorType::ReadTimedout, "no response head").into_up());
-                }
+                // 1xx is not the answer yet.
+                Some(status) if status.is_informational() => {}
+                Some(status) => return Ok(status),
             }
         }
     };
@@ -214,6 +209,27 @@ async fn send(
     };
     peer::answered(context, status.as_u16());
     Ok(())
+}
+
+/// Waits for `work` with the upstream as long as its client wants it and there is time. When the client leaves and its
+/// request goes on, so does the work: some of it may be done.
+async fn attended<T>(
+    work: impl Future<Output = pingora::Result<T>>,
+    session: &mut Session,
+    client: &mut ClientWatch,
+    deadline: Instant,
+) -> pingora::Result<T> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done.map_err(|error| error.into_up()),
+            left = client.leaves(session) => left?,
+            () = tokio::time::sleep_until(deadline) => {
+                return Err(Error::explain(ErrorType::ReadTimedout, "no response in time").into_up());
+            }
+        }
+    }
 }
 
 /// Writes the head of a request, in the version that the connection speaks.

@@ -25,6 +25,9 @@ const EDGE_ONLY: &[&str] = &[
     "x-request-id",
 ];
 
+/// The media type of event streams.
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
+
 /// The fields of `headers` that speak of one connection only (RFC 9110 section 7.6.1), and those that `Connection` names.
 pub(super) fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
     const STANDARD: &[&str] = &[
@@ -128,6 +131,13 @@ fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// True when a message has the media type `essence`, whatever its parameters. Case does not count (RFC 9110 section 8.3.1).
+pub(super) fn is_of_type(headers: &HeaderMap, essence: &str) -> bool {
+    let written = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let end = written.iter().position(|byte| *byte == b';').unwrap_or(written.len());
+    written[..end].trim_ascii().eq_ignore_ascii_case(essence.as_bytes())
+}
+
 /// Event streams and upgraded connections may be silent for as long as their route allows, and are counted.
 pub(super) fn mark_stream(session: &mut Session, response: &ResponseHeader, context: &mut RequestContext) {
     let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -136,7 +146,7 @@ pub(super) fn mark_stream(session: &mut Session, response: &ResponseHeader, cont
         // The limit on silence within a request body would cut a quiet WebSocket.
         session.set_read_timeout(None);
     }
-    if upgraded || content_type.starts_with(b"text/event-stream") || content_type.starts_with(b"application/grpc") {
+    if upgraded || is_of_type(&response.headers, EVENT_STREAM) || content_type.starts_with(b"application/grpc") {
         context.becomes_stream();
     }
 }

@@ -16,7 +16,7 @@ use super::reject::Rejection;
 use super::snapshot::RouteContext;
 use super::{authorize, session};
 use crate::config::limits;
-use crate::mcp::{Era, HEADER_MISMATCH, INVALID_REQUEST, ListKind, Messages, Misfit};
+use crate::mcp::{Era, HEADER_MISMATCH, INVALID_REQUEST, ListKind, Message, Messages, Misfit};
 use crate::metrics::RejectionReason as Reason;
 use crate::types::KnownMethod;
 
@@ -187,7 +187,9 @@ fn judge(
     let principal = context.permit.as_ref().and_then(|permit| permit.principal()).cloned();
     let permit = route.policy.authorize(principal, messages.operations());
     context.permit = Some(permit.map_err(|denial| authorize::denied(&denial, route, context))?);
+    let lists = || messages.iter().filter_map(Message::method).any(|method| ListKind::of_method(method).is_some());
     let kind = match method {
+        _ if single.is_none() => CallKind::Batch { lists: lists() },
         Some("initialize") => CallKind::Initialize,
         Some(method) if context.message_id.is_some() => match ListKind::of_method(method) {
             Some(list) => CallKind::List(list),

@@ -99,7 +99,8 @@ pub(super) async fn answer_preflight(
     Ok(true)
 }
 
-fn is_preflight(header: &RequestHeader) -> bool {
+/// True for a browser's question whether a page may call.
+pub(super) fn is_preflight(header: &RequestHeader) -> bool {
     header.method == Method::OPTIONS
         && header.headers.contains_key(ORIGIN)
         && header.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::{Error, ErrorType};
@@ -118,8 +118,7 @@ fn head_for_client(
 }
 
 fn is_event_stream(head: &ResponseHeader) -> bool {
-    let content_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    content_type.is_some_and(|content_type| content_type.starts_with(b"text/event-stream"))
+    headers::is_of_type(&head.headers, headers::EVENT_STREAM)
 }
 
 struct Relay<'a> {

@@ -104,7 +104,10 @@ struct Identified<'e> {
 
 fn set_timeouts(session: &mut Session, context: &RequestContext) {
     let limits = &context.snapshot.config.limits;
-    session.set_keepalive(Some(limits.keepalive_timeout.0.as_secs().max(1)));
+    // An HTTP/1.0 client may wait for the connection's end.
+    if session.get_keepalive().is_some() {
+        session.set_keepalive(Some(limits.keepalive_timeout.0.as_secs().max(1)));
+    }
     session.set_read_timeout(Some(limits.body_timeout.0));
     session.set_write_timeout(Some(limits.write_timeout.0));
 }

@@ -1,13 +1,18 @@
 //! Protected resource metadata (RFC 9728), one document per route.
 
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS,
+};
 use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::context::{Client, RequestContext};
+use super::origin;
 use super::reject::{self, Rejection};
 use crate::auth::Metadata;
-use crate::config::Authentication;
+use crate::config::{Authentication, limits};
 use crate::metrics::RejectionReason;
 
 /// Where the documents are: this, and behind it the path of the resource (RFC 9728 section 3.1).
@@ -47,7 +52,7 @@ impl ResourceUrl {
     }
 }
 
-/// Answers with the metadata of the route of `path`; it needs no credential. False when that route is open, or there is
+/// Answers with the metadata of the route of `path`; it needs no credential, and any page may read it. False when that route is open, or there is
 /// none: then the request is one like any other, and a server behind the edge may have a document of its own.
 pub(super) async fn answer(
     session: &mut Session,
@@ -57,13 +62,24 @@ pub(super) async fn answer(
 ) -> pingora::Result<Result<bool, Rejection>> {
     let Some(route) = context.snapshot.router.find(host, path) else { return Ok(Ok(false)) };
     let (Some(authenticator), Some(auth)) = (&route.authenticator, &route.settings.auth) else { return Ok(Ok(false)) };
-    let method = &session.req_header().method;
-    if method != Method::GET && method != Method::HEAD {
+    let header = session.req_header();
+    if origin::is_preflight(header) {
+        let mut head = ResponseHeader::build(StatusCode::NO_CONTENT, Some(6))?;
+        head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")?;
+        head.insert_header(ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD")?;
+        if let Some(headers) = header.headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned() {
+            // Clients send fields such as `MCP-Protocol-Version` along.
+            head.insert_header(ACCESS_CONTROL_ALLOW_HEADERS, headers)?;
+        }
+        head.insert_header(ACCESS_CONTROL_MAX_AGE, limits::CORS_MAX_AGE.as_secs())?;
+        return reject::write_empty(session, context, head).await.map(|()| Ok(true));
+    }
+    if header.method != Method::GET && header.method != Method::HEAD {
         return Ok(Err(Rejection::new(RejectionReason::MethodNotAllowed, "metadata can only be read")));
     }
     let url = ResourceUrl::new(auth, &context.client, path);
     let metadata = serde_json::json!(Metadata::new(&url.resource, authenticator.issuers(), &auth.scopes)).to_string();
     let mut head = ResponseHeader::build(StatusCode::OK, Some(6))?;
-    head.insert_header("access-control-allow-origin", "*")?;
+    head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")?;
     reject::write(session, context, head, "application/json", metadata.into()).await.map(|()| Ok(true))
 }

@@ -78,7 +78,8 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Reply {
     let mut reply = Reply { status, head, body: String::new(), complete: true };
     let mut body = bytes[end + 4..].to_vec();
     if reply.header("transfer-encoding").is_some_and(|encoding| encoding.eq_ignore_ascii_case("chunked")) {
-        while find(&body, b"0\r\n\r\n").is_none() {
+        let mut whole = 0;
+        while !all_chunks(&body, &mut whole) {
             if read_some(stream, &mut body).await == 0 {
                 reply.complete = false;
                 break;
@@ -107,6 +108,23 @@ async fn read_some(stream: &mut (impl AsyncRead + Unpin), into: &mut Vec<u8>) ->
 
 pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+/// True when the last chunk is there; `whole` is how far the chunks before it are known to be whole.
+fn all_chunks(bytes: &[u8], whole: &mut usize) -> bool {
+    while let Some(end) = find(&bytes[*whole..], b"\r\n") {
+        let size = std::str::from_utf8(&bytes[*whole..*whole + end]).ok();
+        let size = size.and_then(|size| usize::from_str_radix(size.trim(), 16).ok()).expect("the size of a chunk");
+        let next = *whole + end + 2 + size + 2;
+        if bytes.len() < next {
+            return false;
+        }
+        if size == 0 {
+            return true;
+        }
+        *whole = next;
+    }
+    false
 }
 
 fn dechunk(mut bytes: &[u8]) -> Vec<u8> {

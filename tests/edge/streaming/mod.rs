@@ -4,7 +4,7 @@ mod broken;
 mod grpc;
 mod silence;
 mod socket;
-mod wire;
+pub mod wire;
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ use grpc::Grpc;
 use socket::*;
 use wire::*;
 
-const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+pub const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 const ACCEPT_EVENTS: (&str, &str) = ("Accept", "text/event-stream");
 
 /// A message that an MCP route carries, in each revision up to 2025-11-25.
@@ -37,7 +37,7 @@ const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"n
 const IS_JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// How soon an upstream connection must end after its client has left: a second, and half of one for a busy machine.
-const PROMPTLY: Duration = Duration::from_millis(1500);
+pub const PROMPTLY: Duration = Duration::from_millis(1500);
 
 /// Routes `/` and `/mcp/` for `origin`, `/ws/` for WebSockets, and `/short/`, which bears a second of silence.
 async fn edge(origin: &Origin, upstream: &str) -> TestEdge {

@@ -3,30 +3,30 @@
 use super::*;
 
 /// A connection on either side of the edge, read as its bytes come.
-pub(super) struct Wire {
-    pub(super) stream: TcpStream,
-    pub(super) unread: Vec<u8>,
+pub struct Wire {
+    pub stream: TcpStream,
+    pub unread: Vec<u8>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a TCP socket");
         Self { stream, unread: Vec::new() }
     }
 
     /// A client's connection to the edge, on which `text` is sent.
-    pub(super) async fn open(edge: &TestEdge, text: &str) -> Self {
+    pub async fn open(edge: &TestEdge, text: &str) -> Self {
         let mut wire = Self::new(TcpStream::connect(edge.address).await.expect("the edge listens"));
         wire.send(text).await;
         wire
     }
 
-    pub(super) async fn send(&mut self, text: &str) {
+    pub async fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.expect("the connection is open");
     }
 
     /// Everything up to `mark`.
-    pub(super) async fn until(&mut self, mark: &str) -> String {
+    pub async fn until(&mut self, mark: &str) -> String {
         let read = tokio::time::timeout(PATIENCE, async {
             loop {
                 let at = self.unread.windows(mark.len()).position(|window| window == mark.as_bytes());
@@ -42,34 +42,34 @@ impl Wire {
     }
 
     /// Everything up to the connection's end, be it a close or a reset.
-    pub(super) async fn end(mut self) -> String {
+    pub async fn end(mut self) -> String {
         let rest = async { while matches!(self.stream.read_buf(&mut self.unread).await, Ok(1..)) {} };
         tokio::time::timeout(PATIENCE, rest).await.expect("the connection ends");
         String::from_utf8(self.unread).expect("the tests send text")
     }
 
     /// Ends the connection with a reset.
-    pub(super) fn reset(self) {
+    pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
     }
 }
 
-pub(super) fn chunk(text: &str) -> String {
+pub fn chunk(text: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
 }
 
 /// A response as far as it came.
-pub(super) async fn parse(text: &str) -> Reply {
+pub async fn parse(text: &str) -> Reply {
     read_reply(&mut text.as_bytes()).await
 }
 
 /// The next of what an origin has accepted.
-pub(super) async fn next<T>(accepted: &mut Receiver<T>) -> T {
+pub async fn next<T>(accepted: &mut Receiver<T>) -> T {
     tokio::time::timeout(PATIENCE, accepted.recv()).await.expect("it reaches the origin").expect("the origin is there")
 }
 
 /// An origin whose connections the test answers, after their first request.
-pub(super) async fn held() -> (Origin, Receiver<Wire>) {
+pub async fn held() -> (Origin, Receiver<Wire>) {
     let (sender, accepted) = channel(16);
     let origin = Origin::scripted(move |mut stream, recorder| {
         let sender = sender.clone();
@@ -84,7 +84,7 @@ pub(super) async fn held() -> (Origin, Receiver<Wire>) {
 }
 
 /// An origin whose connections the test reads and answers from their first byte.
-pub(super) async fn raw() -> (Origin, Receiver<Wire>) {
+pub async fn raw() -> (Origin, Receiver<Wire>) {
     let (sender, accepted) = channel(16);
     let origin = Origin::scripted(move |stream, _| {
         let sender = sender.clone();
@@ -94,10 +94,10 @@ pub(super) async fn raw() -> (Origin, Receiver<Wire>) {
 }
 
 /// A request to an HTTP/2 origin, and what it is answered with.
-pub(super) type Call = (Request<RecvStream>, SendResponse<Bytes>);
+pub type Call = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// An HTTP/2 origin whose requests the test answers.
-pub(super) async fn held_calls() -> (Origin, Receiver<Call>) {
+pub async fn held_calls() -> (Origin, Receiver<Call>) {
     let (sender, accepted) = channel(16);
     let origin = Origin::scripted(move |stream, _| {
         let sender = sender.clone();

@@ -1,0 +1,197 @@
+//! How long an answer may take, and what keeps a silent stream alive.
+
+use super::*;
+
+const COMMENT: &str = "3\r\n:\n\n\r\n";
+
+#[tokio::test]
+async fn silent_streams_get_comments_between_events() {
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, "", ", sse_keepalive: 1s").await;
+    for get in [true, false] {
+        let request =
+            if get { request("GET", "/mcp", &[ACCEPT_EVENTS], "") } else { post("/mcp", &[], &call("1", "x")) };
+        let mut client = Wire::open(&edge, &request).await;
+        let mut upstream = next(&mut accepted).await;
+        upstream.send(EVENTS).await;
+        client.until("\r\n\r\n").await;
+        // Silent from the start.
+        let begun = Instant::now();
+        assert_eq!(client.until("\n\n\r\n").await, COMMENT);
+        assert!(begun.elapsed() > Duration::from_millis(800), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_millis(2_500), "{:?}", begun.elapsed());
+        // Not while it is not silent.
+        for number in 0..4 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let event = chunk(&format!("data: {number}\n\n"));
+            upstream.send(&event).await;
+            assert_eq!(client.until("\n\n\r\n").await, event);
+        }
+        assert_eq!(client.until("\n\n\r\n").await, COMMENT);
+        assert_eq!(client.until("\n\n\r\n").await, COMMENT);
+        // Not within an event.
+        upstream.send(&chunk("id: 7\ndata: ha")).await;
+        client.until("ha\r\n").await;
+        silence(&mut client, Duration::from_millis(2_500)).await;
+        upstream.send(&chunk("lf\n")).await;
+        assert_eq!(client.until("lf\n\r\n").await, chunk("lf\n"));
+        silence(&mut client, Duration::from_millis(1_500)).await;
+        upstream.send(&chunk("\n")).await;
+        assert_eq!(client.until("\n\r\n").await, chunk("\n"));
+        assert_eq!(client.until("\n\n\r\n").await, COMMENT);
+        upstream.send(LAST_CHUNK).await;
+        assert_eq!(client.until(LAST_CHUNK).await, LAST_CHUNK);
+    }
+}
+
+/// A held event that is being judged is no event for the client yet.
+#[tokio::test]
+async fn comments_do_not_damage_streams_that_are_filtered() {
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, "", ", sse_keepalive: 1s, tools: [{match: free}]").await;
+    let mut client = Wire::open(&edge, &post("/mcp", &[], &message("1", "tools/list", "{}"))).await;
+    let mut upstream = next(&mut accepted).await;
+    upstream
+        .send(&format!("{EVENTS}{}", chunk("id: 1\ndata: {\"id\":1,\"result\":{\"tools\":[{\"name\":\"secret\"}")))
+        .await;
+    let mut seen = client.until("\r\n\r\n").await;
+    seen += &client.until(":\n\n\r\n").await;
+    upstream.send(&chunk("]}}\n\n")).await;
+    upstream.send(LAST_CHUNK).await;
+    seen += &client.until(LAST_CHUNK).await;
+    let body = parse(&seen).await.body;
+    let events = body.trim_start_matches(":\n\n");
+    assert_eq!(events, "id: 1\ndata: {\"id\":1,\"result\":{\"tools\":[]}}\n\n");
+}
+
+#[tokio::test]
+async fn streams_get_no_comments_without_the_setting_nor_do_other_answers() {
+    let (origin, mut accepted) = held().await;
+    let (without, with) = (edge(&origin, "", "").await, edge(&origin, "", ", sse_keepalive: 1s").await);
+    let mut silent = Vec::new();
+    for (edge, content_type) in [(&without, "text/event-stream"), (&with, "application/json")] {
+        let mut client = Wire::open(edge, &post("/mcp", &[], &call("1", "x"))).await;
+        let mut upstream = next(&mut accepted).await;
+        upstream.send(&EVENTS.replace("text/event-stream", content_type)).await;
+        client.until("\r\n\r\n").await;
+        silent.push((client, upstream));
+    }
+    for (client, _) in &mut silent {
+        silence(client, Duration::from_millis(1_500)).await;
+    }
+}
+
+const TOOLS: &str = ", tools: [{match: 'train_*', timeout: 1s}, {match: 'learn_*', timeout: 2s}, \
+                     {match: 'report_*', timeout: 30s}, {match: '*'}]";
+
+#[tokio::test]
+async fn a_tool_that_takes_too_long_is_504() {
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, "", TOOLS).await;
+    let begun = Instant::now();
+    let mut client = Wire::open(&edge, &post("/mcp", &[], &call(r#""a""#, "train_model"))).await;
+    let upstream = next(&mut accepted).await;
+    let reply = reply(&mut client, "}}}").await;
+    assert!(
+        begun.elapsed() > Duration::from_millis(900) && begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(reply.status, 504);
+    assert_eq!((&reply.json()["id"], &reply.json()["error"]["code"]), (&"a".into(), &(-32004).into()));
+    assert_eq!(upstream.end().await, "", "the upstream is not kept at it");
+    assert_eq!(origin.count(), 1, "nor is it asked again");
+}
+
+#[tokio::test]
+async fn a_stream_of_a_tool_that_takes_too_long_ends_with_an_error() {
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, "", TOOLS).await;
+    let mut client = Wire::open(&edge, &post("/mcp", &[], &call("7", "train_model"))).await;
+    let mut upstream = next(&mut accepted).await;
+    let begun = Instant::now();
+    upstream.send(&format!("{EVENTS}{}", chunk("id: 1\ndata: \n\n"))).await;
+    // It is not silent, but it tells of no progress.
+    let mut seen = String::new();
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        upstream
+            .send(&chunk("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{}}\n\n"))
+            .await;
+    }
+    seen += &client.until(LAST_CHUNK).await;
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let reply = parse(&seen).await;
+    assert_eq!((reply.status, reply.complete), (200, true));
+    let last = reply.body.trim_end().rsplit("\n\n").next().expect("an event");
+    let data = last.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
+    let error: serde_json::Value = serde_json::from_str(data).expect("JSON");
+    assert_eq!(
+        (&error["jsonrpc"], &error["id"], &error["error"]["code"]),
+        (&"2.0".into(), &7.into(), &(-32004).into())
+    );
+    assert!(reply.body.starts_with("id: 1\ndata: \n\n") && reply.body.ends_with("\n\n"), "{}", reply.body);
+    upstream.end().await;
+    // Its connection goes on.
+    client.send(&post("/mcp", &[], &call("8", "other"))).await;
+    next(&mut accepted).await.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext").await;
+    client.until("next").await;
+}
+
+/// An error put into an event would damage it.
+#[tokio::test]
+async fn a_stream_that_is_late_within_an_event_breaks_off() {
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, "", TOOLS).await;
+    let client = Wire::open(&edge, &post("/mcp", &[], &call("7", "train_model"))).await;
+    let mut upstream = next(&mut accepted).await;
+    upstream.send(&format!("{EVENTS}{}", chunk("data: half"))).await;
+    let reply = parse(&client.end().await).await;
+    assert_eq!((reply.status, reply.complete, reply.body.as_str()), (200, false, "data: half"));
+}
+
+#[tokio::test]
+async fn progress_restarts_the_deadline_of_a_tool() {
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, "", TOOLS).await;
+    let mut client = Wire::open(&edge, &post("/mcp", &[], &call("7", "learn_words"))).await;
+    let mut upstream = next(&mut accepted).await;
+    upstream.send(EVENTS).await;
+    let begun = Instant::now();
+    let mut sent = String::new();
+    let mut seen = String::new();
+    for step in 0..6 {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let event = format!(
+            "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{{\"progressToken\":1,\"progress\":{step}}}}}\n\n"
+        );
+        upstream.send(&chunk(&event)).await;
+        seen += &client.until(&event).await;
+        sent += &event;
+    }
+    assert!(begun.elapsed() > Duration::from_secs(3));
+    let result = "data: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}\n\n";
+    upstream.send(&(chunk(result) + LAST_CHUNK)).await;
+    seen += &client.until(LAST_CHUNK).await;
+    let reply = parse(&seen).await;
+    assert_eq!((reply.complete, reply.body), (true, sent + result));
+}
+
+#[tokio::test]
+async fn a_tool_with_a_deadline_of_its_own_is_waited_for() {
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, ", timeouts: {response: 1s, idle: 1s}", TOOLS).await;
+    let mut client = Wire::open(&edge, &post("/mcp", &[], &call("7", "report_sales"))).await;
+    let mut upstream = next(&mut accepted).await;
+    let mut other = Wire::open(&edge, &post("/mcp", &[], &call("8", "other"))).await;
+    let _other_upstream = next(&mut accepted).await;
+    let late = reply(&mut other, "}}}").await;
+    assert_eq!((late.status, &late.json()["id"]), (504, &8.into()), "the upstream's limit holds for other tools");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    upstream.send(EVENTS).await;
+    // It may also be silent within its stream.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    upstream.send(&(chunk("data: {\"id\":7,\"result\":{}}\n\n") + LAST_CHUNK)).await;
+    let reply = reply(&mut client, LAST_CHUNK).await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, "data: {\"id\":7,\"result\":{}}\n\n"));
+}
