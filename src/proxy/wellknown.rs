@@ -52,8 +52,9 @@ impl ResourceUrl {
     }
 }
 
-/// Answers with the metadata of the route of `path`; it needs no credential, and any page may read it. False when that route is open, or there is
-/// none: then the request is one like any other, and a server behind the edge may have a document of its own.
+/// Answers with the metadata of the route of `path`; it needs no credential, and any page may read it. False when that
+/// route is open, or there is none: then the request is one like any other, and a server behind the edge may have a
+/// document of its own.
 pub(super) async fn answer(
     session: &mut Session,
     context: &RequestContext,
