@@ -102,7 +102,8 @@ impl Answer {
             }
         } else if filtered && json && call.kind != CallKind::Get {
             Plan::HoldList(Vec::new())
-        } else if filtered && lists && status.is_success() {
+        } else if filtered && lists && status.is_success() && status != StatusCode::ACCEPTED {
+            // 202 is no answer: that comes on another stream.
             return Err(Rejection::new(
                 Reason::UpstreamFailed,
                 "the upstream sent a list in a form that cannot be filtered",

@@ -185,20 +185,7 @@ async fn send(
         Err(error) if *error.esource() == ErrorSource::Downstream => return Err(error),
         written => written,
     };
-    let read = async {
-        loop {
-            attended(upstream.read_response_header(), session, client, deadline).await?;
-            match upstream.response_header().map(|head| head.status) {
-                // MCP upgrades nothing.
-                Some(StatusCode::SWITCHING_PROTOCOLS) | None => {
-                    return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101").into_up());
-                }
-                // 1xx is not the answer yet.
-                Some(status) if status.is_informational() => {}
-                Some(status) => return Ok(status),
-            }
-        }
-    };
+    let read = attended(read_head(upstream), session, client, deadline);
     let status = match written {
         Ok(()) => read.await?,
         // A server may refuse a body before it has read all of it; then the answer is there already.
@@ -252,6 +239,22 @@ pub(super) async fn write_body(upstream: &mut HttpSession, body: Bytes) -> pingo
         upstream.write_request_body(body, true).await?;
     }
     upstream.finish_request_body().await
+}
+
+/// Reads the head of the answer, and its status.
+pub(super) async fn read_head(upstream: &mut HttpSession) -> pingora::Result<StatusCode> {
+    loop {
+        upstream.read_response_header().await?;
+        match upstream.response_header().map(|head| head.status) {
+            // MCP upgrades nothing.
+            Some(StatusCode::SWITCHING_PROTOCOLS) | None => {
+                return Error::e_explain(ErrorType::InvalidHTTPHeader, "the answer has no head, or switches protocols");
+            }
+            // 1xx is not the answer yet.
+            Some(status) if status.is_informational() => {}
+            Some(status) => return Ok(status),
+        }
+    }
 }
 
 /// Ends an exchange in the middle: the upstream sees its connection, or stream, closed.

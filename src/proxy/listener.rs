@@ -46,6 +46,11 @@ impl ListenerContext {
         &self.origins
     }
 
+    /// True when it says which hosts it answers to.
+    pub fn names_hosts(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+
     /// True when only this machine can reach it and nothing says which hosts it answers to.
     pub fn is_on_loopback(&self) -> bool {
         self.hosts.is_empty() && self.address.ip().is_loopback()

@@ -60,10 +60,14 @@ pub(super) fn check(
         context.cors_origin = Some(field.clone());
     }
     let listed = listener.map(ListenerContext::origins).unwrap_or_default();
+    // A name can be made to mean any address, so it is the listener's own only where the listener, or a proxy that is
+    // trusted, has checked it.
+    let checked = listener.is_some_and(ListenerContext::names_hosts) || context.client.behind_proxy;
+    let checked = checked || authority.is_address() || authority.is_loopback();
     let own = |client: &Client| {
-        origin
-            .as_ref()
-            .is_some_and(|origin| origin.same_as(client.scheme, &authority) || (on_loopback && origin.is_loopback()))
+        origin.as_ref().is_some_and(|origin| {
+            (checked && origin.same_as(client.scheme, &authority)) || (on_loopback && origin.is_loopback())
+        })
     };
     let allowed = fields.next().is_none()
         && (allowed_by_route || allows(listed) || (listed.is_empty() && (!mcp || own(&context.client))));
@@ -73,7 +77,8 @@ pub(super) fn check(
         context.cors_origin = None;
         Err(Rejection::new(
             Reason::ForbiddenOrigin,
-            "pages of this origin may not call: allow it in `origins` of the listener or `cors` of the route",
+            "pages of this origin may not call: name the host in `hosts` of the listener, or allow the origin in its \
+             `origins` or in `cors` of the route",
         ))
     }
 }
@@ -108,6 +113,9 @@ pub(super) fn is_preflight(header: &RequestHeader) -> bool {
 
 /// Tells the browser of a page that may call what the page may read. What an upstream says about that does not count.
 pub(super) fn expose(response: &mut ResponseHeader, context: &RequestContext) -> pingora::Result<()> {
+    if context.route.as_ref().is_some_and(|route| route.settings.cors.is_some()) {
+        response.append_header(VARY, HeaderValue::from_static("Origin"))?;
+    }
     let Some(origin) = &context.cors_origin else { return Ok(()) };
     let theirs: Vec<HeaderName> =
         response.headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
@@ -118,6 +126,5 @@ pub(super) fn expose(response: &mut ResponseHeader, context: &RequestContext) ->
     }
     response.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())?;
     response.insert_header(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED))?;
-    response.append_header(VARY, HeaderValue::from_static("Origin"))?;
     Ok(())
 }

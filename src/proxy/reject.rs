@@ -30,6 +30,9 @@ pub(super) struct Rejection {
 /// How long clients should wait when every endpoint is down, in seconds: about one probe interval.
 const RETRY_AFTER_SECONDS: u16 = 5;
 
+/// How long a client that is refused may go on sending, before its connection is closed.
+const LINGER: Duration = Duration::from_secs(1);
+
 impl Rejection {
     /// A refusal for `reason`; the message must not hold anything that the client did not send or may not know.
     pub(super) fn new(reason: RejectionReason, message: impl Into<Cow<'static, str>>) -> Self {
@@ -183,16 +186,15 @@ pub(super) async fn write(
     head.insert_header(CACHE_CONTROL, "no-store")?;
     head.insert_header("x-request-id", context.id.to_header())?;
     origin::expose(&mut head, context)?;
-    let waits = waits_for_continue(session);
     keep_or_close(session).await;
     let bodiless = session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(head), bodiless).await?;
     if !bodiless {
         session.write_response_body(Some(body), true).await?;
     }
-    if waits {
-        // It may have lost its patience: with unread bytes the connection would be reset, and the answer lost.
-        let _ = tokio::time::timeout(Duration::from_secs(1), session.drain_request_body()).await;
+    if !session.is_http2() && !session.is_body_done() {
+        // With unread bytes the connection would be reset, and the answer lost.
+        let _ = tokio::time::timeout(LINGER, session.drain_request_body()).await;
     }
     Ok(())
 }

@@ -148,8 +148,7 @@ async fn send(edge: &Edge, endpoint: &Arc<Endpoint>, mut request: RequestHeader,
     let (mut upstream, _) = edge.upstreams.get_http_session(endpoint.peer()).await.ok()?;
     exchange::write_head(&mut upstream, request).await.ok()?;
     exchange::write_body(&mut upstream, body).await.ok()?;
-    upstream.read_response_header().await.ok()?;
-    let status = upstream.response_header()?.status;
+    let status = exchange::read_head(&mut upstream).await.ok()?;
     matches!(status, StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT).then_some(upstream)
 }
 

@@ -65,6 +65,11 @@ impl<'a> Authority<'a> {
         self.port
     }
 
+    /// True for an IP address, which nobody can make mean another one.
+    pub fn is_address(&self) -> bool {
+        self.host.starts_with('[') || self.host.parse::<Ipv4Addr>().is_ok()
+    }
+
     /// True for `localhost`, names below it, 127.0.0.0/8 and `[::1]`.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.host)

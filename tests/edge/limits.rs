@@ -52,6 +52,28 @@ async fn bodies_are_bounded_declared_or_not() {
     assert_eq!((reply.status, reply.json()["error"].as_str()), (413, Some("body_too_large")));
 }
 
+/// With unread bytes the connection would be reset, and the answer lost on its way.
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "body_bytes: 100KiB").await;
+    for head in [[("Content-Length", "8000000")], [("Transfer-Encoding", "chunked")]] {
+        let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
+        stream.write_all(request("POST", "/a/", &head, "").as_bytes()).await.expect("it is open");
+        // It reads nothing before it has sent all, as simple clients do.
+        let chunk = format!("{:x}\r\n{}\r\n", 8000, "x".repeat(8000));
+        for _ in 0..1000 {
+            let piece = if head[0].0 == "Content-Length" { &chunk[6..8006] } else { &chunk };
+            stream.write_all(piece.as_bytes()).await.expect("the edge takes it");
+        }
+        if head[0].0 != "Content-Length" {
+            stream.write_all(b"0\r\n\r\n").await.expect("the edge takes it");
+        }
+        assert_eq!(read_reply(&mut stream).await.status, 413, "{head:?}");
+    }
+    assert_eq!(origin.requests().len(), 0);
+}
+
 /// Row 42: a byte now and then does not hold a connection.
 #[tokio::test]
 async fn a_request_head_has_a_deadline_in_all() {

@@ -91,6 +91,23 @@ async fn on_loopback_only_pages_of_this_machine_may_call() {
     assert_eq!(origin.count(), passed, "nothing of it reached the upstream");
 }
 
+/// A page can have its own name resolve to any address, so a name is worth nothing where the listener has not named it.
+#[tokio::test]
+async fn a_name_that_nobody_named_is_no_origin_of_the_listener() {
+    let origin = json_origin().await;
+    let everywhere = TestEdge::start(&format!(
+        "listeners: [{{address: '0.0.0.0:0'}}]
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /mcp/, upstream: a, protocol: mcp, auth: none}}]
+",
+        origin.address
+    ))
+    .await;
+    assert_eq!(status(&everywhere, "/mcp/", "rebound.example", &["http://rebound.example"]).await, 403);
+    assert_eq!(status(&everywhere, "/mcp/", "rebound.example", &[]).await, 200, "no page, no question");
+    assert_eq!(status(&everywhere, "/mcp/", "192.0.2.7:80", &["http://192.0.2.7"]).await, 200, "an address is itself");
+}
+
 #[tokio::test]
 async fn a_listener_with_hosts_lets_its_own_pages_call() {
     let origin = json_origin().await;
