@@ -5,6 +5,7 @@ mod authorize;
 mod body;
 mod call;
 mod client;
+mod clock;
 mod context;
 mod deadline;
 mod downstream;

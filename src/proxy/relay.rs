@@ -1,7 +1,5 @@
 //! Passes an upstream's answer on to the client, piece by piece, as it comes.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
@@ -14,6 +12,7 @@ use tokio::time::Instant;
 use super::answer::Answer;
 use super::call::{Call, CallKind};
 use super::client::ClientWatch;
+use super::clock::Clock;
 use super::context::RequestContext;
 use super::hooks::Edge;
 use super::reject::Rejection;
@@ -150,7 +149,7 @@ impl Relay<'_> {
         {
             self.write_head(session, head).await?;
         }
-        let mut clock = Clock::new(self);
+        let mut clock = Clock::start(self.context, self.route, self.call, self.is_stream);
         let timer = tokio::time::sleep_until(clock.next());
         tokio::pin!(timer);
         loop {
@@ -162,29 +161,25 @@ impl Relay<'_> {
             };
             match event {
                 Event::Piece(Some(piece)) => {
-                    clock.last = Instant::now();
                     let out = match self.answer.push(piece, self.route, self.context) {
                         Ok(out) => out,
                         Err(rejection) => return self.refuse(held.is_some(), rejection),
                     };
-                    if self.answer.take_progress() {
-                        clock.begun = clock.last;
-                    }
+                    clock.piece(self.answer.take_progress());
                     self.write(session, out).await?;
+                    if clock.is_overdue() {
+                        return self.give_up(session, held.is_some()).await;
+                    }
                 }
                 Event::Piece(None) => break,
                 Event::Left => {}
                 Event::Timer => {
                     let now = Instant::now();
                     if clock.is_late(now) {
-                        let late = Error::explain(ErrorType::ReadTimedout, "the answer took too long").into_up();
-                        return self.give_up(session, held.is_some(), late).await;
+                        return self.give_up(session, held.is_some()).await;
                     }
-                    if clock.wants_comment(now) {
-                        clock.commented = now;
-                        if self.answer.is_between_events() {
-                            self.write(session, Bytes::from_static(COMMENT)).await?;
-                        }
+                    if clock.wants_comment(now) && self.answer.is_between_events() {
+                        self.write(session, Bytes::from_static(COMMENT)).await?;
                     }
                     timer.as_mut().reset(clock.next());
                 }
@@ -236,14 +231,11 @@ impl Relay<'_> {
 
     /// The upstream took too long. A client that reads a stream gets a JSON-RPC error as its last event; before the head
     /// the error has a status of its own, and anything else is broken off.
-    async fn give_up(
-        &mut self,
-        session: &mut Session,
-        unseen: bool,
-        late: Box<Error>,
-    ) -> pingora::Result<Result<(), Rejection>> {
+    async fn give_up(&mut self, session: &mut Session, unseen: bool) -> pingora::Result<Result<(), Rejection>> {
         let told = self.is_stream && !unseen && self.answer.is_between_events() && !self.client.is_gone();
-        let (true, Some(id)) = (told, &self.context.message_id) else { return Err(late) };
+        let (true, Some(id)) = (told, &self.context.message_id) else {
+            return Err(Error::explain(ErrorType::ReadTimedout, "the answer took too long").into_up());
+        };
         let rejection = Rejection::new(Reason::UpstreamTimeout, "the upstream did not answer in time");
         let error = error_message(Some(id), rejection.rpc_code(), &rejection.message, self.context.id.as_str());
         self.write(session, format!("event: message\ndata: {error}\n\n").into()).await?;
@@ -253,45 +245,5 @@ impl Relay<'_> {
         }
         self.context.rejection = Some(rejection);
         Ok(Ok(()))
-    }
-}
-
-/// The time limits of one answer.
-struct Clock {
-    /// When the call began, or last told of progress.
-    begun: Instant,
-    /// When the last piece came.
-    last: Instant,
-    /// When a comment was last due.
-    commented: Instant,
-    deadline: Option<Duration>,
-    idle: Duration,
-    comment: Option<Duration>,
-}
-
-impl Clock {
-    fn new(relay: &Relay<'_>) -> Self {
-        let now = Instant::now();
-        let begun = relay.context.started.into();
-        let idle = relay.route.settings.idle.unwrap_or(relay.route.upstream.settings().timeouts.idle.0);
-        // A tool that may take long may also be silent for as long.
-        let idle = relay.call.deadline.map_or(idle, |deadline| idle.max(deadline));
-        let comment = relay.route.settings.sse_keepalive.filter(|_| relay.is_stream);
-        Self { begun, last: now, commented: now, deadline: relay.call.deadline, idle, comment }
-    }
-
-    fn is_late(&self, now: Instant) -> bool {
-        now >= self.last + self.idle || self.deadline.is_some_and(|deadline| now >= self.begun + deadline)
-    }
-
-    fn wants_comment(&self, now: Instant) -> bool {
-        self.comment.is_some_and(|comment| now >= self.last.max(self.commented) + comment)
-    }
-
-    /// When to look again.
-    fn next(&self) -> Instant {
-        let ends = self.deadline.map(|deadline| self.begun + deadline);
-        let comment = self.comment.map(|comment| self.last.max(self.commented) + comment);
-        [ends, comment].into_iter().flatten().fold(self.last + self.idle, Instant::min)
     }
 }

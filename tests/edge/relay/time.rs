@@ -1,5 +1,7 @@
 //! How long an answer may take, and what keeps a silent stream alive.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
 
 const COMMENT: &str = "3\r\n:\n\n\r\n";
@@ -136,6 +138,33 @@ async fn a_stream_of_a_tool_that_takes_too_long_ends_with_an_error() {
     client.send(&post("/mcp", &[], &call("8", "other"))).await;
     next(&mut accepted).await.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext").await;
     client.until("next").await;
+}
+
+/// It leaves no pause in which a timer could be looked at.
+#[tokio::test]
+async fn a_tool_that_never_pauses_has_the_same_deadline() {
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, "", TOOLS).await;
+    let mut client = Wire::open(&edge, &post("/mcp", &[], &call("7", "train_model"))).await;
+    let mut upstream = next(&mut accepted).await;
+    upstream.send(EVENTS).await;
+    let event =
+        chunk("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{}}\n\n").repeat(1000);
+    // It ends with the connection.
+    let flood = tokio::spawn(async move { while upstream.stream.write_all(event.as_bytes()).await.is_ok() {} });
+    let read = async {
+        let mut last = Vec::new();
+        while !last.ends_with(LAST_CHUNK.as_bytes()) {
+            let mut piece = Vec::with_capacity(1 << 16);
+            assert!(client.stream.read_buf(&mut piece).await.expect("the stream goes on") > 0, "it ends properly");
+            last.extend_from_slice(&piece);
+            last.drain(..last.len().saturating_sub(1_000));
+        }
+        String::from_utf8(last).expect("the tests send text")
+    };
+    let end = tokio::time::timeout(Duration::from_secs(8), read).await.expect("the deadline holds");
+    assert!(end.contains("-32004"), "{end}");
+    flood.await.expect("the upstream's connection is closed");
 }
 
 /// An error put into an event would damage it.

@@ -1,0 +1,75 @@
+//! The time limits of one answer while it passes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::call::Call;
+use super::context::RequestContext;
+use super::snapshot::RouteContext;
+
+/// Silence, the deadline of a tool, and when a silent stream wants a comment.
+#[derive(Debug)]
+pub(super) struct Clock {
+    /// When the call began, or last told of progress.
+    begun: Instant,
+    /// When the last piece came.
+    last: Instant,
+    /// When a comment was last due.
+    commented: Instant,
+    deadline: Option<Duration>,
+    idle: Duration,
+    comment: Option<Duration>,
+}
+
+impl Clock {
+    /// From now on, for the answer to `call`; only event streams get comments.
+    pub(super) fn start(context: &RequestContext, route: &RouteContext, call: &Call, is_stream: bool) -> Self {
+        let now = Instant::now();
+        let idle = route.settings.idle.unwrap_or(route.upstream.settings().timeouts.idle.0);
+        Self {
+            begun: context.started.into(),
+            last: now,
+            commented: now,
+            deadline: call.deadline,
+            // A tool that may take long may also be silent for as long.
+            idle: call.deadline.map_or(idle, |deadline| idle.max(deadline)),
+            comment: route.settings.sse_keepalive.filter(|_| is_stream),
+        }
+    }
+
+    /// A piece has come, maybe with word of progress.
+    pub(super) fn piece(&mut self, progressed: bool) {
+        self.last = Instant::now();
+        if progressed {
+            self.begun = self.last;
+        }
+    }
+
+    /// True when the answer has taken too long at the time of the last piece: an upstream that never pauses leaves no
+    /// other moment to ask.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.is_late(self.last)
+    }
+
+    /// True when it has taken too long, or was silent for too long.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        now >= self.last + self.idle || self.deadline.is_some_and(|deadline| now >= self.begun + deadline)
+    }
+
+    /// True when a comment is due; the next one is due a whole period later.
+    pub(super) fn wants_comment(&mut self, now: Instant) -> bool {
+        let wanted = self.comment.is_some_and(|comment| now >= self.last.max(self.commented) + comment);
+        if wanted {
+            self.commented = now;
+        }
+        wanted
+    }
+
+    /// When to look again.
+    pub(super) fn next(&self) -> Instant {
+        let ends = self.deadline.map(|deadline| self.begun + deadline);
+        let comment = self.comment.map(|comment| self.last.max(self.commented) + comment);
+        [ends, comment].into_iter().flatten().fold(self.last + self.idle, Instant::min)
+    }
+}
