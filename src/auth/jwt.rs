@@ -32,6 +32,8 @@ pub(super) struct Claims {
     pub(super) scopes: Vec<String>,
     pub(super) groups: Vec<String>,
     pub(super) expires_at: UnixSeconds,
+    pub(super) audiences: Vec<String>,
+    pub(super) token_id: Option<String>,
 }
 
 impl JwtValidator {
@@ -43,7 +45,12 @@ impl JwtValidator {
             ..Validation::default()
         };
         validation.set_issuer(&[&settings.issuer]);
-        validation.set_audience(&settings.audiences);
+        if settings.audiences.is_empty() {
+            // The route asks, of the list that the principal keeps.
+            validation.validate_aud = false;
+        } else {
+            validation.set_audience(&settings.audiences);
+        }
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         let keys = match &settings.keys {
             JwtKeys::Url { url, refresh } => {
@@ -105,7 +112,16 @@ impl JwtValidator {
             Some(Value::String(group)) => vec![group.clone()],
             other => words(other),
         };
-        Ok(Claims { subject, scopes: scopes.into_iter().collect(), groups, expires_at })
+        let audiences = match claims.get("aud") {
+            Some(Value::String(audience)) => vec![audience.clone()],
+            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            _ => Vec::new(),
+        };
+        if audiences.is_empty() {
+            return Err(AuthError::Denied("the token does not say whom it is meant for"));
+        }
+        let token_id = claims.get("jti").and_then(Value::as_str).map(str::to_owned);
+        Ok(Claims { subject, scopes: scopes.into_iter().collect(), groups, expires_at, audiences, token_id })
     }
 }
 

@@ -11,7 +11,7 @@ use super::jwt::JwtValidator;
 use super::lookup::{LookupValidator, OriginalRequest};
 use crate::config::{self, ProviderKind};
 use crate::metrics::{AuthResult, Metrics};
-use crate::types::{Principal, Scope, ScopeSet};
+use crate::types::{Principal, Scope, ScopeSet, UnixSeconds};
 
 /// Validates credentials as its configuration says. As long as that stays the same, an instance lives on through
 /// reloads, with its keys and with its entries in the cache.
@@ -94,19 +94,28 @@ impl Provider {
     /// Validates without the cache.
     pub(super) async fn validate(&self, token: &str, request: &OriginalRequest<'_>) -> Result<Principal, AuthError> {
         let timer = self.duration.start_timer();
-        let (subject, scopes, groups, expires_at) = match &self.validator {
+        let validated = match &self.validator {
             Validator::Jwt(jwt) => {
                 let claims = jwt.validate(token).await?;
-                (claims.subject, claims.scopes, claims.groups, Some(claims.expires_at))
+                self.principal(&claims.subject, (&claims.scopes, &claims.groups), Some(claims.expires_at))
+                    .map(|principal| principal.with_audiences(claims.audiences).with_token_id(claims.token_id))
             }
             Validator::Lookup(lookup) => {
                 let answered = lookup.validate(&self.settings.name, request).await?;
-                (answered.subject, answered.scopes, answered.groups, None)
+                self.principal(&answered.subject, (&answered.scopes, &answered.groups), None)
             }
         };
         timer.observe_duration();
-        let scopes = self.scopes(&scopes, &groups);
-        Principal::new(&subject, scopes, Arc::clone(&self.settings.name), expires_at)
+        validated
+    }
+
+    fn principal(
+        &self,
+        subject: &str,
+        (scopes, groups): (&[String], &[String]),
+        expires_at: Option<UnixSeconds>,
+    ) -> Result<Principal, AuthError> {
+        Principal::new(subject, self.scopes(scopes, groups), Arc::clone(&self.settings.name), expires_at)
             .map_err(|_| AuthError::Denied("the credential's subject cannot stand in a header"))
     }
 

@@ -47,8 +47,9 @@ pub struct Provider {
 pub struct Jwt {
     /// What `iss` must be; it is also announced to clients as their authorization server.
     pub issuer: String,
-    /// One of these must be in `aud`.
-    pub audiences: Vec<String>,
+    /// One of these must be in `aud`. Without the list, a token must be meant for the route that it is used on: its
+    /// `audiences`, or else its `public_url`.
+    pub audiences: Option<Vec<String>>,
     /// Where the issuer's public keys are.
     pub jwks: Option<Jwks>,
     /// A secret shared with the issuer, for HS256, HS384 and HS512 only.

@@ -131,7 +131,7 @@ pub enum ProviderKind {
 pub struct JwtProvider {
     /// What `iss` must be.
     pub issuer: String,
-    /// One of these must be in `aud`.
+    /// One of these must be in `aud`; none: the route says which.
     pub audiences: Vec<String>,
     /// Where keys come from.
     pub keys: JwtKeys,
@@ -347,6 +347,19 @@ pub struct Authentication {
     pub scopes: ScopeSet,
     /// The URL of the resource as clients know it.
     pub public_url: Option<reqwest::Url>,
+    /// What tokens must be meant for beside what their providers ask.
+    pub audiences: RouteAudiences,
+}
+
+/// What `aud` must be on a route, for credentials that say whom they are meant for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteAudiences {
+    /// What the providers ask is enough.
+    OfProviders,
+    /// One of these, whatever the provider asks.
+    Listed(Vec<String>),
+    /// This, the route's own URL, for the credentials of these providers: they list no audiences.
+    Own(String, Vec<Arc<str>>),
 }
 
 /// One change of a message's fields.

@@ -29,7 +29,8 @@ mod yaml;
 pub use auth::{Algorithm, Cache};
 pub use checked::{
     Admin, Authentication, Config, ConfigFile, Endpoint, HeaderChange, Health, JwtKeys, JwtProvider, Listener,
-    ListenerTls, LookupProvider, Probe, Provider, ProviderKind, Rewrite, Route, Sessions, Upstream, UpstreamTls,
+    ListenerTls, LookupProvider, Probe, Provider, ProviderKind, Rewrite, Route, RouteAudiences, Sessions, Upstream,
+    UpstreamTls,
 };
 pub use checked_policy::{Access, Cors, Policy, RouteSessions, Rule};
 pub use error::{ConfigError, ConfigErrors};

@@ -49,12 +49,8 @@ impl Resolver<'_> {
         if written.issuer.is_empty() {
             self.problems.add(&place.key("issuer"), "is empty: write what `iss` is in this provider's tokens");
         }
-        if written.audiences.is_empty() {
-            self.problems
-                .add(&place.key("audiences"), "is empty, so tokens for any service would do: write what `aud` must be");
-        }
-        for (index, _) in written.audiences.iter().enumerate().filter(|(_, audience)| audience.is_empty()) {
-            self.problems.add(&place.key("audiences").item(index), "is empty: write what `aud` must be");
+        if let Some(audiences) = &written.audiences {
+            self.audiences(audiences, &place.key("audiences"));
         }
         let scopes_claim = written.scopes_claim.as_ref().map(|claim| ("scopes_claim", claim));
         let claims = [("subject_claim", &written.subject_claim), ("groups_claim", &written.groups_claim)];
@@ -86,7 +82,7 @@ impl Resolver<'_> {
         }?;
         Some(JwtProvider {
             issuer: written.issuer.clone(),
-            audiences: written.audiences.clone(),
+            audiences: written.audiences.clone().unwrap_or_default(),
             keys,
             algorithms: written.algorithms.clone(),
             leeway: written.leeway.0,
@@ -94,6 +90,16 @@ impl Resolver<'_> {
             scopes_claim: written.scopes_claim.clone(),
             groups_claim: written.groups_claim.clone(),
         })
+    }
+
+    /// A list of audiences that is written: one that names none would let tokens for any service pass.
+    pub(super) fn audiences(&mut self, written: &[String], place: &Place) {
+        if written.is_empty() {
+            self.problems.add(place, "is empty, so tokens for any service would do: write what `aud` must be");
+        }
+        for (index, _) in written.iter().enumerate().filter(|(_, audience)| audience.is_empty()) {
+            self.problems.add(&place.item(index), "is empty: write what `aud` must be");
+        }
     }
 
     fn algorithms(&mut self, written: &Jwt, place: &Place) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use http::header::HOST;
 
-use super::checked::{Authentication, HeaderChange, Rewrite, Route};
+use super::checked::{Authentication, HeaderChange, Rewrite, Route, RouteAudiences};
 use super::checked_policy::RouteSessions;
 use super::limits::{self, Limits};
 use super::problems::Place;
@@ -227,10 +227,41 @@ impl Resolver<'_> {
                 );
             }
         }
+        let audiences = self.route_audiences(written, place);
         Authentication {
+            audiences,
             providers: written.providers.iter().map(|name| name.as_str().into()).collect(),
             scopes: written.scopes.iter().map(|scope| scope.0.clone()).collect(),
             public_url: written.public_url.as_ref().map(|url| url.0.clone()),
+        }
+    }
+
+    /// A provider without audiences wants the route to say which tokens are for it. The host of a request does not: whoever
+    /// sends it chooses it.
+    fn route_audiences(&mut self, written: &RequiredAuth, place: &Place) -> RouteAudiences {
+        if let Some(audiences) = &written.audiences {
+            self.audiences(audiences, &place.key("audiences"));
+            return RouteAudiences::Listed(audiences.clone());
+        }
+        let lists_none = |name: &str| {
+            let providers = self.sources.iter().filter_map(providers_of);
+            let provider = providers.filter_map(|providers| providers.get(name)).next();
+            provider.and_then(|provider| provider.jwt.as_ref()).is_some_and(|jwt| jwt.audiences.is_none())
+        };
+        let bound: Vec<&String> = written.providers.iter().filter(|name| lists_none(name)).collect();
+        match (bound.first(), &written.public_url) {
+            (None, _) => RouteAudiences::OfProviders,
+            (Some(_), Some(url)) => {
+                RouteAudiences::Own(url.0.to_string(), bound.into_iter().map(|name| name.as_str().into()).collect())
+            }
+            (Some(name), None) => {
+                let message = format!(
+                    "the provider `{name}` lists no audiences, so the route must say which tokens are for it: write \
+                     `public_url`, or `audiences` here or there"
+                );
+                self.problems.add(place, message);
+                RouteAudiences::OfProviders
+            }
         }
     }
 

@@ -119,6 +119,9 @@ pub struct RequiredAuth {
     pub scopes: Vec<ScopeName>,
     /// The URL of this resource as clients know it (RFC 9728 `resource`). Default: made from the request.
     pub public_url: Option<Url>,
+    /// One of these must be in a token's `aud`, beside what its provider asks. Default: the providers' own lists, and
+    /// `public_url` for providers that have none, so that a token for one route does not open another.
+    pub audiences: Option<Vec<String>>,
 }
 
 impl<'de> Deserialize<'de> for RouteAuth {

@@ -8,9 +8,9 @@ use super::reject::Rejection;
 use super::snapshot::RouteContext;
 use super::wellknown::ResourceUrl;
 use crate::auth::{AuthError, Challenge, Denial, OriginalRequest, Permit};
-use crate::config::Authentication;
+use crate::config::{Authentication, RouteAudiences};
 use crate::metrics::RejectionReason as Reason;
-use crate::types::{Operation, ScopeSet};
+use crate::types::{Operation, Principal, ScopeSet};
 
 /// Finds out who sends the request, and whether the route is open to them at all.
 pub(super) async fn request(
@@ -31,13 +31,27 @@ pub(super) async fn request(
                 uri: &uri,
             };
             let principal = authenticator.authenticate(&request).await;
-            Some(principal.map_err(|error| unauthenticated(error, auth, context))?)
+            let meant = principal.and_then(|principal| match is_meant_for(&principal, &auth.audiences) {
+                true => Ok(principal),
+                false => Err(AuthError::Denied("the token is for another audience")),
+            });
+            Some(meant.map_err(|error| unauthenticated(error, auth, context))?)
         }
         (None, None) => None,
         // Building a snapshot makes both or none; were it otherwise, nobody gets in.
         _ => return Err(Rejection::new(Reason::Internal, "the route is not ready")),
     };
     route.policy.authorize(principal, [Operation::Request]).map_err(|denial| denied(&denial, route, context))
+}
+
+/// Whether the caller's credential was issued for this route (MCP "Authorization", token audience binding).
+fn is_meant_for(principal: &Principal, audiences: &RouteAudiences) -> bool {
+    let Some(meant) = principal.audiences() else { return true };
+    match audiences {
+        RouteAudiences::OfProviders => true,
+        RouteAudiences::Listed(listed) => meant.iter().any(|audience| listed.contains(audience)),
+        RouteAudiences::Own(url, providers) => !providers.contains(principal.provider()) || meant.contains(url),
+    }
 }
 
 /// 403 with all scopes that are needed (RFC 6750 section 3.1, MCP "Authorization", insufficient scope).

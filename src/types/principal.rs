@@ -14,6 +14,8 @@ pub struct Principal {
     scopes: ScopeSet,
     provider: Arc<str>,
     expires_at: Option<UnixSeconds>,
+    audiences: Option<Box<[String]>>,
+    token_id: Option<Box<str>>,
     subject_header: HeaderValue,
     scopes_header: HeaderValue,
 }
@@ -46,7 +48,38 @@ impl Principal {
         let subject_header =
             HeaderValue::from_bytes(subject.as_bytes()).map_err(|_| PrincipalError::ControlCharacter)?;
         let scopes_header = HeaderValue::from_str(&scopes.to_string()).map_err(|_| PrincipalError::ControlCharacter)?;
-        Ok(Self { subject: subject.into(), scopes, provider, expires_at, subject_header, scopes_header })
+        Ok(Self {
+            subject: subject.into(),
+            scopes,
+            provider,
+            expires_at,
+            audiences: None,
+            token_id: None,
+            subject_header,
+            scopes_header,
+        })
+    }
+
+    /// Whom the credential says that it is meant for (RFC 7519 `aud`).
+    #[must_use]
+    pub fn with_audiences(self, audiences: Vec<String>) -> Self {
+        Self { audiences: Some(audiences.into()), ..self }
+    }
+
+    /// What the credential calls itself (RFC 7519 `jti`).
+    #[must_use]
+    pub fn with_token_id(self, id: Option<String>) -> Self {
+        Self { token_id: id.map(Into::into), ..self }
+    }
+
+    /// Whom the credential is meant for; `None` when it cannot say.
+    pub fn audiences(&self) -> Option<&[String]> {
+        self.audiences.as_deref()
+    }
+
+    /// What the credential calls itself.
+    pub fn token_id(&self) -> Option<&str> {
+        self.token_id.as_deref()
     }
 
     /// The subject, as the provider gave it.

@@ -298,3 +298,44 @@ routes: [{{path: /, upstream: a, auth: {{providers: [fleet]}}}}]
     assert!(keys.count() <= fetched + 1, "{} fetches for 50 unknown keys", keys.count() - fetched);
     assert_eq!(edge.get_as(&token, "/").await.status, 200, "the old keys stay");
 }
+
+/// A token for one server does not open its neighbour.
+#[tokio::test]
+async fn a_token_is_for_the_route_that_it_was_issued_for() {
+    let origin = Origin::saying("in").await;
+    let bound = Tokens::PROVIDER.replace("local:", "bound:").replace("audiences: [mcp-edge], ", "");
+    let edge = TestEdge::start(&format!(
+        "auth: {{providers: {{{bound}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes:
+  - {{path: /one/, upstream: a, auth: {{providers: [bound], public_url: 'https://edge.example/one/mcp'}}}}
+  - {{path: /two/, upstream: a, auth: {{providers: [bound], public_url: 'https://edge.example/two/mcp'}}}}
+  - {{path: /both/, upstream: a, auth: {{providers: [bound], audiences: [shared, 'https://edge.example/one/mcp']}}}}
+",
+        origin.address
+    ))
+    .await;
+    let for_one = "https://edge.example/one/mcp";
+    for (audience, one, two, both) in [
+        (json!(for_one), 200, 401, 200),
+        (json!(["https://edge.example/two/mcp", "other"]), 401, 200, 401),
+        (json!(["shared"]), 401, 401, 200),
+        (json!("https://edge.example/one/mcp/"), 401, 401, 401),
+        (json!("mcp-edge"), 401, 401, 401),
+        (json!([]), 401, 401, 401),
+        (json!(7), 401, 401, 401),
+    ] {
+        let token = Tokens::sign(&Claims::good("alice", "").with("aud", audience.clone()).0);
+        // Twice, because the second answer comes from the cache.
+        for _ in 0..2 {
+            for (path, expected) in [("/one/mcp", one), ("/two/mcp", two), ("/both/mcp", both)] {
+                assert_eq!(edge.get_as(&token, path).await.status, expected, "{audience} at {path}");
+            }
+        }
+    }
+    // The host that a client writes does not make a token its own.
+    let token = Tokens::sign(&Claims::good("alice", "").with("aud", json!("https://evil.example/two/mcp")).0);
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", bearer.as_str()), ("Host", "evil.example"), ("X-Forwarded-Proto", "https")];
+    assert_eq!(edge.get("/two/mcp", &headers).await.status, 401);
+}

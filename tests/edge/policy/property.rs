@@ -109,6 +109,7 @@ proptest! {
         // Open routes have no principals.
         let auth = held.as_ref().map(|_| config::Authentication {
             providers: Vec::new(), scopes: Default::default(), public_url: None,
+            audiences: config::RouteAudiences::OfProviders,
         });
         let policy = Policy::new(&config::Route { policy, auth, ..some_route().clone() });
         let principal = held.map(|held| {
