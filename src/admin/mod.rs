@@ -1,4 +1,4 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/status`, `POST /reload`.
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/status`, `POST /reload`, `POST /auth/purge`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use log::info;
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
-use crate::auth::TokenCache;
+use crate::auth::{TokenCache, TooManyRefusals};
 use crate::config::ConfigErrors;
 use crate::metrics::Metrics;
 use crate::proxy::Snapshot;
 use crate::types::Secret;
 
+mod purge;
 mod status;
 
 /// The edge, as the admin listener sees it.
@@ -50,7 +52,10 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 impl Admin {
-    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Vec<u8>> {
+    async fn answer(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let header = session.req_header();
+        let (method, path, headers) = (header.method.clone(), header.uri.path().to_owned(), header.headers.clone());
+        let (method, path) = (&method, path.as_str());
         let reads = method == Method::GET || method == Method::HEAD;
         match path {
             "/livez" if reads => respond(StatusCode::OK, TEXT, "ok\n"),
@@ -61,11 +66,16 @@ impl Admin {
                 let body = format!("{:#}\n", status::status(&*self.control));
                 respond(StatusCode::OK, JSON, body)
             }
-            "/reload" if method == Method::POST => self.reload(headers).await,
-            "/reload" => not_allowed("POST"),
+            "/reload" | "/auth/purge" if method != Method::POST => not_allowed("POST"),
+            "/reload" | "/auth/purge" => match self.refusal(&headers) {
+                Some(refusal) => refusal,
+                None if path == "/reload" => self.reload().await,
+                None => self.purge(session).await,
+            },
             "/livez" | "/readyz" | "/metrics" | "/status" => not_allowed("GET, HEAD"),
             _ => {
-                respond(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz, /metrics, /status and POST /reload\n")
+                let there = "there are /livez, /readyz, /metrics, /status, POST /reload and POST /auth/purge\n";
+                respond(StatusCode::NOT_FOUND, TEXT, there)
             }
         }
     }
@@ -78,18 +88,41 @@ impl Admin {
         }
     }
 
-    async fn reload(&self, headers: &HeaderMap) -> Response<Vec<u8>> {
+    /// Why a request that would change something may not.
+    fn refusal(&self, headers: &HeaderMap) -> Option<Response<Vec<u8>>> {
         // A page in an operator's browser must not be able to do this; no tool sends an Origin.
         if headers.contains_key(ORIGIN) {
-            return respond(StatusCode::FORBIDDEN, TEXT, "requests of web pages are refused\n");
+            return Some(respond(StatusCode::FORBIDDEN, TEXT, "requests of web pages are refused\n"));
         }
-        if !self.may_write(headers) {
-            return respond(
-                StatusCode::UNAUTHORIZED,
-                TEXT,
-                "show the token of `admin.token` as `Authorization: Bearer TOKEN`\n",
-            );
+        let message = "show the token of `admin.token` as `Authorization: Bearer TOKEN`\n";
+        (!self.may_write(headers)).then(|| respond(StatusCode::UNAUTHORIZED, TEXT, message))
+    }
+
+    async fn purge(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let mut body = Vec::new();
+        while let Ok(Some(piece)) = session.read_request_body().await {
+            body.extend_from_slice(&piece);
+            if body.len() > purge::BODY_BYTES {
+                return respond(StatusCode::PAYLOAD_TOO_LARGE, TEXT, "the body is too large\n");
+            }
         }
+        let (revocation, refuse_for) = match purge::read(&body) {
+            Ok(read) => read,
+            Err(error) => return respond(StatusCode::BAD_REQUEST, TEXT, error + "\n"),
+        };
+        match self.cache.purge(revocation, refuse_for).await {
+            Ok(purged) => {
+                info!("{purged} cached credentials were purged");
+                respond(StatusCode::OK, JSON, json!({"purged": purged}).to_string() + "\n")
+            }
+            Err(TooManyRefusals) => {
+                let message = "as many credentials are refused as may be: purge without `refuse_for`, or restart\n";
+                respond(StatusCode::CONFLICT, TEXT, message)
+            }
+        }
+    }
+
+    async fn reload(&self) -> Response<Vec<u8>> {
         match self.control.reload().await {
             Ok(generation) => {
                 respond(StatusCode::OK, JSON, json!({"result": "success", "generation": generation}).to_string() + "\n")
@@ -134,10 +167,8 @@ fn respond(status: StatusCode, content_type: HeaderValue, body: impl Into<Vec<u8
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let header = session.req_header();
-        let (method, path, headers) = (header.method.clone(), header.uri.path().to_owned(), header.headers.clone());
-        let mut response = self.answer(&method, &path, &headers).await;
-        if method == Method::HEAD {
+        let mut response = self.answer(session).await;
+        if session.req_header().method == Method::HEAD {
             response.body_mut().clear();
         }
         response

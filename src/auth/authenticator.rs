@@ -8,6 +8,7 @@ use super::error::AuthError;
 use super::jwt::claimed_issuer;
 use super::lookup::OriginalRequest;
 use super::provider::Provider;
+use super::revocation::Revocations;
 use crate::config::Cache as CacheSettings;
 use crate::types::Principal;
 
@@ -28,6 +29,11 @@ impl Authenticator {
     /// The authorization servers that clients are pointed to.
     pub fn issuers(&self) -> impl Iterator<Item = &str> {
         self.providers.iter().filter_map(|provider| provider.issuer())
+    }
+
+    /// What operators have taken back.
+    pub fn revocations(&self) -> &Revocations {
+        self.cache.revocations()
     }
 
     /// Who sent `request`.
@@ -81,6 +87,10 @@ impl Authenticator {
             None => self.cache.key(provider.instance(), [token.as_bytes()]),
         };
         let outcome = self.cache.get_or_validate(key, &self.settings, || provider.validate(token, request)).await;
+        let outcome = outcome.and_then(|principal| match self.cache.revocations().refuses(&principal) {
+            true => Err(AuthError::Denied("the credential was revoked")),
+            false => Ok(principal),
+        });
         provider.decided(&outcome);
         outcome
     }

@@ -12,6 +12,7 @@ use prometheus::IntCounter;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::error::AuthError;
+use super::revocation::{Revocation, Revocations, TooManyRefusals};
 use crate::config::{Cache as Settings, limits};
 use crate::metrics::{CacheResult, Metrics};
 use crate::types::{Principal, unix_now};
@@ -56,6 +57,7 @@ type Entries<V> = Cache<TokenKey, V, BuildHasherDefault<AlreadyHashed>>;
 pub struct TokenCache {
     hash_key: Key,
     principals: Entries<Entry>,
+    revocations: Revocations,
     denials: Entries<Denial>,
     hits: IntCounter,
     negative_hits: IntCounter,
@@ -103,6 +105,7 @@ impl TokenCache {
         let hasher = BuildHasherDefault::default;
         Self {
             hash_key: Key([word(), word(), word(), word()]),
+            revocations: Revocations::default(),
             principals: Cache::builder().max_capacity(capacity).expire_after(OwnLifetime).build_with_hasher(hasher()),
             denials: Cache::builder()
                 .max_capacity(limits::NEGATIVE_ENTRIES)
@@ -168,8 +171,12 @@ impl TokenCache {
         }
         self.misses.inc();
         let made = self.principals.try_get_with(key, async {
+            let generation = self.revocations.generation();
             let principal = Arc::new(validate().await?);
-            Ok::<_, AuthError>(Entry { lifetime: lifetime(&principal, settings.ttl.0), principal })
+            // What was allowed before a revocation and comes in after it is not kept.
+            let outdated = self.revocations.revoked_since(generation, &principal);
+            let lifetime = if outdated { Duration::ZERO } else { lifetime(&principal, settings.ttl.0) };
+            Ok::<_, AuthError>(Entry { lifetime, principal })
         });
         match made.await {
             Ok(entry) => Ok(entry.principal),
@@ -182,6 +189,27 @@ impl TokenCache {
                 Err(error)
             }
         }
+    }
+
+    /// What operators have taken back.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// Forgets the principals that `revocation` is about, and notes it; says how many there were.
+    ///
+    /// # Errors
+    /// See [`Revocations::add`]; nothing is forgotten then.
+    pub async fn purge(&self, revocation: Revocation, refuse_for: Option<Duration>) -> Result<usize, TooManyRefusals> {
+        self.revocations.add(revocation.clone(), refuse_for)?;
+        let mut purged = 0;
+        for (key, entry) in &self.principals {
+            if revocation.matches(&entry.principal) {
+                self.principals.invalidate(key.as_ref()).await;
+                purged += 1;
+            }
+        }
+        Ok(purged)
     }
 
     /// How many principals there are, roughly.

@@ -12,6 +12,7 @@ mod jwt;
 mod lookup;
 mod policy;
 mod provider;
+mod revocation;
 
 pub use authenticator::Authenticator;
 pub use bearer::{BearerError, bearer};
@@ -23,3 +24,4 @@ pub use error::AuthError;
 pub use lookup::OriginalRequest;
 pub use policy::{Denial, Permit, Policy};
 pub use provider::Provider;
+pub use revocation::{Revocation, Revocations, TooManyRefusals, credential_digest};

@@ -9,6 +9,7 @@ use super::client::OutboundClient;
 use super::error::AuthError;
 use super::jwt::JwtValidator;
 use super::lookup::{LookupValidator, OriginalRequest};
+use super::revocation::credential_digest;
 use crate::config::{self, ProviderKind};
 use crate::metrics::{AuthResult, Metrics};
 use crate::types::{Principal, Scope, ScopeSet, UnixSeconds};
@@ -106,7 +107,10 @@ impl Provider {
             }
         };
         timer.observe_duration();
-        validated
+        match token {
+            "" => validated,
+            token => validated.map(|principal| principal.with_credential(credential_digest(token.as_bytes()))),
+        }
     }
 
     fn principal(

@@ -15,7 +15,7 @@ use super::auth::{Algorithm, Cache};
 use super::checked_policy::{Cors, Policy, RouteSessions};
 use super::limits::Limits;
 use super::material::KeyPair;
-use super::route::{HostHeader, Protocol};
+use super::route::{HostHeader, OpenStreams, Protocol};
 use super::server::{Identity, Log, Server};
 use super::upstream::{Balance, Revision, Timeouts};
 use crate::types::{HostPattern, OriginPattern, ScopeSet, Secret};
@@ -349,6 +349,8 @@ pub struct Authentication {
     pub public_url: Option<reqwest::Url>,
     /// What tokens must be meant for beside what their providers ask.
     pub audiences: RouteAudiences,
+    /// Whether streams end with the credential.
+    pub open_streams: OpenStreams,
 }
 
 /// What `aud` must be on a route, for credentials that say whom they are meant for.

@@ -43,6 +43,12 @@ pub const NEGATIVE_ENTRIES: u64 = 10_000;
 pub const AUTH_RESPONSE_BYTES: usize = 256 << 10;
 /// How long the edge waits for an authentication server.
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many revocations are remembered one by one; open streams that missed more of them end.
+pub const REVOCATIONS: usize = 256;
+/// How many revoked credentials and subjects are refused at the same time.
+pub const REFUSALS: usize = 1_000;
+/// How long a revocation may refuse what its provider would allow.
+pub const REFUSAL_TIME: Duration = Duration::from_secs(30 * 86_400);
 /// How many keys of a key set are kept.
 pub const JWKS_KEYS: usize = 128;
 /// The shortest time between two fetches of one key set.

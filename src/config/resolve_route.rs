@@ -230,6 +230,7 @@ impl Resolver<'_> {
         let audiences = self.route_audiences(written, place);
         Authentication {
             audiences,
+            open_streams: written.open_streams,
             providers: written.providers.iter().map(|name| name.as_str().into()).collect(),
             scopes: written.scopes.iter().map(|scope| scope.0.clone()).collect(),
             public_url: written.public_url.as_ref().map(|url| url.0.clone()),

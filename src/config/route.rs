@@ -122,6 +122,21 @@ pub struct RequiredAuth {
     /// One of these must be in a token's `aud`, beside what its provider asks. Default: the providers' own lists, and
     /// `public_url` for providers that have none, so that a token for one route does not open another.
     pub audiences: Option<Vec<String>>,
+    /// What becomes of open streams whose credential is revoked, or of event streams without an end (GET,
+    /// `subscriptions/listen`) and WebSockets whose credential ends (default `close`).
+    #[serde(default)]
+    pub open_streams: OpenStreams,
+}
+
+/// What becomes of open streams whose credential is no longer good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenStreams {
+    /// They are closed.
+    #[default]
+    Close,
+    /// They go on to their own end.
+    Finish,
 }
 
 impl<'de> Deserialize<'de> for RouteAuth {

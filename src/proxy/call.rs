@@ -22,6 +22,8 @@ pub(super) struct Call {
     pub(super) kind: CallKind,
     /// The session that the request belongs to.
     pub(super) session: Option<OpenSession>,
+    /// Whether its answer is a stream without an end, which clients open again by themselves.
+    pub(super) endless: bool,
     /// The most that a tool's response may take, from the start or its last progress.
     pub(super) deadline: Option<Duration>,
 }

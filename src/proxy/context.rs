@@ -1,7 +1,7 @@
 //! What is known of one request while it is served.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use http::HeaderValue;
@@ -9,12 +9,13 @@ use prometheus::IntGauge;
 
 use super::call::CallRecord;
 use super::deadline::HeadDeadline;
+use super::ending::EndingGuard;
 use super::reject::Rejection;
 use super::snapshot::{RouteContext, Snapshot};
 use crate::auth::Permit;
 use crate::mcp::MessageId;
 use crate::types::RequestId;
-use crate::upstream::InFlightGuard;
+use crate::upstream::{Connection, InFlightGuard};
 
 /// Pingora's per-request context.
 #[derive(Debug)]
@@ -44,6 +45,12 @@ pub struct RequestContext {
     pub(super) retried: bool,
     pub(super) endpoint: Option<InFlightGuard>,
     pub(super) deadline: Option<HeadDeadline>,
+    /// The connection to the endpoint, where Pingora passes the response on.
+    pub(super) connection: Weak<Connection>,
+    /// Ends a stream that Pingora passes on with its credential.
+    pub(super) ending: Option<EndingGuard>,
+    /// The revocations that the caller's credential was checked against.
+    pub(super) revocations_checked: u64,
     /// Why the edge answered, when it did.
     pub(super) rejection: Option<Rejection>,
     /// The status that the upstream answered with.
@@ -98,6 +105,9 @@ impl RequestContext {
             retried: false,
             endpoint: None,
             deadline: None,
+            connection: Weak::new(),
+            ending: None,
+            revocations_checked: 0,
             rejection: None,
             upstream_status: None,
             head_at: None,

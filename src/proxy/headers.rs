@@ -1,11 +1,14 @@
 //! The fields of requests to upstreams and of responses to clients.
 
+use std::sync::Weak;
+
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
+use super::ending::Ending;
 use super::origin;
 use super::snapshot::RouteContext;
 use crate::auth::Permit;
@@ -148,5 +151,8 @@ pub(super) fn mark_stream(session: &mut Session, response: &ResponseHeader, cont
     }
     if upgraded || is_of_type(&response.headers, EVENT_STREAM) || content_type.starts_with(b"application/grpc") {
         context.becomes_stream();
+        // A gRPC call is the answer to one question, and shares its connection.
+        let watched = context.route.as_ref().and_then(|route| Ending::of(context, route, true));
+        context.ending = watched.map(|ending| ending.guard(Weak::clone(&context.connection)));
     }
 }

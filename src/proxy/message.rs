@@ -92,7 +92,8 @@ fn bare(
     let header = session.req_header();
     let era = Era::of_headers(&header.headers).map_err(|misfit| misfit_of(misfit, context))?;
     let kind = if header.method == Method::GET { CallKind::Get } else { CallKind::Bare };
-    let call = Call { era, body: Bytes::new(), _held: None, kind, session: None, deadline: None };
+    let endless = kind == CallKind::Get;
+    let call = Call { era, body: Bytes::new(), _held: None, kind, session: None, endless, deadline: None };
     enter_session(call, &header.headers, context, route, query)
 }
 
@@ -197,9 +198,10 @@ fn judge(
         },
         _ => CallKind::Other,
     };
+    let endless = method == Some("subscriptions/listen");
     let deadline = tool.and_then(|tool| route.policy.timeout(tool));
     drop(messages);
-    let call = Call { era, body, _held: None, kind, session: None, deadline };
+    let call = Call { era, body, _held: None, kind, session: None, endless, deadline };
     enter_session(call, headers, context, route, query)
 }
 

@@ -9,6 +9,7 @@ mod clock;
 mod context;
 mod deadline;
 mod downstream;
+mod ending;
 mod exchange;
 mod headers;
 mod held;

@@ -1,7 +1,7 @@
 //! Which endpoint a request goes to, and over what connection.
 
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, CONTENT_TYPE, COOKIE};
@@ -110,6 +110,7 @@ pub(super) fn connected(
     if peer.options.alpn == ALPN::H1
         && let Some(connection) = edge.connections.get(descriptor)
     {
+        context.connection = Weak::clone(&connection);
         context.deadline = Some(HeadDeadline::start(connection, route.upstream.settings().timeouts.response.0));
     }
 }

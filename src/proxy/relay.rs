@@ -14,6 +14,7 @@ use super::call::{Call, CallKind};
 use super::client::ClientWatch;
 use super::clock::Clock;
 use super::context::RequestContext;
+use super::ending::Ending;
 use super::hooks::Edge;
 use super::reject::Rejection;
 use super::session::SESSION_HEADER;
@@ -134,6 +135,7 @@ enum Event {
     Piece(Option<Bytes>),
     Left,
     Timer,
+    Ending,
 }
 
 impl Relay<'_> {
@@ -152,12 +154,14 @@ impl Relay<'_> {
         let mut clock = Clock::start(self.context, self.route, self.call, self.is_stream);
         let timer = tokio::time::sleep_until(clock.next());
         tokio::pin!(timer);
+        let mut ending = self.is_stream.then(|| Ending::of(self.context, self.route, self.call.endless)).flatten();
         loop {
             let event = tokio::select! {
                 biased;
                 piece = upstream.read_response_body() => Event::Piece(piece.map_err(|error| error.into_up())?),
                 left = self.client.leaves(session) => { left?; Event::Left }
                 () = &mut timer => Event::Timer,
+                () = comes(&mut ending) => Event::Ending,
             };
             match event {
                 Event::Piece(Some(piece)) => {
@@ -173,6 +177,11 @@ impl Relay<'_> {
                 }
                 Event::Piece(None) => break,
                 Event::Left => {}
+                Event::Ending => {
+                    let rejection = Rejection::new(Reason::InvalidToken, "the credential is no longer good");
+                    let error = Error::explain(ErrorType::ConnectionClosed, "the credential is no longer good");
+                    return self.end(session, held.is_some(), rejection, error.into_down()).await;
+                }
                 Event::Timer => {
                     let now = Instant::now();
                     if clock.is_late(now) {
@@ -229,21 +238,42 @@ impl Relay<'_> {
         Err(Error::explain(ErrorType::InvalidHTTPHeader, rejection.message.into_owned()).into_up())
     }
 
-    /// The upstream took too long. A client that reads a stream gets a JSON-RPC error as its last event; before the head
-    /// the error has a status of its own, and anything else is broken off.
+    /// The upstream took too long.
     async fn give_up(&mut self, session: &mut Session, unseen: bool) -> pingora::Result<Result<(), Rejection>> {
-        let told = self.is_stream && !unseen && self.answer.is_between_events() && !self.client.is_gone();
-        let (true, Some(id)) = (told, &self.context.message_id) else {
-            return Err(Error::explain(ErrorType::ReadTimedout, "the answer took too long").into_up());
-        };
         let rejection = Rejection::new(Reason::UpstreamTimeout, "the upstream did not answer in time");
-        let error = error_message(Some(id), rejection.rpc_code(), &rejection.message, self.context.id.as_str());
-        self.write(session, format!("event: message\ndata: {error}\n\n").into()).await?;
+        let error = Error::explain(ErrorType::ReadTimedout, "the answer took too long");
+        self.end(session, unseen, rejection, error.into_up()).await
+    }
+
+    /// Ends an answer early. A client that reads a stream gets a JSON-RPC error as its last event, if it waits for an
+    /// answer, and a clean end; anything else is broken off with `error`, which has a status of its own before the head.
+    async fn end(
+        &mut self,
+        session: &mut Session,
+        unseen: bool,
+        rejection: Rejection,
+        error: Box<Error>,
+    ) -> pingora::Result<Result<(), Rejection>> {
+        let clean = !unseen && self.is_stream && self.answer.is_between_events() && !self.client.is_gone();
+        if !clean {
+            return Err(error);
+        }
+        if let Some(id) = &self.context.message_id {
+            let error = error_message(Some(id), rejection.rpc_code(), &rejection.message, self.context.id.as_str());
+            self.write(session, format!("event: message\ndata: {error}\n\n").into()).await?;
+        }
         session.write_response_body(Some(Bytes::new()), true).await.map_err(|error| error.into_down())?;
         if let Some(record) = &mut self.context.call {
             record.outcome = Some(CallOutcome::Failed);
         }
         self.context.rejection = Some(rejection);
         Ok(Ok(()))
+    }
+}
+
+async fn comes(ending: &mut Option<Ending>) {
+    match ending {
+        Some(ending) => ending.comes().await,
+        None => std::future::pending().await,
     }
 }

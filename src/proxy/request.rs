@@ -60,6 +60,9 @@ pub(super) async fn admit(
     if origin::answer_preflight(session, context, route).await? {
         return Ok(Ok(Admission::Answered));
     }
+    if let Some(authenticator) = &route.authenticator {
+        context.revocations_checked = authenticator.revocations().generation();
+    }
     let query = identified.query.as_deref();
     match authorize::request(session.req_header(), context, route, query).await {
         Ok(permit) => context.permit = Some(permit),

@@ -16,6 +16,7 @@ pub struct Principal {
     expires_at: Option<UnixSeconds>,
     audiences: Option<Box<[String]>>,
     token_id: Option<Box<str>>,
+    credential: Option<[u8; 32]>,
     subject_header: HeaderValue,
     scopes_header: HeaderValue,
 }
@@ -55,6 +56,7 @@ impl Principal {
             expires_at,
             audiences: None,
             token_id: None,
+            credential: None,
             subject_header,
             scopes_header,
         })
@@ -70,6 +72,17 @@ impl Principal {
     #[must_use]
     pub fn with_token_id(self, id: Option<String>) -> Self {
         Self { token_id: id.map(Into::into), ..self }
+    }
+
+    /// With the SHA-256 digest of the credential.
+    #[must_use]
+    pub fn with_credential(self, digest: [u8; 32]) -> Self {
+        Self { credential: Some(digest), ..self }
+    }
+
+    /// The SHA-256 digest of the credential, when there is one that is sent.
+    pub fn credential(&self) -> Option<&[u8; 32]> {
+        self.credential.as_ref()
     }
 
     /// Whom the credential is meant for; `None` when it cannot say.

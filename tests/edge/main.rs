@@ -11,6 +11,7 @@ mod pages;
 mod policy;
 mod relay;
 mod reload;
+mod revocation;
 mod routing;
 mod sessions;
 mod streaming;

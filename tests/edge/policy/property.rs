@@ -110,6 +110,7 @@ proptest! {
         let auth = held.as_ref().map(|_| config::Authentication {
             providers: Vec::new(), scopes: Default::default(), public_url: None,
             audiences: config::RouteAudiences::OfProviders,
+            open_streams: config::OpenStreams::Close,
         });
         let policy = Policy::new(&config::Route { policy, auth, ..some_route().clone() });
         let principal = held.map(|held| {

@@ -30,7 +30,7 @@ use socket::*;
 use wire::*;
 
 pub const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-const ACCEPT_EVENTS: (&str, &str) = ("Accept", "text/event-stream");
+pub const ACCEPT_EVENTS: (&str, &str) = ("Accept", "text/event-stream");
 
 /// A message that an MCP route carries, in each revision up to 2025-11-25.
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}}"#;
