@@ -15,10 +15,10 @@ use crate::types::KnownMethod;
 pub(super) struct Call {
     /// Which rules it follows.
     pub(super) era: Era,
-    /// The request's body, exactly as it was judged; empty for GET and DELETE.
+    /// The request's body, exactly as it was judged; empty for GET and DELETE, and once nobody needs it any more.
     pub(super) body: Bytes,
     /// The memory that a large body takes.
-    pub(super) _held: Option<HeldBytes>,
+    pub(super) held: Option<HeldBytes>,
     pub(super) kind: CallKind,
     /// The session that the request belongs to.
     pub(super) session: Option<OpenSession>,
@@ -57,6 +57,14 @@ impl Call {
     /// cancelling").
     pub(super) fn ends_with_client(&self, route_says_so: bool) -> bool {
         route_says_so || self.era == Era::Stateless || matches!(self.kind, CallKind::Get | CallKind::Bare)
+    }
+
+    /// Gives the memory of the body back: an answer may be a stream without end. Only an `initialize` is still to be
+    /// remembered.
+    pub(super) fn is_sent(&mut self) {
+        if self.kind != CallKind::Initialize {
+            (self.body, self.held) = (Bytes::new(), None);
+        }
     }
 
     /// True when nothing happens if the upstream sees it twice.

@@ -41,7 +41,7 @@ pub(super) async fn receive(
         Ok(read) => read,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    Ok(judge(&session.req_header().headers, context, route, body, query).map(|call| Call { _held: held, ..call }))
+    Ok(judge(&session.req_header().headers, context, route, body, query).map(|call| Call { held, ..call }))
 }
 
 /// Method, content type and coding: what cannot be read without doubt is not read at all.
@@ -92,7 +92,7 @@ fn bare(
     let header = session.req_header();
     let era = Era::of_headers(&header.headers).map_err(|misfit| misfit_of(misfit, context))?;
     let kind = if header.method == Method::GET { CallKind::Get } else { CallKind::Bare };
-    let call = Call { era, body: Bytes::new(), _held: None, kind, session: None, deadline: None };
+    let call = Call { era, body: Bytes::new(), held: None, kind, session: None, deadline: None };
     enter_session(call, &header.headers, context, route, query)
 }
 
@@ -199,7 +199,7 @@ fn judge(
     };
     let deadline = tool.and_then(|tool| route.policy.timeout(tool));
     drop(messages);
-    let call = Call { era, body, _held: None, kind, session: None, deadline };
+    let call = Call { era, body, held: None, kind, session: None, deadline };
     enter_session(call, headers, context, route, query)
 }
 

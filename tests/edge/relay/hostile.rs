@@ -41,6 +41,29 @@ routes: [{{path: /, upstream: a, protocol: mcp, auth: none, body_bytes: 16MiB{to
 }
 
 #[tokio::test]
+async fn the_memory_of_a_message_is_given_back_when_it_was_sent() {
+    let (origin, mut accepted) = held().await;
+    let edge = TestEdge::start(&format!(
+        "limits: {{held_bytes: 1MiB}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /, upstream: a, protocol: mcp, auth: none, body_bytes: 1MiB}}]
+",
+        origin.address
+    ))
+    .await;
+    let mut first = Wire::open(&edge, &post("/mcp", &[], &large(700 << 10))).await;
+    let mut upstream = next(&mut accepted).await;
+    upstream.send(&format!("{EVENTS}{}", chunk("data: {}\n\n"))).await;
+    first.until("data: {}").await;
+    let mut second = Wire::open(&edge, &post("/mcp", &[], &large(700 << 10))).await;
+    let mut other = next(&mut accepted).await;
+    other.send(&whole()).await;
+    assert_eq!(reply(&mut second, "}}").await.status, 200);
+    upstream.send(&format!("{}{LAST_CHUNK}", chunk(&format!("data: {OK}\n\n")))).await;
+    first.until(LAST_CHUNK).await;
+}
+
+#[tokio::test]
 async fn a_flood_does_not_put_the_deadline_of_a_tool_off() {
     let origin = Origin::scripted(|mut stream, recorder| async move {
         use tokio::io::AsyncWriteExt;
