@@ -161,6 +161,7 @@ pub(super) fn upstream_request(
     for name in headers::hop_by_hop(&request.headers) {
         request.remove_header(&name);
     }
+    headers::remove_lookalikes(&mut request);
     headers::to_upstream(&mut request, context, route, permit)?;
     // What is compressed could not be looked at; the edge has answered `Expect` itself.
     for name in [ACCEPT_ENCODING, EXPECT, CONTENT_LENGTH] {

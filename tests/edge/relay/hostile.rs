@@ -93,6 +93,32 @@ async fn a_flood_does_not_put_the_deadline_of_a_tool_off() {
     assert!(ended.is_ok(), "still going after {:?}", begun.elapsed());
 }
 
+/// Servers like those of WSGI read `Mcp_Session_Id` as `Mcp-Session-Id`, and some frameworks take a method from a field.
+#[tokio::test]
+async fn fields_that_some_servers_take_for_others_do_not_pass() {
+    let origin = Origin::answering(|_: &Recorded| whole().into_bytes()).await;
+    let edge = edge(&origin, "", "").await;
+    let fields = [
+        ("Mcp_Session_Id", "theirs"),
+        ("mcp_session-id", "theirs"),
+        ("MCP_Protocol_Version", "2026-07-28"),
+        ("Mcp_Method", "tools/list"),
+        ("Last_Event_Id", "1"),
+        ("X-HTTP-Method-Override", "GET"),
+        ("X-Method-Override", "GET"),
+        ("X-HTTP-Method", "GET"),
+        ("X_HTTP_Method_Override", "GET"),
+    ];
+    let reply = exchange(edge.address, post("/mcp", &fields, &message("1", "ping", "{}"))).await;
+    assert_eq!(reply.status, 200);
+    let head = origin.last().head.to_ascii_lowercase().replace('_', "-");
+    for name in
+        ["mcp-session-id", "mcp-protocol-version", "mcp-method", "last-event-id", "method-override", "x-http-method"]
+    {
+        assert!(!head.contains(name), "{name}: {head}");
+    }
+}
+
 #[tokio::test]
 async fn pipelined_requests_lose_no_answer() {
     let (origin, mut accepted) = held().await;
