@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::held::HeldBytes;
 use super::session::OpenSession;
+use crate::config::limits;
 use crate::mcp::{Era, ListKind};
 use crate::metrics::CallOutcome;
 use crate::types::KnownMethod;
@@ -78,8 +79,18 @@ impl Call {
 pub(super) struct CallRecord {
     /// As it is labelled.
     pub(super) method: KnownMethod,
-    /// As the client wrote it.
+    /// As the client wrote it, but for the rest of one that is too long.
     pub(super) tool: Option<Box<str>>,
     /// Known at the end.
     pub(super) outcome: Option<CallOutcome>,
+}
+
+impl CallRecord {
+    /// A tool's name for the record, of a length that a line of the log can have.
+    pub(super) fn tool(name: &str) -> Box<str> {
+        match name.char_indices().nth(limits::LOGGED_NAME) {
+            Some((end, _)) => format!("{}...", &name[..end]).into(),
+            None => name.into(),
+        }
+    }
 }

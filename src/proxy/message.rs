@@ -181,7 +181,7 @@ fn judge(
     let is_call = messages.iter().any(|message| message.method().is_some());
     if is_call {
         let method = method.map_or(KnownMethod::Unknown, KnownMethod::of);
-        context.call = Some(CallRecord { method, tool: tool.map(Into::into), outcome: None });
+        context.call = Some(CallRecord { method, tool: tool.map(CallRecord::tool), outcome: None });
     }
     let era = Era::check(headers, &messages).map_err(|misfit| misfit_of(misfit, context))?;
     let principal = context.permit.as_ref().and_then(|permit| permit.principal()).cloned();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::harness::http2::{self, Http2};
-use crate::harness::{Recorded, exchange};
+use crate::harness::{EdgeProcess, Recorded, exchange};
 
 const OK: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
 
@@ -275,4 +275,27 @@ routes: [{{path: /, upstream: a, protocol: mcp, auth: none, tools: []}}]
     assert_eq!(reply(&mut client, "}}").await.status, 200);
     let denied = exchange(edge.address, post("/mcp", &[], &call("1", "x"))).await;
     assert_eq!(denied.status, 403);
+}
+
+/// Many such lines would fill the memory where they wait to be written.
+#[tokio::test]
+async fn the_name_of_a_tool_fills_no_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("edge.yaml");
+    let yaml = "listeners: [{address: '127.0.0.1:0', hosts: [edge.example]}]
+admin: {address: '127.0.0.1:0'}
+upstreams: {a: {endpoints: [{address: '127.0.0.1:1'}]}}
+routes: [{path: /, upstream: a, protocol: mcp, auth: none, tools: []}]
+";
+    std::fs::write(&path, yaml).expect("the folder is writable");
+    let mut edge = EdgeProcess::start(&path).await;
+    let reply = exchange(edge.address, post("/mcp", &[], &call("1", &"\u{e9}".repeat(1 << 20)))).await;
+    assert_eq!(reply.status, 403);
+    let line = loop {
+        let line = edge.line().await.expect("a line");
+        if line.contains("mcp_tool") {
+            break line;
+        }
+    };
+    assert!(line.len() < 2_000 && line.contains("\u{e9}..."), "{} bytes", line.len());
 }
