@@ -119,6 +119,28 @@ async fn fields_that_some_servers_take_for_others_do_not_pass() {
     }
 }
 
+/// HTTP/1 takes white space around a value off, so the upstream would read a version that the edge did not.
+#[tokio::test]
+async fn values_with_white_space_around_them_do_not_pass() {
+    let origin = Origin::answering(|_: &Recorded| whole().into_bytes()).await;
+    let edge = edge(&origin, "", "").await;
+    let mut http2 = Http2::connect(edge.address).await;
+    for (version, status) in
+        [("2026-07-28 ", 400), (" 2026-07-28", 400), ("2026-07-28\t", 400), ("2026-07-28", 400), ("2025-11-25", 200)]
+    {
+        let request = http::Request::post("http://edge.example/mcp")
+            .header("content-type", "application/json")
+            .header("mcp-protocol-version", version)
+            .header("mcp-method", "tools/list")
+            .header("mcp-name", "another");
+        let (response, mut sending) = http2.send(request.body(()).expect("a request"), false).await;
+        // An error says that it was refused before.
+        let _ = sending.send_data(call("1", "x").into(), true);
+        assert_eq!(http2::head(response).await.status(), status, "{version:?}");
+    }
+    assert_eq!(origin.count(), 1);
+}
+
 #[tokio::test]
 async fn pipelined_requests_lose_no_answer() {
     let (origin, mut accepted) = held().await;
