@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
@@ -14,7 +14,7 @@ use super::held::HeldBytes;
 use super::hooks::Edge;
 use super::reject::Rejection;
 use super::snapshot::RouteContext;
-use super::{authorize, session};
+use super::{authorize, headers, session};
 use crate::config::limits;
 use crate::mcp::{Era, HEADER_MISMATCH, INVALID_REQUEST, ListKind, Message, Messages, Misfit};
 use crate::metrics::RejectionReason as Reason;
@@ -48,6 +48,10 @@ pub(super) async fn receive(
 fn check_form(session: &mut Session) -> Result<(), Rejection> {
     let has_body = !session.is_body_empty();
     let header = session.req_header();
+    if headers::hop_by_hop(&header.headers).iter().any(is_judged) {
+        let message = "`Connection` names a field that is not of the connection";
+        return Err(Rejection::new(Reason::BadRequest, message));
+    }
     match header.method {
         Method::POST => {}
         Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS if has_body => {
@@ -66,6 +70,11 @@ fn check_form(session: &mut Session) -> Result<(), Rejection> {
         return unsupported("an MCP message is JSON in UTF-8: send `Content-Type: application/json`");
     }
     Ok(())
+}
+
+/// True for the fields that say what a message is: the upstream must see them too.
+fn is_judged(name: &HeaderName) -> bool {
+    name.as_str().starts_with("mcp-") || *name == CONTENT_TYPE || *name == CONTENT_ENCODING
 }
 
 /// `application/json`, once, in UTF-8.

@@ -141,6 +141,21 @@ async fn values_with_white_space_around_them_do_not_pass() {
     assert_eq!(origin.count(), 1);
 }
 
+/// What `Connection` names goes no further, so nothing may be judged by it.
+#[tokio::test]
+async fn what_is_judged_is_not_of_the_connection() {
+    let origin = Origin::answering(|_: &Recorded| whole().into_bytes()).await;
+    let edge = edge(&origin, "", "").await;
+    for named in ["mcp-protocol-version", "close, Mcp-Name", "keep-alive,MCP-METHOD", "Content-Type"] {
+        let text = post_stateless("/mcp", &[("Connection", named)], &call("1", "x"));
+        assert_eq!(exchange(edge.address, text).await.status, 400, "{named}");
+    }
+    assert_eq!(origin.count(), 0);
+    let text = post_stateless("/mcp", &[("Connection", "x-mine"), ("X-Mine", "1")], &call("1", "x"));
+    assert_eq!(exchange(edge.address, text).await.status, 200);
+    assert_eq!(origin.last().header("X-Mine"), None);
+}
+
 #[tokio::test]
 async fn pipelined_requests_lose_no_answer() {
     let (origin, mut accepted) = held().await;
