@@ -86,6 +86,8 @@ pub const SESSION_ID_BYTES: usize = 2 << 10;
 pub const PROBE_RESPONSE_BYTES: usize = 64 << 10;
 /// How many lines may wait for standard output before lines are dropped.
 pub const LOG_QUEUE: usize = 8_192;
+/// How much of a tool's name a line of the log has, in characters: no less than a rule may name.
+pub const LOGGED_NAME: usize = 256;
 /// How many endpoints one request may try.
 pub const ATTEMPTS: usize = 3;
 /// How many idle upstream connections are kept for each thread.

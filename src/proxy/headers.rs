@@ -100,6 +100,20 @@ fn remove_untrusted(request: &mut RequestHeader, identity: &Identity) {
     }
 }
 
+/// Takes off what an MCP server might take for something else than was judged: MCP's own fields in the spelling of CGI,
+/// and those that some frameworks take another method from.
+pub(super) fn remove_lookalikes(request: &mut RequestHeader) {
+    const OVERRIDES: &[&str] = &["x-http-method", "x-http-method-override", "x-method-override"];
+    let misleads = |name: &str| {
+        let plain = name.replace('_', "-");
+        OVERRIDES.contains(&&*plain) || (plain != name && (plain.starts_with("mcp-") || plain == "last-event-id"))
+    };
+    let misleading: Vec<HeaderName> = request.headers.keys().filter(|name| misleads(name.as_str())).cloned().collect();
+    for name in misleading {
+        request.remove_header(&name);
+    }
+}
+
 /// Makes `response` what the client should see.
 pub(super) fn to_client(
     response: &mut ResponseHeader,
