@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{self, Access, Rule};
+use crate::config::{self, Access, Rule, limits};
 use crate::types::{KnownMethod, Operation, Principal, Scope, ScopeSet, Target, is_plain_uri};
 
 /// The rules of one route, ready to decide.
@@ -162,8 +162,9 @@ impl Policy {
     }
 }
 
+/// The rule that decides on `name`. None does on an overlong one: that bounds the work that a name can cause.
 fn first_match<'r>(rules: &'r [Rule], name: &str) -> Option<&'r Rule> {
-    rules.iter().find(|rule| rule.pattern.matches(name))
+    rules.iter().take_while(|_| name.len() <= limits::NAME_BYTES).find(|rule| rule.pattern.matches(name))
 }
 
 /// What one operation needs, and whether the caller has it.

@@ -60,10 +60,12 @@ impl Call {
         route_says_so || self.era == Era::Stateless || matches!(self.kind, CallKind::Get | CallKind::Bare)
     }
 
-    /// Gives the memory of the body back: an answer may be a stream without end. Only an `initialize` is still to be
+    /// Gives the memory of the body back: an answer may be a stream without end. Only an `initialize` may still have to be
     /// remembered.
-    pub(super) fn is_sent(&mut self) {
-        if self.kind != CallKind::Initialize {
+    pub(super) fn is_sent(&mut self, resumes: bool) {
+        let remembered =
+            resumes && self.kind == CallKind::Initialize && self.body.len() <= limits::RESUME_MESSAGE_BYTES;
+        if !remembered {
             (self.body, self.held) = (Bytes::new(), None);
         }
     }

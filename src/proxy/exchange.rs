@@ -88,7 +88,7 @@ pub(super) async fn run(
                 continue;
             }
         };
-        call.is_sent();
+        call.is_sent(route.settings.sessions.resume);
         let relayed = relay::relay(edge, session, context, route, &call, (&mut upstream, &mut client)).await;
         // With half a request on it, the next one would be taken for the rest.
         if whole && matches!(relayed, Ok(Ok(()))) {

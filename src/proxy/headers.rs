@@ -48,8 +48,8 @@ pub(super) fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
     standard.chain(named).filter(|name| headers.contains_key(name)).collect()
 }
 
-/// Makes `request` what the upstream should see. Pingora has taken hop-by-hop fields off already, so a client cannot
-/// name any of the fields set here in `Connection`.
+/// Makes `request` what the upstream should see. Hop-by-hop fields were taken off before, so a client cannot name any of
+/// the fields set here in `Connection`.
 pub(super) fn to_upstream(
     request: &mut RequestHeader,
     context: &RequestContext,
