@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{self, Access, Rule};
-use crate::types::{KnownMethod, Operation, Principal, Scope, ScopeSet, Target};
+use crate::config::{self, Access, Rule, limits};
+use crate::types::{KnownMethod, Operation, Principal, Scope, ScopeSet, Target, is_plain_uri};
 
 /// The rules of one route, ready to decide.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,6 +124,10 @@ impl Policy {
         let Some(rules) = self.rules_for(target) else { return Ok(()) };
         let (Target::Tool(name) | Target::Prompt(name) | Target::Resource(name) | Target::Task(name)) = target;
         match first_match(rules, name) {
+            // A pattern cannot tell what a server makes of a URI that has another spelling, too.
+            Some(rule) if !rule.pattern.is_exact() && matches!(target, Target::Resource(uri) if !is_plain_uri(uri)) => {
+                Err(Denial::default())
+            }
             Some(rule) => needs.apply(&rule.access),
             None => Err(Denial::default()),
         }
@@ -158,8 +162,9 @@ impl Policy {
     }
 }
 
+/// The rule that decides on `name`. None does on an overlong one: that bounds the work that a name can cause.
 fn first_match<'r>(rules: &'r [Rule], name: &str) -> Option<&'r Rule> {
-    rules.iter().find(|rule| rule.pattern.matches(name))
+    rules.iter().take_while(|_| name.len() <= limits::NAME_BYTES).find(|rule| rule.pattern.matches(name))
 }
 
 /// What one operation needs, and whether the caller has it.

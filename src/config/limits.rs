@@ -62,6 +62,12 @@ pub const SMALL_BODY_BYTES: usize = 64 << 10;
 pub const TOOL_LABELS: usize = 200;
 /// The largest list answer that is filtered, in bytes; the edge holds no larger one.
 pub const LIST_BYTES: usize = 8 << 20;
+/// The largest list of tools that is copied to learn their names from, in bytes.
+pub const LESSON_BYTES: usize = 256 << 10;
+/// How long the answer to a client that has left is read on, where leaving is no cancellation.
+pub const ABANDONED_TIME: Duration = Duration::from_secs(600);
+/// The longest name of a tool, prompt or resource that a rule may match, in bytes.
+pub const NAME_BYTES: usize = 8 << 10;
 /// How much of one answer is looked at for its outcome, in bytes.
 pub const SCAN_BYTES: u64 = 8 << 20;
 /// The slowest that a client may send a message, in bytes per second, on top of `limits.body_timeout`.
@@ -92,6 +98,8 @@ pub const SESSION_ID_BYTES: usize = 2 << 10;
 pub const PROBE_RESPONSE_BYTES: usize = 64 << 10;
 /// How many lines may wait for standard output before lines are dropped.
 pub const LOG_QUEUE: usize = 8_192;
+/// How much of a tool's name a line of the log has, in characters: no less than a rule may name.
+pub const LOGGED_NAME: usize = 256;
 /// How many endpoints one request may try.
 pub const ATTEMPTS: usize = 3;
 /// How many idle upstream connections are kept for each thread.
@@ -119,7 +127,8 @@ pub struct Limits {
     pub uri_bytes: Size,
     /// The largest request body (default 4MiB); more is answered 413. A route may set its own.
     pub body_bytes: Size,
-    /// Memory for MCP request bodies of more than 64KiB that are held until they are judged, over all requests (default
+    /// Memory for MCP messages of more than 64KiB that are held, request bodies until they are sent and lists until they
+    /// are filtered, over all requests (default
     /// 256MiB, at least 1MiB); more is answered 503.
     pub held_bytes: Size,
     /// How long a client may take for a whole request header, and for a TLS handshake (default 10s).

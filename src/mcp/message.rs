@@ -11,6 +11,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 use serde_json::value::RawValue;
 
 use super::jsonrpc::{INVALID_REQUEST, MessageId, PARSE_ERROR};
+use super::members::is_same_member;
 use crate::config::limits;
 use crate::types::{Operation, Target};
 
@@ -376,19 +377,9 @@ impl<'de> Visitor<'de> for KeyOf<'_> {
 
     /// Written with escapes, or not wanted.
     fn visit_str<E: de::Error>(self, key: &str) -> Result<Key, E> {
-        let alike = self.0.iter().any(|wanted| is_alike(wanted, key));
+        let alike = self.0.iter().any(|wanted| is_same_member(key, wanted));
         Ok(if alike { Key::Lookalike } else { Key::Other })
     }
-}
-
-/// True when the two are equal but for case, in the simple folding of Unicode that Go's `encoding/json` uses: `ſ` counts
-/// as `s`, and the Kelvin sign as `k`.
-pub(super) fn is_alike(wanted: &str, key: &str) -> bool {
-    if key.is_ascii() {
-        return wanted.eq_ignore_ascii_case(key);
-    }
-    let fold = |text: &str| text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect::<String>();
-    fold(wanted) == fold(key)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::config::Revision;
+use super::sse::{EventRewrite, Verdict};
+use crate::config::{Revision, limits};
 
 /// The id of the probe's request.
 const ID: &str = "mcp-edge-probe";
@@ -44,32 +45,55 @@ fn name(revision: Revision) -> &'static str {
     }
 }
 
-/// What is known of the answer after a part of its body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeAnswer {
-    /// The result is there.
-    Healthy,
-    /// An error is there, or something else than an answer.
-    Unhealthy,
-    /// Not enough was read.
-    Incomplete,
+/// Reads the answer to a probe as it comes.
+#[derive(Debug)]
+pub struct ProbeAnswer {
+    form: Form,
+    healthy: Option<bool>,
+}
+
+#[derive(Debug)]
+enum Form {
+    Json(Vec<u8>),
+    Events(EventRewrite),
 }
 
 impl ProbeAnswer {
-    /// Looks for the answer in `body`, all that was read so far; an event stream need not end for it.
-    pub fn read(content_type: &str, body: &[u8], complete: bool) -> Self {
-        let message = if content_type.starts_with("text/event-stream") {
-            events(body).find_map(|data| answer(data.as_bytes()))
-        } else if complete {
-            answer(body)
+    /// For an answer of this type; it may be [`limits::PROBE_RESPONSE_BYTES`] long, and so may each of its events.
+    pub fn new(content_type: &str) -> Self {
+        let form = if content_type.starts_with("text/event-stream") {
+            Form::Events(EventRewrite::new(limits::PROBE_RESPONSE_BYTES))
         } else {
-            None
+            Form::Json(Vec::new())
         };
-        match message {
-            Some(true) => Self::Healthy,
-            Some(false) => Self::Unhealthy,
-            None if complete => Self::Unhealthy,
-            None => Self::Incomplete,
+        Self { form, healthy: None }
+    }
+
+    /// Takes the next piece; whether the server is healthy, as soon as that is known. An event stream need not end for it.
+    pub fn push(&mut self, piece: &[u8]) -> Option<bool> {
+        let healthy = &mut self.healthy;
+        match &mut self.form {
+            Form::Json(body) if body.len() + piece.len() > limits::PROBE_RESPONSE_BYTES => *healthy = Some(false),
+            Form::Json(body) => body.extend_from_slice(piece),
+            Form::Events(events) => {
+                let mut judge = |_: &str, data: &[u8]| {
+                    *healthy = healthy.or_else(|| answer(data));
+                    Verdict::Keep
+                };
+                if events.push(piece, &mut Vec::new(), &mut judge).is_err() {
+                    *healthy = Some(false);
+                }
+            }
+        }
+        *healthy
+    }
+
+    /// Whether the server is healthy, at the end of the answer.
+    pub fn finish(self) -> bool {
+        match (self.healthy, self.form) {
+            (Some(healthy), _) => healthy,
+            (None, Form::Json(body)) => answer(&body) == Some(true),
+            (None, Form::Events(_)) => false,
         }
     }
 }
@@ -80,36 +104,31 @@ fn answer(message: &[u8]) -> Option<bool> {
     (message.get("id")? == ID).then(|| message.get("result").is_some_and(Value::is_object))
 }
 
-/// The data of the complete events of a stream.
-fn events(body: &[u8]) -> impl Iterator<Item = String> {
-    let text = String::from_utf8_lossy(body).replace("\r\n", "\n");
-    let complete = text.rfind("\n\n").map_or("", |end| &text[..end]).to_owned();
-    let events: Vec<String> = complete
-        .split("\n\n")
-        .map(|event| {
-            let lines = event.lines().filter_map(|line| line.strip_prefix("data:"));
-            lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
-        })
-        .collect();
-    events.into_iter()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read(content_type: &str, body: &[u8], complete: bool) -> Option<bool> {
+        let mut answer = ProbeAnswer::new(content_type);
+        // Byte by byte, as a slow server may send it.
+        let known = body.iter().find_map(|byte| answer.push(&[*byte]));
+        known.or_else(|| complete.then(|| answer.finish()))
+    }
+
     #[test]
     fn answers() {
-        use ProbeAnswer::*;
         let good = format!(r#"{{"jsonrpc":"2.0","id":"{ID}","result":{{}}}}"#);
         let bad = format!(r#"{{"jsonrpc":"2.0","id":"{ID}","error":{{"code":1,"message":""}}}}"#);
         let stream = format!("data: \nid: 0\n\ndata: {good}\n\n");
-        assert_eq!(ProbeAnswer::read("application/json", good.as_bytes(), true), Healthy);
-        assert_eq!(ProbeAnswer::read("application/json", good.as_bytes(), false), Incomplete);
-        assert_eq!(ProbeAnswer::read("application/json", bad.as_bytes(), true), Unhealthy);
-        assert_eq!(ProbeAnswer::read("text/event-stream", stream.as_bytes(), false), Healthy);
-        assert_eq!(ProbeAnswer::read("text/event-stream", &stream.as_bytes()[..30], false), Incomplete);
-        assert_eq!(ProbeAnswer::read("text/event-stream", b"data: x\n\n", true), Unhealthy);
-        assert_eq!(ProbeAnswer::read("text/html", b"<html>", true), Unhealthy);
+        assert_eq!(read("application/json", good.as_bytes(), true), Some(true));
+        assert_eq!(read("application/json", good.as_bytes(), false), None);
+        assert_eq!(read("application/json", bad.as_bytes(), true), Some(false));
+        assert_eq!(read("text/event-stream", stream.as_bytes(), false), Some(true));
+        assert_eq!(read("text/event-stream", &stream.as_bytes()[..30], false), None);
+        assert_eq!(read("text/event-stream", stream.replace("result", "error").as_bytes(), false), Some(false));
+        assert_eq!(read("text/event-stream", b"data: x\n\n", true), Some(false));
+        assert_eq!(read("text/html", b"<html>", true), Some(false));
+        let long = vec![b' '; limits::PROBE_RESPONSE_BYTES + 1];
+        assert_eq!(read("application/json", &long, false), Some(false));
     }
 }

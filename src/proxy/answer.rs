@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 use super::call::{Call, CallKind};
 use super::context::RequestContext;
 use super::headers::{EVENT_STREAM, is_of_type};
+use super::held::HeldBytes;
 use super::reject::Rejection;
 use super::session;
 use super::snapshot::RouteContext;
@@ -32,6 +33,8 @@ pub(super) struct Answer {
     /// Bytes that were looked at.
     scanned: u64,
     progressed: bool,
+    /// The memory that is held back.
+    held: HeldBytes,
     /// Whether filtered lists are marked as being for one caller only.
     private: bool,
     /// Whether the upstream says that it did not do what it was asked for.
@@ -76,6 +79,7 @@ impl Answer {
         headers: &HeaderMap,
         call: &Call,
         route: &RouteContext,
+        held: HeldBytes,
     ) -> Result<Self, Rejection> {
         let coded = headers.contains_key(CONTENT_ENCODING);
         let is = |essence| is_of_type(headers, essence);
@@ -122,12 +126,12 @@ impl Answer {
         let lesson = match (call.kind, &plan) {
             (CallKind::List(ListKind::Tools), Plan::Pass) if json => Some(Lesson::Json(Vec::new())),
             (CallKind::List(ListKind::Tools), Plan::Pass) if events => {
-                Some(Lesson::Events(EventRewrite::new(limits::LIST_BYTES)))
+                Some(Lesson::Events(EventRewrite::new(limits::LESSON_BYTES)))
             }
             _ => None,
         };
         let (private, is_error) = (call.era == Era::Stateless, !status.is_success());
-        Ok(Self { plan, scan, lesson, result: None, scanned: 0, progressed: false, private, is_error })
+        Ok(Self { plan, scan, lesson, result: None, scanned: 0, progressed: false, held, private, is_error })
     }
 
     /// True when the body is known only at its end, and the head has to wait for it.
@@ -166,6 +170,7 @@ impl Answer {
             Plan::HoldList(held) if held.len() + piece.len() > limits::LIST_BYTES => return Err(too_long()),
             Plan::HoldList(held) => {
                 held.extend_from_slice(&piece);
+                self.hold(context)?;
                 return Ok(Bytes::new());
             }
             Plan::Events { rewrite, filters, announces } => {
@@ -196,8 +201,24 @@ impl Answer {
                 out.into()
             }
         };
+        self.hold(context)?;
         self.look_at(&out);
         Ok(out)
+    }
+
+    /// Counts what is held back against what all requests together may hold.
+    fn hold(&mut self, context: &RequestContext) -> Result<(), Rejection> {
+        let bytes = match &self.plan {
+            Plan::Pass => return Ok(()),
+            // A vector may have grown to twice what is in it.
+            Plan::HoldList(held) => held.capacity(),
+            Plan::Events { rewrite, .. } => rewrite.held(),
+        };
+        let bytes = if bytes > limits::SMALL_BODY_BYTES { bytes as u64 } else { 0 };
+        if self.held.set(bytes, context.snapshot.config.limits.held_bytes.0) {
+            return Ok(());
+        }
+        Err(Rejection::new(Reason::Overloaded, "there is no memory to filter another large list"))
     }
 
     /// What goes to the client at the end of the body.
@@ -268,7 +289,7 @@ impl Answer {
             None => return,
             Some(Lesson::Json(list)) => {
                 list.extend_from_slice(piece);
-                list.len() > limits::LIST_BYTES
+                list.len() > limits::LESSON_BYTES
             }
             Some(Lesson::Events(events)) => {
                 let mut judge = |_: &str, data: &[u8]| {

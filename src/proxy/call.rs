@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::held::HeldBytes;
 use super::session::OpenSession;
+use crate::config::limits;
 use crate::mcp::{Era, ListKind};
 use crate::metrics::CallOutcome;
 use crate::types::KnownMethod;
@@ -15,10 +16,10 @@ use crate::types::KnownMethod;
 pub(super) struct Call {
     /// Which rules it follows.
     pub(super) era: Era,
-    /// The request's body, exactly as it was judged; empty for GET and DELETE.
+    /// The request's body, exactly as it was judged; empty for GET and DELETE, and once nobody needs it any more.
     pub(super) body: Bytes,
     /// The memory that a large body takes.
-    pub(super) _held: Option<HeldBytes>,
+    pub(super) held: Option<HeldBytes>,
     pub(super) kind: CallKind,
     /// The session that the request belongs to.
     pub(super) session: Option<OpenSession>,
@@ -61,6 +62,16 @@ impl Call {
         route_says_so || self.era == Era::Stateless || matches!(self.kind, CallKind::Get | CallKind::Bare)
     }
 
+    /// Gives the memory of the body back: an answer may be a stream without end. Only an `initialize` may still have to be
+    /// remembered.
+    pub(super) fn is_sent(&mut self, resumes: bool) {
+        let remembered =
+            resumes && self.kind == CallKind::Initialize && self.body.len() <= limits::RESUME_MESSAGE_BYTES;
+        if !remembered {
+            (self.body, self.held) = (Bytes::new(), None);
+        }
+    }
+
     /// True when nothing happens if the upstream sees it twice.
     pub(super) fn is_repeatable(&self) -> bool {
         matches!(self.kind, CallKind::List(_) | CallKind::Request { only_reads: true } | CallKind::Get)
@@ -72,8 +83,18 @@ impl Call {
 pub(super) struct CallRecord {
     /// As it is labelled.
     pub(super) method: KnownMethod,
-    /// As the client wrote it.
+    /// As the client wrote it, but for the rest of one that is too long.
     pub(super) tool: Option<Box<str>>,
     /// Known at the end.
     pub(super) outcome: Option<CallOutcome>,
+}
+
+impl CallRecord {
+    /// A tool's name for the record, of a length that a line of the log can have.
+    pub(super) fn tool(name: &str) -> Box<str> {
+        match name.char_indices().nth(limits::LOGGED_NAME) {
+            Some((end, _)) => format!("{}...", &name[..end]).into(),
+            None => name.into(),
+        }
+    }
 }

@@ -12,12 +12,17 @@ pub(super) struct ClientWatch {
     silent: bool,
     /// The client has left, and its request goes on.
     gone: bool,
+    /// Bytes that came although none were expected.
+    stray: usize,
 }
+
+/// How many bytes may come before a request is answered until nobody listens any more.
+const STRAY_BYTES: usize = 4 << 10;
 
 impl ClientWatch {
     /// `ends`: a client that leaves ends its request.
     pub(super) fn new(ends: bool) -> Self {
-        Self { ends, silent: false, gone: false }
+        Self { ends, silent: false, gone: false, stray: 0 }
     }
 
     /// True when nobody reads the answer any more.
@@ -34,13 +39,17 @@ impl ClientWatch {
             return std::future::pending().await;
         }
         let read = session.read_body_or_idle(true).await;
-        self.silent = true;
         match read {
             // It has sent the next request before the answer to this one: it is there, but the byte that was read is lost.
             Err(error) if *error.etype() == ErrorType::ConnectError => {
                 session.set_keepalive(None);
-                Ok(())
+                self.stray += 1;
+                self.silent = self.stray >= STRAY_BYTES;
+                return Ok(());
             }
+            _ => self.silent = true,
+        }
+        match read {
             // Whether it still reads shows when the answer is written.
             Ok(_) | Err(_) if !self.ends => Ok(()),
             Ok(_) => Err(Error::explain(ErrorType::ConnectionClosed, "the client has left").into_down()),

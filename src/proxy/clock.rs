@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::call::Call;
 use super::context::RequestContext;
 use super::snapshot::RouteContext;
+use crate::config::limits;
 
 /// Silence, the deadline of a tool, and when a silent stream wants a comment.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Clock {
     deadline: Option<Duration>,
     idle: Duration,
     comment: Option<Duration>,
+    /// When nobody was left to read the answer.
+    abandoned: Option<Instant>,
 }
 
 impl Clock {
@@ -35,12 +38,16 @@ impl Clock {
             // A tool that may take long may also be silent for as long.
             idle: call.deadline.map_or(idle, |deadline| idle.max(deadline)),
             comment: route.settings.sse_keepalive.filter(|_| is_stream),
+            abandoned: None,
         }
     }
 
-    /// A piece has come, maybe with word of progress.
-    pub(super) fn piece(&mut self, progressed: bool) {
+    /// A piece has come, maybe with word of progress, and maybe nobody reads it any more.
+    pub(super) fn piece(&mut self, progressed: bool, abandoned: bool) {
         self.last = Instant::now();
+        if abandoned {
+            self.abandoned.get_or_insert(self.last);
+        }
         if progressed {
             self.begun = self.last;
         }
@@ -52,9 +59,11 @@ impl Clock {
         self.is_late(self.last)
     }
 
-    /// True when it has taken too long, or was silent for too long.
+    /// True when it has taken too long, was silent for too long, or goes on for nobody.
     pub(super) fn is_late(&self, now: Instant) -> bool {
-        now >= self.last + self.idle || self.deadline.is_some_and(|deadline| now >= self.begun + deadline)
+        now >= self.last + self.idle
+            || self.deadline.is_some_and(|deadline| now >= self.begun + deadline)
+            || self.abandoned.is_some_and(|at| now >= at + limits::ABANDONED_TIME)
     }
 
     /// True when a comment is due; the next one is due a whole period later.

@@ -64,8 +64,8 @@ pub(super) async fn run(
         route.upstream.metrics().connected(reused);
         let request = request(session, context, route, &call)?;
         let limit = call.deadline.unwrap_or(route.upstream.settings().timeouts.response.0);
-        match send(session, context, &mut upstream, request, (&call, limit), &mut client).await {
-            Ok(()) => {}
+        let whole = match send(session, context, &mut upstream, request, (&call, limit), &mut client).await {
+            Ok(whole) => whole,
             Err(error) => {
                 // An idle connection that the replica had closed says nothing about the replica; anything else might, and a
                 // session has no other replica to go to.
@@ -87,9 +87,11 @@ pub(super) async fn run(
                 }
                 continue;
             }
-        }
+        };
+        call.is_sent(route.settings.sessions.resume);
         let relayed = relay::relay(edge, session, context, route, &call, (&mut upstream, &mut client)).await;
-        if matches!(relayed, Ok(Ok(()))) {
+        // With half a request on it, the next one would be taken for the rest.
+        if whole && matches!(relayed, Ok(Ok(()))) {
             let peer = endpoint.peer();
             edge.upstreams.release_http_session(upstream, peer, peer.options.idle_timeout).await;
         } else {
@@ -159,6 +161,7 @@ pub(super) fn upstream_request(
     for name in headers::hop_by_hop(&request.headers) {
         request.remove_header(&name);
     }
+    headers::remove_lookalikes(&mut request);
     headers::to_upstream(&mut request, context, route, permit)?;
     // What is compressed could not be looked at; the edge has answered `Expect` itself.
     for name in [ACCEPT_ENCODING, EXPECT, CONTENT_LENGTH] {
@@ -168,7 +171,7 @@ pub(super) fn upstream_request(
     Ok(request)
 }
 
-/// Sends the request and waits for the head of the answer.
+/// Sends the request and waits for the head of the answer. False when that came although the request was not sent whole.
 async fn send(
     session: &mut Session,
     context: &mut RequestContext,
@@ -176,7 +179,7 @@ async fn send(
     request: RequestHeader,
     (call, limit): (&Call, Duration),
     client: &mut ClientWatch,
-) -> pingora::Result<()> {
+) -> pingora::Result<bool> {
     let deadline = Instant::now() + limit;
     upstream.set_write_timeout(Some(context.snapshot.config.limits.write_timeout.0));
     write_head(upstream, request).await.map_err(|error| error.into_up())?;
@@ -186,6 +189,7 @@ async fn send(
         written => written,
     };
     let read = attended(read_head(upstream), session, client, deadline);
+    let whole = written.is_ok();
     let status = match written {
         Ok(()) => read.await?,
         // A server may refuse a body before it has read all of it; then the answer is there already.
@@ -195,7 +199,7 @@ async fn send(
         },
     };
     peer::answered(context, status.as_u16());
-    Ok(())
+    Ok(whole)
 }
 
 /// Waits for `work` with the upstream as long as its client wants it and there is time. When the client leaves and its

@@ -51,8 +51,8 @@ pub(super) fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
     standard.chain(named).filter(|name| headers.contains_key(name)).collect()
 }
 
-/// Makes `request` what the upstream should see. Pingora has taken hop-by-hop fields off already, so a client cannot
-/// name any of the fields set here in `Connection`.
+/// Makes `request` what the upstream should see. Hop-by-hop fields were taken off before, so a client cannot name any of
+/// the fields set here in `Connection`.
 pub(super) fn to_upstream(
     request: &mut RequestHeader,
     context: &RequestContext,
@@ -99,6 +99,20 @@ fn remove_untrusted(request: &mut RequestHeader, identity: &Identity) {
     let spoofed: Vec<HeaderName> =
         request.headers.keys().filter(|name| ours(&name.as_str().replace('_', "-"))).cloned().collect();
     for name in spoofed {
+        request.remove_header(&name);
+    }
+}
+
+/// Takes off what an MCP server might take for something else than was judged: MCP's own fields in the spelling of CGI,
+/// and those that some frameworks take another method from.
+pub(super) fn remove_lookalikes(request: &mut RequestHeader) {
+    const OVERRIDES: &[&str] = &["x-http-method", "x-http-method-override", "x-method-override"];
+    let misleads = |name: &str| {
+        let plain = name.replace('_', "-");
+        OVERRIDES.contains(&&*plain) || (plain != name && (plain.starts_with("mcp-") || plain == "last-event-id"))
+    };
+    let misleading: Vec<HeaderName> = request.headers.keys().filter(|name| misleads(name.as_str())).cloned().collect();
+    for name in misleading {
         request.remove_header(&name);
     }
 }

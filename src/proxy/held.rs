@@ -1,4 +1,4 @@
-//! The memory that large request bodies take while they are judged: `limits.held_bytes` over all requests.
+//! The memory that messages take while they are judged, large request bodies and lists: `limits.held_bytes` in all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +34,19 @@ impl HeldBytes {
     }
 }
 
+impl HeldBytes {
+    /// Holds `bytes` from now on, be it more or less than before; false when that is more than all may hold together.
+    #[must_use]
+    pub(super) fn set(&mut self, bytes: u64, limit: u64) -> bool {
+        if bytes > self.bytes {
+            return self.take(bytes - self.bytes, limit);
+        }
+        self.all.0.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+        true
+    }
+}
+
 impl Drop for HeldBytes {
     fn drop(&mut self) {
         self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -51,6 +64,7 @@ mod tests {
         assert!(one.take(60, 100) && !two.take(50, 100) && two.take(40, 100) && !one.take(1, 100));
         drop(one);
         assert!(two.take(60, 100) && !two.take(u64::MAX, 100));
+        assert!(two.set(10, 100) && two.set(100, 100) && !two.set(101, 100));
         drop(two);
         assert_eq!(held.0.load(Ordering::Relaxed), 0);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
@@ -14,7 +14,7 @@ use super::held::HeldBytes;
 use super::hooks::Edge;
 use super::reject::Rejection;
 use super::snapshot::RouteContext;
-use super::{authorize, session};
+use super::{authorize, headers, session};
 use crate::config::limits;
 use crate::mcp::{Era, HEADER_MISMATCH, INVALID_REQUEST, ListKind, Message, Messages, Misfit};
 use crate::metrics::RejectionReason as Reason;
@@ -41,13 +41,17 @@ pub(super) async fn receive(
         Ok(read) => read,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    Ok(judge(&session.req_header().headers, context, route, body, query).map(|call| Call { _held: held, ..call }))
+    Ok(judge(&session.req_header().headers, context, route, body, query).map(|call| Call { held, ..call }))
 }
 
 /// Method, content type and coding: what cannot be read without doubt is not read at all.
 fn check_form(session: &mut Session) -> Result<(), Rejection> {
     let has_body = !session.is_body_empty();
     let header = session.req_header();
+    if headers::hop_by_hop(&header.headers).iter().any(is_judged) {
+        let message = "`Connection` names a field that is not of the connection";
+        return Err(Rejection::new(Reason::BadRequest, message));
+    }
     match header.method {
         Method::POST => {}
         Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS if has_body => {
@@ -66,6 +70,11 @@ fn check_form(session: &mut Session) -> Result<(), Rejection> {
         return unsupported("an MCP message is JSON in UTF-8: send `Content-Type: application/json`");
     }
     Ok(())
+}
+
+/// True for the fields that say what a message is: the upstream must see them too.
+fn is_judged(name: &HeaderName) -> bool {
+    name.as_str().starts_with("mcp-") || *name == CONTENT_TYPE || *name == CONTENT_ENCODING
 }
 
 /// `application/json`, once, in UTF-8.
@@ -93,7 +102,7 @@ fn bare(
     let era = Era::of_headers(&header.headers).map_err(|misfit| misfit_of(misfit, context))?;
     let kind = if header.method == Method::GET { CallKind::Get } else { CallKind::Bare };
     let endless = kind == CallKind::Get;
-    let call = Call { era, body: Bytes::new(), _held: None, kind, session: None, endless, deadline: None };
+    let call = Call { era, body: Bytes::new(), held: None, kind, session: None, endless, deadline: None };
     enter_session(call, &header.headers, context, route, query)
 }
 
@@ -182,7 +191,7 @@ fn judge(
     let is_call = messages.iter().any(|message| message.method().is_some());
     if is_call {
         let method = method.map_or(KnownMethod::Unknown, KnownMethod::of);
-        context.call = Some(CallRecord { method, tool: tool.map(Into::into), outcome: None });
+        context.call = Some(CallRecord { method, tool: tool.map(CallRecord::tool), outcome: None });
     }
     let era = Era::check(headers, &messages).map_err(|misfit| misfit_of(misfit, context))?;
     let principal = context.permit.as_ref().and_then(|permit| permit.principal()).cloned();
@@ -201,7 +210,7 @@ fn judge(
     let endless = method == Some("subscriptions/listen");
     let deadline = tool.and_then(|tool| route.policy.timeout(tool));
     drop(messages);
-    let call = Call { era, body, _held: None, kind, session: None, endless, deadline };
+    let call = Call { era, body, held: None, kind, session: None, endless, deadline };
     enter_session(call, headers, context, route, query)
 }
 

@@ -42,7 +42,7 @@ pub(super) async fn relay(
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, "there is no response head").into_up());
     };
     let status = head.status;
-    let answer = match Answer::new(status, &head.headers, call, route) {
+    let answer = match Answer::new(status, &head.headers, call, route, edge.held.begin()) {
         Ok(answer) => answer,
         Err(rejection) => return Ok(Err(rejection)),
     };
@@ -50,8 +50,9 @@ pub(super) async fn relay(
         Ok(head) => head?,
         Err(rejection) => return Ok(Err(rejection)),
     };
+    // The call has kept its message only if it may have to be repeated.
     if call.kind == CallKind::Initialize
-        && route.settings.sessions.resume
+        && !call.body.is_empty()
         && let Some(sealed) = head.headers.get(SESSION_HEADER).and_then(|id| id.to_str().ok())
     {
         edge.resumptions.remember(sealed.to_owned(), call.body.clone()).await;
@@ -169,8 +170,10 @@ impl Relay<'_> {
                         Ok(out) => out,
                         Err(rejection) => return self.refuse(held.is_some(), rejection),
                     };
-                    clock.piece(self.answer.take_progress());
+                    let progressed = self.answer.take_progress();
                     self.write(session, out).await?;
+                    // The client's slowness is not the upstream's silence.
+                    clock.piece(progressed, self.client.is_gone());
                     if clock.is_overdue() {
                         return self.give_up(session, held.is_some()).await;
                     }

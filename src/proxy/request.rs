@@ -134,6 +134,10 @@ fn identify<'e>(edge: &'e Edge, session: &Session, context: &mut RequestContext)
             format!("the request has more than {count} header fields or {bytes} bytes of them"),
         ));
     }
+    // HTTP/2 carries it (RFC 9113 section 8.2.1 forbids it), HTTP/1 takes it off: the upstream would read another value.
+    if header.headers.values().map(HeaderValue::as_bytes).any(|value| value.trim_ascii() != value) {
+        return Err(Rejection::new(Reason::BadRequest, "the value of a field begins or ends with white space"));
+    }
     if header.method == Method::TRACE || header.method == Method::CONNECT {
         return Err(Rejection::new(Reason::MethodNotAllowed, "this method is not carried"));
     }

@@ -51,9 +51,7 @@ impl Default for Resumptions {
 impl Resumptions {
     /// Keeps the `initialize` that a session began with.
     pub(super) async fn remember(&self, sealed: String, message: Bytes) {
-        if message.len() <= limits::RESUME_MESSAGE_BYTES {
-            self.messages.insert(sealed, message).await;
-        }
+        self.messages.insert(sealed, message).await;
     }
 
     /// Forgets a session that its client has ended.

@@ -10,6 +10,7 @@ mod origin;
 mod path;
 mod principal;
 mod request_id;
+mod resource_uri;
 mod scope;
 mod secret;
 
@@ -23,5 +24,6 @@ pub use origin::{Origin, OriginError, OriginPattern};
 pub use path::{PathError, canonical_path};
 pub use principal::{Principal, PrincipalError};
 pub use request_id::RequestId;
+pub use resource_uri::is_plain_uri;
 pub use scope::{Scope, ScopeError, ScopeSet};
 pub use secret::Secret;

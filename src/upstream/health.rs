@@ -20,7 +20,7 @@ use pingora_load_balancing::health_check::HealthCheck;
 use super::balance::Table;
 use super::discovery::Origin;
 use super::peer::PeerTemplate;
-use crate::config::{self, Probe, Revision, limits};
+use crate::config::{self, Probe, Revision};
 use crate::mcp::{ProbeAnswer, probe_headers, probe_request};
 use crate::types::Secret;
 
@@ -137,20 +137,15 @@ fn expect(as_expected: bool, status: StatusCode) -> Result<()> {
     }
 }
 
-/// Reads until the answer is known, and not beyond [`limits::PROBE_RESPONSE_BYTES`].
+/// Reads until the answer is known.
 async fn answer(session: &mut HttpSession, content_type: &str) -> Result<bool> {
-    let mut body = Vec::new();
-    loop {
-        let chunk = session.read_response_body().await?;
-        let complete = chunk.is_none();
-        body.extend_from_slice(&chunk.unwrap_or_default());
-        match ProbeAnswer::read(content_type, &body, complete) {
-            ProbeAnswer::Healthy => return Ok(true),
-            ProbeAnswer::Unhealthy => return Ok(false),
-            ProbeAnswer::Incomplete if body.len() > limits::PROBE_RESPONSE_BYTES => return Ok(false),
-            ProbeAnswer::Incomplete => {}
+    let mut answer = ProbeAnswer::new(content_type);
+    while let Some(piece) = session.read_response_body().await? {
+        if let Some(healthy) = answer.push(&piece) {
+            return Ok(healthy);
         }
     }
+    Ok(answer.finish())
 }
 
 #[async_trait]

@@ -1,6 +1,7 @@
 //! MCP exchanges: what reaches the client of an answer, when it comes, and how it ends.
 
 mod bytes;
+mod hostile;
 mod http2;
 mod leaving;
 mod repeated;

@@ -109,6 +109,11 @@ impl EventRewrite {
         Ok(())
     }
 
+    /// How many bytes are held back.
+    pub fn held(&self) -> usize {
+        self.event.len()
+    }
+
     /// The stream is over. An incomplete event goes no further: clients drop it, and it was not judged. Once stopped,
     /// nothing is held.
     pub fn finish(&mut self, out: &mut Vec<u8>) {

@@ -227,3 +227,45 @@ async fn a_batch_is_judged_as_a_whole() {
     }
     assert_eq!(origin.count(), 1);
 }
+
+/// MCP's SDKs look resources up by the URI that they have parsed, not by the text.
+#[tokio::test]
+async fn another_spelling_of_a_uri_is_no_way_around_a_rule() {
+    let origin = origin().await;
+    let edge = edge(
+        &origin,
+        "resources: [{match: 'FILE:///as/written'}, {match: 'file:///secret/*', deny: true}, {match: 'file:///*'}, \
+         {match: '*'}]",
+    )
+    .await;
+    for uri in [
+        "file:///public/../secret/key",
+        "file:///public/%2e%2e/secret/key",
+        "file:///public/%2E./secret/key",
+        "file:///secret%2fkey",
+        "file:///%73ecret/key",
+        "file:////secret/../secret/key",
+        "file:///./secret/key",
+        "FILE:///secret/key",
+        "file:/secret/key",
+        "file://localhost/secret/key",
+        " file:///secret/key",
+        "file:///sec\tret/key",
+        "file:\\\\\\secret\\key",
+    ] {
+        for (method, params) in [
+            ("resources/read", json!({"uri": uri})),
+            ("resources/subscribe", json!({"uri": uri})),
+            ("completion/complete", json!({"ref": {"type": "ref/resource", "uri": uri}})),
+            ("subscriptions/listen", json!({"notifications": {"resourceSubscriptions": [uri]}})),
+        ] {
+            assert_eq!(decide(&edge, "", method, params).await, needs(""), "{method} {uri:?}");
+        }
+    }
+    assert_eq!(origin.count(), 0);
+    for uri in
+        ["file:///public/key", "file:///public/a%20b", "file:///secrets", "db://x/y?z=../w", "FILE:///as/written"]
+    {
+        assert_eq!(decide(&edge, "", "resources/read", json!({"uri": uri})).await, Ok(()), "{uri}");
+    }
+}
