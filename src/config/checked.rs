@@ -313,6 +313,8 @@ pub struct Route {
     pub cancel_on_disconnect: bool,
     /// Whether the client's `Authorization` field goes on.
     pub forward_token: bool,
+    /// What the upstream is shown in its place.
+    pub credential: Option<Credential>,
     /// Whether clients may upgrade to WebSocket.
     pub websocket: bool,
     /// The upstream's `Host`.
@@ -362,6 +364,21 @@ pub enum RouteAudiences {
     Listed(Vec<String>),
     /// This, the route's own URL, for the credentials of these providers: they list no audiences.
     Own(String, Vec<Arc<str>>),
+}
+
+/// A secret of the route that its upstream knows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The field that carries it.
+    pub header: HeaderName,
+    /// The secret, ready to be sent; it is marked as sensitive.
+    pub value: HeaderValue,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential").field("header", &self.header).finish_non_exhaustive()
+    }
 }
 
 /// One change of a message's fields.

@@ -3,6 +3,7 @@
 mod auth;
 mod checked;
 mod checked_policy;
+mod credential;
 mod error;
 mod file;
 pub mod limits;

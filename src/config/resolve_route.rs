@@ -135,6 +135,12 @@ impl Resolver<'_> {
                 format!("is {body_bytes}, but all MCP bodies together may take `limits.held_bytes`, which is {held}: write at most `{held}`"),
             );
         }
+        let credential = match &written.credential {
+            Some(credential) => {
+                Some(self.credential(credential, written.forward_token, &place.key("credential"), identity))
+            }
+            None => None,
+        };
         let request_headers = self.changes(&written.request_headers, &place.key("request_headers"), Some(identity));
         let response_headers = self.changes(&written.response_headers, &place.key("response_headers"), None);
         Some(Route {
@@ -155,6 +161,10 @@ impl Resolver<'_> {
             sse_keepalive: written.sse_keepalive.as_ref().map(|silence| silence.0),
             cancel_on_disconnect: written.cancel_on_disconnect.unwrap_or_default(),
             forward_token: written.forward_token,
+            credential: match credential {
+                Some(credential) => Some(credential?),
+                None => None,
+            },
             websocket: !written.upgrade.is_empty(),
             host: written.host.clone(),
             request_headers,

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::credential::Written as Credential;
 use super::policy::{Cors, RouteSessions, Rule, rules};
 use super::units::{Header, HeaderText, Host, ScopeName, Size, Span, Url};
 
@@ -33,6 +34,8 @@ pub struct Route {
     /// Whether the client's `Authorization` field is sent on to the upstream (default false).
     #[serde(default)]
     pub forward_token: bool,
+    /// A secret that the upstream is shown in place of the client's credential.
+    pub credential: Option<Credential>,
     /// Which MCP methods callers may use, such as `tools/call`. In this list and the next three, the first rule that
     /// matches decides, and what no rule matches is denied: `{match: "*"}` at the end allows the rest, `[]` denies all.
     /// Without the list, all are allowed. Methods that every session needs (`initialize`, `ping`, `server/discover`,

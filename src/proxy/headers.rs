@@ -65,6 +65,9 @@ pub(super) fn to_upstream(
     if !route.settings.forward_token {
         request.remove_header(&AUTHORIZATION);
     }
+    if let Some(credential) = &route.settings.credential {
+        request.insert_header(credential.header.clone(), credential.value.clone())?;
+    }
     apply(&route.settings.request_headers, request)?;
     request.insert_header(HOST, upstream_host(route, context))?;
     if let Some(forwarded_for) = &context.client.forwarded_for {

@@ -1,6 +1,6 @@
 //! Hosts, paths, rewriting and header fields, seen at the origin.
 
-use crate::harness::{Origin, TestEdge, exchange, ok, request};
+use crate::harness::{Origin, TestEdge, answer, call, exchange, ok, post, request};
 
 fn upstream(name: &str, origin: &Origin) -> String {
     format!("  {name}: {{endpoints: [{{address: '{}'}}]}}\n", origin.address)
@@ -231,4 +231,37 @@ async fn a_connection_serves_many_requests_also_after_refusals() {
     }
     assert_eq!(origin.connections(), 1, "and the upstream connection is reused");
     assert_eq!(edge.metric(r#"mcp_edge_upstream_connections_total{reused="true",upstream="a"}"#).await, 2.0);
+}
+
+/// The upstream gets the route's secret and never the client's credential; a new secret comes with a reload.
+#[tokio::test]
+async fn a_route_shows_its_upstream_a_secret_of_its_own() {
+    let origin = Origin::answering(|_| answer("200 OK", "application/json", "{}")).await;
+    let yaml = format!(
+        "upstreams:\n{}routes:
+  - {{path: /a/, upstream: a, auth: none, credential: {{secret: {{file: one.secret}}}}}}
+  - {{path: /mcp/, upstream: a, protocol: mcp, auth: none, credential: {{secret: {{file: two.secret}}, header: X-Api-Key}}}}
+  - {{path: /basic/, upstream: a, auth: none, credential: {{secret: {{file: two.secret}}, scheme: Basic}}}}
+",
+        upstream("a", &origin)
+    );
+    let edge = TestEdge::start_with(&yaml, &[("one.secret", "first-secret\n"), ("two.secret", "dXNlcjpwYXNz")]).await;
+    let theirs = [("Authorization", "Bearer theirs"), ("X-Api-Key", "theirs")];
+    edge.get("/a/", &theirs).await;
+    assert_eq!(origin.last().headers("authorization"), ["Bearer first-secret"]);
+    assert_eq!(origin.last().headers("x-api-key"), ["theirs"], "the route says nothing of it");
+    edge.get("/basic/", &theirs).await;
+    assert_eq!(origin.last().headers("authorization"), ["Basic dXNlcjpwYXNz"]);
+    exchange(edge.address, post("/mcp/", &theirs, &call("1", "any"))).await;
+    assert_eq!(
+        (origin.last().headers("x-api-key"), origin.last().header("authorization")),
+        (vec!["dXNlcjpwYXNz"], None)
+    );
+    edge.write("one.secret", "second-secret");
+    edge.reload(&yaml).await.expect("it is right");
+    edge.get("/a/", &[]).await;
+    assert_eq!(origin.last().headers("authorization"), ["Bearer second-secret"]);
+    for page in ["/status", "/metrics"] {
+        assert!(!edge.admin_get(page).await.body.contains("second-secret"), "{page}");
+    }
 }
