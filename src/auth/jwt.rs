@@ -3,12 +3,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
 
 use super::client::OutboundClient;
 use super::error::AuthError;
 use super::jwks::KeySet;
+use super::members::Members;
 use crate::config::{self, JwtKeys, JwtProvider};
 use crate::types::UnixSeconds;
 
@@ -76,6 +79,9 @@ impl JwtValidator {
         if !header.typ.as_deref().is_none_or(is_access_token_type) {
             return Err(AuthError::Denied("the token is of another kind than an access token"));
         }
+        if !has_unique_names(token) {
+            return Err(AuthError::Denied("the token's header cannot be read without doubt"));
+        }
         if header.crit.is_some() {
             return Err(AuthError::Denied("the token has critical header fields that are not understood"));
         }
@@ -83,18 +89,27 @@ impl JwtValidator {
             Keys::Set(keys) => keys.find(header.kid.as_deref(), header.alg).await?,
             Keys::Secret(key) => key.clone(),
         };
-        let claims = jsonwebtoken::decode::<Map<String, Value>>(token, &key, &self.validation)
+        // The library wants all accepted algorithms to be of the key's family, but an issuer may have keys of several: the
+        // token's own, which was checked above, is the only one that the key may serve.
+        let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
+        let claims = jsonwebtoken::decode::<Members>(token, &key, &validation)
             .map_err(|error| AuthError::Denied(reason(error.kind())))?
             .claims;
-        self.read(&claims)
+        self.read(&claims.0)
     }
 
     fn read(&self, claims: &Map<String, Value>) -> Result<Claims, AuthError> {
         let subject = claims.get(&self.settings.subject_claim).and_then(Value::as_str);
         let subject = subject.ok_or(AuthError::Denied("the token does not name its subject"))?.to_owned();
-        // `exp` was validated; a fraction is legal (RFC 7519 section 2) and rounds down, to the safe side.
-        let expires_at = claims.get("exp").and_then(|exp| exp.as_u64().or_else(|| exp.as_f64().map(|exp| exp as u64)));
+        // The library takes a list with the right issuer in it; RFC 7519 section 4.1.1 knows no lists of issuers.
+        if !claims.get("iss").is_some_and(Value::is_string) {
+            return Err(AuthError::Denied("the token is from another issuer"));
+        }
+        let expires_at = claims.get("exp").and_then(seconds);
         let expires_at = expires_at.ok_or(AuthError::Denied("the token does not say when it ends"))?;
+        if claims.get("nbf").is_some_and(|nbf| seconds(nbf).is_none()) {
+            return Err(AuthError::Denied("the token does not say when it begins"));
+        }
         let own = self.settings.scopes_claim.as_deref();
         let scopes: HashSet<String> = [Some("scope"), Some("scp"), own]
             .into_iter()
@@ -107,6 +122,19 @@ impl JwtValidator {
         };
         Ok(Claims { subject, scopes: scopes.into_iter().collect(), groups, expires_at })
     }
+}
+
+/// A `NumericDate` that all parsers read as the same number: below 2^53. A fraction is legal (RFC 7519 section 2) and rounds
+/// down, for `exp` to the safe side.
+fn seconds(date: &Value) -> Option<UnixSeconds> {
+    const END: f64 = (1_u64 << 53) as f64;
+    date.as_f64().filter(|seconds| (0.0..END).contains(seconds)).map(|seconds| seconds as UnixSeconds)
+}
+
+/// True when no field is there twice in the header of a token whose header can be read.
+fn has_unique_names(token: &str) -> bool {
+    let header = token.split('.').next().and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
+    header.is_some_and(|header| serde_json::from_slice::<Members>(&header).is_ok())
 }
 
 /// A string with spaces, or a list of strings.
@@ -166,8 +194,6 @@ fn algorithm(algorithm: config::Algorithm) -> Algorithm {
 mod tests {
     use super::*;
     use crate::types::{Secret, unix_now};
-    use base64::Engine;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use ring::hmac;
     use serde_json::json;
     use std::time::Duration;
