@@ -43,6 +43,10 @@ pub const NEGATIVE_ENTRIES: u64 = 10_000;
 pub const AUTH_RESPONSE_BYTES: usize = 256 << 10;
 /// How long the edge waits for an authentication server.
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many questions one provider is asked at once; callers that are known need none.
+pub const LOOKUPS: usize = 64;
+/// How long a question may wait for its turn.
+pub const LOOKUP_WAIT: Duration = Duration::from_secs(1);
 /// How many keys of a key set are kept.
 pub const JWKS_KEYS: usize = 128;
 /// The shortest time between two fetches of one key set.
