@@ -21,7 +21,7 @@ fn replay(name: &str, step: usize, target: fn(&[u8])) {
     for file in files {
         let data = std::fs::read(&file).expect("it can be read");
         // So that a failure says which file it was.
-        println!("{}", file.display());
+        eprintln!("{}", file.display());
         target(&data);
         // What a fuzzer would try first: every shorter input, and every byte changed, of small files.
         for end in (0..data.len().min(512)).step_by(step) {

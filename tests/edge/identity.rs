@@ -85,8 +85,7 @@ async fn a_client_finds_its_way_from_the_challenge_to_a_token() {
     assert_eq!(resource["resource"], RESOURCE);
     let issuer = resource["authorization_servers"][0].as_str().expect("there is one").to_owned();
     for well_known in ["oauth-authorization-server", "openid-configuration"] {
-        let answer = reqwest::get(format!("{issuer}/.well-known/{well_known}")).await.expect("it answers");
-        let server: serde_json::Value = serde_json::from_str(&answer.text().await.expect("text")).expect("JSON");
+        let server = idp.get(&format!("{issuer}/.well-known/{well_known}")).await;
         assert_eq!(server["issuer"], issuer.as_str(), "RFC 8414 section 3.3");
         let endpoint = server["token_endpoint"].as_str().expect("there is one");
         let resource = resource["resource"].as_str().expect("there is one");

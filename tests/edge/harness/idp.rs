@@ -100,6 +100,12 @@ impl Idp {
         self.control("retire").await;
     }
 
+    /// A document that the provider publishes.
+    pub async fn get(&self, url: &str) -> Value {
+        let answer = self.client.get(url).send().await.expect("the provider answers");
+        serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON")
+    }
+
     /// How many requests `path` has had.
     pub async fn requests(&self, path: &str) -> u64 {
         self.control("requests").await[path].as_u64().unwrap_or_default()

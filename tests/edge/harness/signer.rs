@@ -60,7 +60,7 @@ impl Signer {
 
     pub fn token_until(&self, subject: &str, end: u64) -> String {
         let claims = json!({"iss": Self::ISSUER, "aud": "mcp-edge", "sub": subject, "exp": end});
-        self.rsa(r#"{"alg":"RS256","kid":"rsa"}"#, &claims.to_string())
+        self.rsa(r#"{"alg":"RS256","kid":"rsa"}"#, claims.to_string())
     }
 
     /// RS256 over whatever header and claims.
