@@ -12,10 +12,8 @@ build: ## Builds target/release/mcp-edge
 demo: ## Runs the edge in front of MCP servers until Ctrl-C (ARGS=--once: one session; PROFILE=release)
 	@exec scripts/demo $(ARGS)
 
-# Some tests wait for two minutes: more threads than cores hide that.
 test: ## Runs all tests
-	@scripts/setup test
-	cargo test --features fleet -- --test-threads=4
+	@exec scripts/test
 
 check: ## Checks the format, lints and runs all tests, as CI does
 	@scripts/setup test

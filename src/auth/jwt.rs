@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::client::OutboundClient;
 use super::error::AuthError;
 use super::jwks::KeySet;
+use super::members::Members;
 use crate::config::{self, JwtKeys, JwtProvider};
 use crate::types::UnixSeconds;
 
@@ -83,6 +84,7 @@ impl JwtValidator {
         if !header.typ.as_deref().is_none_or(is_access_token_type) {
             return Err(AuthError::Denied("the token is of another kind than an access token"));
         }
+        Members::of_header(token)?;
         if header.crit.is_some() {
             return Err(AuthError::Denied("the token has critical header fields that are not understood"));
         }
@@ -90,9 +92,13 @@ impl JwtValidator {
             Keys::Set(keys) => keys.find(header.kid.as_deref(), header.alg).await?,
             Keys::Secret(key) => key.clone(),
         };
-        let claims = jsonwebtoken::decode::<Map<String, Value>>(token, &key, &self.validation)
+        // The library wants all accepted algorithms to be of the key's family, but an issuer may have keys of several: the
+        // token's own, which was checked above, is the only one that the key may serve.
+        let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
+        let claims = jsonwebtoken::decode::<Members>(token, &key, &validation)
             .map_err(|error| AuthError::Denied(reason(error.kind())))?
-            .claims;
+            .claims
+            .beyond_doubt()?;
         self.read(&claims)
     }
 

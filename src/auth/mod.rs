@@ -10,6 +10,7 @@ mod error;
 mod jwks;
 mod jwt;
 mod lookup;
+mod members;
 mod policy;
 mod provider;
 mod revocation;

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::{Histogram, IntCounter};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::client::OutboundClient;
 use super::error::AuthError;
 use super::jwt::JwtValidator;
 use super::lookup::{LookupValidator, OriginalRequest};
 use super::revocation::credential_digest;
-use crate::config::{self, ProviderKind};
+use crate::config::{self, ProviderKind, limits};
 use crate::metrics::{AuthResult, Metrics};
 use crate::types::{Principal, Scope, ScopeSet, UnixSeconds};
 
@@ -22,6 +23,8 @@ pub struct Provider {
     /// Distinguishes this instance from all others of the process in cache keys.
     instance: u64,
     validator: Validator,
+    /// Turns of those who ask a server.
+    turns: Semaphore,
     allowed: IntCounter,
     denied: IntCounter,
     unavailable: IntCounter,
@@ -47,6 +50,7 @@ impl Provider {
             settings: Arc::clone(settings),
             instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
             validator,
+            turns: Semaphore::new(limits::LOOKUPS),
             allowed: metrics.auth_decisions(name, AuthResult::Allowed),
             denied: metrics.auth_decisions(name, AuthResult::Denied),
             unavailable: metrics.auth_decisions(name, AuthResult::Unavailable),
@@ -102,6 +106,7 @@ impl Provider {
                     .map(|principal| principal.with_audiences(claims.audiences).with_token_id(claims.token_id))
             }
             Validator::Lookup(lookup) => {
+                let _turn = self.turn().await?;
                 let answered = lookup.validate(&self.settings.name, request).await?;
                 self.principal(&answered.subject, (&answered.scopes, &answered.groups), None)
             }
@@ -121,6 +126,14 @@ impl Provider {
     ) -> Result<Principal, AuthError> {
         Principal::new(subject, self.scopes(scopes, groups), Arc::clone(&self.settings.name), expires_at)
             .map_err(|_| AuthError::Denied("the credential's subject cannot stand in a header"))
+    }
+
+    /// A turn to ask a server. Made-up tokens can come in any number: they must not become as many questions at once.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, AuthError> {
+        match tokio::time::timeout(limits::LOOKUP_WAIT, self.turns.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(AuthError::Unavailable("the provider is asked more than it can answer")),
+        }
     }
 
     /// Its own scopes, and those that its groups give. What is no scope token is no permission either.

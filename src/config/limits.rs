@@ -49,6 +49,10 @@ pub const REVOCATIONS: usize = 256;
 pub const REFUSALS: usize = 1_000;
 /// How long a revocation may refuse what its provider would allow.
 pub const REFUSAL_TIME: Duration = Duration::from_secs(30 * 86_400);
+/// How many questions one provider is asked at once; callers that are known need none.
+pub const LOOKUPS: usize = 64;
+/// How long a question may wait for its turn.
+pub const LOOKUP_WAIT: Duration = Duration::from_secs(1);
 /// How many keys of a key set are kept.
 pub const JWKS_KEYS: usize = 128;
 /// The shortest time between two fetches of one key set.

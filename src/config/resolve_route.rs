@@ -135,12 +135,10 @@ impl Resolver<'_> {
                 format!("is {body_bytes}, but all MCP bodies together may take `limits.held_bytes`, which is {held}: write at most `{held}`"),
             );
         }
-        let credential = match &written.credential {
-            Some(credential) => {
-                Some(self.credential(credential, written.forward_token, &place.key("credential"), identity))
-            }
-            None => None,
-        };
+        let credential = written
+            .credential
+            .as_ref()
+            .map(|credential| self.credential(credential, written.forward_token, &place.key("credential"), identity));
         let request_headers = self.changes(&written.request_headers, &place.key("request_headers"), Some(identity));
         let response_headers = self.changes(&written.response_headers, &place.key("response_headers"), None);
         Some(Route {

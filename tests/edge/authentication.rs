@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Claims, Origin, TestEdge, Tokens, ok};
+use crate::harness::{Claims, EdgeProcess, Origin, TestEdge, Tokens, ok};
 
 const CHALLENGE: &str = r#"resource_metadata="http://edge.example/.well-known/oauth-protected-resource/fininfo/mcp""#;
 
@@ -97,6 +97,41 @@ async fn two_authorization_fields_are_400_and_the_scheme_has_any_case() {
     let bearer = format!("Bearer {}", Tokens::token("alice", ""));
     assert_eq!(edge.get("/any/", &[("Authorization", &bearer), ("Authorization", &bearer)]).await.status, 400);
     assert_eq!(edge.get("/any/", &[("authorization", &bearer.replacen("Bearer", "bEARER", 1))]).await.status, 200);
+    assert_eq!(origin.count(), 1);
+}
+
+/// Row 29: a token in the query opens nothing, and stands in no log, whether it is one or not.
+#[tokio::test]
+async fn a_token_in_the_query_is_ignored_and_not_logged() {
+    let origin = Origin::saying("in").await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (secret, text) = Tokens::SECRET_FILE;
+    let yaml = format!(
+        "listeners: [{{address: '127.0.0.1:0'}}]
+admin: {{address: '127.0.0.1:0'}}
+auth: {{providers: {{{}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /a/, upstream: a, auth: {{providers: [local]}}}}]
+",
+        Tokens::PROVIDER,
+        origin.address
+    );
+    std::fs::write(folder.path().join(secret), text).expect("the folder is writable");
+    std::fs::write(folder.path().join("edge.yaml"), yaml).expect("the folder is writable");
+    let mut edge = EdgeProcess::start_with(&folder.path().join("edge.yaml"), []).await;
+    let token = Tokens::token("alice", "");
+    for name in ["access_token", "token", "authorization"] {
+        let text = crate::harness::request("GET", &format!("/a/{name}?{name}={token}"), &[], "");
+        assert_eq!(crate::harness::exchange(edge.address, text).await.status, 401);
+    }
+    assert_eq!(edge.get_as("wrong-token-in-the-field", "/a/field").await.status, 401);
+    assert_eq!(edge.get_as(&token, "/a/end").await.status, 200);
+    let mut lines = String::new();
+    while !lines.contains("/a/end") {
+        lines += &edge.line().await.expect("a line for each request");
+    }
+    assert!(lines.contains("/a/access_token") && lines.contains("/a/field"));
+    assert!(!lines.contains(&token[..20]) && !lines.contains("wrong-token"), "{lines}");
     assert_eq!(origin.count(), 1);
 }
 

@@ -2,10 +2,16 @@
 
 mod admin;
 mod authentication;
+mod clocks;
 mod config;
+mod corpus;
 mod harness;
+mod hostile;
+mod identity;
+mod keys;
 mod lifecycle;
 mod limits;
+mod lookups;
 mod mcp;
 mod pages;
 mod policy;

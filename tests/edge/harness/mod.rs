@@ -1,20 +1,26 @@
 //! Starts real edges, origins and issuers.
 
+mod clock;
 mod edge;
 mod fleet;
 mod http;
 pub mod http2;
+mod idp;
 mod message;
 mod origin;
 mod process;
+pub mod signer;
 mod tokens;
 
+pub use clock::Clock;
 pub use edge::TestEdge;
 pub use fleet::Fleet;
 pub use http::{Reply, exchange, read_reply, request};
+pub use idp::Idp;
 pub use message::{answer, call, message, post, post_stateless};
 pub use origin::{Origin, Recorded, Recorder, ok};
 pub use process::EdgeProcess;
+pub use signer::Signer;
 pub use tokens::{Claims, Tokens};
 
 use std::time::Duration;

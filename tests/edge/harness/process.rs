@@ -1,13 +1,14 @@
 //! The real binary as a process of its own.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::PATIENCE;
+use super::http::{Reply, exchange, request};
 
 /// `mcp-edge run`; killed when it is dropped.
 pub struct EdgeProcess {
@@ -20,9 +21,15 @@ pub struct EdgeProcess {
 impl EdgeProcess {
     /// Starts with the configuration at `path`, which has port 0 in both places, and waits until it listens.
     pub async fn start(path: &Path) -> Self {
+        Self::start_with(path, []).await
+    }
+
+    /// The same with further environment variables.
+    pub async fn start_with<'a>(path: &Path, environment: impl IntoIterator<Item = (&'a str, PathBuf)>) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-edge"))
             .args(["run", "--config"])
             .arg(path)
+            .envs(environment)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -31,6 +38,18 @@ impl EdgeProcess {
         let data = find_address(&mut lines, "listening on ").await;
         let admin = find_address(&mut lines, "admin listener on ").await;
         Self { child, lines, address: data, admin }
+    }
+
+    /// GET with a bearer token.
+    pub async fn get_as(&self, token: &str, path: &str) -> Reply {
+        exchange(self.address, request("GET", path, &[("Authorization", &format!("Bearer {token}"))], "")).await
+    }
+
+    /// See [`TestEdge::metric`](super::TestEdge::metric).
+    pub async fn metric(&self, series: &str) -> f64 {
+        let scrape = exchange(self.admin, request("GET", "/metrics", &[], "")).await.body;
+        let value = scrape.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
     /// The next line of its output; `None` at the end.

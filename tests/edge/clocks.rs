@@ -1,0 +1,93 @@
+//! Clocks that are wrong: the edge's own, moved while it runs, and those of issuers.
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::{Claims, Clock, EdgeProcess, Origin, TestEdge, Tokens};
+
+const HOURS: i64 = 3_600;
+
+async fn edge(clock: &Clock, origin: &Origin) -> (EdgeProcess, TempDir) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, (secret, text)) = (folder.path().join("edge.yaml"), Tokens::SECRET_FILE);
+    let yaml = format!(
+        "listeners: [{{address: '127.0.0.1:0'}}]
+admin: {{address: '127.0.0.1:0'}}
+auth: {{cache: {{ttl: 5m, negative_ttl: 0s}}, providers: {{{}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /, upstream: a, auth: {{providers: [local]}}}}]
+",
+        Tokens::PROVIDER,
+        origin.address
+    );
+    std::fs::write(folder.path().join(secret), text).expect("the folder is writable");
+    std::fs::write(&path, yaml).expect("the folder is writable");
+    (EdgeProcess::start_with(&path, clock.environment()).await, folder)
+}
+
+/// Rows 24 and 25: the wall clock jumps by two hours, both ways, with a token in the cache.
+#[tokio::test]
+async fn a_clock_that_jumps_makes_no_token_immortal() {
+    let (clock, origin) = (Clock::new(), Origin::saying("in").await);
+    let (edge, _folder) = edge(&clock, &origin).await;
+    let now = mcp_edge::types::unix_now();
+    let token = Tokens::token("alice", "");
+    let begun = Tokens::sign(&Claims::good("bob", "").with("nbf", json!(now - 1)).0);
+    for token in [&token, &begun] {
+        assert_eq!(edge.get_as(token, "/").await.status, 200);
+    }
+    clock.set(2 * HOURS, 0);
+    assert_eq!(edge.get_as(&token, "/").await.status, 401, "it has ended, though the cache's clock says nothing");
+    assert_eq!(edge.get_as(&Tokens::token("carol", ""), "/").await.status, 401);
+    clock.set(-2 * HOURS, 0);
+    assert_eq!(edge.get_as(&token, "/").await.status, 200, "to this clock it ends in two hours");
+    let fresh = Tokens::sign(&Claims::good("dora", "").with("nbf", json!(now - 2)).0);
+    assert_eq!(edge.get_as(&fresh, "/").await.status, 401, "to this clock it has not begun");
+    let miss = r#"mcp_edge_auth_cache_requests_total{result="miss"}"#;
+    let before = edge.metric(miss).await;
+    assert_eq!(edge.get_as(&token, "/").await.status, 200);
+    assert_eq!(edge.metric(miss).await, before, "it is in the cache");
+    clock.set(-2 * HOURS, 301);
+    assert_eq!(edge.get_as(&token, "/").await.status, 200);
+    assert_eq!(edge.metric(miss).await, before + 1.0, "the ttl counts with a clock that nobody sets");
+    clock.set(0, 301);
+    assert_eq!(edge.get_as(&token, "/").await.status, 200);
+    clock.set(2 * HOURS, 301);
+    assert_eq!(
+        edge.get_as(&token, "/").await.status,
+        401,
+        "what was cached while the clock was behind ends at exp too"
+    );
+    // A machine without a battery begins in 1970.
+    clock.set(60 - now as i64, 301);
+    assert!([200, 401].contains(&edge.get_as(&token, "/").await.status));
+    clock.set(0, 301);
+    assert_eq!(edge.get_as(&Tokens::token("eric", ""), "/").await.status, 200, "the edge lives");
+}
+
+/// Row 25: an issuer whose clock is off by more than the leeway, either way.
+#[tokio::test]
+async fn an_issuer_may_be_off_by_the_leeway_and_no_more() {
+    let origin = Origin::saying("in").await;
+    let edge = |leeway: &str| {
+        let yaml = format!(
+            "auth: {{providers: {{{}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /, upstream: a, auth: {{providers: [local]}}}}]
+",
+            Tokens::PROVIDER.replace("leeway: 1s", leeway),
+            origin.address
+        );
+        async move { TestEdge::start(&yaml).await }
+    };
+    let edge = edge("leeway: 30s").await;
+    let now = mcp_edge::types::unix_now() as i64;
+    let issued = |off: i64, name: &str| {
+        let (nbf, exp) = (json!(now + off), json!(now + off + 300));
+        Tokens::sign(&Claims::good(name, "").with("nbf", nbf).with("exp", exp).0)
+    };
+    for (off, status) in [(0, 200), (20, 200), (60, 401), (2 * HOURS, 401), (-310, 200), (-360, 401), (-2 * HOURS, 401)]
+    {
+        assert_eq!(edge.get_as(&issued(off, "alice"), "/").await.status, status, "{off} s");
+    }
+}

@@ -1,0 +1,177 @@
+//! Key sets that change, fail, or are asked for by tokens that nobody signed.
+
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::harness::signer::{encode, message};
+use crate::harness::{Clock, EdgeProcess, Origin, Signer, answer, eventually, ok, read_reply, request};
+
+/// An edge whose clocks can be moved, and the server of its keys.
+struct Setting {
+    edge: EdgeProcess,
+    clock: Clock,
+    keys: Origin,
+    served: Arc<Mutex<Vec<u8>>>,
+    _origin: Origin,
+    _folder: TempDir,
+}
+
+impl Setting {
+    async fn start(first: Vec<u8>) -> Self {
+        let served = Arc::new(Mutex::new(first));
+        let serving = Arc::clone(&served);
+        let keys = Origin::answering(move |_| serving.lock().expect("no panic").clone()).await;
+        let (origin, clock) = (Origin::saying("in").await, Clock::new());
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("edge.yaml");
+        // The background fetch is out of the way: an hour and more.
+        let yaml = format!(
+            "listeners: [{{address: '127.0.0.1:0'}}]
+admin: {{address: '127.0.0.1:0'}}
+log: {{format: text}}
+auth:
+  cache: {{negative_ttl: 0s}}
+  providers:
+    public:
+      jwt:
+        issuer: '{}'
+        audiences: [mcp-edge]
+        algorithms: [RS256, ES256]
+        jwks: {{url: 'http://{}/jwks', refresh: 24h}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /, upstream: a, auth: {{providers: [public]}}}}]
+",
+            Signer::ISSUER,
+            keys.address,
+            origin.address
+        );
+        std::fs::write(&path, yaml).expect("the folder is writable");
+        let edge = EdgeProcess::start_with(&path, clock.environment()).await;
+        eventually("the keys are fetched", async || keys.count() > 0).await;
+        Self { edge, clock, keys, served, _origin: origin, _folder: folder }
+    }
+
+    fn serve(&self, bytes: Vec<u8>) {
+        *self.served.lock().expect("no panic") = bytes;
+    }
+
+    async fn status(&self, token: &str) -> u16 {
+        self.edge.get_as(token, "/").await.status
+    }
+}
+
+fn unknown_kid(number: usize) -> String {
+    let end = mcp_edge::types::unix_now() + 600;
+    let claims = format!(r#"{{"iss":"{}","aud":"mcp-edge","sub":"eve","exp":{end}}}"#, Signer::ISSUER);
+    let header = format!(r#"{{"alg":"RS256","kid":"made-up-{number}"}}"#);
+    format!("{}.{}", message(&header, claims.as_bytes()), encode(&[1; 256]))
+}
+
+/// Row 20: 10,000 key ids that nobody has cause one fetch in each interval.
+#[tokio::test]
+async fn ten_thousand_made_up_key_ids_cause_one_fetch_in_each_interval() {
+    let signer = Signer::new();
+    let setting = Setting::start(ok(&signer.jwks())).await;
+    eventually("the keys are there", async || setting.status(&signer.token("alice")).await == 200).await;
+    for interval in 1..=2 {
+        setting.clock.set(0, interval * 11);
+        let (fetched, address) = (setting.keys.count(), setting.edge.address);
+        let mut clients = tokio::task::JoinSet::new();
+        for client in 0..8 {
+            clients.spawn(async move {
+                let mut stream = TcpStream::connect(address).await.expect("the edge listens");
+                for number in 0..625 {
+                    let token = format!("Bearer {}", unknown_kid(client * 625 + number));
+                    let text = request("GET", "/", &[("Authorization", &token)], "");
+                    stream.write_all(text.as_bytes()).await.expect("the edge reads");
+                    assert_eq!(read_reply(&mut stream).await.status, 401);
+                }
+            });
+        }
+        let started = std::time::Instant::now();
+        clients.join_all().await;
+        // A machine so slow that it needs another interval may fetch in that one too.
+        let intervals = 1 + started.elapsed().as_secs() as usize / 10;
+        let fetches = setting.keys.count() - fetched;
+        assert!((1..=intervals).contains(&fetches), "{fetches} fetches in {:?}", started.elapsed());
+        assert_eq!(setting.status(&signer.token("bob")).await, 200, "the keys that there are serve on");
+    }
+}
+
+/// Row 21: the last good set serves for an hour, and then nobody can tell.
+#[tokio::test]
+async fn keys_outlive_their_server_for_an_hour_and_then_it_is_an_outage() {
+    let signer = Signer::new();
+    let setting = Setting::start(ok(&signer.jwks())).await;
+    eventually("the keys are there", async || setting.status(&signer.token("alice")).await == 200).await;
+    setting.serve(answer("500 No", "text/plain", "no"));
+    setting.clock.set(0, 3_500);
+    assert_eq!(setting.status(&signer.token("bob")).await, 200, "the last good set");
+    setting.clock.set(0, 3_650);
+    let reply = setting.edge.get_as(&signer.token("carol"), "/").await;
+    assert_eq!(reply.status, 503);
+    assert!(reply.header("retry-after").is_some() && reply.header("www-authenticate").is_none());
+    let unavailable = r#"mcp_edge_auth_decisions_total{provider="public",result="unavailable"}"#;
+    assert!(setting.edge.metric(unavailable).await >= 1.0);
+    setting.serve(ok(&signer.jwks()));
+    setting.clock.set(0, 3_670);
+    assert_eq!(setting.status(&signer.token("carol")).await, 200, "it recovers by itself, and was no denial");
+}
+
+/// Row 22: whatever is served in the place of a key set, the old one stays, and the log says so. Rows 19 and 20: redirects
+/// are not followed, and a good set is taken again.
+#[tokio::test]
+async fn a_broken_key_set_replaces_no_good_one() {
+    let (signer, elsewhere) = (Signer::new(), Origin::saying("{}").await);
+    let other = Signer::new();
+    let mut setting = Setting::start(ok(&signer.jwks())).await;
+    eventually("the keys are there", async || setting.status(&signer.token("alice")).await == 200).await;
+    let location = elsewhere.address;
+    let redirect = format!("HTTP/1.1 302 Found\r\nLocation: http://{location}/\r\nContent-Length: 0\r\n\r\n");
+    let huge = format!("{{\"keys\":[],\"x\":\"{}\"}}", "x".repeat(1 << 20));
+    let oct = format!(r#"{{"keys":[{{"kty":"oct","kid":"rsa","k":"{}"}}]}}"#, encode(&[7; 32]));
+    let for_encryption = signer.jwks().replace("\"kty\":", "\"use\":\"enc\",\"kty\":");
+    for (number, (name, served)) in [
+        ("no key", ok(r#"{"keys":[]}"#)),
+        ("no set", ok(r#"{"key":[]}"#)),
+        ("no JSON", ok("<html>")),
+        ("half of one", ok(&signer.jwks()[..50])),
+        ("nothing", ok("")),
+        ("another status", answer("404 Not Found", "application/json", &other.jwks())),
+        ("a redirect", redirect.into_bytes()),
+        ("a huge one", ok(&huge)),
+        ("a shared secret", ok(&oct)),
+        ("keys for encryption", ok(&for_encryption)),
+        ("an unknown kind", ok(r#"{"keys":[{"kty":"XYZ","kid":"rsa"}]}"#)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        setting.serve(served);
+        setting.clock.set(0, 11 * (number as i64 + 1));
+        let fetched = setting.keys.count();
+        assert_eq!(setting.status(&unknown_kid(number)).await, 401, "{name}");
+        assert_eq!(setting.keys.count(), fetched + 1, "{name}: it was fetched");
+        assert_eq!(setting.status(&signer.token(name)).await, 200, "{name}: the old keys serve on");
+        while let Some(line) = setting.edge.line().await {
+            if line.contains("WARN") && line.contains("the old keys stay") {
+                break;
+            }
+        }
+    }
+    assert_eq!(elsewhere.connections(), 0);
+    setting.serve(ok(&other.jwks()));
+    setting.clock.set(0, 11 * 20);
+    let end = mcp_edge::types::unix_now() + 600;
+    let claims = format!(r#"{{"iss":"{}","aud":"mcp-edge","sub":"dora","exp":{end}}}"#, Signer::ISSUER);
+    assert_eq!(setting.status(&unknown_kid(1_000)).await, 401);
+    assert_eq!(setting.status(&other.ec(r#"{"alg":"ES256","kid":"ec"}"#, &claims)).await, 200, "a good one is taken");
+    assert_eq!(
+        setting.status(&signer.ec(r#"{"alg":"ES256","kid":"ec"}"#, &claims)).await,
+        401,
+        "and the old one is gone"
+    );
+}
