@@ -4,6 +4,7 @@ mod admin;
 mod authentication;
 mod config;
 mod harness;
+mod import;
 mod lifecycle;
 mod limits;
 mod mcp;
