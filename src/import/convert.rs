@@ -189,6 +189,7 @@ struct Planned {
 
 /// A location that is no route.
 struct Left {
+    kind: Kind,
     path: String,
     hosts: Vec<Host>,
     at: Position,
@@ -224,10 +225,6 @@ impl Converter<'_> {
                 );
                 return draft.note(self.nginx.file, location.at, text);
             }
-            Kind::Exact if location.path == "/" => {
-                let text = "`location = /` would be a route for all paths: left out";
-                return draft.note(self.nginx.file, location.at, text);
-            }
             Kind::Exact | Kind::Prefix => {}
         }
         if !is_path(&location.path) {
@@ -239,6 +236,7 @@ impl Converter<'_> {
         let pass = location.chain.own("proxy_pass");
         let left = match pass.first() {
             _ if !location.chain.own("internal").is_empty() => Err("it is internal to nginx".to_owned()),
+            _ if site.is_asked(location) => Err("it is there for `auth_request`".to_owned()),
             Some(pass) => Target::parse(pass.arg(0)).map_err(str::to_owned),
             None => Err(unproxied(location)),
         };
@@ -246,6 +244,7 @@ impl Converter<'_> {
             Ok(target) => target,
             Err(why) => {
                 return self.left.push(Left {
+                    kind: location.kind,
                     path: location.path.clone(),
                     hosts: hosts.to_vec(),
                     at: location.at,
@@ -255,7 +254,13 @@ impl Converter<'_> {
         };
         let Some(upstream) = self.pools.upstream(&target, &location.chain, &location.path, location.at, draft) else {
             let why = "its upstream has no server that could be carried over".to_owned();
-            return self.left.push(Left { path: location.path.clone(), hosts: hosts.to_vec(), at: location.at, why });
+            return self.left.push(Left {
+                kind: location.kind,
+                path: location.path.clone(),
+                hosts: hosts.to_vec(),
+                at: location.at,
+                why,
+            });
         };
         let fields = fields(&location.chain, &target, self.pools.has(&target.authority));
         let provider = self.gates.provider(site, &location.chain, draft);
@@ -357,17 +362,13 @@ impl Converter<'_> {
         if let Some(provider) = &provider {
             item.value.auth = required(provider, &[]);
         }
-        let backend_of_root = site.locations.iter().any(|other| {
-            let pass = other.chain.own("proxy_pass");
-            let root = pass.first().and_then(|pass| Target::parse(pass.arg(0)).ok());
-            other.path == "/" && root.is_some_and(|root| root.authority == target.authority)
-        });
+        let is_page = self.scopes.is_some_and(|scopes| is_page(site, target, scopes.read));
         let is_mcp = match (&named, &provider, self.scopes) {
             (Some(_), ..) => true,
             _ if path.is_empty() => false,
             (None, Some(_), Some(scopes)) => {
                 let any = scopes.read.grants.iter().any(|grant| grant.server == Server::Any);
-                let is_page = backend_of_root || is_websocket && !any;
+                let is_page = is_page || is_websocket && !any;
                 if is_page {
                     let text = "no scope names this, and it looks like no MCP server: every caller that the provider knows may use it. For an MCP server write `protocol: mcp`, and its rules";
                     item.note(file, at, text);
@@ -443,12 +444,20 @@ impl Converter<'_> {
         for left in std::mem::take(&mut self.left) {
             let prefix = left.path.trim_end_matches('/');
             let shown = excerpt(&left.path);
-            let routes = self.planned.iter().filter(|planned| planned.item.value.hosts == left.hosts);
-            let covering =
-                routes.filter(|planned| covers(planned.prefix(), prefix)).max_by_key(|planned| planned.prefix().len());
-            let covering = covering.filter(|planned| planned.prefix() != prefix);
+            let of_hosts = self.planned.iter().filter(|planned| planned.item.value.hosts == left.hosts);
+            let routes: Vec<&Planned> = of_hosts.filter(|planned| covers(planned.prefix(), prefix)).collect();
+            let covering = routes.iter().copied().max_by_key(|planned| planned.prefix().len());
+            // A route for the same paths may stay, unless it was not for those below and this is.
+            let same = |planned: &&Planned| {
+                let all_below = planned.kind == Kind::Prefix
+                    && (planned.item.value.path.ends_with('/') || !left.path.ends_with('/'));
+                planned.prefix() == prefix && (all_below || left.kind == Kind::Exact)
+            };
+            let covering = covering.filter(|planned| !same(planned));
             let Some(covering) = covering.map(|planned| planned.item.value.clone()) else {
-                draft.note(self.nginx.file, left.at, format!("`location {shown}` is left out: {}", left.why));
+                let goes_on = routes.iter().any(|planned| planned.prefix() == prefix);
+                let rest = if goes_on { ": requests for it go on to the route of the same path" } else { "" };
+                draft.note(self.nginx.file, left.at, format!("`location {shown}` is left out: {}{rest}", left.why));
                 continue;
             };
             let provider = self.provider_of(&covering, left.at, draft);
@@ -507,9 +516,17 @@ impl Converter<'_> {
                 draft.note(self.nginx.file, goes.at, text);
             }
             if rank(&planned) > rank(other) {
-                kept.insert(key, planned);
+                let kind = if other.kind == Kind::Prefix { other.kind } else { planned.kind };
+                kept.insert(key, Planned { kind, ..planned });
             }
         }
+        kept.retain(|_, planned| {
+            let stays = planned.kind != Kind::Exact || !planned.prefix().is_empty();
+            if !stays {
+                draft.note(self.nginx.file, planned.at, "`location = /` would be a route for all paths: left out");
+            }
+            stays
+        });
         let routes: Vec<Planned> = order.iter().filter_map(|key| kept.remove(key)).collect();
         let is_around = |planned: &&Planned| {
             let same_hosts = routes.iter().filter(|other| other.item.value.hosts == planned.item.value.hosts);
@@ -528,6 +545,24 @@ impl Converter<'_> {
         }
         draft.routes.extend(stay.into_iter().map(|planned| planned.item.clone()));
     }
+}
+
+/// True when what is behind `target` also serves everybody else's pages at `location /`, and no server of the scope file:
+/// the registry itself.
+fn is_page(site: &Site<'_>, target: &Target, scopes: &ScopeFile) -> bool {
+    let same = |other: &&Location<'_>| {
+        let pass = other.chain.own("proxy_pass");
+        pass.first().and_then(|pass| Target::parse(pass.arg(0)).ok()).is_some_and(|it| it.authority == target.authority)
+    };
+    let mut serves_pages = false;
+    for other in site.locations.iter().filter(same) {
+        if named_server(other.path.trim_matches('/'), scopes).is_some() {
+            return false;
+        }
+        let is_open = other.chain.value("auth_request").is_none_or(|uri| uri == "off");
+        serves_pages |= other.kind == Kind::Prefix && other.path == "/" && is_open;
+    }
+    serves_pages
 }
 
 /// The server of the scope file that serves `path`: the longest that is named.
@@ -561,6 +596,7 @@ fn is_path(path: &str) -> bool {
 fn unproxied(location: &Location<'_>) -> String {
     let names = [
         "return",
+        "deny",
         "root",
         "alias",
         "try_files",

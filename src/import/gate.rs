@@ -83,6 +83,8 @@ impl<'a> Gates<'a> {
             match (name.as_str(), is_copy) {
                 ("host" | "connection" | "content-length" | "content-type", _) => {}
                 ("x-original-uri" | "x-original-method" | "x-original-url" | "authorization", _) => {}
+                // Lua set it from the body; here it would be what the client says.
+                ("x-body", _) => {}
                 (name, true) => {
                     let header: Option<Header> = name.parse().ok();
                     lookup.headers.extend(header.filter(|header| !lookup.headers.contains(header)));

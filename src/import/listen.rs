@@ -66,6 +66,7 @@ pub(super) fn add(file: &Arc<str>, folder: &Path, sites: &[&Site<'_>], draft: &m
                 four.value.hosts.iter().filter(|host| !item.value.hosts.contains(host)).cloned().collect();
             item.value.hosts.extend(new);
             item.value.tls = item.value.tls.take().or(four.value.tls);
+            item.notes.push(Note::of_output("this address takes IPv4 as well, so that of IPv4 is not written"));
         }
     }
     for (mut item, any_host) in found.into_values() {

@@ -196,7 +196,7 @@ impl<'a> Pools<'a> {
             return item.note(self.file, line.at, format!("`server {shown}` is no TCP address: left out"));
         }
         let mut weight = 1;
-        for arg in &line.args[1..] {
+        for arg in line.args.iter().skip(1) {
             match arg.split_once('=').unwrap_or((arg, "")) {
                 ("weight", number) => match number.parse::<u64>() {
                     Ok(number) if (1..=u64::from(limits::WEIGHT)).contains(&number) => weight = number,

@@ -16,6 +16,8 @@ const WIDTH: usize = 110;
 const ORDER: &[&str] = &[
     "address",
     "hosts",
+    "endpoints",
+    "weight",
     "tls",
     "certificate",
     "key",
@@ -31,8 +33,6 @@ const ORDER: &[&str] = &[
     "scopes_header",
     "groups_header",
     "timeout",
-    "endpoints",
-    "weight",
     "balance",
     "timeouts",
     "connect",
@@ -103,7 +103,7 @@ pub(super) fn render(draft: &Draft, made_from: &str) -> String {
 const ADMIN: u16 = 9901;
 
 fn listener(written: &Listener) -> Value {
-    without_defaults(written, &super::listen::blank(([0, 0, 0, 0], 0).into()), &[])
+    without_defaults(written, &super::listen::blank(([0, 0, 0, 0], 0).into()), &["address"])
 }
 
 fn provider(written: &Provider) -> Value {
@@ -141,7 +141,11 @@ fn prune(value: &mut Value, default: Option<&Value>, keep: &[&str]) {
                 let needless = match default {
                     Some(default) => inner == default && !keep.contains(&key.as_str()),
                     // In lists there is nothing to compare with.
-                    None => *inner == Value::Bool(false) || inner.as_u64() == Some(1) && key == "weight",
+                    None if *inner == Value::Bool(false) => true,
+                    None => {
+                        let is_empty = inner.as_array().is_some_and(Vec::is_empty);
+                        is_empty || inner.as_u64() == Some(1) && key == "weight"
+                    }
                 };
                 if inner.is_null() || needless {
                     map.remove(&key);
@@ -293,6 +297,7 @@ fn scalar(text: &str) -> String {
         match sign {
             '"' | '\\' => quoted.extend(['\\', sign]),
             ' '..='~' => quoted.push(sign),
+            _ if sign.is_alphanumeric() => quoted.push(sign),
             _ if u32::from(sign) <= 0xFFFF => quoted.push_str(&format!("\\u{:04X}", u32::from(sign))),
             _ => quoted.push_str(&format!("\\U{:08X}", u32::from(sign))),
         }

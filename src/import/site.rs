@@ -150,6 +150,13 @@ impl<'a> Site<'a> {
         })
     }
 
+    /// True when `location` is asked by an `auth_request`.
+    pub(super) fn is_asked(&self, location: &Location<'a>) -> bool {
+        let lines = self.locations.iter().flat_map(|other| other.chain.effective("auth_request"));
+        let uris = lines.map(|line| line.arg(0)).filter(|uri| *uri != "off");
+        location.kind == Kind::Exact && uris.into_iter().any(|uri| uri == location.path)
+    }
+
     /// The hosts of `server_name`; none: any. With the names that are no hosts here.
     pub(super) fn hosts(&self) -> (Vec<Host>, Vec<(&'a str, Position)>) {
         let (mut hosts, mut other): (Vec<Host>, _) = (Vec::new(), Vec::new());
