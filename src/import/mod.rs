@@ -14,6 +14,7 @@ mod pool;
 mod render;
 mod repair;
 mod rest;
+mod routes;
 mod rules;
 mod scopes;
 mod site;

@@ -292,7 +292,7 @@ mod tests {
     fn quotes_escapes_and_variables() {
         assert_eq!(read(r#"a "b c;{}#" 'd "e"';"#), r#"a(b c;{}#|d "e")"#);
         assert_eq!(read(r#"a "b\"c\\d\t" e\ f \.x;"#), "a(b\"c\\d\t|e\\ f|\\.x)", "what is no escape stays");
-        assert_eq!(read("a ${x}y$z{b;}"), "a(${x}y$z){b()}", "only `${` is no block");
+        assert_eq!(read("a ${x}y$z{b;}"), "a(${x}y$z){b()}", "only a dollar right before it makes no block");
     }
 
     #[test]
