@@ -8,6 +8,7 @@ mod corpus;
 mod harness;
 mod hostile;
 mod identity;
+mod import;
 mod keys;
 mod lifecycle;
 mod limits;
