@@ -97,7 +97,7 @@ impl Provider {
         let (subject, scopes, groups, expires_at) = match &self.validator {
             Validator::Jwt(jwt) => {
                 let claims = jwt.validate(token).await?;
-                (claims.subject, claims.scopes, claims.groups, Some(claims.expires_at))
+                (claims.subject, claims.scopes, claims.groups, claims.expires_at)
             }
             Validator::Lookup(lookup) => {
                 let answered = lookup.validate(&self.settings.name, request).await?;

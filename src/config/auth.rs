@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::claims::RequiredClaims;
 use super::limits;
 use super::units::{Header, ScopeName, SecretSource, Span, Url};
 
@@ -41,7 +42,8 @@ pub struct Provider {
     pub groups: BTreeMap<String, Vec<ScopeName>>,
 }
 
-/// `jwt` of a provider: exactly one of `jwks` and `secret` gives the keys.
+/// `jwt` of a provider: `jwks` or `secret` gives the keys; without either they are found where the metadata of `issuer`
+/// says (OpenID Connect Discovery, RFC 8414).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jwt {
@@ -49,7 +51,7 @@ pub struct Jwt {
     pub issuer: String,
     /// One of these must be in `aud`.
     pub audiences: Vec<String>,
-    /// Where the issuer's public keys are.
+    /// Where the issuer's public keys are, when its metadata does not say it or is not to be asked.
     pub jwks: Option<Jwks>,
     /// A secret shared with the issuer, for HS256, HS384 and HS512 only.
     pub secret: Option<SecretSource>,
@@ -66,6 +68,12 @@ pub struct Jwt {
     /// The claim with the caller's groups (default `groups`).
     #[serde(default = "default_groups_claim")]
     pub groups_claim: String,
+    /// Claims that must be there: `[client_id]`, or with their values: `{tenant: acme, azp: [web, cli]}`. A claim that is
+    /// a list must hold one of the values.
+    #[serde(default)]
+    pub required_claims: RequiredClaims,
+    /// What `typ` in the token's header must be, such as `[at+jwt]`; default: `at+jwt`, `JWT` or nothing.
+    pub typ: Option<Vec<String>>,
 }
 
 fn default_leeway() -> Span {
@@ -93,7 +101,7 @@ pub struct Jwks {
     pub refresh: Span,
 }
 
-fn default_refresh() -> Span {
+pub(super) fn default_refresh() -> Span {
     Span(Duration::from_secs(300))
 }
 

@@ -2,7 +2,9 @@
 
 mod auth;
 mod checked;
+mod checked_auth;
 mod checked_policy;
+mod claims;
 mod error;
 mod file;
 pub mod limits;
@@ -28,9 +30,10 @@ mod yaml;
 
 pub use auth::{Algorithm, Cache};
 pub use checked::{
-    Admin, Authentication, Config, ConfigFile, Endpoint, HeaderChange, Health, JwtKeys, JwtProvider, Listener,
-    ListenerTls, LookupProvider, Probe, Provider, ProviderKind, Rewrite, Route, Sessions, Upstream, UpstreamTls,
+    Admin, Authentication, Config, ConfigFile, Endpoint, HeaderChange, Health, Listener, ListenerTls, Probe, Rewrite,
+    Route, Sessions, Upstream, UpstreamTls,
 };
+pub use checked_auth::{ClaimNames, JwtKeys, JwtProvider, LookupProvider, Provider, ProviderKind, RequiredClaim};
 pub use checked_policy::{Access, Cors, Policy, RouteSessions, Rule};
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::Limits;

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::auth::{Algorithm, Jwks, Jwt, Lookup, Provider as Written};
-use super::checked::{JwtKeys, JwtProvider, LookupProvider, Provider, ProviderKind};
+use super::auth::{Algorithm, Jwks, Jwt, Lookup, Provider as Written, default_refresh};
+use super::checked_auth::{ClaimNames, JwtKeys, JwtProvider, LookupProvider, Provider, ProviderKind, RequiredClaim};
+use super::claims::RequiredClaims;
 use super::limits;
 use super::load::Source;
 use super::problems::Place;
 use super::resolve::{Resolver, belongs_to_connection};
+use super::units::Url;
 use crate::types::ScopeSet;
 
 /// Where providers stand in a file.
@@ -56,11 +58,10 @@ impl Resolver<'_> {
         for (index, _) in written.audiences.iter().enumerate().filter(|(_, audience)| audience.is_empty()) {
             self.problems.add(&place.key("audiences").item(index), "is empty: write what `aud` must be");
         }
-        let scopes_claim = written.scopes_claim.as_ref().map(|claim| ("scopes_claim", claim));
-        let claims = [("subject_claim", &written.subject_claim), ("groups_claim", &written.groups_claim)];
-        for (key, _) in claims.into_iter().chain(scopes_claim).filter(|(_, claim)| claim.is_empty()) {
-            self.problems.add(&place.key(key), "is empty: write the name of a claim, or take this out");
-        }
+        let claims =
+            self.claim_names((&written.subject_claim, written.scopes_claim.as_ref(), &written.groups_claim), place);
+        let required_claims = self.required_claims(&written.required_claims, &place.key("required_claims"));
+        let types = written.typ.as_ref().map(|types| self.token_types(types, &place.key("typ")));
         if written.leeway.0 > limits::LEEWAY {
             self.problems.add(&place.key("leeway"), "is more than 30s: write at most `30s`");
         }
@@ -79,8 +80,9 @@ impl Resolver<'_> {
                 }
                 Some(JwtKeys::Secret(secret))
             }
-            _ => {
-                self.problems.add(place, "keys come from exactly one place: write `jwks: {url: ...}`, `jwks: {file: ...}` or `secret: {...}`");
+            (None, None) => self.discovery(&written.issuer, place),
+            (Some(_), Some(_)) => {
+                self.problems.add(place, "keys come from exactly one place: write `jwks: {url: ...}`, `jwks: {file: ...}`, `secret: {...}`, or none of them if the metadata of `issuer` says where its keys are");
                 None
             }
         }?;
@@ -90,10 +92,68 @@ impl Resolver<'_> {
             keys,
             algorithms: written.algorithms.clone(),
             leeway: written.leeway.0,
-            subject_claim: written.subject_claim.clone(),
-            scopes_claim: written.scopes_claim.clone(),
-            groups_claim: written.groups_claim.clone(),
+            claims,
+            required_claims,
+            types,
         })
+    }
+
+    /// The names in `subject_claim`, `scopes_claim` and `groups_claim`.
+    fn claim_names(
+        &mut self,
+        (subject, scopes, groups): (&String, Option<&String>, &String),
+        place: &Place,
+    ) -> ClaimNames {
+        let all = [("subject_claim", Some(subject)), ("scopes_claim", scopes), ("groups_claim", Some(groups))];
+        for (key, _) in all.into_iter().filter(|(_, claim)| claim.is_some_and(String::is_empty)) {
+            self.problems.add(&place.key(key), "is empty: write the name of a claim, or take this out");
+        }
+        ClaimNames { subject: subject.clone(), scopes: scopes.cloned(), groups: groups.clone() }
+    }
+
+    fn required_claims(&mut self, written: &RequiredClaims, place: &Place) -> Vec<RequiredClaim> {
+        if written.0.contains_key("") {
+            self.problems.add(place, "names a claim that is empty: write the name of a claim, or take this out");
+        }
+        let claim = |(name, values): (&String, &Vec<_>)| RequiredClaim {
+            name: name.clone(),
+            values: values.iter().map(Into::into).collect(),
+        };
+        written.0.iter().map(claim).collect()
+    }
+
+    fn token_types(&mut self, written: &[String], place: &Place) -> Vec<String> {
+        if written.is_empty() {
+            self.problems.add(place, "is empty, so no token would do: write `[at+jwt]`, or take this out");
+        }
+        let mut types = Vec::new();
+        for (index, typ) in written.iter().enumerate() {
+            let plain = typ.to_ascii_lowercase();
+            let plain = plain.strip_prefix("application/").unwrap_or(&plain);
+            match plain {
+                "" => self.problems.add(&place.item(index), "is empty: write a type such as `at+jwt`"),
+                "oauth-id-jag+jwt" | "logout+jwt" | "secevent+jwt" | "dpop+jwt" => self.problems.add(
+                    &place.item(index),
+                    format!("`{plain}` is no access token: write `at+jwt` or what the issuer calls its access tokens"),
+                ),
+                _ => types.push(plain.to_owned()),
+            }
+        }
+        types
+    }
+
+    /// Keys that the metadata of the issuer leads to.
+    fn discovery(&mut self, issuer: &str, place: &Place) -> Option<JwtKeys> {
+        let url = issuer.parse::<Url>().ok().filter(|url| url.0.query().is_none() && url.0.fragment().is_none());
+        match url {
+            Some(url) => Some(JwtKeys::Discovered { issuer: url.0, refresh: default_refresh().0 }),
+            // An empty one was reported.
+            None if issuer.is_empty() => None,
+            None => {
+                self.problems.add(place, "there are no keys, and `issuer` is no URL whose metadata could lead to them: write `jwks: {url: ...}`, `jwks: {file: ...}` or `secret: {...}`");
+                None
+            }
+        }
     }
 
     fn algorithms(&mut self, written: &Jwt, place: &Place) {
@@ -108,7 +168,7 @@ impl Resolver<'_> {
                 "names an algorithm of public keys, but the provider has a secret: write HS256, HS384 or HS512 only",
             );
         }
-        if written.jwks.is_some() && written.secret.is_none() && symmetric > 0 {
+        if written.secret.is_none() && symmetric > 0 {
             self.problems.add(&place, "names an algorithm of shared secrets, but the provider has public keys: take HS256, HS384 and HS512 out");
         }
     }

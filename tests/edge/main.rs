@@ -3,6 +3,7 @@
 mod admin;
 mod authentication;
 mod config;
+mod discovery;
 mod harness;
 mod lifecycle;
 mod limits;
