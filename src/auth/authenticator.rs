@@ -67,7 +67,7 @@ impl Authenticator {
         }
         let issuer = claimed_issuer(token);
         let issued = issuer.and_then(|issuer| self.providers.iter().find(|provider| provider.issues(&issuer)));
-        issued.or_else(|| self.providers.iter().find(|provider| provider.lookup().is_some()))
+        issued.or_else(|| self.providers.iter().find(|provider| provider.is_opaque()))
     }
 
     async fn ask(

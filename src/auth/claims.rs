@@ -1,4 +1,4 @@
-//! What a token says of its holder, whether it says it itself (RFC 9068) or the issuer does (RFC 7662).
+//! What is known of a caller: a token says it itself (RFC 9068), or a server says it of the token (RFC 7662).
 
 use std::collections::HashSet;
 
@@ -8,13 +8,13 @@ use super::error::AuthError;
 use crate::config::{ClaimNames, RequiredClaim};
 use crate::types::UnixSeconds;
 
-/// What a valid token says.
+/// What a valid credential says.
 #[derive(Debug)]
 pub(super) struct Claims {
     pub(super) subject: String,
     pub(super) scopes: Vec<String>,
     pub(super) groups: Vec<String>,
-    /// `None`: it does not say.
+    /// `None`: nobody has said.
     pub(super) expires_at: Option<UnixSeconds>,
 }
 

@@ -9,6 +9,7 @@ mod client;
 mod crypto;
 mod discovery;
 mod error;
+mod introspection;
 mod jwks;
 mod jwt;
 mod lookup;

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::{Histogram, IntCounter};
 
+use super::claims::Claims;
 use super::client::OutboundClient;
 use super::error::AuthError;
+use super::introspection::IntrospectionValidator;
 use super::jwt::JwtValidator;
 use super::lookup::{LookupValidator, OriginalRequest};
 use crate::config::{self, ProviderKind};
@@ -31,6 +33,7 @@ pub struct Provider {
 enum Validator {
     Jwt(Box<JwtValidator>),
     Lookup(Box<LookupValidator>),
+    Introspection(Box<IntrospectionValidator>),
 }
 
 impl Provider {
@@ -41,6 +44,9 @@ impl Provider {
         let validator = match &settings.kind {
             ProviderKind::Jwt(jwt) => Validator::Jwt(Box::new(JwtValidator::new(name, jwt, client))),
             ProviderKind::Lookup(lookup) => Validator::Lookup(Box::new(LookupValidator::new(lookup, client))),
+            ProviderKind::Introspection(introspection) => {
+                Validator::Introspection(Box::new(IntrospectionValidator::new(introspection, client)))
+            }
         };
         Self {
             settings: Arc::clone(settings),
@@ -60,10 +66,10 @@ impl Provider {
 
     /// The authorization server that clients are pointed to.
     pub fn issuer(&self) -> Option<&str> {
-        match (&self.validator, &self.settings.kind) {
-            (Validator::Jwt(jwt), _) => Some(jwt.issuer()),
-            (Validator::Lookup(_), ProviderKind::Lookup(lookup)) => lookup.issuer.as_deref(),
-            (Validator::Lookup(_), ProviderKind::Jwt(_)) => None,
+        match &self.settings.kind {
+            ProviderKind::Jwt(jwt) => Some(&jwt.issuer),
+            ProviderKind::Lookup(lookup) => lookup.issuer.as_deref(),
+            ProviderKind::Introspection(introspection) => introspection.issuer.as_deref(),
         }
     }
 
@@ -82,8 +88,13 @@ impl Provider {
     pub(super) fn lookup(&self) -> Option<&LookupValidator> {
         match &self.validator {
             Validator::Lookup(lookup) => Some(lookup),
-            Validator::Jwt(_) => None,
+            Validator::Jwt(_) | Validator::Introspection(_) => None,
         }
+    }
+
+    /// True when it asks a server about tokens that say nothing to the edge.
+    pub(super) fn is_opaque(&self) -> bool {
+        matches!(self.validator, Validator::Lookup(_) | Validator::Introspection(_))
     }
 
     /// True when it validates JWTs of `issuer`.
@@ -94,15 +105,10 @@ impl Provider {
     /// Validates without the cache.
     pub(super) async fn validate(&self, token: &str, request: &OriginalRequest<'_>) -> Result<Principal, AuthError> {
         let timer = self.duration.start_timer();
-        let (subject, scopes, groups, expires_at) = match &self.validator {
-            Validator::Jwt(jwt) => {
-                let claims = jwt.validate(token).await?;
-                (claims.subject, claims.scopes, claims.groups, claims.expires_at)
-            }
-            Validator::Lookup(lookup) => {
-                let answered = lookup.validate(&self.settings.name, request).await?;
-                (answered.subject, answered.scopes, answered.groups, None)
-            }
+        let Claims { subject, scopes, groups, expires_at } = match &self.validator {
+            Validator::Jwt(jwt) => jwt.validate(token).await?,
+            Validator::Introspection(introspection) => introspection.validate(&self.settings.name, token).await?,
+            Validator::Lookup(lookup) => lookup.validate(&self.settings.name, request).await?,
         };
         timer.observe_duration();
         let scopes = self.scopes(&scopes, &groups);

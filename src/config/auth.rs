@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::claims::RequiredClaims;
+use super::introspection::Introspection;
 use super::limits;
 use super::units::{Header, ScopeName, SecretSource, Span, Url};
 
@@ -29,7 +30,7 @@ impl Default for Cache {
     }
 }
 
-/// One provider: exactly one of `jwt` and `lookup`.
+/// One provider: exactly one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
@@ -37,6 +38,8 @@ pub struct Provider {
     pub jwt: Option<Jwt>,
     /// Asks an authentication server: what nginx calls `auth_request`.
     pub lookup: Option<Lookup>,
+    /// Asks the issuer of opaque tokens (RFC 7662).
+    pub introspection: Option<Introspection>,
     /// Scopes that membership in a group gives, by the group's name.
     #[serde(default)]
     pub groups: BTreeMap<String, Vec<ScopeName>>,
@@ -76,15 +79,15 @@ pub struct Jwt {
     pub typ: Option<Vec<String>>,
 }
 
-fn default_leeway() -> Span {
+pub(super) fn default_leeway() -> Span {
     Span(Duration::from_secs(10))
 }
 
-fn default_subject_claim() -> String {
+pub(super) fn default_subject_claim() -> String {
     "sub".to_owned()
 }
 
-fn default_groups_claim() -> String {
+pub(super) fn default_groups_claim() -> String {
     "groups".to_owned()
 }
 
@@ -182,6 +185,6 @@ fn default_groups_header() -> Header {
     header("x-groups")
 }
 
-fn default_lookup_timeout() -> Span {
+pub(super) fn default_lookup_timeout() -> Span {
     Span(limits::AUTH_TIMEOUT)
 }

@@ -9,7 +9,7 @@ use jsonwebtoken::jwk::JwkSet;
 use serde_json::Value;
 
 use super::auth::Algorithm;
-use crate::types::{ScopeSet, Secret};
+use crate::types::{ScopeSet, Secret, SigningKey};
 
 /// Who validates credentials.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,8 @@ pub enum ProviderKind {
     Jwt(JwtProvider),
     /// By asking a server.
     Lookup(LookupProvider),
+    /// By asking the issuer.
+    Introspection(IntrospectionProvider),
 }
 
 /// A checked `jwt`.
@@ -114,4 +116,45 @@ pub struct LookupProvider {
     pub issuer: Option<String>,
     /// At most [`AUTH_TIMEOUT`](super::limits::AUTH_TIMEOUT).
     pub timeout: Duration,
+}
+
+/// A checked `introspection`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IntrospectionProvider {
+    /// What is asked.
+    pub url: reqwest::Url,
+    /// Who the edge is.
+    pub client_id: String,
+    /// How it proves that.
+    pub proof: ClientProof,
+    /// Where clients get tokens.
+    pub issuer: Option<String>,
+    /// One of these must be in `aud`; `None`: it is not looked at.
+    pub audiences: Option<Vec<String>>,
+    /// At most [`LEEWAY`](super::limits::LEEWAY).
+    pub leeway: Duration,
+    /// Which members say who the caller is.
+    pub claims: ClaimNames,
+    /// At most [`AUTH_TIMEOUT`](super::limits::AUTH_TIMEOUT).
+    pub timeout: Duration,
+}
+
+/// How the edge proves who it is to an authorization server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClientProof {
+    /// With a password.
+    Secret(Secret),
+    /// With a signature.
+    Key(ClientKey),
+}
+
+/// A key that an authorization server knows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientKey {
+    /// Signs.
+    pub key: SigningKey,
+    /// Its `kid`.
+    pub id: Option<String>,
+    /// What the server calls itself.
+    pub audience: String,
 }

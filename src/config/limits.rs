@@ -43,6 +43,8 @@ pub const NEGATIVE_ENTRIES: u64 = 10_000;
 pub const AUTH_RESPONSE_BYTES: usize = 256 << 10;
 /// How long the edge waits for an authentication server.
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an assertion with which the edge says who it is can be used (RFC 7523 section 3).
+pub const CLIENT_ASSERTION: Duration = Duration::from_secs(55);
 /// How many keys of a key set are kept.
 pub const JWKS_KEYS: usize = 128;
 /// The shortest time between two fetches of one key set.

@@ -7,6 +7,7 @@ mod checked_policy;
 mod claims;
 mod error;
 mod file;
+mod introspection;
 pub mod limits;
 mod load;
 mod material;
@@ -16,6 +17,7 @@ mod problems;
 mod reader;
 mod resolve;
 mod resolve_auth;
+mod resolve_introspection;
 mod resolve_policy;
 mod resolve_route;
 mod resolve_upstream;
@@ -33,7 +35,10 @@ pub use checked::{
     Admin, Authentication, Config, ConfigFile, Endpoint, HeaderChange, Health, Listener, ListenerTls, Probe, Rewrite,
     Route, Sessions, Upstream, UpstreamTls,
 };
-pub use checked_auth::{ClaimNames, JwtKeys, JwtProvider, LookupProvider, Provider, ProviderKind, RequiredClaim};
+pub use checked_auth::{
+    ClaimNames, ClientKey, ClientProof, IntrospectionProvider, JwtKeys, JwtProvider, LookupProvider, Provider,
+    ProviderKind, RequiredClaim,
+};
 pub use checked_policy::{Access, Cors, Policy, RouteSessions, Rule};
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::Limits;

@@ -37,12 +37,39 @@ impl Resolver<'_> {
     }
 
     fn provider_kind(&mut self, written: &Written, place: &Place) -> Option<ProviderKind> {
-        match (&written.jwt, &written.lookup) {
-            (Some(jwt), None) => self.jwt(jwt, &place.key("jwt")).map(ProviderKind::Jwt),
-            (None, Some(lookup)) => Some(ProviderKind::Lookup(self.lookup(lookup, &place.key("lookup")))),
+        let Written { jwt, lookup, introspection, groups: _ } = written;
+        match (jwt, lookup, introspection) {
+            (Some(jwt), None, None) => self.jwt(jwt, &place.key("jwt")).map(ProviderKind::Jwt),
+            (None, Some(lookup), None) => Some(ProviderKind::Lookup(self.lookup(lookup, &place.key("lookup")))),
+            (None, None, Some(introspection)) => {
+                self.introspection(introspection, &place.key("introspection")).map(ProviderKind::Introspection)
+            }
             _ => {
-                self.problems.add(place, "a provider is of exactly one kind: write `jwt: {...}` or `lookup: {...}`");
+                self.problems.add(
+                    place,
+                    "a provider is of exactly one kind: write `jwt: {...}`, `lookup: {...}` or `introspection: {...}`",
+                );
                 None
+            }
+        }
+    }
+
+    /// Which of a route's providers is asked is told by the credential alone, so no two may look for the same.
+    pub(super) fn distinct(&mut self, names: &[String], place: &Place) {
+        let mut seen: Vec<(String, &str)> = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let mut written = self.sources.iter().filter_map(providers_of);
+            let Some(written) = written.find_map(|providers| providers.get(name)) else { continue };
+            let Some(credential) = credential(written) else { continue };
+            match seen.iter().find(|(other, _)| *other == credential) {
+                Some((_, other)) if other != name => {
+                    let message = format!(
+                        "`{name}` takes {credential}, and so does `{other}`: nothing would tell which of them to ask, so keep one"
+                    );
+                    self.problems.add(&place.item(index), message);
+                }
+                Some(_) => {}
+                None => seen.push((credential, name)),
             }
         }
     }
@@ -51,20 +78,12 @@ impl Resolver<'_> {
         if written.issuer.is_empty() {
             self.problems.add(&place.key("issuer"), "is empty: write what `iss` is in this provider's tokens");
         }
-        if written.audiences.is_empty() {
-            self.problems
-                .add(&place.key("audiences"), "is empty, so tokens for any service would do: write what `aud` must be");
-        }
-        for (index, _) in written.audiences.iter().enumerate().filter(|(_, audience)| audience.is_empty()) {
-            self.problems.add(&place.key("audiences").item(index), "is empty: write what `aud` must be");
-        }
+        self.audiences(Some(&written.audiences), &place.key("audiences"));
         let claims =
             self.claim_names((&written.subject_claim, written.scopes_claim.as_ref(), &written.groups_claim), place);
         let required_claims = self.required_claims(&written.required_claims, &place.key("required_claims"));
         let types = written.typ.as_ref().map(|types| self.token_types(types, &place.key("typ")));
-        if written.leeway.0 > limits::LEEWAY {
-            self.problems.add(&place.key("leeway"), "is more than 30s: write at most `30s`");
-        }
+        self.leeway(&written.leeway, place);
         self.algorithms(written, place);
         let keys = match (&written.jwks, &written.secret) {
             (Some(jwks), None) => self.jwks(jwks, &place.key("jwks")),
@@ -99,7 +118,7 @@ impl Resolver<'_> {
     }
 
     /// The names in `subject_claim`, `scopes_claim` and `groups_claim`.
-    fn claim_names(
+    pub(super) fn claim_names(
         &mut self,
         (subject, scopes, groups): (&String, Option<&String>, &String),
         place: &Place,
@@ -232,10 +251,7 @@ impl Resolver<'_> {
                 "is empty: write which field of the answer names the caller, such as `[X-User]`",
             );
         }
-        if written.timeout.0 > limits::AUTH_TIMEOUT {
-            self.problems.add(&place.key("timeout"), "is more than 2s: write at most `2s`");
-        }
-        self.not_zero(&place.key("timeout"), &written.timeout);
+        self.auth_timeout(&written.timeout, place);
         LookupProvider {
             url: written.url.0.clone(),
             headers: written.headers.iter().map(|header| header.0.clone()).collect(),
@@ -246,5 +262,14 @@ impl Resolver<'_> {
             issuer: written.issuer.clone(),
             timeout: written.timeout.0,
         }
+    }
+}
+
+/// What a provider looks for in a request, when only one provider of a route may.
+fn credential(written: &Written) -> Option<String> {
+    match written {
+        Written { jwt: Some(jwt), .. } => Some(format!("tokens of the issuer `{}`", jwt.issuer.escape_debug())),
+        Written { lookup: Some(_), .. } | Written { introspection: Some(_), .. } => Some("opaque tokens".to_owned()),
+        _ => None,
     }
 }

@@ -227,6 +227,7 @@ impl Resolver<'_> {
                 );
             }
         }
+        self.distinct(&written.providers, &place.key("providers"));
         Authentication {
             providers: written.providers.iter().map(|name| name.as_str().into()).collect(),
             scopes: written.scopes.iter().map(|scope| scope.0.clone()).collect(),

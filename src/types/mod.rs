@@ -12,6 +12,7 @@ mod principal;
 mod request_id;
 mod scope;
 mod secret;
+mod signing_key;
 
 pub use clock::{UnixSeconds, unix_now};
 pub(crate) use excerpt::excerpt;
@@ -25,3 +26,4 @@ pub use principal::{Principal, PrincipalError};
 pub use request_id::RequestId;
 pub use scope::{Scope, ScopeError, ScopeSet};
 pub use secret::Secret;
+pub use signing_key::{SigningKey, SigningKeyError};

@@ -5,6 +5,7 @@ mod authentication;
 mod config;
 mod discovery;
 mod harness;
+mod introspection;
 mod lifecycle;
 mod limits;
 mod mcp;
