@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::hash_key::HashKey;
 use crate::server;
 
 /// A configuration that does not load, and wrong arguments: nothing was bound, nothing was changed.
@@ -36,6 +37,8 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
+    /// Make an API key: the entry for the file of keys on standard output, the key itself on standard error
+    HashKey(HashKey),
 }
 
 impl Arguments {
@@ -44,6 +47,7 @@ impl Arguments {
         match self.command {
             Command::Run { config } => run(&config),
             Command::Check { config } => check(&config),
+            Command::HashKey(command) => command.run(),
             Command::Schema => print(&format!("{:#}", config::json_schema())),
         }
     }

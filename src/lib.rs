@@ -4,7 +4,7 @@
 //!
 //! Data flows downward, and a module uses only those below it (and [`types`], which all use):
 //!
-//! * [`cli`] — arguments to exit code.
+//! * [`cli`] — arguments to exit code; `hash_key` makes API keys.
 //! * [`server`] — build, bind, serve, reload, drain. It owns every background task.
 //! * [`admin`] — `/livez`, `/readyz`, `/metrics`, `/status`, `POST /reload`.
 //! * [`proxy`] — the data path: Pingora's hooks, each delegating to one file. `request` is the pipeline that a request
@@ -42,6 +42,7 @@ pub mod admin;
 pub mod auth;
 pub mod cli;
 pub mod config;
+mod hash_key;
 pub mod mcp;
 pub mod metrics;
 pub mod proxy;

@@ -1,5 +1,6 @@
 //! Who is calling, and may they? Providers validate credentials, one cache remembers what they said.
 
+mod api_key;
 mod authenticator;
 mod bearer;
 mod cache;

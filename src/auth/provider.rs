@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::{Histogram, IntCounter};
 
+use super::api_key::ApiKeyValidator;
 use super::claims::Claims;
 use super::client::OutboundClient;
 use super::error::AuthError;
@@ -34,6 +35,7 @@ enum Validator {
     Jwt(Box<JwtValidator>),
     Lookup(Box<LookupValidator>),
     Introspection(Box<IntrospectionValidator>),
+    ApiKeys(ApiKeyValidator),
 }
 
 impl Provider {
@@ -47,6 +49,7 @@ impl Provider {
             ProviderKind::Introspection(introspection) => {
                 Validator::Introspection(Box::new(IntrospectionValidator::new(introspection, client)))
             }
+            ProviderKind::ApiKeys(keys) => Validator::ApiKeys(ApiKeyValidator::new(keys)),
         };
         Self {
             settings: Arc::clone(settings),
@@ -70,6 +73,7 @@ impl Provider {
             ProviderKind::Jwt(jwt) => Some(&jwt.issuer),
             ProviderKind::Lookup(lookup) => lookup.issuer.as_deref(),
             ProviderKind::Introspection(introspection) => introspection.issuer.as_deref(),
+            ProviderKind::ApiKeys(_) => None,
         }
     }
 
@@ -88,7 +92,15 @@ impl Provider {
     pub(super) fn lookup(&self) -> Option<&LookupValidator> {
         match &self.validator {
             Validator::Lookup(lookup) => Some(lookup),
-            Validator::Jwt(_) | Validator::Introspection(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The validator of API keys, when this is one.
+    pub(super) fn api_keys(&self) -> Option<&ApiKeyValidator> {
+        match &self.validator {
+            Validator::ApiKeys(keys) => Some(keys),
+            _ => None,
         }
     }
 
@@ -108,6 +120,7 @@ impl Provider {
         let Claims { subject, scopes, groups, expires_at } = match &self.validator {
             Validator::Jwt(jwt) => jwt.validate(token).await?,
             Validator::Introspection(introspection) => introspection.validate(&self.settings.name, token).await?,
+            Validator::ApiKeys(keys) => keys.validate(token).await?,
             Validator::Lookup(lookup) => lookup.validate(&self.settings.name, request).await?,
         };
         timer.observe_duration();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::api_keys::ApiKeys;
 use super::claims::RequiredClaims;
 use super::introspection::Introspection;
 use super::limits;
@@ -40,6 +41,8 @@ pub struct Provider {
     pub lookup: Option<Lookup>,
     /// Asks the issuer of opaque tokens (RFC 7662).
     pub introspection: Option<Introspection>,
+    /// Knows API keys by their hashes.
+    pub api_keys: Option<ApiKeys>,
     /// Scopes that membership in a group gives, by the group's name.
     #[serde(default)]
     pub groups: BTreeMap<String, Vec<ScopeName>>,

@@ -9,7 +9,7 @@ use jsonwebtoken::jwk::JwkSet;
 use serde_json::Value;
 
 use super::auth::Algorithm;
-use crate::types::{ScopeSet, Secret, SigningKey};
+use crate::types::{KeyHash, ScopeSet, Secret, SigningKey, UnixSeconds};
 
 /// Who validates credentials.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,8 @@ pub enum ProviderKind {
     Lookup(LookupProvider),
     /// By asking the issuer.
     Introspection(IntrospectionProvider),
+    /// By the hashes of keys.
+    ApiKeys(ApiKeysProvider),
 }
 
 /// A checked `jwt`.
@@ -157,4 +159,26 @@ pub struct ClientKey {
     pub id: Option<String>,
     /// What the server calls itself.
     pub audience: String,
+}
+
+/// A checked `api_keys`, with the file that it names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApiKeysProvider {
+    /// By id; at most [`API_KEYS`](super::limits::API_KEYS).
+    pub keys: BTreeMap<String, ApiKey>,
+    /// Where a key may stand beside `Authorization`.
+    pub header: Option<HeaderName>,
+}
+
+/// What is known of one API key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApiKey {
+    /// Of the whole key.
+    pub hash: KeyHash,
+    /// Who calls with it; it can be told to an upstream.
+    pub subject: String,
+    /// What they may do.
+    pub scopes: ScopeSet,
+    /// When it ends.
+    pub expires: Option<UnixSeconds>,
 }

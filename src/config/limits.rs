@@ -45,6 +45,10 @@ pub const AUTH_RESPONSE_BYTES: usize = 256 << 10;
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an assertion with which the edge says who it is can be used (RFC 7523 section 3).
 pub const CLIENT_ASSERTION: Duration = Duration::from_secs(55);
+/// How many API keys one file may have.
+pub const API_KEYS: usize = 10_000;
+/// How many Argon2 hashes are verified at the same time; further requests wait for [`AUTH_TIMEOUT`], then get 503.
+pub const SLOW_HASHES: usize = 2;
 /// How many keys of a key set are kept.
 pub const JWKS_KEYS: usize = 128;
 /// The shortest time between two fetches of one key set.

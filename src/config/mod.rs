@@ -1,5 +1,6 @@
 //! The configuration: as written (one file per section), and checked ([`Config`]).
 
+mod api_keys;
 mod auth;
 mod checked;
 mod checked_auth;
@@ -16,6 +17,7 @@ mod policy;
 mod problems;
 mod reader;
 mod resolve;
+mod resolve_api_keys;
 mod resolve_auth;
 mod resolve_introspection;
 mod resolve_policy;
@@ -30,14 +32,15 @@ mod units;
 mod upstream;
 mod yaml;
 
+pub use api_keys::ApiKeyEntry;
 pub use auth::{Algorithm, Cache};
 pub use checked::{
     Admin, Authentication, Config, ConfigFile, Endpoint, HeaderChange, Health, Listener, ListenerTls, Probe, Rewrite,
     Route, Sessions, Upstream, UpstreamTls,
 };
 pub use checked_auth::{
-    ClaimNames, ClientKey, ClientProof, IntrospectionProvider, JwtKeys, JwtProvider, LookupProvider, Provider,
-    ProviderKind, RequiredClaim,
+    ApiKey, ApiKeysProvider, ClaimNames, ClientKey, ClientProof, IntrospectionProvider, JwtKeys, JwtProvider,
+    LookupProvider, Provider, ProviderKind, RequiredClaim,
 };
 pub use checked_policy::{Access, Cors, Policy, RouteSessions, Rule};
 pub use error::{ConfigError, ConfigErrors};

@@ -10,7 +10,7 @@ use super::limits;
 use super::load::Source;
 use super::problems::Place;
 use super::resolve::{Resolver, belongs_to_connection};
-use super::units::Url;
+use super::units::{ScopeName, Url};
 use crate::types::ScopeSet;
 
 /// Where providers stand in a file.
@@ -37,20 +37,28 @@ impl Resolver<'_> {
     }
 
     fn provider_kind(&mut self, written: &Written, place: &Place) -> Option<ProviderKind> {
-        let Written { jwt, lookup, introspection, groups: _ } = written;
-        match (jwt, lookup, introspection) {
-            (Some(jwt), None, None) => self.jwt(jwt, &place.key("jwt")).map(ProviderKind::Jwt),
-            (None, Some(lookup), None) => Some(ProviderKind::Lookup(self.lookup(lookup, &place.key("lookup")))),
-            (None, None, Some(introspection)) => {
+        let Written { jwt, lookup, introspection, api_keys, groups } = written;
+        match (jwt, lookup, introspection, api_keys) {
+            (Some(jwt), None, None, None) => self.jwt(jwt, &place.key("jwt")).map(ProviderKind::Jwt),
+            (None, Some(lookup), None, None) => Some(ProviderKind::Lookup(self.lookup(lookup, &place.key("lookup")))),
+            (None, None, Some(introspection), None) => {
                 self.introspection(introspection, &place.key("introspection")).map(ProviderKind::Introspection)
             }
+            (None, None, None, Some(api_keys)) => {
+                self.no_groups(groups, "API keys have", place);
+                self.api_keys(api_keys, &place.key("api_keys")).map(ProviderKind::ApiKeys)
+            }
             _ => {
-                self.problems.add(
-                    place,
-                    "a provider is of exactly one kind: write `jwt: {...}`, `lookup: {...}` or `introspection: {...}`",
-                );
+                self.problems.add(place, "a provider is of exactly one kind: write `jwt: {...}`, `lookup: {...}`, `introspection: {...}` or `api_keys: {...}`");
                 None
             }
+        }
+    }
+
+    fn no_groups(&mut self, groups: &BTreeMap<String, Vec<ScopeName>>, who: &str, place: &Place) {
+        if !groups.is_empty() {
+            let message = format!("has no effect, because {who} no groups: take it out, and write scopes instead");
+            self.problems.add(&place.key("groups"), message);
         }
     }
 

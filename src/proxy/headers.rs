@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 use super::context::RequestContext;
 use super::origin;
 use super::snapshot::RouteContext;
-use crate::auth::Permit;
+use crate::auth::{Authenticator, Permit};
 use crate::config::{HeaderChange, HostHeader, Identity};
 
 /// Fields that only the edge may write: clients and the proxies before the edge could lie in them.
@@ -61,6 +61,9 @@ pub(super) fn to_upstream(
     remove_untrusted(request, identity);
     if !route.settings.forward_token {
         request.remove_header(&AUTHORIZATION);
+        for name in route.authenticator.iter().flat_map(Authenticator::key_headers) {
+            request.remove_header(name);
+        }
     }
     apply(&route.settings.request_headers, request)?;
     request.insert_header(HOST, upstream_host(route, context))?;

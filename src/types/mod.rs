@@ -1,5 +1,6 @@
 //! Newtypes that every other module may use, and that use none of them.
 
+mod api_key;
 mod clock;
 mod excerpt;
 mod host;
@@ -14,6 +15,7 @@ mod scope;
 mod secret;
 mod signing_key;
 
+pub use api_key::{KeyHash, KeyHashError, api_key_id, is_api_key_id, new_api_key};
 pub use clock::{UnixSeconds, unix_now};
 pub(crate) use excerpt::excerpt;
 pub use host::{Authority, HostError, HostPattern};

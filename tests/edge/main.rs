@@ -1,6 +1,7 @@
 //! The integration tests: the real edge between real clients and real servers, all on ephemeral loopback ports.
 
 mod admin;
+mod api_keys;
 mod authentication;
 mod config;
 mod discovery;
