@@ -11,7 +11,7 @@ use super::jwt::claimed_issuer;
 use super::lookup::OriginalRequest;
 use super::provider::Provider;
 use crate::config::Cache as CacheSettings;
-use crate::types::{Principal, api_key_id};
+use crate::types::{ClientCertificate, Principal, api_key_id};
 
 /// What a request shows.
 enum Credential<'a> {
@@ -40,11 +40,18 @@ impl Authenticator {
         self.providers.iter().filter_map(|provider| provider.issuer())
     }
 
-    /// Who sent `request`.
+    /// Who sent `request`. Where a provider of certificates stands first, a certificate decides, whatever else is sent;
+    /// where it stands behind others, it decides when nothing else is sent.
     ///
     /// # Errors
     /// No credential, one that is not valid, or a provider that cannot tell.
     pub async fn authenticate(&self, request: &OriginalRequest<'_>) -> Result<Arc<Principal>, AuthError> {
+        let certified = self.find(Provider::is_mtls).zip(request.certificate);
+        if let Some((provider, certificate)) = certified
+            && self.providers.first().is_some_and(|first| first.is_mtls())
+        {
+            return holder(provider, certificate);
+        }
         match self.credential(request.headers)? {
             Some(Credential::Token(token)) => match self.provider_for(token) {
                 Some(provider) => self.ask(provider, token, request).await,
@@ -52,9 +59,10 @@ impl Authenticator {
             },
             Some(Credential::Key(key, provider)) => self.ask(provider, key, request).await,
             // An authentication server may look at other fields than Authorization.
-            None => match self.by_other_credential(request) {
-                Some(provider) => self.ask(provider, "", request).await,
-                None => Err(AuthError::Missing),
+            None => match (certified, self.by_other_credential(request)) {
+                (Some((provider, certificate)), _) => holder(provider, certificate),
+                (None, Some(provider)) => self.ask(provider, "", request).await,
+                (None, None) => Err(AuthError::Missing),
             },
         }
     }
@@ -114,7 +122,8 @@ impl Authenticator {
     }
 
     fn provider_for(&self, token: &str) -> Option<&Arc<Provider>> {
-        if let [only] = &*self.providers {
+        let mut known_by_token = self.providers.iter().filter(|provider| !provider.is_mtls());
+        if let (Some(only), None) = (known_by_token.next(), known_by_token.next()) {
             return Some(only);
         }
         self.by_key(token).or_else(|| self.by_issuer(token)).or_else(|| self.find(Provider::is_opaque))
@@ -150,4 +159,11 @@ impl Authenticator {
         provider.decided(&outcome);
         outcome
     }
+}
+
+/// Nothing is remembered: the connection has its certificate at hand.
+fn holder(provider: &Provider, certificate: &ClientCertificate) -> Result<Arc<Principal>, AuthError> {
+    let outcome = provider.holder(certificate).map(Arc::new);
+    provider.decided(&outcome);
+    outcome
 }

@@ -7,6 +7,7 @@ use super::claims::Claims;
 use super::client::OutboundClient;
 use super::error::AuthError;
 use crate::config::LookupProvider;
+use crate::types::ClientCertificate;
 
 /// What an authentication server may be told about the client's request.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,8 @@ pub struct OriginalRequest<'a> {
     pub origin: &'a str,
     /// Its path and query.
     pub uri: &'a str,
+    /// What the client has shown on the connection, verified.
+    pub certificate: Option<&'a ClientCertificate>,
 }
 
 /// Asks one server.

@@ -14,6 +14,7 @@ mod introspection;
 mod jwks;
 mod jwt;
 mod lookup;
+mod mtls;
 mod policy;
 mod provider;
 

@@ -12,9 +12,10 @@ use super::error::AuthError;
 use super::introspection::IntrospectionValidator;
 use super::jwt::JwtValidator;
 use super::lookup::{LookupValidator, OriginalRequest};
+use super::mtls::MtlsValidator;
 use crate::config::{self, ProviderKind};
 use crate::metrics::{AuthResult, Metrics};
-use crate::types::{Principal, Scope, ScopeSet};
+use crate::types::{ClientCertificate, Principal, Scope, ScopeSet};
 
 /// Validates credentials as its configuration says. As long as that stays the same, an instance lives on through
 /// reloads, with its keys and with its entries in the cache.
@@ -36,6 +37,7 @@ enum Validator {
     Lookup(Box<LookupValidator>),
     Introspection(Box<IntrospectionValidator>),
     ApiKeys(ApiKeyValidator),
+    Mtls(MtlsValidator),
 }
 
 impl Provider {
@@ -50,6 +52,7 @@ impl Provider {
                 Validator::Introspection(Box::new(IntrospectionValidator::new(introspection, client)))
             }
             ProviderKind::ApiKeys(keys) => Validator::ApiKeys(ApiKeyValidator::new(keys)),
+            ProviderKind::Mtls(mtls) => Validator::Mtls(MtlsValidator::new(mtls)),
         };
         Self {
             settings: Arc::clone(settings),
@@ -73,7 +76,7 @@ impl Provider {
             ProviderKind::Jwt(jwt) => Some(&jwt.issuer),
             ProviderKind::Lookup(lookup) => lookup.issuer.as_deref(),
             ProviderKind::Introspection(introspection) => introspection.issuer.as_deref(),
-            ProviderKind::ApiKeys(_) => None,
+            ProviderKind::ApiKeys(_) | ProviderKind::Mtls(_) => None,
         }
     }
 
@@ -117,15 +120,34 @@ impl Provider {
     /// Validates without the cache.
     pub(super) async fn validate(&self, token: &str, request: &OriginalRequest<'_>) -> Result<Principal, AuthError> {
         let timer = self.duration.start_timer();
-        let Claims { subject, scopes, groups, expires_at } = match &self.validator {
+        let claims = match &self.validator {
             Validator::Jwt(jwt) => jwt.validate(token).await?,
             Validator::Introspection(introspection) => introspection.validate(&self.settings.name, token).await?,
             Validator::ApiKeys(keys) => keys.validate(token).await?,
+            Validator::Mtls(_) => return Err(AuthError::Denied("this provider knows certificates only")),
             Validator::Lookup(lookup) => lookup.validate(&self.settings.name, request).await?,
         };
         timer.observe_duration();
-        let scopes = self.scopes(&scopes, &groups);
-        Principal::new(&subject, scopes, Arc::clone(&self.settings.name), expires_at)
+        self.principal(&claims)
+    }
+
+    /// True when it knows callers by their certificates.
+    pub(super) fn is_mtls(&self) -> bool {
+        matches!(self.validator, Validator::Mtls(_))
+    }
+
+    /// Who has shown `certificate`, when that is what this provider knows.
+    pub(super) fn holder(&self, certificate: &ClientCertificate) -> Result<Principal, AuthError> {
+        match &self.validator {
+            Validator::Mtls(mtls) => self.principal(&mtls.validate(certificate)?),
+            _ => Err(AuthError::Denied("this provider knows no certificates")),
+        }
+    }
+
+    fn principal(&self, claims: &Claims) -> Result<Principal, AuthError> {
+        let Claims { subject, scopes, groups, expires_at } = claims;
+        let scopes = self.scopes(scopes, groups);
+        Principal::new(subject, scopes, Arc::clone(&self.settings.name), *expires_at)
             .map_err(|_| AuthError::Denied("the credential's subject cannot stand in a header"))
     }
 

@@ -11,6 +11,7 @@ use super::api_keys::ApiKeys;
 use super::claims::RequiredClaims;
 use super::introspection::Introspection;
 use super::limits;
+use super::mtls::Mtls;
 use super::units::{Header, ScopeName, SecretSource, Span, Url};
 
 /// Section `auth.cache`. `capacity` is read at start.
@@ -43,6 +44,8 @@ pub struct Provider {
     pub introspection: Option<Introspection>,
     /// Knows API keys by their hashes.
     pub api_keys: Option<ApiKeys>,
+    /// Knows clients by their certificates.
+    pub mtls: Option<Mtls>,
     /// Scopes that membership in a group gives, by the group's name.
     #[serde(default)]
     pub groups: BTreeMap<String, Vec<ScopeName>>,

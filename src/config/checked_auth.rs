@@ -9,6 +9,7 @@ use jsonwebtoken::jwk::JwkSet;
 use serde_json::Value;
 
 use super::auth::Algorithm;
+use super::mtls::CertificateName;
 use crate::types::{KeyHash, ScopeSet, Secret, SigningKey, UnixSeconds};
 
 /// Who validates credentials.
@@ -33,6 +34,8 @@ pub enum ProviderKind {
     Introspection(IntrospectionProvider),
     /// By the hashes of keys.
     ApiKeys(ApiKeysProvider),
+    /// By certificates.
+    Mtls(MtlsProvider),
 }
 
 /// A checked `jwt`.
@@ -181,4 +184,17 @@ pub struct ApiKey {
     pub scopes: ScopeSet,
     /// When it ends.
     pub expires: Option<UnixSeconds>,
+}
+
+/// A checked `mtls`; at least one listener asks for certificates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MtlsProvider {
+    /// Which name says who the caller is.
+    pub subject: CertificateName,
+    /// What every caller may do.
+    pub scopes: ScopeSet,
+    /// What single callers may do beyond that; DNS names are in lower case.
+    pub subjects: BTreeMap<String, ScopeSet>,
+    /// Whether others get in.
+    pub allow_unlisted: bool,
 }

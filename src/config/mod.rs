@@ -12,6 +12,7 @@ mod introspection;
 pub mod limits;
 mod load;
 mod material;
+mod mtls;
 mod parse;
 mod policy;
 mod problems;
@@ -20,6 +21,7 @@ mod resolve;
 mod resolve_api_keys;
 mod resolve_auth;
 mod resolve_introspection;
+mod resolve_mtls;
 mod resolve_policy;
 mod resolve_route;
 mod resolve_upstream;
@@ -40,12 +42,13 @@ pub use checked::{
 };
 pub use checked_auth::{
     ApiKey, ApiKeysProvider, ClaimNames, ClientKey, ClientProof, IntrospectionProvider, JwtKeys, JwtProvider,
-    LookupProvider, Provider, ProviderKind, RequiredClaim,
+    LookupProvider, MtlsProvider, Provider, ProviderKind, RequiredClaim,
 };
 pub use checked_policy::{Access, Cors, Policy, RouteSessions, Rule};
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::Limits;
 pub use material::KeyPair;
+pub use mtls::CertificateName;
 pub use route::{HostHeader, Protocol};
 pub use schema::json_schema;
 pub use server::{AccessLog, Identity, Log, LogFormat, Server, Threads};

@@ -37,19 +37,25 @@ impl Resolver<'_> {
     }
 
     fn provider_kind(&mut self, written: &Written, place: &Place) -> Option<ProviderKind> {
-        let Written { jwt, lookup, introspection, api_keys, groups } = written;
-        match (jwt, lookup, introspection, api_keys) {
-            (Some(jwt), None, None, None) => self.jwt(jwt, &place.key("jwt")).map(ProviderKind::Jwt),
-            (None, Some(lookup), None, None) => Some(ProviderKind::Lookup(self.lookup(lookup, &place.key("lookup")))),
-            (None, None, Some(introspection), None) => {
+        let Written { jwt, lookup, introspection, api_keys, mtls, groups } = written;
+        match (jwt, lookup, introspection, api_keys, mtls) {
+            (Some(jwt), None, None, None, None) => self.jwt(jwt, &place.key("jwt")).map(ProviderKind::Jwt),
+            (None, Some(lookup), None, None, None) => {
+                Some(ProviderKind::Lookup(self.lookup(lookup, &place.key("lookup"))))
+            }
+            (None, None, Some(introspection), None, None) => {
                 self.introspection(introspection, &place.key("introspection")).map(ProviderKind::Introspection)
             }
-            (None, None, None, Some(api_keys)) => {
+            (None, None, None, None, Some(mtls)) => {
+                self.no_groups(groups, "certificates have", place);
+                Some(ProviderKind::Mtls(self.mtls(mtls, &place.key("mtls"))))
+            }
+            (None, None, None, Some(api_keys), None) => {
                 self.no_groups(groups, "API keys have", place);
                 self.api_keys(api_keys, &place.key("api_keys")).map(ProviderKind::ApiKeys)
             }
             _ => {
-                self.problems.add(place, "a provider is of exactly one kind: write `jwt: {...}`, `lookup: {...}`, `introspection: {...}` or `api_keys: {...}`");
+                self.problems.add(place, "a provider is of exactly one kind: write `jwt: {...}`, `lookup: {...}`, `introspection: {...}`, `api_keys: {...}` or `mtls: {...}`");
                 None
             }
         }
@@ -278,6 +284,7 @@ fn credential(written: &Written) -> Option<String> {
     match written {
         Written { jwt: Some(jwt), .. } => Some(format!("tokens of the issuer `{}`", jwt.issuer.escape_debug())),
         Written { lookup: Some(_), .. } | Written { introspection: Some(_), .. } => Some("opaque tokens".to_owned()),
+        Written { mtls: Some(_), .. } => Some("client certificates".to_owned()),
         _ => None,
     }
 }

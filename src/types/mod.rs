@@ -1,6 +1,7 @@
 //! Newtypes that every other module may use, and that use none of them.
 
 mod api_key;
+mod client_certificate;
 mod clock;
 mod excerpt;
 mod host;
@@ -16,6 +17,7 @@ mod secret;
 mod signing_key;
 
 pub use api_key::{KeyHash, KeyHashError, api_key_id, is_api_key_id, new_api_key};
+pub use client_certificate::ClientCertificate;
 pub use clock::{UnixSeconds, unix_now};
 pub(crate) use excerpt::excerpt;
 pub use host::{Authority, HostError, HostPattern};

@@ -10,6 +10,7 @@ mod introspection;
 mod lifecycle;
 mod limits;
 mod mcp;
+mod mtls;
 mod pages;
 mod policy;
 mod relay;

@@ -1,5 +1,6 @@
 //! Starts real edges, origins and issuers.
 
+mod authority;
 mod edge;
 mod fleet;
 mod http;
@@ -9,6 +10,7 @@ mod origin;
 mod process;
 mod tokens;
 
+pub use authority::{Authority, Identity};
 pub use edge::TestEdge;
 pub use fleet::Fleet;
 pub use http::{Reply, exchange, read_reply, request};
