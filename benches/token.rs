@@ -64,7 +64,7 @@ fn headers(token: &str) -> HeaderMap {
 }
 
 fn request(headers: &HeaderMap) -> OriginalRequest<'_> {
-    OriginalRequest { headers, method: "POST", origin: "https://edge.example", uri: "/one/mcp" }
+    OriginalRequest { headers, method: "POST", origin: "https://edge.example", uri: "/one/mcp", certificate: None }
 }
 
 /// A provider for each algorithm, a route with one of them and a route with all.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{ArgGroup, Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::hash_key::HashKey;
 use crate::import::{self, ImportError, Sources};
 use crate::server;
 
@@ -54,6 +55,8 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
+    /// Make an API key: the entry for the file of keys on standard output, the key itself on standard error
+    HashKey(HashKey),
 }
 
 impl Arguments {
@@ -65,6 +68,7 @@ impl Arguments {
             Command::Import { scopes, nginx, output, force } => {
                 import(&Sources { scopes, nginx }, output.as_deref(), force)
             }
+            Command::HashKey(command) => command.run(),
             Command::Schema => print(&format!("{:#}", config::json_schema())),
         }
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::bearer::{BearerError, bearer};
+use http::{HeaderMap, HeaderName};
+
+use super::bearer::{self, BearerError, bearer};
 use super::cache::TokenCache;
 use super::error::AuthError;
 use super::jwt::claimed_issuer;
@@ -10,7 +12,15 @@ use super::lookup::OriginalRequest;
 use super::provider::Provider;
 use super::revocation::Revocations;
 use crate::config::Cache as CacheSettings;
-use crate::types::Principal;
+use crate::types::{ClientCertificate, Principal, api_key_id};
+
+/// What a request shows.
+enum Credential<'a> {
+    /// Behind `Authorization: Bearer`: of any kind.
+    Token(&'a str),
+    /// In the field for API keys of a provider: of no other kind.
+    Key(&'a str, &'a Arc<Provider>),
+}
 
 /// The providers of a route. Which one is asked is told by what the credential looks like, never by trying them in turn.
 #[derive(Clone, Debug)]
@@ -36,29 +46,79 @@ impl Authenticator {
         self.cache.revocations()
     }
 
-    /// Who sent `request`.
+    /// Who sent `request`. Where a provider of certificates stands first, a certificate decides, whatever else is sent;
+    /// where it stands behind others, it decides when nothing else is sent.
     ///
     /// # Errors
     /// No credential, one that is not valid, or a provider that cannot tell.
     pub async fn authenticate(&self, request: &OriginalRequest<'_>) -> Result<Arc<Principal>, AuthError> {
-        let token = match bearer(request.headers) {
-            Ok(token) => token,
+        let certified = self.find(Provider::is_mtls).zip(request.certificate);
+        if let Some((provider, certificate)) = certified
+            && self.providers.first().is_some_and(|first| first.is_mtls())
+        {
+            return holder(provider, certificate);
+        }
+        match self.credential(request.headers)? {
+            Some(Credential::Token(token)) => match self.provider_for(token) {
+                Some(provider) => self.ask(provider, token, request).await,
+                None => Err(AuthError::Denied("no provider of this route knows such a token")),
+            },
+            Some(Credential::Key(key, provider)) => self.ask(provider, key, request).await,
+            // An authentication server may look at other fields than Authorization.
+            None => match (certified, self.by_other_credential(request)) {
+                (Some((provider, certificate)), _) => holder(provider, certificate),
+                (None, Some(provider)) => self.ask(provider, "", request).await,
+                (None, None) => Err(AuthError::Missing),
+            },
+        }
+    }
+
+    /// The fields of requests that may carry an API key. Like `Authorization`, they are for the edge.
+    pub fn key_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.providers.iter().filter_map(|provider| provider.api_keys()?.header())
+    }
+
+    /// The one credential of a request.
+    fn credential<'a>(&'a self, headers: &'a HeaderMap) -> Result<Option<Credential<'a>>, AuthError> {
+        let token = match bearer(headers) {
+            Ok(token) => Some(token),
+            Err(BearerError::Missing) => None,
             Err(BearerError::Ambiguous) => {
                 return Err(AuthError::BadRequest("there is more than one Authorization field"));
             }
             Err(BearerError::Malformed) => {
                 return Err(AuthError::Denied("the Authorization field holds no bearer token"));
             }
-            // An authentication server may look at other fields than Authorization.
-            Err(BearerError::Missing) => match self.by_other_credential(request) {
-                Some(provider) => return self.ask(provider, "", request).await,
-                None => return Err(AuthError::Missing),
-            },
         };
-        match self.provider_for(token) {
-            Some(provider) => self.ask(provider, token, request).await,
-            None => Err(AuthError::Denied("no provider of this route knows such a token")),
+        let mut key: Option<(&str, &Arc<Provider>)> = None;
+        for (provider, name) in
+            self.providers.iter().filter_map(|provider| Some((provider, provider.api_keys()?.header()?)))
+        {
+            let mut fields = headers.get_all(name).iter();
+            let Some(field) = fields.next() else { continue };
+            if fields.next().is_some() {
+                return Err(AuthError::BadRequest("there is more than one field with an API key"));
+            }
+            let Ok(field) = bearer::token(field.as_bytes()) else {
+                return Err(AuthError::Denied("the field of the API key holds none"));
+            };
+            if token.or(key.map(|(key, _)| key)).is_some_and(|other| other != field) {
+                return Err(AuthError::BadRequest("there are different credentials in several fields"));
+            }
+            let knows = |provider: &Arc<Provider>| {
+                let id = api_key_id(field);
+                id.is_some_and(|id| provider.api_keys().is_some_and(|keys| keys.knows(id)))
+            };
+            // Several providers may share a field: the one with the entry counts.
+            if key.is_none_or(|(_, other)| !knows(other)) {
+                key = Some((field, provider));
+            }
         }
+        Ok(match (token, key) {
+            (Some(token), _) => Some(Credential::Token(token)),
+            (None, Some((key, provider))) => Some(Credential::Key(key, provider)),
+            (None, None) => None,
+        })
     }
 
     fn by_other_credential(&self, request: &OriginalRequest<'_>) -> Option<&Arc<Provider>> {
@@ -68,12 +128,27 @@ impl Authenticator {
     }
 
     fn provider_for(&self, token: &str) -> Option<&Arc<Provider>> {
-        if let [only] = &*self.providers {
+        let mut known_by_token = self.providers.iter().filter(|provider| !provider.is_mtls());
+        if let (Some(only), None) = (known_by_token.next(), known_by_token.next()) {
             return Some(only);
         }
-        let issuer = claimed_issuer(token);
-        let issued = issuer.and_then(|issuer| self.providers.iter().find(|provider| provider.issues(&issuer)));
-        issued.or_else(|| self.providers.iter().find(|provider| provider.lookup().is_some()))
+        self.by_key(token).or_else(|| self.by_issuer(token)).or_else(|| self.find(Provider::is_opaque))
+    }
+
+    /// A key belongs to the provider with its id; one that nobody knows is denied by any of them.
+    fn by_key(&self, token: &str) -> Option<&Arc<Provider>> {
+        let id = api_key_id(token)?;
+        let knows = |provider: &Provider| provider.api_keys().is_some_and(|keys| keys.knows(id));
+        self.find(knows).or_else(|| self.find(|provider| provider.api_keys().is_some()))
+    }
+
+    fn by_issuer(&self, token: &str) -> Option<&Arc<Provider>> {
+        let issuer = claimed_issuer(token)?;
+        self.find(|provider| provider.issues(&issuer))
+    }
+
+    fn find(&self, fits: impl Fn(&Provider) -> bool) -> Option<&Arc<Provider>> {
+        self.providers.iter().find(|provider| fits(provider))
     }
 
     async fn ask(
@@ -94,4 +169,11 @@ impl Authenticator {
         provider.decided(&outcome);
         outcome
     }
+}
+
+/// Nothing is remembered: the connection has its certificate at hand.
+fn holder(provider: &Provider, certificate: &ClientCertificate) -> Result<Arc<Principal>, AuthError> {
+    let outcome = provider.holder(certificate).map(Arc::new);
+    provider.decided(&outcome);
+    outcome
 }

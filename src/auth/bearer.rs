@@ -29,7 +29,11 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, BearerError> {
         return Err(BearerError::Missing);
     }
     let spaces = field[scheme.len()..].iter().take_while(|&&byte| byte == b' ').count();
-    let token = &field[scheme.len() + spaces..];
+    token(&field[scheme.len() + spaces..])
+}
+
+/// What may stand behind `Bearer`, wherever it stands.
+pub(super) fn token(token: &[u8]) -> Result<&str, BearerError> {
     if token.len() > limits::TOKEN_BYTES || !is_token68(token) {
         return Err(BearerError::Malformed);
     }

@@ -54,23 +54,38 @@ impl OutboundClient {
         headers: HeaderMap,
         timeout: Duration,
     ) -> Result<Answer, OutboundError> {
-        let request = self.0.get(url.clone()).headers(headers).timeout(timeout);
-        let mut response = request
-            .send()
-            .await
-            .map_err(|error| if error.is_timeout() { OutboundError::Timeout } else { OutboundError::Unreachable })?;
-        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let mut body = Vec::new();
-        loop {
-            match response.chunk().await {
-                Ok(None) => return Ok(Answer { status, headers, body }),
-                Ok(Some(chunk)) if body.len() + chunk.len() <= limits::AUTH_RESPONSE_BYTES => {
-                    body.extend_from_slice(&chunk);
-                }
-                Ok(Some(_)) => return Err(OutboundError::TooLarge),
-                Err(error) if error.is_timeout() => return Err(OutboundError::Timeout),
-                Err(_) => return Err(OutboundError::BrokenOff),
+        bounded(self.0.get(url.clone()).headers(headers).timeout(timeout)).await
+    }
+
+    /// One POST of a form, all of it within `timeout`.
+    pub(super) async fn post(
+        &self,
+        url: &reqwest::Url,
+        headers: HeaderMap,
+        form: String,
+        timeout: Duration,
+    ) -> Result<Answer, OutboundError> {
+        bounded(self.0.post(url.clone()).headers(headers).body(form).timeout(timeout)).await
+    }
+}
+
+/// Sends `request` and reads what comes back, up to the bound.
+async fn bounded(request: reqwest::RequestBuilder) -> Result<Answer, OutboundError> {
+    let mut response = request
+        .send()
+        .await
+        .map_err(|error| if error.is_timeout() { OutboundError::Timeout } else { OutboundError::Unreachable })?;
+    let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(None) => return Ok(Answer { status, headers, body }),
+            Ok(Some(chunk)) if body.len() + chunk.len() <= limits::AUTH_RESPONSE_BYTES => {
+                body.extend_from_slice(&chunk);
             }
+            Ok(Some(_)) => return Err(OutboundError::TooLarge),
+            Err(error) if error.is_timeout() => return Err(OutboundError::Timeout),
+            Err(_) => return Err(OutboundError::BrokenOff),
         }
     }
 }

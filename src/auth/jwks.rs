@@ -12,6 +12,7 @@ use log::{info, warn};
 use serde::Deserialize;
 
 use super::client::OutboundClient;
+use super::discovery::Discovery;
 use super::error::AuthError;
 use crate::config::limits;
 
@@ -40,12 +41,18 @@ pub(super) struct KeySet {
 
 #[derive(Debug)]
 struct Source {
-    url: reqwest::Url,
+    location: Location,
     refresh: Duration,
     client: OutboundClient,
     /// Held while a fetch is under way, so that there is one at a time.
     fetching: tokio::sync::Mutex<()>,
     last_attempt: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug)]
+enum Location {
+    Url(Arc<reqwest::Url>),
+    Metadata(Discovery),
 }
 
 impl KeySet {
@@ -57,8 +64,22 @@ impl KeySet {
 
     /// Keys that are fetched; there are none before the first fetch.
     pub(super) fn from_url(provider: Arc<str>, url: reqwest::Url, refresh: Duration, client: OutboundClient) -> Self {
-        let source =
-            Source { url, refresh, client, fetching: tokio::sync::Mutex::default(), last_attempt: Mutex::default() };
+        Self::fetched(provider, Location::Url(Arc::new(url)), refresh, client)
+    }
+
+    /// The same, from where the metadata of an issuer says.
+    pub(super) fn discovered(
+        provider: Arc<str>,
+        metadata: Discovery,
+        refresh: Duration,
+        client: OutboundClient,
+    ) -> Self {
+        Self::fetched(provider, Location::Metadata(metadata), refresh, client)
+    }
+
+    fn fetched(provider: Arc<str>, location: Location, refresh: Duration, client: OutboundClient) -> Self {
+        let (fetching, last_attempt) = (tokio::sync::Mutex::default(), Mutex::default());
+        let source = Source { location, refresh, client, fetching, last_attempt };
         Self { provider, keys: ArcSwapOption::empty(), source: Some(source) }
     }
 
@@ -83,10 +104,16 @@ impl KeySet {
         }
     }
 
-    /// Fetches the keys now and then, until dropped. Returns at once for keys that do not change.
+    /// Fetches the keys now and then, until dropped, and before them the metadata that says where they are. Returns at
+    /// once for keys that do not change.
     pub(super) async fn keep_fresh(&self) {
         let Some(source) = &self.source else { return };
         loop {
+            if let Location::Metadata(metadata) = &source.location
+                && let Err(why) = metadata.look(&source.client).await
+            {
+                warn!("provider {}: {why}; the old keys stay", self.provider);
+            }
             let fetched = {
                 let _one_at_a_time = source.fetching.lock().await;
                 self.fetch(source).await
@@ -114,11 +141,13 @@ impl KeySet {
 
     /// Replaces the keys; whatever is wrong with the answer, the old ones stay.
     async fn fetch(&self, source: &Source) -> bool {
+        // Metadata is read in the background only: no request waits for it.
+        let Some(url) = source.url() else { return false };
         *source.last_attempt.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/jwk-set+json, application/json"));
         let provider = &self.provider;
-        let answer = match source.client.get(&source.url, headers, limits::AUTH_TIMEOUT).await {
+        let answer = match source.client.get(&url, headers, limits::AUTH_TIMEOUT).await {
             Ok(answer) if answer.status == StatusCode::OK => answer,
             Ok(answer) => {
                 warn!(
@@ -148,6 +177,13 @@ impl KeySet {
 }
 
 impl Source {
+    fn url(&self) -> Option<Arc<reqwest::Url>> {
+        match &self.location {
+            Location::Url(url) => Some(Arc::clone(url)),
+            Location::Metadata(metadata) => metadata.known(),
+        }
+    }
+
     fn attempted_since(&self, moment: Instant) -> bool {
         self.last_attempt.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|last| last >= moment)
     }

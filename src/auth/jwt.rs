@@ -1,17 +1,17 @@
 //! Validates JSON Web Tokens (RFC 7519) as access tokens (RFC 9068), with the practices of RFC 8725.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
 
+use super::claims::{self, Claims};
 use super::client::OutboundClient;
+use super::discovery::Discovery;
 use super::error::AuthError;
 use super::jwks::KeySet;
 use super::members::Members;
 use crate::config::{self, JwtKeys, JwtProvider};
-use crate::types::UnixSeconds;
 
 /// Checks tokens of one issuer.
 #[derive(Debug)]
@@ -25,16 +25,6 @@ pub(super) struct JwtValidator {
 enum Keys {
     Set(KeySet),
     Secret(DecodingKey),
-}
-
-/// What a valid token says.
-pub(super) struct Claims {
-    pub(super) subject: String,
-    pub(super) scopes: Vec<String>,
-    pub(super) groups: Vec<String>,
-    pub(super) expires_at: UnixSeconds,
-    pub(super) audiences: Vec<String>,
-    pub(super) token_id: Option<String>,
 }
 
 impl JwtValidator {
@@ -56,6 +46,10 @@ impl JwtValidator {
         let keys = match &settings.keys {
             JwtKeys::Url { url, refresh } => {
                 Keys::Set(KeySet::from_url(Arc::clone(name), url.clone(), *refresh, client.clone()))
+            }
+            JwtKeys::Discovered { issuer, refresh } => {
+                let metadata = Discovery::new(&settings.issuer, issuer);
+                Keys::Set(KeySet::discovered(Arc::clone(name), metadata, *refresh, client.clone()))
             }
             JwtKeys::File(set) => Keys::Set(KeySet::from_file(Arc::clone(name), set)),
             JwtKeys::Secret(secret) => Keys::Secret(DecodingKey::from_secret(secret.expose())),
@@ -81,7 +75,7 @@ impl JwtValidator {
         if !self.validation.algorithms.contains(&header.alg) {
             return Err(AuthError::Denied("the token is signed with an algorithm that is not accepted"));
         }
-        if !header.typ.as_deref().is_none_or(is_access_token_type) {
+        if !self.accepts_type(header.typ.as_deref()) {
             return Err(AuthError::Denied("the token is of another kind than an access token"));
         }
         Members::of_header(token)?;
@@ -99,52 +93,29 @@ impl JwtValidator {
             .map_err(|error| AuthError::Denied(reason(error.kind())))?
             .claims
             .beyond_doubt()?;
-        self.read(&claims)
-    }
-
-    fn read(&self, claims: &Map<String, Value>) -> Result<Claims, AuthError> {
-        let subject = claims.get(&self.settings.subject_claim).and_then(Value::as_str);
-        let subject = subject.ok_or(AuthError::Denied("the token does not name its subject"))?.to_owned();
-        // `exp` was validated; a fraction is legal (RFC 7519 section 2) and rounds down, to the safe side.
-        let expires_at = claims.get("exp").and_then(|exp| exp.as_u64().or_else(|| exp.as_f64().map(|exp| exp as u64)));
-        let expires_at = expires_at.ok_or(AuthError::Denied("the token does not say when it ends"))?;
-        let own = self.settings.scopes_claim.as_deref();
-        let scopes: HashSet<String> = [Some("scope"), Some("scp"), own]
-            .into_iter()
-            .flatten()
-            .flat_map(|claim| words(claims.get(claim)))
-            .collect();
-        let groups = match claims.get(&self.settings.groups_claim) {
-            Some(Value::String(group)) => vec![group.clone()],
-            other => words(other),
-        };
-        let audiences = match claims.get("aud") {
-            Some(Value::String(audience)) => vec![audience.clone()],
-            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-            _ => Vec::new(),
-        };
-        if audiences.is_empty() {
+        if !self.settings.required_claims.iter().all(|wanted| claims::meets(&claims, wanted)) {
+            return Err(AuthError::Denied("the token lacks a claim that this provider requires"));
+        }
+        let claims = Claims::read(&claims, &self.settings.claims)?;
+        // `exp` was validated; it is a number.
+        claims.expires_at.ok_or(AuthError::Denied("the token does not say when it ends"))?;
+        if claims.audiences.as_ref().is_none_or(Vec::is_empty) {
             return Err(AuthError::Denied("the token does not say whom it is meant for"));
         }
-        let token_id = claims.get("jti").and_then(Value::as_str).map(str::to_owned);
-        Ok(Claims { subject, scopes: scopes.into_iter().collect(), groups, expires_at, audiences, token_id })
+        Ok(claims)
     }
-}
 
-/// A string with spaces, or a list of strings.
-fn words(claim: Option<&Value>) -> Vec<String> {
-    match claim {
-        Some(Value::String(text)) => text.split_ascii_whitespace().map(str::to_owned).collect(),
-        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        _ => Vec::new(),
+    /// Without a `typ` of its own: `at+jwt` (RFC 9068 section 2.1) and, because many issuers say no more, `JWT` or
+    /// nothing. ID tokens that call themselves anything else, ID-JAGs and other kinds of token are none.
+    fn accepts_type(&self, typ: Option<&str>) -> bool {
+        let typ = typ.map(str::to_ascii_lowercase);
+        let typ = typ.as_deref().map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
+        match (&self.settings.types, typ) {
+            (Some(types), Some(typ)) => types.iter().any(|own| own == typ),
+            (Some(_), None) => false,
+            (None, typ) => matches!(typ, None | Some("at+jwt" | "jwt")),
+        }
     }
-}
-
-/// `at+jwt` (RFC 9068 section 2.1) and, because many issuers say no more, `JWT`. ID tokens that call themselves
-/// anything else, and other kinds of token, are none.
-fn is_access_token_type(typ: &str) -> bool {
-    let typ = typ.strip_prefix("application/").unwrap_or(typ);
-    typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("jwt")
 }
 
 /// The issuer that a token claims, unverified: it only selects who is to verify it.
@@ -187,6 +158,7 @@ fn algorithm(algorithm: config::Algorithm) -> Algorithm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{ClaimNames, RequiredClaim};
     use crate::types::{Secret, unix_now};
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -209,20 +181,27 @@ mod tests {
                "scope": "a b", "scp": ["c"], "groups": ["analysts"]})
     }
 
-    async fn validate(token: &str) -> Result<Claims, AuthError> {
-        super::super::install_crypto();
-        let settings = JwtProvider {
+    fn settings() -> JwtProvider {
+        JwtProvider {
             issuer: "https://idp".into(),
             audiences: vec!["mcp-edge".into()],
             keys: JwtKeys::Secret(Secret::new(SECRET)),
             algorithms: vec![config::Algorithm::HS256],
             leeway: Duration::from_secs(10),
-            subject_claim: "sub".into(),
-            scopes_claim: None,
-            groups_claim: "groups".into(),
-        };
+            claims: ClaimNames { subject: "sub".into(), scopes: None, groups: "groups".into() },
+            required_claims: Vec::new(),
+            types: None,
+        }
+    }
+
+    async fn validate(token: &str) -> Result<Claims, AuthError> {
+        validate_as(&settings(), token).await
+    }
+
+    async fn validate_as(settings: &JwtProvider, token: &str) -> Result<Claims, AuthError> {
+        super::super::install_crypto();
         let client = OutboundClient::new().expect("a client needs no network");
-        JwtValidator::new(&"test".into(), &settings, &client).validate(token).await
+        JwtValidator::new(&"test".into(), settings, &client).validate(token).await
     }
 
     fn with(change: impl FnOnce(&mut Map<String, Value>)) -> String {
@@ -272,6 +251,50 @@ mod tests {
             ("exp as a string", with(|claims| drop(claims.insert("exp".into(), json!("9999999999"))))),
         ] {
             assert!(matches!(validate(&token).await, Err(AuthError::Denied(_))), "{what}");
+        }
+    }
+    /// RFC 9068 section 2.1, and RFC 8725 section 3.11: kinds of token are not mixed up.
+    #[tokio::test]
+    async fn kinds_of_token() {
+        let any = settings();
+        let strict = JwtProvider { types: Some(vec!["at+jwt".into()]), ..settings() };
+        for (typ, accepted, by_strict) in [
+            (json!("at+jwt"), true, true),
+            (json!("AT+JWT"), true, true),
+            (json!("application/at+jwt"), true, true),
+            (json!("Application/AT+JWT"), true, true),
+            (json!("JWT"), true, false),
+            (Value::Null, true, false),
+            (json!(""), false, false),
+            (json!("id_token+jwt"), false, false),
+            (json!("oauth-id-jag+jwt"), false, false),
+            (json!("application/oauth-id-jag+jwt"), false, false),
+            (json!("logout+jwt"), false, false),
+            (json!("dpop+jwt"), false, false),
+            (json!(1), false, false),
+        ] {
+            let mut header = json!({"alg": "HS256", "typ": typ});
+            if typ.is_null() {
+                header.as_object_mut().expect("an object").remove("typ");
+            }
+            let token = token(header, &claims());
+            assert_eq!(validate_as(&any, &token).await.is_ok(), accepted, "{typ}");
+            assert_eq!(validate_as(&strict, &token).await.is_ok(), by_strict, "{typ}");
+        }
+    }
+
+    #[tokio::test]
+    async fn claims_that_are_required() {
+        let required = |name: &str, values: Vec<Value>| JwtProvider {
+            required_claims: vec![RequiredClaim { name: name.into(), values }],
+            ..settings()
+        };
+        let token = with(|claims| drop(claims.insert("client_id".into(), json!("web"))));
+        assert!(validate_as(&required("client_id", vec![]), &token).await.is_ok());
+        assert!(validate_as(&required("client_id", vec![json!("web")]), &token).await.is_ok());
+        for settings in [required("client_id", vec![json!("cli")]), required("tenant", vec![])] {
+            let error = AuthError::Denied("the token lacks a claim that this provider requires");
+            assert_eq!(validate_as(&settings, &token).await.err(), Some(error));
         }
     }
 }

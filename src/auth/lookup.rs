@@ -3,9 +3,11 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use log::warn;
 
+use super::claims::Claims;
 use super::client::OutboundClient;
 use super::error::AuthError;
 use crate::config::LookupProvider;
+use crate::types::ClientCertificate;
 
 /// What an authentication server may be told about the client's request.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +20,8 @@ pub struct OriginalRequest<'a> {
     pub origin: &'a str,
     /// Its path and query.
     pub uri: &'a str,
+    /// What the client has shown on the connection, verified.
+    pub certificate: Option<&'a ClientCertificate>,
 }
 
 /// Asks one server.
@@ -25,13 +29,6 @@ pub struct OriginalRequest<'a> {
 pub(super) struct LookupValidator {
     settings: LookupProvider,
     client: OutboundClient,
-}
-
-/// What the server said about a caller that it lets in.
-pub(super) struct Answered {
-    pub(super) subject: String,
-    pub(super) scopes: Vec<String>,
-    pub(super) groups: Vec<String>,
 }
 
 impl LookupValidator {
@@ -60,7 +57,7 @@ impl LookupValidator {
     }
 
     /// One sub-request: 2xx allows, 401 and 403 refuse, anything else is an outage.
-    pub(super) async fn validate(&self, provider: &str, request: &OriginalRequest<'_>) -> Result<Answered, AuthError> {
+    pub(super) async fn validate(&self, provider: &str, request: &OriginalRequest<'_>) -> Result<Claims, AuthError> {
         let outage = |what: &str| {
             warn!("provider {provider}: {what}");
             AuthError::Unavailable("the authentication server does not answer as it should")
@@ -85,10 +82,13 @@ impl LookupValidator {
         let words = |text: &str, separators: &[char]| -> Vec<String> {
             text.split(separators).map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
         };
-        Ok(Answered {
+        Ok(Claims {
             subject: subject.to_owned(),
             scopes: words(text(&self.settings.scopes_header), &[' ']),
             groups: words(text(&self.settings.groups_header), &[',', ' ']),
+            expires_at: None,
+            audiences: None,
+            token_id: None,
         })
     }
 

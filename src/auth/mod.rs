@@ -1,16 +1,21 @@
 //! Who is calling, and may they? Providers validate credentials, one cache remembers what they said.
 
+mod api_key;
 mod authenticator;
 mod bearer;
 mod cache;
 mod challenge;
+mod claims;
 mod client;
 mod crypto;
+mod discovery;
 mod error;
+mod introspection;
 mod jwks;
 mod jwt;
 mod lookup;
 mod members;
+mod mtls;
 mod policy;
 mod provider;
 mod revocation;

@@ -6,14 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::api_key::ApiKeyValidator;
+use super::claims::Claims;
 use super::client::OutboundClient;
 use super::error::AuthError;
+use super::introspection::IntrospectionValidator;
 use super::jwt::JwtValidator;
 use super::lookup::{LookupValidator, OriginalRequest};
+use super::mtls::MtlsValidator;
 use super::revocation::credential_digest;
 use crate::config::{self, ProviderKind, limits};
 use crate::metrics::{AuthResult, Metrics};
-use crate::types::{Principal, Scope, ScopeSet, UnixSeconds};
+use crate::types::{ClientCertificate, Principal, Scope, ScopeSet};
 
 /// Validates credentials as its configuration says. As long as that stays the same, an instance lives on through
 /// reloads, with its keys and with its entries in the cache.
@@ -35,6 +39,9 @@ pub struct Provider {
 enum Validator {
     Jwt(Box<JwtValidator>),
     Lookup(Box<LookupValidator>),
+    Introspection(Box<IntrospectionValidator>),
+    ApiKeys(ApiKeyValidator),
+    Mtls(MtlsValidator),
 }
 
 impl Provider {
@@ -45,6 +52,11 @@ impl Provider {
         let validator = match &settings.kind {
             ProviderKind::Jwt(jwt) => Validator::Jwt(Box::new(JwtValidator::new(name, jwt, client))),
             ProviderKind::Lookup(lookup) => Validator::Lookup(Box::new(LookupValidator::new(lookup, client))),
+            ProviderKind::Introspection(introspection) => {
+                Validator::Introspection(Box::new(IntrospectionValidator::new(introspection, client)))
+            }
+            ProviderKind::ApiKeys(keys) => Validator::ApiKeys(ApiKeyValidator::new(keys)),
+            ProviderKind::Mtls(mtls) => Validator::Mtls(MtlsValidator::new(mtls)),
         };
         Self {
             settings: Arc::clone(settings),
@@ -65,10 +77,11 @@ impl Provider {
 
     /// The authorization server that clients are pointed to.
     pub fn issuer(&self) -> Option<&str> {
-        match (&self.validator, &self.settings.kind) {
-            (Validator::Jwt(jwt), _) => Some(jwt.issuer()),
-            (Validator::Lookup(_), ProviderKind::Lookup(lookup)) => lookup.issuer.as_deref(),
-            (Validator::Lookup(_), ProviderKind::Jwt(_)) => None,
+        match &self.settings.kind {
+            ProviderKind::Jwt(jwt) => Some(&jwt.issuer),
+            ProviderKind::Lookup(lookup) => lookup.issuer.as_deref(),
+            ProviderKind::Introspection(introspection) => introspection.issuer.as_deref(),
+            ProviderKind::ApiKeys(_) | ProviderKind::Mtls(_) => None,
         }
     }
 
@@ -87,8 +100,21 @@ impl Provider {
     pub(super) fn lookup(&self) -> Option<&LookupValidator> {
         match &self.validator {
             Validator::Lookup(lookup) => Some(lookup),
-            Validator::Jwt(_) => None,
+            _ => None,
         }
+    }
+
+    /// The validator of API keys, when this is one.
+    pub(super) fn api_keys(&self) -> Option<&ApiKeyValidator> {
+        match &self.validator {
+            Validator::ApiKeys(keys) => Some(keys),
+            _ => None,
+        }
+    }
+
+    /// True when it asks a server about tokens that say nothing to the edge.
+    pub(super) fn is_opaque(&self) -> bool {
+        matches!(self.validator, Validator::Lookup(_) | Validator::Introspection(_))
     }
 
     /// True when it validates JWTs of `issuer`.
@@ -99,32 +125,45 @@ impl Provider {
     /// Validates without the cache.
     pub(super) async fn validate(&self, token: &str, request: &OriginalRequest<'_>) -> Result<Principal, AuthError> {
         let timer = self.duration.start_timer();
-        let validated = match &self.validator {
-            Validator::Jwt(jwt) => {
-                let claims = jwt.validate(token).await?;
-                self.principal(&claims.subject, (&claims.scopes, &claims.groups), Some(claims.expires_at))
-                    .map(|principal| principal.with_audiences(claims.audiences).with_token_id(claims.token_id))
+        let claims = match &self.validator {
+            Validator::Jwt(jwt) => jwt.validate(token).await?,
+            Validator::ApiKeys(keys) => keys.validate(token).await?,
+            Validator::Mtls(_) => return Err(AuthError::Denied("this provider knows certificates only")),
+            Validator::Introspection(introspection) => {
+                let _turn = self.turn().await?;
+                introspection.validate(&self.settings.name, token).await?
             }
             Validator::Lookup(lookup) => {
                 let _turn = self.turn().await?;
-                let answered = lookup.validate(&self.settings.name, request).await?;
-                self.principal(&answered.subject, (&answered.scopes, &answered.groups), None)
+                lookup.validate(&self.settings.name, request).await?
             }
         };
         timer.observe_duration();
+        let principal = self.principal(claims)?;
         match token {
-            "" => validated,
-            token => validated.map(|principal| principal.with_credential(credential_digest(token.as_bytes()))),
+            "" => Ok(principal),
+            token => Ok(principal.with_credential(credential_digest(token.as_bytes()))),
         }
     }
 
-    fn principal(
-        &self,
-        subject: &str,
-        (scopes, groups): (&[String], &[String]),
-        expires_at: Option<UnixSeconds>,
-    ) -> Result<Principal, AuthError> {
-        Principal::new(subject, self.scopes(scopes, groups), Arc::clone(&self.settings.name), expires_at)
+    /// True when it knows callers by their certificates.
+    pub(super) fn is_mtls(&self) -> bool {
+        matches!(self.validator, Validator::Mtls(_))
+    }
+
+    /// Who has shown `certificate`, when that is what this provider knows.
+    pub(super) fn holder(&self, certificate: &ClientCertificate) -> Result<Principal, AuthError> {
+        match &self.validator {
+            Validator::Mtls(mtls) => self.principal(mtls.validate(certificate)?),
+            _ => Err(AuthError::Denied("this provider knows no certificates")),
+        }
+    }
+
+    fn principal(&self, claims: Claims) -> Result<Principal, AuthError> {
+        let Claims { subject, scopes, groups, expires_at, audiences, token_id } = claims;
+        let scopes = self.scopes(&scopes, &groups);
+        Principal::new(&subject, scopes, Arc::clone(&self.settings.name), expires_at)
+            .map(|principal| principal.with_audiences(audiences).with_token_id(token_id))
             .map_err(|_| AuthError::Denied("the credential's subject cannot stand in a header"))
     }
 

@@ -7,7 +7,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::api_keys::ApiKeys;
+use super::claims::RequiredClaims;
+use super::introspection::Introspection;
 use super::limits;
+use super::mtls::Mtls;
 use super::units::{Header, ScopeName, SecretSource, Span, Url};
 
 /// Section `auth.cache`. `capacity` is read at start.
@@ -28,7 +32,7 @@ impl Default for Cache {
     }
 }
 
-/// One provider: exactly one of `jwt` and `lookup`.
+/// One provider: exactly one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
@@ -36,12 +40,19 @@ pub struct Provider {
     pub jwt: Option<Jwt>,
     /// Asks an authentication server: what nginx calls `auth_request`.
     pub lookup: Option<Lookup>,
+    /// Asks the issuer of opaque tokens (RFC 7662).
+    pub introspection: Option<Introspection>,
+    /// Knows API keys by their hashes.
+    pub api_keys: Option<ApiKeys>,
+    /// Knows clients by their certificates.
+    pub mtls: Option<Mtls>,
     /// Scopes that membership in a group gives, by the group's name.
     #[serde(default)]
     pub groups: BTreeMap<String, Vec<ScopeName>>,
 }
 
-/// `jwt` of a provider: exactly one of `jwks` and `secret` gives the keys.
+/// `jwt` of a provider: `jwks` or `secret` gives the keys; without either they are found where the metadata of `issuer`
+/// says (OpenID Connect Discovery, RFC 8414).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jwt {
@@ -50,7 +61,7 @@ pub struct Jwt {
     /// One of these must be in `aud`. Without the list, a token must be meant for the route that it is used on: its
     /// `audiences`, or else its `public_url`.
     pub audiences: Option<Vec<String>>,
-    /// Where the issuer's public keys are.
+    /// Where the issuer's public keys are, when its metadata does not say it or is not to be asked.
     pub jwks: Option<Jwks>,
     /// A secret shared with the issuer, for HS256, HS384 and HS512 only.
     pub secret: Option<SecretSource>,
@@ -67,17 +78,23 @@ pub struct Jwt {
     /// The claim with the caller's groups (default `groups`).
     #[serde(default = "default_groups_claim")]
     pub groups_claim: String,
+    /// Claims that must be there: `[client_id]`, or with their values: `{tenant: acme, azp: [web, cli]}`. A claim that is
+    /// a list must hold one of the values.
+    #[serde(default)]
+    pub required_claims: RequiredClaims,
+    /// What `typ` in the token's header must be, such as `[at+jwt]`; default: `at+jwt`, `JWT` or nothing.
+    pub typ: Option<Vec<String>>,
 }
 
-fn default_leeway() -> Span {
+pub(super) fn default_leeway() -> Span {
     Span(Duration::from_secs(10))
 }
 
-fn default_subject_claim() -> String {
+pub(super) fn default_subject_claim() -> String {
     "sub".to_owned()
 }
 
-fn default_groups_claim() -> String {
+pub(super) fn default_groups_claim() -> String {
     "groups".to_owned()
 }
 
@@ -94,7 +111,7 @@ pub struct Jwks {
     pub refresh: Span,
 }
 
-fn default_refresh() -> Span {
+pub(super) fn default_refresh() -> Span {
     Span(Duration::from_secs(300))
 }
 
@@ -175,6 +192,6 @@ fn default_groups_header() -> Header {
     header("x-groups")
 }
 
-fn default_lookup_timeout() -> Span {
+pub(super) fn default_lookup_timeout() -> Span {
     Span(limits::AUTH_TIMEOUT)
 }

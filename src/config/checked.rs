@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
-use jsonwebtoken::jwk::JwkSet;
 use rustls::pki_types::CertificateDer;
 
-use super::auth::{Algorithm, Cache};
+use super::auth::Cache;
+use super::checked_auth::Provider;
 use super::checked_policy::{Cors, Policy, RouteSessions};
 use super::limits::Limits;
 use super::material::KeyPair;
@@ -104,84 +104,6 @@ pub struct Admin {
     pub address: SocketAddr,
     /// What writes must show.
     pub token: Option<Secret>,
-}
-
-/// Who validates credentials.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Provider {
-    /// Its name.
-    pub name: Arc<str>,
-    /// How it does it.
-    pub kind: ProviderKind,
-    /// What membership in groups gives.
-    pub groups: BTreeMap<String, ScopeSet>,
-}
-
-/// How a provider validates.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ProviderKind {
-    /// Here.
-    Jwt(JwtProvider),
-    /// By asking a server.
-    Lookup(LookupProvider),
-}
-
-/// A checked `jwt`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JwtProvider {
-    /// What `iss` must be.
-    pub issuer: String,
-    /// One of these must be in `aud`; none: the route says which.
-    pub audiences: Vec<String>,
-    /// Where keys come from.
-    pub keys: JwtKeys,
-    /// At least one, all of one kind (symmetric or not).
-    pub algorithms: Vec<Algorithm>,
-    /// At most [`LEEWAY`](super::limits::LEEWAY).
-    pub leeway: Duration,
-    /// Names the caller.
-    pub subject_claim: String,
-    /// Further scopes.
-    pub scopes_claim: Option<String>,
-    /// The caller's groups.
-    pub groups_claim: String,
-}
-
-/// Where the keys of a `jwt` provider come from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum JwtKeys {
-    /// Fetched, and fetched again.
-    Url {
-        /// From here.
-        url: reqwest::Url,
-        /// This often.
-        refresh: Duration,
-    },
-    /// Read with the configuration.
-    File(JwkSet),
-    /// Shared with the issuer.
-    Secret(Secret),
-}
-
-/// A checked `lookup`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LookupProvider {
-    /// What is asked.
-    pub url: reqwest::Url,
-    /// What is sent along.
-    pub headers: Vec<HeaderName>,
-    /// Whether the original URI is sent.
-    pub original_uri: bool,
-    /// Where the subject is found.
-    pub subject_headers: Vec<HeaderName>,
-    /// Where the scopes are found.
-    pub scopes_header: HeaderName,
-    /// Where the groups are found.
-    pub groups_header: HeaderName,
-    /// Where clients get tokens.
-    pub issuer: Option<String>,
-    /// At most [`AUTH_TIMEOUT`](super::limits::AUTH_TIMEOUT).
-    pub timeout: Duration,
 }
 
 /// A pool of replicas.

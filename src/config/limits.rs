@@ -57,6 +57,12 @@ pub const REFUSAL_TIME: Duration = Duration::from_secs(30 * 86_400);
 pub const LOOKUPS: usize = 64;
 /// How long a question may wait for its turn.
 pub const LOOKUP_WAIT: Duration = Duration::from_secs(1);
+/// How long an assertion with which the edge says who it is can be used (RFC 7523 section 3).
+pub const CLIENT_ASSERTION: Duration = Duration::from_secs(55);
+/// How many API keys one file may have.
+pub const API_KEYS: usize = 10_000;
+/// How many Argon2 hashes are verified at the same time; further requests wait for [`AUTH_TIMEOUT`], then get 503.
+pub const SLOW_HASHES: usize = 2;
 /// How many keys of a key set are kept.
 pub const JWKS_KEYS: usize = 128;
 /// The shortest time between two fetches of one key set.

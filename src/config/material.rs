@@ -17,7 +17,7 @@ use super::checked::ConfigFile;
 use super::limits;
 use super::problems::{Place, Problems};
 use super::units::SecretSource;
-use crate::types::Secret;
+use crate::types::{Secret, SigningKey};
 
 /// A certificate chain, leaf first, and its private key.
 #[derive(Clone, Debug)]
@@ -127,6 +127,20 @@ impl Materials {
             return None;
         }
         Some(Secret::new(bytes))
+    }
+
+    /// The private key of a PEM file, for signatures.
+    pub(super) fn signing_key(
+        &mut self,
+        folder: &Path,
+        path: &Path,
+        place: &Place,
+        problems: &mut Problems,
+    ) -> Option<SigningKey> {
+        let pem = self.bytes(folder, path, place, problems)?;
+        SigningKey::from_pem(&pem)
+            .map_err(|error| problems.add(place, format!("`{}` {error}", folder.join(path).display())))
+            .ok()
     }
 
     /// The certificates of a PEM file; at least one.

@@ -1,20 +1,28 @@
 //! The configuration: as written (one file per section), and checked ([`Config`]).
 
+mod api_keys;
 mod auth;
 mod checked;
+mod checked_auth;
 mod checked_policy;
+mod claims;
 mod credential;
 mod error;
 mod file;
+mod introspection;
 pub mod limits;
 mod load;
 mod material;
+mod mtls;
 mod parse;
 mod policy;
 mod problems;
 mod reader;
 mod resolve;
+mod resolve_api_keys;
 mod resolve_auth;
+mod resolve_introspection;
+mod resolve_mtls;
 mod resolve_policy;
 mod resolve_route;
 mod resolve_upstream;
@@ -39,16 +47,21 @@ pub(crate) mod written {
     pub(crate) use super::yaml::parse as parse_yaml;
 }
 
+pub use api_keys::ApiKeyEntry;
 pub use auth::{Algorithm, Cache};
 pub use checked::{
-    Admin, Authentication, Config, ConfigFile, Endpoint, HeaderChange, Health, JwtKeys, JwtProvider, Listener,
-    ListenerTls, LookupProvider, Probe, Provider, ProviderKind, Rewrite, Route, RouteAudiences, Sessions, Upstream,
-    UpstreamTls,
+    Admin, Authentication, Config, ConfigFile, Endpoint, HeaderChange, Health, Listener, ListenerTls, Probe, Rewrite,
+    Route, RouteAudiences, Sessions, Upstream, UpstreamTls,
+};
+pub use checked_auth::{
+    ApiKey, ApiKeysProvider, ClaimNames, ClientKey, ClientProof, IntrospectionProvider, JwtKeys, JwtProvider,
+    LookupProvider, MtlsProvider, Provider, ProviderKind, RequiredClaim,
 };
 pub use checked_policy::{Access, Cors, Policy, RouteSessions, Rule};
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::Limits;
 pub use material::KeyPair;
+pub use mtls::CertificateName;
 pub use route::{HostHeader, OpenStreams, Protocol};
 pub use schema::json_schema;
 pub use server::{AccessLog, Identity, Log, LogFormat, Server, Threads};

@@ -94,7 +94,7 @@ fn agrees(index: usize, text: &str, tree: &Node, file: &File, problems: &mut Pro
     }
 }
 
-fn path_text(path: &[Step]) -> String {
+pub(super) fn path_text(path: &[Step]) -> String {
     let place = path.iter().fold(Place::new(0, ""), |place, step| match step {
         Step::Key(key) => place.key(key),
         Step::Item(index) => place.item(*index),

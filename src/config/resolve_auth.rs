@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::auth::{Algorithm, Jwks, Jwt, Lookup, Provider as Written};
-use super::checked::{JwtKeys, JwtProvider, LookupProvider, Provider, ProviderKind};
+use super::auth::{Algorithm, Jwks, Jwt, Lookup, Provider as Written, default_refresh};
+use super::checked_auth::{ClaimNames, JwtKeys, JwtProvider, LookupProvider, Provider, ProviderKind, RequiredClaim};
+use super::claims::RequiredClaims;
 use super::limits;
 use super::load::Source;
 use super::problems::Place;
 use super::resolve::{Resolver, belongs_to_connection};
+use super::units::{ScopeName, Url};
 use crate::types::ScopeSet;
 
 /// Where providers stand in a file.
@@ -35,12 +37,53 @@ impl Resolver<'_> {
     }
 
     fn provider_kind(&mut self, written: &Written, place: &Place) -> Option<ProviderKind> {
-        match (&written.jwt, &written.lookup) {
-            (Some(jwt), None) => self.jwt(jwt, &place.key("jwt")).map(ProviderKind::Jwt),
-            (None, Some(lookup)) => Some(ProviderKind::Lookup(self.lookup(lookup, &place.key("lookup")))),
+        let Written { jwt, lookup, introspection, api_keys, mtls, groups } = written;
+        match (jwt, lookup, introspection, api_keys, mtls) {
+            (Some(jwt), None, None, None, None) => self.jwt(jwt, &place.key("jwt")).map(ProviderKind::Jwt),
+            (None, Some(lookup), None, None, None) => {
+                Some(ProviderKind::Lookup(self.lookup(lookup, &place.key("lookup"))))
+            }
+            (None, None, Some(introspection), None, None) => {
+                self.introspection(introspection, &place.key("introspection")).map(ProviderKind::Introspection)
+            }
+            (None, None, None, None, Some(mtls)) => {
+                self.no_groups(groups, "certificates have", place);
+                Some(ProviderKind::Mtls(self.mtls(mtls, &place.key("mtls"))))
+            }
+            (None, None, None, Some(api_keys), None) => {
+                self.no_groups(groups, "API keys have", place);
+                self.api_keys(api_keys, &place.key("api_keys")).map(ProviderKind::ApiKeys)
+            }
             _ => {
-                self.problems.add(place, "a provider is of exactly one kind: write `jwt: {...}` or `lookup: {...}`");
+                self.problems.add(place, "a provider is of exactly one kind: write `jwt: {...}`, `lookup: {...}`, `introspection: {...}`, `api_keys: {...}` or `mtls: {...}`");
                 None
+            }
+        }
+    }
+
+    fn no_groups(&mut self, groups: &BTreeMap<String, Vec<ScopeName>>, who: &str, place: &Place) {
+        if !groups.is_empty() {
+            let message = format!("has no effect, because {who} no groups: take it out, and write scopes instead");
+            self.problems.add(&place.key("groups"), message);
+        }
+    }
+
+    /// Which of a route's providers is asked is told by the credential alone, so no two may look for the same.
+    pub(super) fn distinct(&mut self, names: &[String], place: &Place) {
+        let mut seen: Vec<(String, &str)> = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let mut written = self.sources.iter().filter_map(providers_of);
+            let Some(written) = written.find_map(|providers| providers.get(name)) else { continue };
+            let Some(credential) = credential(written) else { continue };
+            match seen.iter().find(|(other, _)| *other == credential) {
+                Some((_, other)) if other != name => {
+                    let message = format!(
+                        "`{name}` takes {credential}, and so does `{other}`: nothing would tell which of them to ask, so keep one"
+                    );
+                    self.problems.add(&place.item(index), message);
+                }
+                Some(_) => {}
+                None => seen.push((credential, name)),
             }
         }
     }
@@ -49,17 +92,12 @@ impl Resolver<'_> {
         if written.issuer.is_empty() {
             self.problems.add(&place.key("issuer"), "is empty: write what `iss` is in this provider's tokens");
         }
-        if let Some(audiences) = &written.audiences {
-            self.audiences(audiences, &place.key("audiences"));
-        }
-        let scopes_claim = written.scopes_claim.as_ref().map(|claim| ("scopes_claim", claim));
-        let claims = [("subject_claim", &written.subject_claim), ("groups_claim", &written.groups_claim)];
-        for (key, _) in claims.into_iter().chain(scopes_claim).filter(|(_, claim)| claim.is_empty()) {
-            self.problems.add(&place.key(key), "is empty: write the name of a claim, or take this out");
-        }
-        if written.leeway.0 > limits::LEEWAY {
-            self.problems.add(&place.key("leeway"), "is more than 30s: write at most `30s`");
-        }
+        self.audiences(written.audiences.as_deref(), &place.key("audiences"));
+        let claims =
+            self.claim_names((&written.subject_claim, written.scopes_claim.as_ref(), &written.groups_claim), place);
+        let required_claims = self.required_claims(&written.required_claims, &place.key("required_claims"));
+        let types = written.typ.as_ref().map(|types| self.token_types(types, &place.key("typ")));
+        self.leeway(&written.leeway, place);
         self.algorithms(written, place);
         let keys = match (&written.jwks, &written.secret) {
             (Some(jwks), None) => self.jwks(jwks, &place.key("jwks")),
@@ -75,8 +113,9 @@ impl Resolver<'_> {
                 }
                 Some(JwtKeys::Secret(secret))
             }
-            _ => {
-                self.problems.add(place, "keys come from exactly one place: write `jwks: {url: ...}`, `jwks: {file: ...}` or `secret: {...}`");
+            (None, None) => self.discovery(&written.issuer, place),
+            (Some(_), Some(_)) => {
+                self.problems.add(place, "keys come from exactly one place: write `jwks: {url: ...}`, `jwks: {file: ...}`, `secret: {...}`, or none of them if the metadata of `issuer` says where its keys are");
                 None
             }
         }?;
@@ -86,19 +125,67 @@ impl Resolver<'_> {
             keys,
             algorithms: written.algorithms.clone(),
             leeway: written.leeway.0,
-            subject_claim: written.subject_claim.clone(),
-            scopes_claim: written.scopes_claim.clone(),
-            groups_claim: written.groups_claim.clone(),
+            claims,
+            required_claims,
+            types,
         })
     }
 
-    /// A list of audiences that is written: one that names none would let tokens for any service pass.
-    pub(super) fn audiences(&mut self, written: &[String], place: &Place) {
-        if written.is_empty() {
-            self.problems.add(place, "is empty, so tokens for any service would do: write what `aud` must be");
+    /// The names in `subject_claim`, `scopes_claim` and `groups_claim`.
+    pub(super) fn claim_names(
+        &mut self,
+        (subject, scopes, groups): (&String, Option<&String>, &String),
+        place: &Place,
+    ) -> ClaimNames {
+        let all = [("subject_claim", Some(subject)), ("scopes_claim", scopes), ("groups_claim", Some(groups))];
+        for (key, _) in all.into_iter().filter(|(_, claim)| claim.is_some_and(String::is_empty)) {
+            self.problems.add(&place.key(key), "is empty: write the name of a claim, or take this out");
         }
-        for (index, _) in written.iter().enumerate().filter(|(_, audience)| audience.is_empty()) {
-            self.problems.add(&place.item(index), "is empty: write what `aud` must be");
+        ClaimNames { subject: subject.clone(), scopes: scopes.cloned(), groups: groups.clone() }
+    }
+
+    fn required_claims(&mut self, written: &RequiredClaims, place: &Place) -> Vec<RequiredClaim> {
+        if written.0.contains_key("") {
+            self.problems.add(place, "names a claim that is empty: write the name of a claim, or take this out");
+        }
+        let claim = |(name, values): (&String, &Vec<_>)| RequiredClaim {
+            name: name.clone(),
+            values: values.iter().map(Into::into).collect(),
+        };
+        written.0.iter().map(claim).collect()
+    }
+
+    fn token_types(&mut self, written: &[String], place: &Place) -> Vec<String> {
+        if written.is_empty() {
+            self.problems.add(place, "is empty, so no token would do: write `[at+jwt]`, or take this out");
+        }
+        let mut types = Vec::new();
+        for (index, typ) in written.iter().enumerate() {
+            let plain = typ.to_ascii_lowercase();
+            let plain = plain.strip_prefix("application/").unwrap_or(&plain);
+            match plain {
+                "" => self.problems.add(&place.item(index), "is empty: write a type such as `at+jwt`"),
+                "oauth-id-jag+jwt" | "logout+jwt" | "secevent+jwt" | "dpop+jwt" => self.problems.add(
+                    &place.item(index),
+                    format!("`{plain}` is no access token: write `at+jwt` or what the issuer calls its access tokens"),
+                ),
+                _ => types.push(plain.to_owned()),
+            }
+        }
+        types
+    }
+
+    /// Keys that the metadata of the issuer leads to.
+    fn discovery(&mut self, issuer: &str, place: &Place) -> Option<JwtKeys> {
+        let url = issuer.parse::<Url>().ok().filter(|url| url.0.query().is_none() && url.0.fragment().is_none());
+        match url {
+            Some(url) => Some(JwtKeys::Discovered { issuer: url.0, refresh: default_refresh().0 }),
+            // An empty one was reported.
+            None if issuer.is_empty() => None,
+            None => {
+                self.problems.add(place, "there are no keys, and `issuer` is no URL whose metadata could lead to them: write `jwks: {url: ...}`, `jwks: {file: ...}` or `secret: {...}`");
+                None
+            }
         }
     }
 
@@ -114,7 +201,7 @@ impl Resolver<'_> {
                 "names an algorithm of public keys, but the provider has a secret: write HS256, HS384 or HS512 only",
             );
         }
-        if written.jwks.is_some() && written.secret.is_none() && symmetric > 0 {
+        if written.secret.is_none() && symmetric > 0 {
             self.problems.add(&place, "names an algorithm of shared secrets, but the provider has public keys: take HS256, HS384 and HS512 out");
         }
     }
@@ -178,10 +265,7 @@ impl Resolver<'_> {
                 "is empty: write which field of the answer names the caller, such as `[X-User]`",
             );
         }
-        if written.timeout.0 > limits::AUTH_TIMEOUT {
-            self.problems.add(&place.key("timeout"), "is more than 2s: write at most `2s`");
-        }
-        self.not_zero(&place.key("timeout"), &written.timeout);
+        self.auth_timeout(&written.timeout, place);
         LookupProvider {
             url: written.url.0.clone(),
             headers: written.headers.iter().map(|header| header.0.clone()).collect(),
@@ -192,5 +276,15 @@ impl Resolver<'_> {
             issuer: written.issuer.clone(),
             timeout: written.timeout.0,
         }
+    }
+}
+
+/// What a provider looks for in a request, when only one provider of a route may.
+fn credential(written: &Written) -> Option<String> {
+    match written {
+        Written { jwt: Some(jwt), .. } => Some(format!("tokens of the issuer `{}`", jwt.issuer.escape_debug())),
+        Written { lookup: Some(_), .. } | Written { introspection: Some(_), .. } => Some("opaque tokens".to_owned()),
+        Written { mtls: Some(_), .. } => Some("client certificates".to_owned()),
+        _ => None,
     }
 }

@@ -236,6 +236,7 @@ impl Resolver<'_> {
             }
         }
         let audiences = self.route_audiences(written, place);
+        self.distinct(&written.providers, &place.key("providers"));
         Authentication {
             audiences,
             open_streams: written.open_streams,
@@ -249,7 +250,7 @@ impl Resolver<'_> {
     /// sends it chooses it.
     fn route_audiences(&mut self, written: &RequiredAuth, place: &Place) -> RouteAudiences {
         if let Some(audiences) = &written.audiences {
-            self.audiences(audiences, &place.key("audiences"));
+            self.audiences(Some(audiences), &place.key("audiences"));
             return RouteAudiences::Listed(audiences.clone());
         }
         let lists_none = |name: &str| {

@@ -111,6 +111,12 @@ text_scalar!(
     ToString::to_string,
     "a scope such as `fininfo:read`"
 );
+impl From<Scope> for ScopeName {
+    fn from(scope: Scope) -> Self {
+        Self(scope)
+    }
+}
+
 text_scalar!(
     /// The name of a header field.
     Header(HeaderName),

@@ -141,7 +141,14 @@ fn blank(url: Url) -> Provider {
         issuer: None,
         timeout: Span(limits::AUTH_TIMEOUT),
     };
-    Provider { jwt: None, lookup: Some(lookup), groups: Default::default() }
+    Provider {
+        jwt: None,
+        lookup: Some(lookup),
+        introspection: None,
+        api_keys: None,
+        mtls: None,
+        groups: Default::default(),
+    }
 }
 
 /// A provider that nobody answers for, so that nobody gets in.

@@ -10,7 +10,7 @@ use super::wellknown::ResourceUrl;
 use crate::auth::{AuthError, Challenge, Denial, OriginalRequest, Permit};
 use crate::config::{Authentication, RouteAudiences};
 use crate::metrics::RejectionReason as Reason;
-use crate::types::{Operation, Principal, ScopeSet};
+use crate::types::{ClientCertificate, Operation, Principal, ScopeSet};
 
 /// Finds out who sends the request, and whether the route is open to them at all.
 pub(super) async fn request(
@@ -18,6 +18,7 @@ pub(super) async fn request(
     context: &RequestContext,
     route: &RouteContext,
     query: Option<&str>,
+    certificate: Option<&ClientCertificate>,
 ) -> Result<Permit, Rejection> {
     let principal = match (&route.authenticator, &route.settings.auth) {
         (Some(authenticator), Some(auth)) => {
@@ -29,6 +30,7 @@ pub(super) async fn request(
                 method: header.method.as_str(),
                 origin: &origin,
                 uri: &uri,
+                certificate,
             };
             let principal = authenticator.authenticate(&request).await;
             let meant = principal.and_then(|principal| match is_meant_for(&principal, &auth.audiences) {
@@ -71,7 +73,7 @@ pub(super) fn denied(denial: &Denial, route: &RouteContext, context: &RequestCon
 fn unauthenticated(error: AuthError, auth: &Authentication, context: &RequestContext) -> Rejection {
     let scopes = &auth.scopes;
     match error {
-        AuthError::Missing => Rejection::new(Reason::Unauthenticated, "a bearer token is needed")
+        AuthError::Missing => Rejection::new(Reason::Unauthenticated, "no credential was sent")
             .with_challenge(challenge(None, scopes, auth, context)),
         AuthError::Denied(message) => Rejection::new(Reason::InvalidToken, message).with_challenge(challenge(
             Some("invalid_token"),

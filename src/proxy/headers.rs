@@ -11,7 +11,7 @@ use super::context::RequestContext;
 use super::ending::Ending;
 use super::origin;
 use super::snapshot::RouteContext;
-use crate::auth::Permit;
+use crate::auth::{Authenticator, Permit};
 use crate::config::{HeaderChange, HostHeader, Identity};
 
 /// Fields that only the edge may write: clients and the proxies before the edge could lie in them.
@@ -64,6 +64,9 @@ pub(super) fn to_upstream(
     remove_untrusted(request, identity);
     if !route.settings.forward_token {
         request.remove_header(&AUTHORIZATION);
+        for name in route.authenticator.iter().flat_map(Authenticator::key_headers) {
+            request.remove_header(name);
+        }
     }
     if let Some(credential) = &route.settings.credential {
         request.insert_header(credential.header.clone(), credential.value.clone())?;

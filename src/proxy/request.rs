@@ -16,7 +16,7 @@ use super::{authorize, exchange, message, origin, wellknown};
 use crate::config::Protocol;
 use crate::metrics::RejectionReason as Reason;
 use crate::route::upstream_path;
-use crate::types::{Authority, canonical_path};
+use crate::types::{Authority, ClientCertificate, canonical_path};
 
 /// Whether Pingora should go on with a request.
 pub(super) enum Admission {
@@ -64,7 +64,8 @@ pub(super) async fn admit(
         context.revocations_checked = authenticator.revocations().generation();
     }
     let query = identified.query.as_deref();
-    match authorize::request(session.req_header(), context, route, query).await {
+    let certificate = client_certificate(session);
+    match authorize::request(session.req_header(), context, route, query, certificate).await {
         Ok(permit) => context.permit = Some(permit),
         Err(rejection) => return Ok(Err(rejection)),
     }
@@ -96,6 +97,11 @@ async fn serve(
     };
     let exchanged = exchange::run(edge, session, context, route, call).await?;
     Ok(exchanged.map(|()| Admission::Answered))
+}
+
+/// What the client has shown when the connection was made; the listener has verified it. Both versions of HTTP know it.
+fn client_certificate(session: &Session) -> Option<&ClientCertificate> {
+    session.digest()?.ssl_digest.as_ref()?.extension.get()
 }
 
 /// The target of a request, in its one canonical form, and where the request came in.

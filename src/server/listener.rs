@@ -112,7 +112,7 @@ async fn connection(
     let stream: Stream = match tls {
         None => Box::new(stream),
         Some(tls) => {
-            let handshake = tokio::time::timeout_at(accepted + header_timeout, tls.acceptor().tls_handshake(stream));
+            let handshake = tokio::time::timeout_at(accepted + header_timeout, tls.handshake(stream));
             let handshake = handshake.await.map_err(|_| "the TLS handshake took too long".to_owned())?;
             Box::new(handshake.map_err(|error| format!("the TLS handshake failed: {error}"))?)
         }

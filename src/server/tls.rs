@@ -1,14 +1,21 @@
 //! TLS of listeners, with certificates that change while connections are accepted.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use pingora::listeners::TlsAccept;
 use pingora::listeners::tls::Acceptor;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::tls::server::handshake_with_callback;
+use pingora::protocols::tls::{TlsRef, TlsStream};
 use rustls::RootCertStore;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
 use crate::config::ListenerTls;
+use crate::types::ClientCertificate;
 
 /// Shows the certificate that was loaded last.
 #[derive(Debug)]
@@ -24,6 +31,17 @@ impl ResolvesServerCert for Latest {
 pub(super) struct TlsEndpoint {
     latest: Arc<Latest>,
     acceptor: Acceptor,
+    asks_clients: bool,
+}
+
+/// Reads the certificate that a client has shown.
+struct ReadCertificate;
+
+#[async_trait]
+impl TlsAccept for ReadCertificate {
+    async fn handshake_complete_callback(&self, tls: &TlsRef) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(Arc::new(ClientCertificate::from_der(tls.peer_certificate_der()?)?))
+    }
 }
 
 impl TlsEndpoint {
@@ -50,7 +68,8 @@ impl TlsEndpoint {
         };
         let mut config = builder.with_cert_resolver(Arc::<Latest>::clone(&latest));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { latest, acceptor: Acceptor::from_server_config(Arc::new(config)) })
+        let acceptor = Acceptor::from_server_config(Arc::new(config));
+        Ok(Self { latest, acceptor, asks_clients: settings.client_ca.is_some() })
     }
 
     /// From now on new connections see this certificate.
@@ -58,7 +77,13 @@ impl TlsEndpoint {
         self.latest.0.store(Arc::clone(&settings.identity.0));
     }
 
-    pub(super) fn acceptor(&self) -> &Acceptor {
-        &self.acceptor
+    /// Accepts a connection. Where clients are asked for certificates, what theirs says goes with the connection; also in
+    /// a resumed session, which remembers it.
+    pub(super) async fn handshake(&self, stream: L4Stream) -> pingora::Result<TlsStream<L4Stream>> {
+        if self.asks_clients {
+            handshake_with_callback(&self.acceptor, stream, &ReadCertificate).await
+        } else {
+            self.acceptor.tls_handshake(stream).await
+        }
     }
 }

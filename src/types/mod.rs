@@ -1,5 +1,7 @@
 //! Newtypes that every other module may use, and that use none of them.
 
+mod api_key;
+mod client_certificate;
 mod clock;
 mod excerpt;
 mod host;
@@ -13,7 +15,10 @@ mod request_id;
 mod resource_uri;
 mod scope;
 mod secret;
+mod signing_key;
 
+pub use api_key::{KeyHash, KeyHashError, api_key_id, is_api_key_id, new_api_key};
+pub use client_certificate::ClientCertificate;
 pub use clock::{UnixSeconds, unix_now};
 pub(crate) use excerpt::excerpt;
 pub use host::{Authority, HostError, HostPattern};
@@ -27,3 +32,4 @@ pub use request_id::RequestId;
 pub use resource_uri::is_plain_uri;
 pub use scope::{Scope, ScopeError, ScopeSet};
 pub use secret::Secret;
+pub use signing_key::{SigningKey, SigningKeyError};

@@ -64,8 +64,8 @@ impl Principal {
 
     /// Whom the credential says that it is meant for (RFC 7519 `aud`).
     #[must_use]
-    pub fn with_audiences(self, audiences: Vec<String>) -> Self {
-        Self { audiences: Some(audiences.into()), ..self }
+    pub fn with_audiences(self, audiences: Option<Vec<String>>) -> Self {
+        Self { audiences: audiences.map(Into::into), ..self }
     }
 
     /// What the credential calls itself (RFC 7519 `jti`).

@@ -1,19 +1,23 @@
 //! The integration tests: the real edge between real clients and real servers, all on ephemeral loopback ports.
 
 mod admin;
+mod api_keys;
 mod authentication;
 mod clocks;
 mod config;
 mod corpus;
+mod discovery;
 mod harness;
 mod hostile;
 mod identity;
 mod import;
+mod introspection;
 mod keys;
 mod lifecycle;
 mod limits;
 mod lookups;
 mod mcp;
+mod mtls;
 mod pages;
 mod policy;
 mod relay;

@@ -6,78 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mcp_edge::server::Trigger;
-use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, SerialNumber};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, ProtocolVersion, ServerConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::harness::http2::{self, Http2};
-use crate::harness::{Origin, PATIENCE, Reply, TestEdge, Tokens, exchange, ok, read_reply, request};
-
-/// A certificate authority.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: Certificate,
-}
-
-/// A certificate of an authority, for either side.
-struct Identity {
-    certificate: Certificate,
-    key: KeyPair,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        // The tests use the same TLS as the edge.
-        mcp_edge::auth::install_crypto();
-        let mut params = CertificateParams::new([]).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.self_signed(&key).expect("a certificate");
-        Self { certificate, issuer: Issuer::new(params, key) }
-    }
-
-    /// For a DNS name or an IP address. All have one serial number: nothing may be told apart by that.
-    fn issue(&self, name: &str) -> Identity {
-        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
-        params.serial_number = Some(SerialNumber::from(1));
-        let key = KeyPair::generate().expect("a key");
-        Identity { certificate: params.signed_by(&key, &self.issuer).expect("a certificate"), key }
-    }
-
-    fn pem(&self) -> String {
-        self.certificate.pem()
-    }
-
-    fn roots(&self) -> Arc<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.der().clone()).expect("an authority");
-        Arc::new(roots)
-    }
-}
-
-impl Identity {
-    fn pem(&self) -> String {
-        self.certificate.pem()
-    }
-
-    fn key_pem(&self) -> String {
-        self.key.serialize_pem()
-    }
-
-    fn chain(&self) -> Vec<CertificateDer<'static>> {
-        vec![self.certificate.der().clone()]
-    }
-
-    fn key_der(&self) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::try_from(self.key.serialize_der()).expect("PKCS#8")
-    }
-}
+use crate::harness::{
+    Authority, Identity, Origin, PATIENCE, Reply, TestEdge, Tokens, exchange, ok, read_reply, request,
+};
 
 /// A client of the edge.
 struct Client<'a> {

@@ -1,5 +1,6 @@
 //! Starts real edges, origins and issuers.
 
+mod authority;
 mod clock;
 mod edge;
 mod fleet;
@@ -12,6 +13,7 @@ mod process;
 pub mod signer;
 mod tokens;
 
+pub use authority::{Authority, Identity};
 pub use clock::Clock;
 pub use edge::TestEdge;
 pub use fleet::Fleet;

@@ -1,0 +1,247 @@
+//! Asks the issuer of opaque tokens what they are worth (RFC 7662).
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use form_urlencoded::{Serializer, byte_serialize};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use log::warn;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::{Map, Value, json};
+
+use super::claims::{Claims, numeric_date};
+use super::client::OutboundClient;
+use super::error::AuthError;
+use crate::config::{ClientKey, ClientProof, IntrospectionProvider, limits};
+use crate::types::{Secret, unix_now};
+
+/// Asks one server.
+#[derive(Debug)]
+pub(super) struct IntrospectionValidator {
+    settings: IntrospectionProvider,
+    client: OutboundClient,
+}
+
+impl IntrospectionValidator {
+    pub(super) fn new(settings: &IntrospectionProvider, client: &OutboundClient) -> Self {
+        Self { settings: settings.clone(), client: client.clone() }
+    }
+
+    /// One question. Only an answer of 200 with a JSON object that says `active` decides, anything else is an outage: so
+    /// is a refusal of the edge's own credentials, which says nothing about the token.
+    pub(super) async fn validate(&self, provider: &str, token: &str) -> Result<Claims, AuthError> {
+        let outage = |what: &str| {
+            warn!("provider {provider}: {what}");
+            AuthError::Unavailable("the authorization server does not answer as it should")
+        };
+        let (headers, body) = self.question(token).ok_or_else(|| outage("the edge cannot say who it is"))?;
+        let answer = self.client.post(&self.settings.url, headers, body, self.settings.timeout).await;
+        let answer = answer.map_err(|error| outage(&error.to_string()))?;
+        match answer.status {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Err(outage(&format!(
+                    "the introspection endpoint refuses the edge itself with status {}: check `client_id` and what proves it",
+                    answer.status.as_u16()
+                )));
+            }
+            status => {
+                let status = status.as_u16();
+                return Err(outage(&format!("the introspection endpoint answered with status {status}")));
+            }
+        }
+        let answer: Map<String, Value> = serde_json::from_slice(&answer.body)
+            .map_err(|_| outage("the answer of the introspection endpoint is no JSON object"))?;
+        self.judge(&answer).map_err(|refusal| match refusal {
+            Refusal::Denied(why) => AuthError::Denied(why),
+            Refusal::Junk(what) => outage(&format!("the answer of the introspection endpoint {what}")),
+        })
+    }
+
+    /// The header fields and the form of a question (RFC 7662 section 2.1).
+    fn question(&self, token: &str) -> Option<(HeaderMap, String)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        let mut form = Serializer::new(String::new());
+        form.append_pair("token", token).append_pair("token_type_hint", "access_token");
+        match &self.settings.proof {
+            ClientProof::Secret(secret) => {
+                headers.insert(header::AUTHORIZATION, basic(&self.settings.client_id, secret)?);
+            }
+            ClientProof::Key(key) => {
+                form.append_pair("client_id", &self.settings.client_id)
+                    .append_pair("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+                    .append_pair("client_assertion", &assertion(&self.settings.client_id, key)?);
+            }
+        }
+        Some((headers, form.finish()))
+    }
+
+    /// What an answer says (RFC 7662 section 2.2).
+    fn judge(&self, answer: &Map<String, Value>) -> Result<Claims, Refusal> {
+        match answer.get("active") {
+            Some(Value::Bool(true)) => {}
+            Some(Value::Bool(false)) => return Err(Refusal::Denied("the token is not active")),
+            _ => return Err(Refusal::Junk("does not say whether the token is `active`")),
+        }
+        let is_bearer = |kind: &Value| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
+        if member(answer, "token_type").is_some_and(|kind| !is_bearer(kind)) {
+            return Err(Refusal::Denied("the token is of another type than Bearer"));
+        }
+        let date = |name| match member(answer, name) {
+            None => Ok(None),
+            Some(date) => numeric_date(date).map(Some).ok_or(Refusal::Junk("has a date that is no number")),
+        };
+        let (now, leeway) = (unix_now(), self.settings.leeway.as_secs());
+        if date("exp")?.is_some_and(|end| end.saturating_add(leeway) <= now) {
+            return Err(Refusal::Denied("the token has expired"));
+        }
+        if date("nbf")?.is_some_and(|start| start > now.saturating_add(leeway)) {
+            return Err(Refusal::Denied("the token is not valid yet"));
+        }
+        let issuer = self.settings.issuer.as_deref();
+        if issuer.is_some() && member(answer, "iss").is_some_and(|iss| iss.as_str() != issuer) {
+            return Err(Refusal::Denied("the token is from another issuer"));
+        }
+        if let Some(audiences) = &self.settings.audiences {
+            let ours = |aud: &Value| aud.as_str().is_some_and(|aud| audiences.iter().any(|own| own == aud));
+            let is_ours = match answer.get("aud") {
+                Some(Value::Array(all)) => all.iter().any(ours),
+                Some(aud) => ours(aud),
+                None => false,
+            };
+            if !is_ours {
+                return Err(Refusal::Denied("the token is for another audience"));
+            }
+        }
+        Claims::read(answer, &self.settings.claims)
+            .map_err(|_| Refusal::Denied("the authorization server does not name the token's subject"))
+    }
+}
+
+/// Why an answer does not let the caller in.
+enum Refusal {
+    /// It says no.
+    Denied(&'static str),
+    /// It is not what it should be.
+    Junk(&'static str),
+}
+
+/// A member that is there; some servers write `null` for those that are not.
+fn member<'a>(answer: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    answer.get(name).filter(|value| !value.is_null())
+}
+
+/// `client_secret_basic`: both parts are encoded as in a form before they are put together (RFC 6749 section 2.3.1).
+fn basic(client_id: &str, secret: &Secret) -> Option<HeaderValue> {
+    let encode = |bytes: &[u8]| byte_serialize(bytes).collect::<String>();
+    let pair = format!("{}:{}", encode(client_id.as_bytes()), encode(secret.expose()));
+    let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// `private_key_jwt` (RFC 7523 section 3): good once, for this server and for less than a minute.
+fn assertion(client_id: &str, key: &ClientKey) -> Option<String> {
+    let mut id = [0; 16];
+    SystemRandom::new().fill(&mut id).ok()?;
+    let mut header = json!({"typ": "JWT"});
+    if let Some(id) = &key.id {
+        header["kid"] = id.as_str().into();
+    }
+    let now = unix_now();
+    let claims = json!({
+        "iss": client_id, "sub": client_id, "aud": key.audience, "jti": URL_SAFE_NO_PAD.encode(id),
+        "iat": now, "exp": now + limits::CLIENT_ASSERTION.as_secs(),
+    });
+    key.key.sign_jwt(header, &claims).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClaimNames;
+    use std::time::Duration;
+
+    fn validator(change: impl FnOnce(&mut IntrospectionProvider)) -> IntrospectionValidator {
+        super::super::install_crypto();
+        let mut settings = IntrospectionProvider {
+            url: "https://idp.example/introspect".parse().expect("a URL"),
+            client_id: "edge".into(),
+            proof: ClientProof::Secret(Secret::new("secret")),
+            issuer: None,
+            audiences: None,
+            leeway: Duration::from_secs(10),
+            claims: ClaimNames { subject: "sub".into(), scopes: None, groups: "groups".into() },
+            timeout: Duration::from_secs(1),
+        };
+        change(&mut settings);
+        IntrospectionValidator::new(&settings, &OutboundClient::new().expect("a client needs no network"))
+    }
+
+    /// `ok`, `denied` or `junk`.
+    fn judge(validator: &IntrospectionValidator, answer: &Value) -> &'static str {
+        match validator.judge(answer.as_object().expect("an object")) {
+            Ok(_) => "ok",
+            Err(Refusal::Denied(_)) => "denied",
+            Err(Refusal::Junk(_)) => "junk",
+        }
+    }
+
+    #[test]
+    fn what_an_answer_says() {
+        let now = unix_now();
+        let any = validator(|_| ());
+        let answer = |more: Value| {
+            let mut answer = json!({"active": true, "sub": "alice"});
+            let members = answer.as_object_mut().expect("an object");
+            members.extend(more.as_object().expect("an object").clone());
+            answer
+        };
+        for (more, expected) in [
+            (json!({}), "ok"),
+            (json!({"token_type": "bearer", "exp": now + 60, "nbf": now, "aud": "any", "iss": "any"}), "ok"),
+            (json!({"token_type": null, "exp": null, "nbf": null}), "ok"),
+            (json!({"exp": now - 5, "nbf": now + 5}), "ok"),
+            (json!({"active": false}), "denied"),
+            (json!({"active": "true"}), "junk"),
+            (json!({"active": 1}), "junk"),
+            (json!({"active": null}), "junk"),
+            (json!({"token_type": "DPoP"}), "denied"),
+            (json!({"token_type": 1}), "denied"),
+            (json!({"exp": now - 10}), "denied"),
+            (json!({"exp": now.to_string()}), "junk"),
+            (json!({"exp": -1}), "junk"),
+            (json!({"nbf": now + 60}), "denied"),
+            (json!({"nbf": "soon"}), "junk"),
+            (json!({"sub": null}), "denied"),
+            (json!({"sub": 7}), "denied"),
+        ] {
+            assert_eq!(judge(&any, &answer(more.clone())), expected, "{more}");
+        }
+        let strict = validator(|settings| {
+            settings.issuer = Some("https://idp.example".into());
+            settings.audiences = Some(vec!["a".into(), "b".into()]);
+        });
+        for (more, expected) in [
+            (json!({"aud": "a"}), "ok"),
+            (json!({"aud": ["x", "b"], "iss": "https://idp.example"}), "ok"),
+            (json!({}), "denied"),
+            (json!({"aud": null}), "denied"),
+            (json!({"aud": ["x", {"a": "a"}]}), "denied"),
+            (json!({"aud": "a", "iss": "https://evil.example"}), "denied"),
+            (json!({"aud": "a", "iss": 1}), "denied"),
+        ] {
+            assert_eq!(judge(&strict, &answer(more.clone())), expected, "{more}");
+        }
+    }
+
+    #[test]
+    fn a_basic_header_holds_encoded_parts() {
+        let value = basic("my edge:1", &Secret::new("pä%+&=/ ")).expect("a header");
+        let encoded = value.to_str().expect("ASCII").strip_prefix("Basic ").expect("Basic");
+        let pair = String::from_utf8(STANDARD.decode(encoded).expect("base64")).expect("ASCII");
+        assert_eq!(pair, "my+edge%3A1:p%C3%A4%25%2B%26%3D%2F+");
+        assert!(value.is_sensitive() && !format!("{value:?}").contains(encoded));
+    }
+}

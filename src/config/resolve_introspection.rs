@@ -1,0 +1,85 @@
+//! Checks `introspection` of a provider.
+
+use super::checked_auth::{ClientKey, ClientProof, IntrospectionProvider};
+use super::introspection::{Introspection, PrivateKey};
+use super::limits;
+use super::problems::Place;
+use super::resolve::Resolver;
+
+impl Resolver<'_> {
+    pub(super) fn introspection(&mut self, written: &Introspection, place: &Place) -> Option<IntrospectionProvider> {
+        if written.client_id.is_empty() {
+            self.problems.add(&place.key("client_id"), "is empty: write the id that the server gave to the edge");
+        }
+        if written.issuer.as_ref().is_some_and(String::is_empty) {
+            self.problems.add(&place.key("issuer"), "is empty: write where clients get tokens, or take this out");
+        }
+        self.audiences(written.audiences.as_deref(), &place.key("audiences"));
+        self.leeway(&written.leeway, place);
+        self.auth_timeout(&written.timeout, place);
+        let claims =
+            self.claim_names((&written.subject_claim, written.scopes_claim.as_ref(), &written.groups_claim), place);
+        let proof = match (&written.client_secret, &written.private_key) {
+            (Some(secret), None) => {
+                let folder = self.folder(place.file);
+                let place = place.key("client_secret");
+                self.materials.secret(&folder, secret, &place, &mut self.problems).map(ClientProof::Secret)
+            }
+            (None, Some(key)) => {
+                self.client_key(key, written.issuer.as_deref(), &place.key("private_key")).map(ClientProof::Key)
+            }
+            _ => {
+                self.problems.add(place, "the edge says in exactly one way who it is: write `client_secret: {env: NAME}`, `client_secret: {file: PATH}` or `private_key: {file: PATH}`");
+                None
+            }
+        }?;
+        Some(IntrospectionProvider {
+            url: written.url.0.clone(),
+            client_id: written.client_id.clone(),
+            proof,
+            issuer: written.issuer.clone(),
+            audiences: written.audiences.clone(),
+            leeway: written.leeway.0,
+            claims,
+            timeout: written.timeout.0,
+        })
+    }
+
+    fn client_key(&mut self, written: &PrivateKey, issuer: Option<&str>, place: &Place) -> Option<ClientKey> {
+        let audience = written.audience.as_deref().or(issuer).filter(|audience| !audience.is_empty());
+        if audience.is_none() {
+            self.problems.add(place, "nothing says whom the signature is for: write `audience`, the issuer or the token endpoint of the server, or `issuer` beside this key");
+        }
+        if written.id.as_ref().is_some_and(String::is_empty) {
+            self.problems.add(&place.key("id"), "is empty: write the `kid` of the key, or take this out");
+        }
+        let folder = self.folder(place.file);
+        let key = self.materials.signing_key(&folder, &written.file, &place.key("file"), &mut self.problems)?;
+        Some(ClientKey { key, id: written.id.clone(), audience: audience?.to_owned() })
+    }
+
+    /// `audiences` of any provider that may have them.
+    pub(super) fn audiences(&mut self, written: Option<&[String]>, place: &Place) {
+        if written.is_some_and(<[String]>::is_empty) {
+            self.problems.add(place, "is empty, so tokens for any service would do: write what `aud` must be");
+        }
+        let empty = written.into_iter().flatten().enumerate().filter(|(_, audience)| audience.is_empty());
+        for (index, _) in empty {
+            self.problems.add(&place.item(index), "is empty: write what `aud` must be");
+        }
+    }
+
+    pub(super) fn leeway(&mut self, written: &super::units::Span, place: &Place) {
+        if written.0 > limits::LEEWAY {
+            self.problems.add(&place.key("leeway"), "is more than 30s: write at most `30s`");
+        }
+    }
+
+    pub(super) fn auth_timeout(&mut self, written: &super::units::Span, place: &Place) {
+        let place = place.key("timeout");
+        if written.0 > limits::AUTH_TIMEOUT {
+            self.problems.add(&place, "is more than 2s: write at most `2s`");
+        }
+        self.not_zero(&place, written);
+    }
+}

@@ -1,0 +1,101 @@
+//! `mcp-edge hash-key`: makes API keys and the entries that know them.
+
+use std::io::{Read, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::config::ApiKeyEntry;
+use crate::types::{KeyHash, Principal, Scope, ScopeSet, api_key_id, is_api_key_id, new_api_key};
+
+/// The longest key that is read, in bytes.
+const KEY_BYTES: u64 = 4 << 10;
+
+/// What the entry says.
+#[derive(Debug, Args)]
+pub struct HashKey {
+    /// The key's id: small letters, digits and hyphens
+    #[arg(long, value_parser = id)]
+    id: String,
+    /// Who calls with the key
+    #[arg(long, value_parser = subject)]
+    subject: String,
+    /// A scope that the key gives; may be repeated
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<Scope>,
+    /// When the key ends: a day (UTC) such as 2027-01-31, or a moment (RFC 3339)
+    #[arg(long, value_name = "DATE")]
+    expires: Option<String>,
+    /// Hash with Argon2id, for keys that somebody has chosen; SHA-256 is right for random ones
+    #[arg(long)]
+    argon2: bool,
+    /// Hash the key on standard input, `mcpe_ID_SECRET`, instead of making one
+    #[arg(long)]
+    stdin: bool,
+}
+
+fn id(text: &str) -> Result<String, String> {
+    if is_api_key_id(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("use small letters, digits and hyphens, at most 64".to_owned())
+    }
+}
+
+fn subject(text: &str) -> Result<String, String> {
+    let made = Principal::new(text, ScopeSet::default(), "".into(), None);
+    made.map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+impl HashKey {
+    /// Prints the entry on standard output, so that it can be appended to a file of keys, and a new key on standard error,
+    /// where it is seen once.
+    pub fn run(self) -> ExitCode {
+        match self.make() {
+            Ok((key, entry)) => {
+                let shown = key.map_or(Ok(()), |key| writeln!(std::io::stderr(), "{key}"));
+                match shown.and_then(|()| write!(std::io::stdout(), "{entry}")) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(_) => ExitCode::FAILURE,
+                }
+            }
+            Err(message) => {
+                // Nothing is left to do when standard error is closed.
+                let _ = writeln!(std::io::stderr(), "{message}");
+                ExitCode::from(2)
+            }
+        }
+    }
+
+    /// The key when it is new, and the entry.
+    fn make(self) -> Result<(Option<String>, String), String> {
+        let no_random = "the system gives no random numbers";
+        let key = if self.stdin { read_key(&self.id)? } else { new_api_key(&self.id).ok_or(no_random)? };
+        let hash = if self.argon2 { KeyHash::argon2(&key).ok_or(no_random)? } else { KeyHash::sha256(&key) };
+        let entry = ApiKeyEntry {
+            id: self.id,
+            hash: hash.to_string(),
+            subject: self.subject,
+            scopes: self.scopes.into_iter().map(Into::into).collect(),
+            expires: self.expires,
+        };
+        entry.expires_at().map_err(|message| format!("--expires {message}"))?;
+        let text = serde_yaml::to_string(&[&entry]).map_err(|error| error.to_string())?;
+        Ok(((!self.stdin).then_some(key), text))
+    }
+}
+
+/// The key may not be repeated in an error.
+fn read_key(id: &str) -> Result<String, String> {
+    let mut text = String::new();
+    let read = std::io::stdin().take(KEY_BYTES).read_to_string(&mut text);
+    read.map_err(|error| format!("standard input cannot be read ({error})"))?;
+    let key = text.trim_end_matches(['\r', '\n']);
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    if api_key_id(key) != Some(id) || !key.bytes().all(legal) {
+        return Err(format!(
+            "this is no key with the id `{id}`: give `mcpe_{id}_` and a secret of at least 22 letters, digits, `-`, `_` or `.`"
+        ));
+    }
+    Ok(key.to_owned())
+}

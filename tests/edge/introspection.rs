@@ -1,0 +1,198 @@
+//! Opaque tokens: their issuer is asked what they are worth (RFC 7662).
+
+use std::collections::HashSet;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+
+use crate::harness::{EdgeProcess, Origin, TestEdge, Tokens, exchange, ok, request};
+
+const SECRET: (&str, &str) = ("edge.secret", "hunter2 & more\n");
+
+const BASIC: &str = "client_secret: {file: edge.secret}";
+
+fn yaml(server: &Origin, origin: &Origin, proof: &str) -> String {
+    format!(
+        "auth:
+  providers:
+    {}
+    opaque:
+      introspection: {{url: 'http://{}/introspect?x=1', client_id: 'my edge', {proof},
+                       issuer: 'https://idp.example', audiences: [mcp-edge], timeout: 500ms}}
+      groups: {{analysts: ['fininfo:read']}}
+upstreams: {{fininfo: {{endpoints: [{{address: '{}'}}]}}}}
+routes:
+  - {{path: /fininfo/, upstream: fininfo, auth: {{providers: [opaque], scopes: ['fininfo:read']}}}}
+  - {{path: /both/, upstream: fininfo, auth: {{providers: [local, opaque]}}}}
+",
+        Tokens::PROVIDER,
+        server.address,
+        origin.address
+    )
+}
+
+fn active(more: Value) -> String {
+    let mut answer = json!({"active": true, "sub": "alice", "scope": "a fininfo:read", "aud": ["mcp-edge"]});
+    answer.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    answer.to_string()
+}
+
+async fn server(answer: String) -> Origin {
+    Origin::answering(move |_| ok(&answer)).await
+}
+
+/// The form in a request's body.
+fn form(body: &[u8]) -> Vec<(String, String)> {
+    form_urlencoded::parse(body).into_owned().collect()
+}
+
+#[tokio::test]
+async fn the_issuer_is_asked_once_and_says_who_it_is() {
+    let exp = mcp_edge::types::unix_now() + 600;
+    let server =
+        server(active(json!({"exp": exp, "token_type": "Bearer", "groups": ["analysts"], "scope": "a"}))).await;
+    let origin = Origin::saying("in").await;
+    let edge = TestEdge::start_with(&yaml(&server, &origin, BASIC), &[SECRET]).await;
+    for _ in 0..3 {
+        assert_eq!(edge.get_as("opaque~+/.x", "/fininfo/mcp?q=1").await.status, 200);
+    }
+    assert_eq!(server.count(), 1, "the answer is cached");
+    let asked = server.last();
+    assert_eq!(asked.line(), "POST /introspect?x=1 HTTP/1.1");
+    assert_eq!(asked.headers("content-type"), ["application/x-www-form-urlencoded"]);
+    let basic = format!("Basic {}", STANDARD.encode("my+edge:hunter2+%26+more"));
+    assert_eq!(asked.headers("authorization"), [basic.as_str()], "RFC 6749 section 2.3.1");
+    let expected = [("token", "opaque~+/.x"), ("token_type_hint", "access_token")];
+    assert_eq!(form(&asked.body), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(origin.last().headers("x-user"), ["alice"]);
+    assert_eq!(origin.last().headers("x-scopes"), ["a fininfo:read"], "its groups give scopes");
+    assert_eq!(origin.last().header("authorization"), None);
+    let metadata = edge.get("/.well-known/oauth-protected-resource/fininfo/mcp", &[]).await.json();
+    assert_eq!(metadata["authorization_servers"], json!(["https://idp.example"]));
+}
+
+#[tokio::test]
+async fn the_edge_signs_who_it_is() {
+    let (server, origin) = (server(active(json!({}))).await, Origin::saying("in").await);
+    let key = include_str!("../fixtures/config/files/one.key");
+    let proof = "private_key: {file: edge.key, id: k1}";
+    let edge = TestEdge::start_with(&yaml(&server, &origin, proof), &[("edge.key", key)]).await;
+    let mut ids = HashSet::new();
+    for token in ["one", "two"] {
+        assert_eq!(edge.get_as(token, "/fininfo/").await.status, 200);
+        let asked = server.last();
+        assert_eq!(asked.header("authorization"), None);
+        let form = form(&asked.body);
+        let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!((field("token"), field("client_id")), (Some(token), Some("my edge")));
+        assert_eq!(field("client_assertion_type"), Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer"));
+        let parts: Vec<Value> = field("client_assertion")
+            .expect("an assertion")
+            .split('.')
+            .take(2)
+            .map(|part| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("JSON"))
+            .collect();
+        assert_eq!(parts[0], json!({"typ": "JWT", "alg": "ES256", "kid": "k1"}));
+        let claims = &parts[1];
+        assert_eq!((&claims["iss"], &claims["sub"]), (&json!("my edge"), &json!("my edge")));
+        assert_eq!(claims["aud"], "https://idp.example");
+        let lifetime = claims["exp"].as_u64().expect("a number") - claims["iat"].as_u64().expect("a number");
+        assert!(lifetime <= 60, "{lifetime}");
+        assert!(ids.insert(claims["jti"].as_str().expect("text").to_owned()), "each assertion has an id of its own");
+    }
+}
+
+/// Rows 16, 18 and 19.
+#[tokio::test]
+async fn what_an_introspection_endpoint_may_answer() {
+    let origin = Origin::saying("in").await;
+    let canary = Origin::saying("{}").await;
+    let now = mcp_edge::types::unix_now();
+    let with_status = |status: &str, more: &str, body: &str| {
+        format!("HTTP/1.1 {status}\r\n{more}Content-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let said = |body: &str| with_status("200 OK", "", body);
+    let good = active(json!({}));
+    let location = format!("Location: http://{}/\r\n", canary.address);
+    let huge = active(json!({"padding": "x".repeat(300 << 10)}));
+    for (name, answer, status) in [
+        ("good", said(&good), 200),
+        ("inactive", said(r#"{"active": false, "sub": "alice"}"#), 401),
+        ("expired", said(&active(json!({"exp": now - 60}))), 401),
+        ("early", said(&active(json!({"nbf": now + 60}))), 401),
+        ("another audience", said(&active(json!({"aud": "other"}))), 401),
+        ("no audience", said(&active(json!({"aud": null}))), 401),
+        ("another issuer", said(&active(json!({"iss": "https://evil.example"}))), 401),
+        ("another type", said(&active(json!({"token_type": "DPoP"}))), 401),
+        ("a subject that splits a header", said(&active(json!({"sub": "eve\r\nX-Admin: 1"}))), 401),
+        ("no scope", said(&active(json!({"scope": ""}))), 403),
+        ("not quite true", said(&active(json!({"active": "true"}))), 503),
+        ("one", said(&active(json!({"active": 1}))), 503),
+        ("says nothing", said("{}"), 503),
+        ("a list", said("[]"), 503),
+        ("junk", said("active=true"), 503),
+        ("nothing", said(""), 503),
+        ("a date as text", said(&active(json!({"exp": "never"}))), 503),
+        ("huge", said(&huge), 503),
+        ("our credentials are wrong", with_status("401 Unauthorized", "", r#"{"error": "invalid_client"}"#), 503),
+        ("we are forbidden", with_status("403 Forbidden", "", &good), 503),
+        ("created", with_status("201 Created", "", &good), 503),
+        ("broken", with_status("500 Internal Server Error", "", &good), 503),
+        ("redirected", with_status("307 Temporary Redirect", &location, &good), 503),
+        ("silent", String::new(), 503),
+    ] {
+        let answer = answer.into_bytes();
+        let server = Origin::answering(move |_| answer.clone()).await;
+        let edge = TestEdge::start_with(&yaml(&server, &origin, BASIC), &[SECRET]).await;
+        for _ in 0..2 {
+            let reply = edge.get_as("opaque", "/fininfo/").await;
+            assert_eq!(reply.status, status, "{name}: {}", reply.body);
+            assert_eq!(reply.header("retry-after").is_some(), status == 503, "{name}");
+        }
+        assert_eq!(server.count() == 2, status == 503, "outages are not remembered: {name}");
+    }
+    assert_eq!((canary.count(), origin.count()), (0, 2));
+}
+
+/// A credential goes to the one provider that it is for.
+#[tokio::test]
+async fn only_opaque_tokens_are_asked_about() {
+    let (server, origin) = (server(active(json!({}))).await, Origin::saying("in").await);
+    let edge = TestEdge::start_with(&yaml(&server, &origin, BASIC), &[SECRET]).await;
+    assert_eq!(edge.get_as(&Tokens::token("bob", ""), "/both/").await.status, 200);
+    assert_eq!((origin.last().headers("x-user"), server.count()), (vec!["bob"], 0));
+    let bad = Tokens::token("bob", "") + "x";
+    assert_eq!(edge.get_as(&bad, "/both/").await.status, 401);
+    assert_eq!(server.count(), 0, "a bad token of a known issuer is not tried elsewhere");
+    assert_eq!(edge.get_as("opaque", "/both/").await.status, 200);
+    assert_eq!((origin.last().headers("x-user"), server.count()), (vec!["alice"], 1));
+    assert_eq!(edge.get("/both/", &[("X-Api-Key", "opaque")]).await.status, 401);
+    assert_eq!(server.count(), 1);
+}
+
+/// Row 70.
+#[tokio::test]
+async fn a_wrong_secret_is_logged_without_it() {
+    let server = Origin::answering(|_| b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_vec()).await;
+    let origin = Origin::saying("in").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let yaml = yaml(&server, &origin, BASIC);
+    let listeners = "listeners: [{address: '127.0.0.1:0'}]\nadmin: {address: '127.0.0.1:0'}\n";
+    for (name, text) in [("edge.yaml", (listeners.to_owned() + &yaml).as_str()), SECRET, Tokens::SECRET_FILE] {
+        std::fs::write(folder.path().join(name), text).expect("the folder is fresh");
+    }
+    let mut edge = EdgeProcess::start(&folder.path().join("edge.yaml")).await;
+    let headers = [("Authorization", "Bearer canary-token")];
+    let reply = exchange(edge.address, request("GET", "/fininfo/", &headers, "")).await;
+    assert_eq!(reply.status, 503);
+    let mut lines = vec![reply.body];
+    while !lines.last().is_some_and(|line| line.contains("auth_unavailable") && line.contains("/fininfo/")) {
+        lines.push(edge.line().await.expect("the edge is running"));
+    }
+    let text = lines.join("\n");
+    assert!(text.contains("refuses the edge itself with status 401: check `client_id`"), "{text}");
+    for secret in ["hunter2", "canary-token", "my+edge", &STANDARD.encode("my+edge:hunter2+%26+more")] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
