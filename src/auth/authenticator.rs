@@ -56,7 +56,7 @@ impl Authenticator {
         if let Some((provider, certificate)) = certified
             && self.providers.first().is_some_and(|first| first.is_mtls())
         {
-            return holder(provider, certificate);
+            return self.holder(provider, certificate);
         }
         match self.credential(request.headers)? {
             Some(Credential::Token(token)) => match self.provider_for(token) {
@@ -66,7 +66,7 @@ impl Authenticator {
             Some(Credential::Key(key, provider)) => self.ask(provider, key, request).await,
             // An authentication server may look at other fields than Authorization.
             None => match (certified, self.by_other_credential(request)) {
-                (Some((provider, certificate)), _) => holder(provider, certificate),
+                (Some((provider, certificate)), _) => self.holder(provider, certificate),
                 (None, Some(provider)) => self.ask(provider, "", request).await,
                 (None, None) => Err(AuthError::Missing),
             },
@@ -162,18 +162,22 @@ impl Authenticator {
             None => self.cache.key(provider.instance(), [token.as_bytes()]),
         };
         let outcome = self.cache.get_or_validate(key, &self.settings, || provider.validate(token, request)).await;
-        let outcome = outcome.and_then(|principal| match self.cache.revocations().refuses(&principal) {
-            true => Err(AuthError::Denied("the credential was revoked")),
-            false => Ok(principal),
-        });
+        let outcome = outcome.and_then(|principal| self.not_refused(principal));
         provider.decided(&outcome);
         outcome
     }
-}
 
-/// Nothing is remembered: the connection has its certificate at hand.
-fn holder(provider: &Provider, certificate: &ClientCertificate) -> Result<Arc<Principal>, AuthError> {
-    let outcome = provider.holder(certificate).map(Arc::new);
-    provider.decided(&outcome);
-    outcome
+    /// Nothing is remembered: the connection has its certificate at hand.
+    fn holder(&self, provider: &Provider, certificate: &ClientCertificate) -> Result<Arc<Principal>, AuthError> {
+        let outcome = provider.holder(certificate).map(Arc::new).and_then(|principal| self.not_refused(principal));
+        provider.decided(&outcome);
+        outcome
+    }
+
+    fn not_refused(&self, principal: Arc<Principal>) -> Result<Arc<Principal>, AuthError> {
+        match self.cache.revocations().refuses(&principal) {
+            true => Err(AuthError::Denied("the credential was revoked")),
+            false => Ok(principal),
+        }
+    }
 }

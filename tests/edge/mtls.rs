@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::harness::http2::Http2;
-use crate::harness::{Authority, Identity, Origin, PATIENCE, Reply, TestEdge, Tokens, read_reply, request};
+use crate::harness::{Authority, Identity, Origin, PATIENCE, Reply, TestEdge, Tokens, exchange, read_reply, request};
 
 const ROBOT: &str = "spiffe://corp.example/robot";
 
@@ -130,6 +130,11 @@ async fn a_certificate_names_the_caller_over_both_versions_and_in_resumed_sessio
     }
     assert_eq!(edge.metric(r#"mcp_edge_auth_decisions_total{provider="mesh",result="allowed"}"#).await, 20.0);
     assert_eq!(edge.metric(r#"mcp_edge_auth_cache_requests_total{result="miss"}"#).await, 0.0);
+    // What an operator takes back is refused, also where nothing is cached.
+    let purge = format!(r#"{{"subject": "{ROBOT}", "refuse_for": "1m"}}"#);
+    assert_eq!(exchange(edge.admin, request("POST", "/auth/purge", &[], &purge)).await.status, 200);
+    let mut stream = dial(&client(&authority, Some(&robot), "http/1.1", &rustls::version::TLS13), edge.address).await;
+    assert_eq!(get(&mut stream, "/mesh/", &[]).await.status, 401);
 }
 
 #[tokio::test]
