@@ -418,9 +418,12 @@ impl Converter<'_> {
                 );
                 draft.note(self.nginx.file, goes.at, text);
             }
+            // One of them was for the paths below, too, so the one that stays is.
+            let kind = if other.kind == Kind::Prefix { other.kind } else { planned.kind };
             if rank(&planned) > rank(other) {
-                let kind = if other.kind == Kind::Prefix { other.kind } else { planned.kind };
                 kept.insert(key, Planned { kind, ..planned });
+            } else if let Some(other) = kept.get_mut(&key) {
+                other.kind = kind;
             }
         }
         kept.retain(|_, planned| {
@@ -433,8 +436,10 @@ impl Converter<'_> {
         let routes: Vec<Planned> = order.iter().filter_map(|key| kept.remove(key)).collect();
         let is_around = |planned: &&Planned| {
             let same_hosts = routes.iter().filter(|other| other.item.value.hosts == planned.item.value.hosts);
-            let around = same_hosts
-                .filter(|other| covers(other.prefix(), planned.prefix()) && other.prefix() != planned.prefix());
+            // What nginx matched exactly is around nothing: the paths below it went elsewhere.
+            let around = same_hosts.filter(|other| other.kind != Kind::Exact);
+            let around =
+                around.filter(|other| covers(other.prefix(), planned.prefix()) && other.prefix() != planned.prefix());
             let around = around.max_by_key(|other| other.prefix().len());
             planned.kind == Kind::Exact && around.is_some_and(|other| other.strictness() > planned.strictness())
         };
