@@ -10,7 +10,6 @@ mod discovery;
 mod harness;
 mod hostile;
 mod identity;
-mod import;
 mod introspection;
 mod keys;
 mod lifecycle;
