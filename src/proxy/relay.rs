@@ -155,14 +155,16 @@ impl Relay<'_> {
         let mut clock = Clock::start(self.context, self.route, self.call, self.is_stream);
         let timer = tokio::time::sleep_until(clock.next());
         tokio::pin!(timer);
-        let mut ending = self.is_stream.then(|| Ending::of(self.context, self.route, self.call.endless)).flatten();
+        // Made once, like the timer: not for every piece.
+        let ending = comes(self.is_stream.then(|| Ending::of(self.context, self.route, self.call.endless)).flatten());
+        tokio::pin!(ending);
         loop {
             let event = tokio::select! {
                 biased;
                 piece = upstream.read_response_body() => Event::Piece(piece.map_err(|error| error.into_up())?),
                 left = self.client.leaves(session) => { left?; Event::Left }
                 () = &mut timer => Event::Timer,
-                () = comes(&mut ending) => Event::Ending,
+                () = &mut ending => Event::Ending,
             };
             match event {
                 Event::Piece(Some(piece)) => {
@@ -274,9 +276,9 @@ impl Relay<'_> {
     }
 }
 
-async fn comes(ending: &mut Option<Ending>) {
+async fn comes(ending: Option<Ending>) {
     match ending {
-        Some(ending) => ending.comes().await,
+        Some(mut ending) => ending.comes().await,
         None => std::future::pending().await,
     }
 }
