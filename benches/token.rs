@@ -64,7 +64,16 @@ fn headers(token: &str) -> HeaderMap {
 }
 
 fn request(headers: &HeaderMap) -> OriginalRequest<'_> {
-    OriginalRequest { headers, method: "POST", origin: "https://edge.example", uri: "/one/mcp", certificate: None }
+    OriginalRequest {
+        headers,
+        method: "POST",
+        scheme: "https",
+        authority: "edge.example",
+        path: "/one/mcp",
+        query: None,
+        operation: None,
+        certificate: None,
+    }
 }
 
 /// A provider for each algorithm, a route with one of them and a route with all.

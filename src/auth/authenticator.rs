@@ -8,7 +8,7 @@ use super::bearer::{self, BearerError, bearer};
 use super::cache::TokenCache;
 use super::error::AuthError;
 use super::jwt::claimed_issuer;
-use super::lookup::OriginalRequest;
+use super::lookup::{LookupValidator, OriginalRequest};
 use super::provider::Provider;
 use super::revocation::Revocations;
 use crate::config::Cache as CacheSettings;
@@ -20,6 +20,13 @@ enum Credential<'a> {
     Token(&'a str),
     /// In the field for API keys of a provider: of no other kind.
     Key(&'a str, &'a Arc<Provider>),
+}
+
+/// Who can tell the caller of a request.
+enum Choice<'a> {
+    Holder(&'a Provider, &'a ClientCertificate),
+    /// With the token, which is empty where other fields are looked at.
+    Ask(&'a Arc<Provider>, &'a str),
 }
 
 /// The providers of a route. Which one is asked is told by what the credential looks like, never by trying them in turn.
@@ -52,30 +59,46 @@ impl Authenticator {
     /// # Errors
     /// No credential, one that is not valid, or a provider that cannot tell.
     pub async fn authenticate(&self, request: &OriginalRequest<'_>) -> Result<Arc<Principal>, AuthError> {
+        match self.choose(request)? {
+            Choice::Holder(provider, certificate) => self.holder(provider, certificate),
+            Choice::Ask(provider, token) => self.ask(provider, token, request).await,
+        }
+    }
+
+    /// True when a server tells who sent `request` that wants to know what its message is about.
+    pub fn asks_about_operation(&self, request: &OriginalRequest<'_>) -> bool {
+        let sees = |provider: &Provider| provider.lookup().is_some_and(LookupValidator::sees_operation);
+        self.find(sees).is_some() && matches!(self.choose(request), Ok(Choice::Ask(provider, _)) if sees(provider))
+    }
+
+    fn choose<'a>(&'a self, request: &OriginalRequest<'a>) -> Result<Choice<'a>, AuthError> {
         let certified = self.find(Provider::is_mtls).zip(request.certificate);
         if let Some((provider, certificate)) = certified
             && self.providers.first().is_some_and(|first| first.is_mtls())
         {
-            return self.holder(provider, certificate);
+            return Ok(Choice::Holder(provider, certificate));
         }
         match self.credential(request.headers)? {
             Some(Credential::Token(token)) => match self.provider_for(token) {
-                Some(provider) => self.ask(provider, token, request).await,
+                Some(provider) => Ok(Choice::Ask(provider, token)),
                 None => Err(AuthError::Denied("no provider of this route knows such a token")),
             },
-            Some(Credential::Key(key, provider)) => self.ask(provider, key, request).await,
+            Some(Credential::Key(key, provider)) => Ok(Choice::Ask(provider, key)),
             // An authentication server may look at other fields than Authorization.
             None => match (certified, self.by_other_credential(request)) {
-                (Some((provider, certificate)), _) => self.holder(provider, certificate),
-                (None, Some(provider)) => self.ask(provider, "", request).await,
+                (Some((provider, certificate)), _) => Ok(Choice::Holder(provider, certificate)),
+                (None, Some(provider)) => Ok(Choice::Ask(provider, "")),
                 (None, None) => Err(AuthError::Missing),
             },
         }
     }
 
-    /// The fields of requests that may carry an API key. Like `Authorization`, they are for the edge.
-    pub fn key_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        self.providers.iter().filter_map(|provider| provider.api_keys()?.header())
+    /// The fields of requests that may carry a credential, beside `Authorization`. Like that, they are for the edge.
+    pub fn credential_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        let of_keys = self.providers.iter().filter_map(|provider| provider.api_keys()?.header());
+        let of_lookups =
+            self.providers.iter().filter_map(|provider| provider.lookup()).flat_map(LookupValidator::headers);
+        of_keys.chain(of_lookups)
     }
 
     /// The one credential of a request.

@@ -182,7 +182,7 @@ impl TokenCache {
             Ok(entry) => Ok(entry.principal),
             Err(error) => {
                 let error = AuthError::clone(&error);
-                if matches!(error, AuthError::Denied(_) | AuthError::Forbidden(_)) {
+                if matches!(error, AuthError::Denied(_) | AuthError::Forbidden(_) | AuthError::Refused(_)) {
                     let denial = Denial { error: error.clone(), lifetime: settings.negative_ttl.0 };
                     self.denials.insert(key, denial).await;
                 }

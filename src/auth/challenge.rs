@@ -9,7 +9,9 @@ use crate::types::ScopeSet;
 #[derive(Clone, Debug)]
 pub struct Challenge<'a> {
     /// `invalid_token` or `insufficient_scope`; absent when the request had no credential (RFC 6750 section 3.1).
-    pub error: Option<&'static str>,
+    pub error: Option<&'a str>,
+    /// For people (RFC 6750 section 3).
+    pub description: Option<&'a str>,
     /// All scopes that the operation needs.
     pub scopes: &'a ScopeSet,
     /// The URL of the resource metadata (RFC 9728 section 5.1).
@@ -17,12 +19,15 @@ pub struct Challenge<'a> {
 }
 
 impl Challenge<'_> {
-    /// The field's value. `resource_metadata` comes from a checked host and a canonical path, scopes from
+    /// The field's value. `error` and `description` were checked by who made them, `resource_metadata` comes from a checked host and a canonical path, scopes from
     /// [`Scope`](crate::types::Scope)s: none of them can end the quoted string.
     pub fn to_header(&self) -> HeaderValue {
         let mut text = String::from("Bearer ");
         if let Some(error) = self.error {
             text.push_str(&format!("error=\"{error}\", "));
+        }
+        if let Some(description) = self.description {
+            text.push_str(&format!("error_description=\"{description}\", "));
         }
         if !self.scopes.is_empty() {
             text.push_str(&format!("scope=\"{}\", ", self.scopes));
@@ -67,7 +72,8 @@ mod tests {
     fn challenges() {
         let scopes: ScopeSet = ["b", "a"].into_iter().map(|scope| scope.parse().expect("legal")).collect();
         let url = "https://edge.example/.well-known/oauth-protected-resource/fininfo/mcp";
-        let header = |error| Challenge { error, scopes: &scopes, resource_metadata: url }.to_header();
+        let header =
+            |error| Challenge { error, description: None, scopes: &scopes, resource_metadata: url }.to_header();
         assert_eq!(
             header(Some("insufficient_scope")),
             format!("Bearer error=\"insufficient_scope\", scope=\"a b\", resource_metadata=\"{url}\"")

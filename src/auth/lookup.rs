@@ -1,13 +1,25 @@
 //! Asks an authentication server, as nginx's `auth_request` does.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use log::warn;
 
 use super::claims::Claims;
 use super::client::OutboundClient;
 use super::error::AuthError;
+use super::refusal::Refusal;
 use crate::config::LookupProvider;
 use crate::types::ClientCertificate;
+
+/// What an MCP message wants, in the form of header fields.
+#[derive(Clone, Debug)]
+pub struct AskedOperation {
+    /// The method; `None` for an answer of the client.
+    pub method: Option<HeaderValue>,
+    /// The name of the tool or prompt, or the URI of the resource.
+    pub name: Option<HeaderValue>,
+}
 
 /// What an authentication server may be told about the client's request.
 #[derive(Clone, Copy, Debug)]
@@ -16,10 +28,16 @@ pub struct OriginalRequest<'a> {
     pub headers: &'a HeaderMap,
     /// Its method.
     pub method: &'a str,
-    /// Scheme and authority as the client used them, such as `https://edge.example`.
-    pub origin: &'a str,
-    /// Its path and query.
-    pub uri: &'a str,
+    /// `http` or `https`, as the client used it.
+    pub scheme: &'a str,
+    /// The host as the client wrote it, and the port.
+    pub authority: &'a str,
+    /// Its path, canonical.
+    pub path: &'a str,
+    /// What stands behind `?`.
+    pub query: Option<&'a str>,
+    /// What its message wants, where a server is asked about that.
+    pub operation: Option<&'a AskedOperation>,
     /// What the client has shown on the connection, verified.
     pub certificate: Option<&'a ClientCertificate>,
 }
@@ -36,7 +54,17 @@ impl LookupValidator {
         Self { settings: settings.clone(), client: client.clone() }
     }
 
-    /// True when the request carries any field that the server would see.
+    /// True when the server is told what a message wants.
+    pub(super) fn sees_operation(&self) -> bool {
+        self.settings.operation.is_some()
+    }
+
+    /// The fields that may carry a credential.
+    pub(super) fn headers(&self) -> &[HeaderName] {
+        &self.settings.headers
+    }
+
+    /// True when the request carries any field that may be a credential.
     pub(super) fn has_credential(&self, headers: &HeaderMap) -> bool {
         self.settings.headers.iter().any(|name| headers.contains_key(name))
     }
@@ -44,14 +72,13 @@ impl LookupValidator {
     /// Everything that the answer depends on: what is sent is what the cache's key is made of.
     pub(super) fn key_parts<'a>(&'a self, request: &OriginalRequest<'a>) -> Vec<&'a [u8]> {
         let mut parts = Vec::new();
-        for name in &self.settings.headers {
-            for value in request.headers.get_all(name) {
-                parts.push(name.as_str().as_bytes());
-                parts.push(value.as_bytes());
-            }
+        for (name, value) in self.sent(request) {
+            parts.push(name.as_str().as_bytes());
+            parts.push(value.as_bytes());
         }
         if self.settings.original_uri {
-            parts.extend([request.method.as_bytes(), request.origin.as_bytes(), request.uri.as_bytes()]);
+            let parts_of_url = [request.method, request.scheme, request.authority, request.path];
+            parts.extend(parts_of_url.into_iter().chain(request.query).map(str::as_bytes));
         }
         parts
     }
@@ -62,13 +89,14 @@ impl LookupValidator {
             warn!("provider {provider}: {what}");
             AuthError::Unavailable("the authentication server does not answer as it should")
         };
-        let headers = self.headers(request);
+        let headers = self.question(request);
         let answer = self.client.get(&self.settings.url, headers, self.settings.timeout).await;
         let answer = answer.map_err(|error| outage(&error.to_string()))?;
         match answer.status.as_u16() {
             200..=299 => {}
-            401 => return Err(AuthError::Denied("the authentication server does not accept the credential")),
-            403 => return Err(AuthError::Forbidden("the authentication server refuses the request")),
+            status @ (401 | 403) => {
+                return Err(AuthError::Refused(Arc::new(Refusal::read(status == 403, &answer.headers))));
+            }
             status => return Err(outage(&format!("the authentication server answered with status {status}"))),
         }
         let text =
@@ -92,17 +120,30 @@ impl LookupValidator {
         })
     }
 
-    fn headers(&self, request: &OriginalRequest<'_>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for name in &self.settings.headers {
-            for value in request.headers.get_all(name) {
-                headers.append(name.clone(), value.clone());
-            }
+    /// The fields that are sent as they are, and those that tell the operation.
+    fn sent<'a>(&'a self, request: &OriginalRequest<'a>) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+        let headers = request.headers;
+        let names = self.settings.headers.iter().chain(&self.settings.context_headers);
+        let copied = names.flat_map(move |name| headers.get_all(name).iter().map(move |value| (name, value)));
+        let asked = self.settings.operation.as_ref().zip(request.operation);
+        let operation = asked.into_iter().flat_map(|((method, name), asked)| {
+            let method = asked.method.as_ref().map(|value| (method, value));
+            method.into_iter().chain(asked.name.as_ref().map(|value| (name, value)))
+        });
+        copied.chain(operation)
+    }
+
+    fn question(&self, request: &OriginalRequest<'_>) -> HeaderMap {
+        let mut headers: HeaderMap = HeaderMap::new();
+        for (name, value) in self.sent(request) {
+            headers.append(name.clone(), value.clone());
         }
         if self.settings.original_uri {
-            let url = format!("{}{}", request.origin, request.uri);
+            let query = request.query.map(|query| format!("?{query}")).unwrap_or_default();
+            let uri = format!("{}{query}", request.path);
+            let url = format!("{}://{}{uri}", request.scheme, request.authority);
             for (name, value) in
-                [("x-original-uri", request.uri), ("x-original-method", request.method), ("x-original-url", &url)]
+                [("x-original-uri", &*uri), ("x-original-method", request.method), ("x-original-url", &url)]
             {
                 // A request target and a method are visible ASCII: they were checked when the request was read.
                 if let Ok(value) = HeaderValue::from_str(value) {

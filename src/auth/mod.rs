@@ -18,6 +18,7 @@ mod members;
 mod mtls;
 mod policy;
 mod provider;
+mod refusal;
 mod revocation;
 
 pub use authenticator::Authenticator;
@@ -27,7 +28,8 @@ pub use challenge::{Challenge, Metadata};
 pub use client::OutboundClient;
 pub use crypto::install as install_crypto;
 pub use error::AuthError;
-pub use lookup::OriginalRequest;
+pub use lookup::{AskedOperation, OriginalRequest};
 pub use policy::{Denial, Permit, Policy};
 pub use provider::Provider;
+pub use refusal::Refusal;
 pub use revocation::{Revocation, Revocations, TooManyRefusals, credential_digest};

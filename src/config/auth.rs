@@ -11,8 +11,9 @@ use super::api_keys::ApiKeys;
 use super::claims::RequiredClaims;
 use super::introspection::Introspection;
 use super::limits;
+use super::lookup::Lookup;
 use super::mtls::Mtls;
-use super::units::{Header, ScopeName, SecretSource, Span, Url};
+use super::units::{ScopeName, SecretSource, Span, Url};
 
 /// Section `auth.cache`. `capacity` is read at start.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -138,60 +139,4 @@ impl Algorithm {
     pub fn is_symmetric(self) -> bool {
         matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
     }
-}
-
-/// `lookup` of a provider.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Lookup {
-    /// What is asked with GET: 2xx allows, 401 and 403 refuse, anything else is an outage.
-    pub url: Url,
-    /// Fields of the client's request that are sent along (default `Authorization`). The answer is cached for exactly these.
-    #[serde(default = "default_lookup_headers")]
-    pub headers: Vec<Header>,
-    /// Whether `X-Original-URI`, `-Method` and `-URL` are sent (default true). The answer is then cached for this URI only.
-    #[serde(default = "yes")]
-    pub original_uri: bool,
-    /// Fields of the answer that may carry the subject; the first that is there counts (default `X-User`, `X-Username`).
-    #[serde(default = "default_subject_headers")]
-    pub subject_headers: Vec<Header>,
-    /// The field of the answer that carries the scopes, separated by spaces (default `X-Scopes`).
-    #[serde(default = "default_scopes_header")]
-    pub scopes_header: Header,
-    /// The field of the answer that carries the groups, separated by commas or spaces (default `X-Groups`).
-    #[serde(default = "default_groups_header")]
-    pub groups_header: Header,
-    /// The authorization server that clients without a token are pointed to (RFC 9728 `authorization_servers`).
-    pub issuer: Option<String>,
-    /// How long the server may take (default and maximum 2s).
-    #[serde(default = "default_lookup_timeout")]
-    pub timeout: Span,
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn header(name: &'static str) -> Header {
-    Header(http::HeaderName::from_static(name))
-}
-
-fn default_lookup_headers() -> Vec<Header> {
-    vec![header("authorization")]
-}
-
-fn default_subject_headers() -> Vec<Header> {
-    vec![header("x-user"), header("x-username")]
-}
-
-fn default_scopes_header() -> Header {
-    header("x-scopes")
-}
-
-fn default_groups_header() -> Header {
-    header("x-groups")
-}
-
-pub(super) fn default_lookup_timeout() -> Span {
-    Span(limits::AUTH_TIMEOUT)
 }

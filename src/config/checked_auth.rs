@@ -107,8 +107,12 @@ pub enum JwtKeys {
 pub struct LookupProvider {
     /// What is asked.
     pub url: reqwest::Url,
-    /// What is sent along.
+    /// What may carry the credential.
     pub headers: Vec<HeaderName>,
+    /// What else is sent along.
+    pub context_headers: Vec<HeaderName>,
+    /// The fields for the MCP method and for what it is about, when they are sent.
+    pub operation: Option<(HeaderName, HeaderName)>,
     /// Whether the original URI is sent.
     pub original_uri: bool,
     /// Where the subject is found.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::auth::{default_groups_claim, default_leeway, default_lookup_timeout, default_subject_claim};
+use super::auth::{default_groups_claim, default_leeway, default_subject_claim};
+use super::lookup::default_lookup_timeout;
 use super::units::{SecretSource, Span, Url};
 
 /// `introspection` of a provider: exactly one of `client_secret` and `private_key` says who the edge is.

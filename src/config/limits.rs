@@ -41,6 +41,10 @@ pub const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 pub const NEGATIVE_ENTRIES: u64 = 10_000;
 /// The largest answer of an authentication server or key set, in bytes.
 pub const AUTH_RESPONSE_BYTES: usize = 256 << 10;
+/// The largest `WWW-Authenticate` of an authentication server that is passed on, in bytes.
+pub const CHALLENGE_BYTES: usize = 2 << 10;
+/// The longest name or URI that an authentication server is asked about, in bytes.
+pub const LOOKUP_NAME_BYTES: usize = 2 << 10;
 /// How long the edge waits for an authentication server.
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many revocations are remembered one by one; open streams that missed more of them end.

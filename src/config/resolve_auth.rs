@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::auth::{Algorithm, Jwks, Jwt, Lookup, Provider as Written, default_refresh};
-use super::checked_auth::{ClaimNames, JwtKeys, JwtProvider, LookupProvider, Provider, ProviderKind, RequiredClaim};
+use super::auth::{Algorithm, Jwks, Jwt, Provider as Written, default_refresh};
+use super::checked_auth::{ClaimNames, JwtKeys, JwtProvider, Provider, ProviderKind, RequiredClaim};
 use super::claims::RequiredClaims;
 use super::limits;
 use super::load::Source;
 use super::problems::Place;
-use super::resolve::{Resolver, belongs_to_connection};
+use super::resolve::Resolver;
 use super::units::{ScopeName, Url};
 use crate::types::ScopeSet;
 
@@ -18,7 +18,12 @@ pub(super) fn providers_of(source: &Source) -> Option<&BTreeMap<String, Written>
     source.file.auth.as_ref().map(|auth| &auth.providers)
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    /// A provider as written, by its name.
+    pub(super) fn written_provider(&self, name: &str) -> Option<&'a Written> {
+        self.sources.iter().filter_map(providers_of).find_map(|providers| providers.get(name))
+    }
+
     pub(super) fn providers(&mut self) -> BTreeMap<Arc<str>, Arc<Provider>> {
         let mut providers = BTreeMap::new();
         self.named("auth.providers", providers_of, |resolver, name, written, place| {
@@ -243,38 +248,6 @@ impl Resolver<'_> {
                 self.problems.add(place, "a key set has exactly one place: write `{url: ...}` or `{file: ...}`");
                 None
             }
-        }
-    }
-
-    fn lookup(&mut self, written: &Lookup, place: &Place) -> LookupProvider {
-        if written.headers.is_empty() {
-            self.problems.add(
-                &place.key("headers"),
-                "is empty, so the server would not see any credential: write `[Authorization]`",
-            );
-        }
-        for (index, name) in written.headers.iter().enumerate() {
-            if belongs_to_connection(&name.0) || name.0 == http::header::HOST {
-                let place = place.key("headers").item(index);
-                self.problems.add(&place, format!("`{}` belongs to the client's own request: take it out", name.0));
-            }
-        }
-        if written.subject_headers.is_empty() {
-            self.problems.add(
-                &place.key("subject_headers"),
-                "is empty: write which field of the answer names the caller, such as `[X-User]`",
-            );
-        }
-        self.auth_timeout(&written.timeout, place);
-        LookupProvider {
-            url: written.url.0.clone(),
-            headers: written.headers.iter().map(|header| header.0.clone()).collect(),
-            original_uri: written.original_uri,
-            subject_headers: written.subject_headers.iter().map(|header| header.0.clone()).collect(),
-            scopes_header: written.scopes_header.0.clone(),
-            groups_header: written.groups_header.0.clone(),
-            issuer: written.issuer.clone(),
-            timeout: written.timeout.0,
         }
     }
 }

@@ -33,6 +33,17 @@ impl Resolver<'_> {
         for (key, _) in keys.iter().filter(|(_, is_written)| *is_written && written.protocol == Protocol::Http) {
             self.problems.add(&place.key(key), "only MCP routes have this: write `protocol: mcp`, or take it out");
         }
+        let RouteAuth::Required(auth) = &written.auth else { return };
+        for (index, name) in auth.providers.iter().enumerate().filter(|_| written.protocol == Protocol::Http) {
+            let lookup = self.written_provider(name).and_then(|provider| provider.lookup.as_ref());
+            if lookup.is_some_and(|lookup| lookup.operation.is_some()) {
+                let message = format!(
+                    "the provider `{name}` decides on MCP operations, which an opaque route does not know: write \
+                     `protocol: mcp`, or name a provider without `operation`"
+                );
+                self.problems.add(&place.key("auth").key("providers").item(index), message);
+            }
+        }
     }
 
     pub(super) fn policy(&mut self, written: &Written, place: &Place) -> Policy {

@@ -254,8 +254,7 @@ impl Resolver<'_> {
             return RouteAudiences::Listed(audiences.clone());
         }
         let lists_none = |name: &str| {
-            let providers = self.sources.iter().filter_map(providers_of);
-            let provider = providers.filter_map(|providers| providers.get(name)).next();
+            let provider = self.written_provider(name);
             provider.and_then(|provider| provider.jwt.as_ref()).is_some_and(|jwt| jwt.audiences.is_none())
         };
         let bound: Vec<&String> = written.providers.iter().filter(|name| lists_none(name)).collect();

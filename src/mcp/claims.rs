@@ -133,6 +133,18 @@ fn decoded(value: &HeaderValue) -> Option<Cow<'_, str>> {
     }
 }
 
+/// `text` as the value of a field: what a field cannot hold, or what would be taken for something encoded, is written
+/// `=?base64?...?=`.
+pub fn encoded(text: &str) -> HeaderValue {
+    let is_plain = !text.starts_with("=?base64?")
+        && text.trim() == text
+        && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        && !text.is_empty();
+    let written =
+        if is_plain { Cow::Borrowed(text) } else { Cow::Owned(format!("=?base64?{}?=", STANDARD.encode(text))) };
+    HeaderValue::from_str(&written).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +190,14 @@ mod tests {
         assert!(matches!(check(&doubled, &call(new, "get")), Err(Misfit::Mismatch(_))));
         let broken = [all[0], all[1], (NAME_HEADER, "=?base64?%%?=")];
         assert!(matches!(check(&broken, &call(new, "get")), Err(Misfit::Mismatch(_))));
+    }
+
+    #[test]
+    fn what_is_encoded_is_read_back() {
+        for text in ["get", "a b", "", " a", "a ", "\u{9}", "güt", "a\r\nb: c", "=?base64?Z2V0?=", "=?base64?"] {
+            assert_eq!(decoded(&encoded(text)).as_deref(), Some(text), "{text:?}");
+        }
+        assert_eq!(encoded("get_stock"), "get_stock");
     }
 
     #[test]

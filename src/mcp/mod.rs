@@ -11,7 +11,7 @@ mod scan;
 mod seal;
 mod sse;
 
-pub use claims::{Era, Misfit, VERSION_HEADER};
+pub use claims::{Era, Misfit, VERSION_HEADER, encoded};
 pub use jsonrpc::{HEADER_MISMATCH, INVALID_REQUEST, MessageId, PARSE_ERROR, error_message};
 pub use list::{ListError, ListKind, filter_list, listed_tools};
 pub use message::{BadMessage, Message, Messages};

@@ -1,38 +1,51 @@
 //! The caller's permission, or what a client is told that has none.
 
 use http::HeaderValue;
-use pingora::http::RequestHeader;
+use pingora_proxy::Session;
 
 use super::context::RequestContext;
 use super::reject::Rejection;
 use super::snapshot::RouteContext;
 use super::wellknown::ResourceUrl;
-use crate::auth::{AuthError, Challenge, Denial, OriginalRequest, Permit};
+use crate::auth::{AskedOperation, AuthError, Challenge, Denial, OriginalRequest, Permit, Refusal};
 use crate::config::{Authentication, RouteAudiences};
 use crate::metrics::RejectionReason as Reason;
 use crate::types::{ClientCertificate, Operation, Principal, ScopeSet};
 
+/// What providers may look at.
+pub(super) fn original<'a>(
+    session: &'a Session,
+    context: &'a RequestContext,
+    query: Option<&'a str>,
+    operation: Option<&'a AskedOperation>,
+) -> OriginalRequest<'a> {
+    let header = session.req_header();
+    OriginalRequest {
+        headers: &header.headers,
+        method: header.method.as_str(),
+        scheme: context.client.scheme,
+        authority: &context.client.authority,
+        path: &context.client.path,
+        query,
+        operation,
+        certificate: client_certificate(session),
+    }
+}
+
+/// What the client has shown when the connection was made; the listener has verified it. Both versions of HTTP know it.
+fn client_certificate(session: &Session) -> Option<&ClientCertificate> {
+    session.digest()?.ssl_digest.as_ref()?.extension.get()
+}
+
 /// Finds out who sends the request, and whether the route is open to them at all.
 pub(super) async fn request(
-    header: &RequestHeader,
+    request: &OriginalRequest<'_>,
     context: &RequestContext,
     route: &RouteContext,
-    query: Option<&str>,
-    certificate: Option<&ClientCertificate>,
 ) -> Result<Permit, Rejection> {
     let principal = match (&route.authenticator, &route.settings.auth) {
         (Some(authenticator), Some(auth)) => {
-            let path = &context.client.path;
-            let uri = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
-            let origin = format!("{}://{}", context.client.scheme, context.client.authority);
-            let request = OriginalRequest {
-                headers: &header.headers,
-                method: header.method.as_str(),
-                origin: &origin,
-                uri: &uri,
-                certificate,
-            };
-            let principal = authenticator.authenticate(&request).await;
+            let principal = authenticator.authenticate(request).await;
             let meant = principal.and_then(|principal| match is_meant_for(&principal, &auth.audiences) {
                 true => Ok(principal),
                 false => Err(AuthError::Denied("the token is for another audience")),
@@ -70,6 +83,23 @@ pub(super) fn denied(denial: &Denial, route: &RouteContext, context: &RequestCon
     }
 }
 
+/// What the authentication server said, beside what only the edge knows: where the metadata is.
+fn refused(refusal: &Refusal, auth: &Authentication, context: &RequestContext) -> Rejection {
+    let (reason, message, error) = match refusal.forbidden {
+        false => (Reason::InvalidToken, "the authentication server does not accept the credential", "invalid_token"),
+        true => (Reason::InsufficientScope, "the authentication server refuses the request", "insufficient_scope"),
+    };
+    let resource = ResourceUrl::new(auth, &context.client, &context.client.path);
+    let challenge = Challenge {
+        error: Some(refusal.error.as_deref().unwrap_or(error)),
+        description: refusal.description.as_deref(),
+        scopes: if refusal.scopes.is_empty() { &auth.scopes } else { &refusal.scopes },
+        resource_metadata: &resource.metadata,
+    };
+    let rejection = Rejection::new(reason, message).with_challenge(challenge.to_header());
+    refusal.others.iter().cloned().fold(rejection, Rejection::with_challenge)
+}
+
 fn unauthenticated(error: AuthError, auth: &Authentication, context: &RequestContext) -> Rejection {
     let scopes = &auth.scopes;
     match error {
@@ -87,6 +117,7 @@ fn unauthenticated(error: AuthError, auth: &Authentication, context: &RequestCon
             auth,
             context,
         )),
+        AuthError::Refused(refusal) => refused(&refusal, auth, context),
         AuthError::BadRequest(message) => Rejection::new(Reason::BadRequest, message),
         AuthError::Unavailable(message) => Rejection::new(Reason::AuthUnavailable, message),
     }
@@ -100,5 +131,5 @@ fn challenge(
     context: &RequestContext,
 ) -> HeaderValue {
     let resource = ResourceUrl::new(auth, &context.client, &context.client.path);
-    Challenge { error, scopes, resource_metadata: &resource.metadata }.to_header()
+    Challenge { error, description: None, scopes, resource_metadata: &resource.metadata }.to_header()
 }

@@ -64,7 +64,7 @@ pub(super) fn to_upstream(
     remove_untrusted(request, identity);
     if !route.settings.forward_token {
         request.remove_header(&AUTHORIZATION);
-        for name in route.authenticator.iter().flat_map(Authenticator::key_headers) {
+        for name in route.authenticator.iter().flat_map(Authenticator::credential_headers) {
             request.remove_header(name);
         }
     }

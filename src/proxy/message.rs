@@ -15,12 +15,72 @@ use super::hooks::Edge;
 use super::reject::Rejection;
 use super::snapshot::RouteContext;
 use super::{authorize, headers, session};
-use crate::config::limits;
-use crate::mcp::{Era, HEADER_MISMATCH, INVALID_REQUEST, ListKind, Message, Messages, Misfit};
+use crate::auth::AskedOperation;
+use crate::config::{Protocol, limits};
+use crate::mcp::{Era, HEADER_MISMATCH, INVALID_REQUEST, ListKind, Message, Messages, Misfit, encoded};
 use crate::metrics::RejectionReason as Reason;
 use crate::types::KnownMethod;
 
-/// The request's message, permitted; `context.permit` is for what it does.
+/// The body of a request, whole.
+pub(super) struct Body {
+    bytes: Bytes,
+    held: Option<HeldBytes>,
+}
+
+/// A body that was read before its sender is known, and what it wants.
+pub(super) struct EarlyBody {
+    pub(super) body: Body,
+    pub(super) operation: AskedOperation,
+}
+
+/// Reads the body where whoever knows the caller has to be told what the message wants. Without a credential that such a
+/// server would see nothing is read.
+///
+/// # Errors
+/// Why the request goes nowhere. The outer error is a lost connection.
+pub(super) async fn read_early(
+    edge: &Edge,
+    session: &mut Session,
+    context: &mut RequestContext,
+    route: &RouteContext,
+    query: Option<&str>,
+) -> pingora::Result<Result<Option<EarlyBody>, Rejection>> {
+    let Some(authenticator) = &route.authenticator else { return Ok(Ok(None)) };
+    let posted = route.settings.protocol == Protocol::Mcp && session.req_header().method == Method::POST;
+    if !posted || !authenticator.asks_about_operation(&authorize::original(session, context, query, None)) {
+        return Ok(Ok(None));
+    }
+    if let Err(rejection) = check_form(session) {
+        return Ok(Err(rejection));
+    }
+    // Boxed, because it is large and rare: else every request would carry room for it.
+    let body = match Box::pin(read(edge, session, context, route)).await? {
+        Ok(body) => body,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    Ok(asked_operation(&body.bytes, context).map(|operation| Some(EarlyBody { body, operation })))
+}
+
+/// The one thing that `body` wants.
+fn asked_operation(body: &Bytes, context: &mut RequestContext) -> Result<AskedOperation, Rejection> {
+    let messages = read_messages(body, context)?;
+    let mut operations = messages.operations();
+    let (Some(operation), None) = (operations.next(), operations.next()) else {
+        let message =
+            "the authentication server of this route decides on one thing at a time: send it in its own message";
+        return Err(Rejection::of_message(Reason::InvalidMessage, INVALID_REQUEST, message));
+    };
+    let field = |text: Option<&str>| match text {
+        Some(text) if text.len() > limits::LOOKUP_NAME_BYTES => {
+            let message = format!("a name is longer than {} bytes", limits::LOOKUP_NAME_BYTES);
+            Err(Rejection::of_message(Reason::InvalidMessage, INVALID_REQUEST, message))
+        }
+        text => Ok(text.map(encoded)),
+    };
+    Ok(AskedOperation { method: field(operation.method())?, name: field(operation.name())? })
+}
+
+/// The request's message, permitted; `context.permit` is for what it does. `body` is what was read of it already.
 ///
 /// # Errors
 /// Why it goes nowhere. The outer error is a lost connection.
@@ -30,6 +90,7 @@ pub(super) async fn receive(
     context: &mut RequestContext,
     route: &RouteContext,
     query: Option<&str>,
+    body: Option<Body>,
 ) -> pingora::Result<Result<Call, Rejection>> {
     if let Err(rejection) = check_form(session) {
         return Ok(Err(rejection));
@@ -37,11 +98,14 @@ pub(super) async fn receive(
     if session.req_header().method != Method::POST {
         return Ok(bare(session, context, route, query));
     }
-    let (body, held) = match read(edge, session, context, route).await? {
-        Ok(read) => read,
-        Err(rejection) => return Ok(Err(rejection)),
+    let Body { bytes, held } = match body {
+        Some(body) => body,
+        None => match read(edge, session, context, route).await? {
+            Ok(body) => body,
+            Err(rejection) => return Ok(Err(rejection)),
+        },
     };
-    Ok(judge(&session.req_header().headers, context, route, body, query).map(|call| Call { held, ..call }))
+    Ok(judge(&session.req_header().headers, context, route, bytes, query).map(|call| Call { held, ..call }))
 }
 
 /// Method, content type and coding: what cannot be read without doubt is not read at all.
@@ -128,7 +192,7 @@ async fn read(
     session: &mut Session,
     context: &mut RequestContext,
     route: &RouteContext,
-) -> pingora::Result<Result<(Bytes, Option<HeldBytes>), Rejection>> {
+) -> pingora::Result<Result<Body, Rejection>> {
     if session.req_header().headers.contains_key(EXPECT) {
         let keepalive = session.get_keepalive();
         session.write_continue_response().await.map_err(|error| error.into_down())?;
@@ -168,7 +232,17 @@ async fn read(
             rest.extend_from_slice(&piece);
         }
     }
-    Ok(Ok((if rest.is_empty() { first } else { rest.freeze() }, held)))
+    Ok(Ok(Body { bytes: if rest.is_empty() { first } else { rest.freeze() }, held }))
+}
+
+/// What `body` says, without doubt.
+fn read_messages<'b>(body: &'b Bytes, context: &mut RequestContext) -> Result<Messages<'b>, Rejection> {
+    let messages = Messages::read(body).map_err(|bad| {
+        context.message_id = bad.id;
+        Rejection::of_message(Reason::InvalidMessage, bad.code, bad.reason)
+    })?;
+    context.message_id = messages.single().and_then(|message| message.id.clone());
+    Ok(messages)
 }
 
 /// Reads the messages in `body`, compares them with the header fields, asks the policy, and finds their session.
@@ -179,12 +253,8 @@ fn judge(
     body: Bytes,
     query: Option<&str>,
 ) -> Result<Call, Rejection> {
-    let messages = Messages::read(&body).map_err(|bad| {
-        context.message_id = bad.id;
-        Rejection::of_message(Reason::InvalidMessage, bad.code, bad.reason)
-    })?;
+    let messages = read_messages(&body, context)?;
     let single = messages.single();
-    context.message_id = single.and_then(|message| message.id.clone());
     let method = single.and_then(|message| message.method());
     let first = messages.operations().next();
     let tool = single.and(first).and_then(|operation| operation.tool());

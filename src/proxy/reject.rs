@@ -22,7 +22,8 @@ use crate::metrics::{Label, RejectionReason};
 pub(super) struct Rejection {
     pub(super) reason: RejectionReason,
     pub(super) message: Cow<'static, str>,
-    pub(super) challenge: Option<HeaderValue>,
+    /// Fields `WWW-Authenticate`.
+    pub(super) challenges: Vec<HeaderValue>,
     /// The JSON-RPC error code, where MCP or JSON-RPC has one for this.
     rpc_code: Option<i32>,
 }
@@ -36,7 +37,7 @@ const LINGER: Duration = Duration::from_secs(1);
 impl Rejection {
     /// A refusal for `reason`; the message must not hold anything that the client did not send or may not know.
     pub(super) fn new(reason: RejectionReason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into(), challenge: None, rpc_code: None }
+        Self { reason, message: message.into(), challenges: Vec::new(), rpc_code: None }
     }
 
     /// A refusal of what a message says: it is told as a JSON-RPC error.
@@ -50,9 +51,10 @@ impl Rejection {
         Self::new(RejectionReason::BodyTooLarge, format!("the request body is larger than {limit} bytes"))
     }
 
-    /// With a `WWW-Authenticate` field.
-    pub(super) fn with_challenge(self, challenge: HeaderValue) -> Self {
-        Self { challenge: Some(challenge), ..self }
+    /// With one more `WWW-Authenticate` field.
+    pub(super) fn with_challenge(mut self, challenge: HeaderValue) -> Self {
+        self.challenges.push(challenge);
+        self
     }
 
     /// The status.
@@ -141,8 +143,8 @@ pub(super) async fn respond(
         serde_json::json!({"error": error, "message": message, "request_id": id}).to_string()
     };
     let mut head = ResponseHeader::build(rejection.status(), Some(8))?;
-    if let Some(challenge) = &rejection.challenge {
-        head.insert_header(WWW_AUTHENTICATE, challenge.clone())?;
+    for challenge in &rejection.challenges {
+        head.append_header(WWW_AUTHENTICATE, challenge.clone())?;
     }
     if rejection.status() == StatusCode::SERVICE_UNAVAILABLE {
         head.insert_header(RETRY_AFTER, RETRY_AFTER_SECONDS)?;

@@ -10,13 +10,14 @@ use pingora_proxy::Session;
 use super::context::RequestContext;
 use super::hooks::Edge;
 use super::listener::ListenerContext;
+use super::message::Body;
 use super::reject::{self, Rejection};
 use super::snapshot::RouteContext;
 use super::{authorize, exchange, message, origin, wellknown};
 use crate::config::Protocol;
 use crate::metrics::RejectionReason as Reason;
 use crate::route::upstream_path;
-use crate::types::{Authority, ClientCertificate, canonical_path};
+use crate::types::{Authority, canonical_path};
 
 /// Whether Pingora should go on with a request.
 pub(super) enum Admission {
@@ -64,8 +65,12 @@ pub(super) async fn admit(
         context.revocations_checked = authenticator.revocations().generation();
     }
     let query = identified.query.as_deref();
-    let certificate = client_certificate(session);
-    match authorize::request(session.req_header(), context, route, query, certificate).await {
+    let body = match message::read_early(edge, session, context, route, query).await? {
+        Ok(body) => body,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    let operation = body.as_ref().map(|body| &body.operation);
+    match authorize::request(&authorize::original(session, context, query, operation), context, route).await {
         Ok(permit) => context.permit = Some(permit),
         Err(rejection) => return Ok(Err(rejection)),
     }
@@ -79,7 +84,7 @@ pub(super) async fn admit(
     };
     match route.settings.protocol {
         Protocol::Http => Ok(Ok(Admission::Proxy)),
-        Protocol::Mcp => serve(edge, session, context, route, query).await,
+        Protocol::Mcp => serve(edge, session, context, route, query, body.map(|early| early.body)).await,
     }
 }
 
@@ -90,18 +95,14 @@ async fn serve(
     context: &mut RequestContext,
     route: &Arc<RouteContext>,
     query: Option<&str>,
+    body: Option<Body>,
 ) -> pingora::Result<Result<Admission, Rejection>> {
-    let call = match message::receive(edge, session, context, route, query).await? {
+    let call = match message::receive(edge, session, context, route, query, body).await? {
         Ok(call) => call,
         Err(rejection) => return Ok(Err(rejection)),
     };
     let exchanged = exchange::run(edge, session, context, route, call).await?;
     Ok(exchanged.map(|()| Admission::Answered))
-}
-
-/// What the client has shown when the connection was made; the listener has verified it. Both versions of HTTP know it.
-fn client_certificate(session: &Session) -> Option<&ClientCertificate> {
-    session.digest()?.ssl_digest.as_ref()?.extension.get()
 }
 
 /// The target of a request, in its one canonical form, and where the request came in.

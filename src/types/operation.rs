@@ -36,6 +36,17 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// What the method is about, by name, URI or id.
+    pub fn name(self) -> Option<&'a str> {
+        match self {
+            Self::Targeted(
+                _,
+                Target::Tool(name) | Target::Prompt(name) | Target::Resource(name) | Target::Task(name),
+            ) => Some(name),
+            _ => None,
+        }
+    }
+
     /// The tool, for a method that is about one.
     pub fn tool(self) -> Option<&'a str> {
         match self {

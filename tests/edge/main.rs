@@ -17,6 +17,7 @@ mod limits;
 mod lookups;
 mod mcp;
 mod mtls;
+mod operations;
 mod pages;
 mod policy;
 mod relay;

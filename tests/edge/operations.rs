@@ -1,0 +1,230 @@
+//! Authentication servers that decide on what an MCP message wants, and what they tell clients that they refuse.
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::harness::{Origin, Recorded, TestEdge, Tokens, answer, call, exchange, message, post, read_reply, request};
+
+const ALLOWED: &[u8] = b"HTTP/1.1 200 OK\r\nX-User: alice\r\nContent-Length: 0\r\n\r\n";
+
+fn yaml(server: &Origin, origin: &Origin, lookup: &str, route: &str) -> String {
+    format!(
+        "auth: {{providers: {{{}, gate: {{lookup: {{url: 'http://{}/validate', original_uri: false{lookup}}}}}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /a/, upstream: a, protocol: mcp, auth: {{providers: [gate{route}]}}}}]
+",
+        Tokens::PROVIDER,
+        server.address,
+        origin.address
+    )
+}
+
+const OPERATION: &str = ", operation: {method: X-Op, name: X-Op-Name}";
+
+async fn upstream() -> Origin {
+    Origin::answering(|_| answer("200 OK", "application/json", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await
+}
+
+/// Lets everything pass but the tool `drop_table`.
+async fn per_tool() -> Origin {
+    Origin::answering(|request| match request.header("x-op-name") {
+        Some("drop_table") => b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        _ => ALLOWED.to_vec(),
+    })
+    .await
+}
+
+async fn start(server: &Origin, origin: &Origin, lookup: &str, route: &str) -> TestEdge {
+    TestEdge::start_with(&yaml(server, origin, lookup, route), &[Tokens::SECRET_FILE]).await
+}
+
+fn send(body: &str) -> String {
+    post("/a/mcp", &[("Authorization", "Bearer t"), ("X-Op", "ping"), ("X-Op-Name", "get_a")], body)
+}
+
+#[tokio::test]
+async fn the_answer_is_for_one_tool() {
+    let (server, origin) = (per_tool().await, upstream().await);
+    let edge = start(&server, &origin, OPERATION, "").await;
+    let status = async |body: &str| exchange(edge.address, send(body)).await.status;
+    for (body, expected, questions, sent) in [
+        (call("1", "get_a"), 200, 1, 1),
+        (call("2", "get_a"), 200, 1, 2),
+        (call("3", "drop_table"), 403, 2, 2),
+        (call("4", "drop_table"), 403, 2, 2),
+        (call("5", "get_b"), 200, 3, 3),
+        (message("6", "tools/list", "{}"), 200, 4, 4),
+        (message("7", "tools/list", "{}"), 200, 4, 5),
+        (message("8", "resources/read", r#"{"uri":"file:///get_a"}"#), 200, 5, 6),
+    ] {
+        assert_eq!(status(&body).await, expected, "{body}");
+        assert_eq!((server.count(), origin.count()), (questions, sent), "{body}");
+    }
+    let asked = |request: &Recorded| {
+        let field = |name| request.headers(name).join(",");
+        format!("{} {}", field("x-op"), field("x-op-name"))
+    };
+    let asked: Vec<String> = server.requests().iter().map(asked).collect();
+    assert_eq!(
+        asked,
+        [
+            "tools/call get_a",
+            "tools/call drop_table",
+            "tools/call get_b",
+            "tools/list ",
+            "resources/read file:///get_a"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_body_decides_and_not_a_field_of_the_client() {
+    let (server, origin) = (per_tool().await, upstream().await);
+    let edge = start(&server, &origin, ", operation: {}", "").await;
+    let fields = [("Authorization", "Bearer t"), ("Mcp-Method", "ping"), ("Mcp-Name", "get_a")];
+    let reply = exchange(edge.address, post("/a/mcp", &fields, &call("1", "güt\r\nX-User: eve"))).await;
+    assert_eq!(reply.status, 200);
+    let asked = server.last();
+    assert_eq!(asked.headers("mcp-method"), ["tools/call"]);
+    assert_eq!(asked.headers("mcp-name"), ["=?base64?Z8O8dA0KWC1Vc2VyOiBldmU=?="]);
+    assert!(asked.header("x-user").is_none());
+}
+
+#[tokio::test]
+async fn requests_without_a_message_want_nothing_of_mcp() {
+    let (server, origin) = (per_tool().await, Origin::saying("").await);
+    let edge = start(&server, &origin, OPERATION, "").await;
+    let fields = [("Authorization", "Bearer t"), ("X-Op-Name", "drop_table")];
+    exchange(edge.address, request("GET", "/a/mcp", &fields, "")).await;
+    let asked = server.last();
+    assert_eq!((asked.header("x-op"), asked.header("x-op-name")), (None, None));
+    assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_read_without_a_credential_that_the_server_would_see() {
+    let (server, origin) = (per_tool().await, upstream().await);
+    let edge = start(&server, &origin, OPERATION, ", local").await;
+    let foreign = format!("Bearer {}x", Tokens::token("alice", ""));
+    for fields in [&[][..], &[("Authorization", &*foreign)]] {
+        // The body never comes.
+        let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
+        let fields = [fields, &[("Content-Type", "application/json"), ("Content-Length", "1000000")]].concat();
+        let head = request("POST", "/a/mcp", &fields, "");
+        stream.write_all(head.as_bytes()).await.expect("the edge reads");
+        assert_eq!(read_reply(&mut stream).await.status, 401, "{fields:?}");
+    }
+    assert_eq!((server.count(), origin.count()), (0, 0));
+    let token = format!("Bearer {}", Tokens::token("alice", ""));
+    let reply = exchange(edge.address, post("/a/mcp", &[("Authorization", &token)], &call("1", "drop_table"))).await;
+    assert_eq!((reply.status, server.count()), (200, 0), "the other provider knows the token");
+}
+
+#[tokio::test]
+async fn what_the_server_cannot_be_asked_about_is_refused() {
+    let (server, origin) = (per_tool().await, upstream().await);
+    let edge = start(&server, &origin, OPERATION, "").await;
+    let long = call("1", &"x".repeat(3000));
+    let large = call("1", &"x".repeat(5 << 20));
+    for (body, expected) in [
+        (format!("[{},{}]", call("1", "get_a"), call("2", "drop_table")), 400),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_a","name":"drop_table"}}"#.into(), 400),
+        ("{".into(), 400),
+        (long, 400),
+        (large, 413),
+    ] {
+        let reply = exchange(edge.address, send(&body)).await;
+        assert_eq!(reply.status, expected, "{reply:?}");
+    }
+    let coded = [("Authorization", "Bearer t"), ("Content-Encoding", "gzip")];
+    assert_eq!(exchange(edge.address, post("/a/mcp", &coded, &call("1", "get_a"))).await.status, 415);
+    assert_eq!((server.count(), origin.count()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_what_the_server_says_and_the_edge_adds_where_the_metadata_is() {
+    let server = Origin::answering(|request| match request.header("authorization") {
+        Some("Bearer scope") => {
+            b"HTTP/1.1 403 No\r\nWWW-Authenticate: Bearer error=\"insufficient_scope\", scope=\"b a\", \
+              error_description=\"ask for more\", resource_metadata=\"http://internal/\"\r\nContent-Length: 0\r\n\r\n"
+                .to_vec()
+        }
+        Some("Bearer dpop") => {
+            b"HTTP/1.1 401 No\r\nWWW-Authenticate: DPoP algs=\"ES256\", error=\"use_dpop_nonce\"\r\n\
+              WWW-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n"
+                .to_vec()
+        }
+        _ => b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n".to_vec(),
+    })
+    .await;
+    let origin = upstream().await;
+    let edge = start(&server, &origin, "", "").await;
+    let metadata = "resource_metadata=\"http://edge.example/.well-known/oauth-protected-resource/a/mcp\"";
+    for (token, status, challenges) in [
+        (
+            "scope",
+            403,
+            vec![format!(
+                "Bearer error=\"insufficient_scope\", error_description=\"ask for more\", scope=\"a b\", {metadata}"
+            )],
+        ),
+        (
+            "dpop",
+            401,
+            vec![
+                format!("Bearer error=\"invalid_token\", {metadata}"),
+                "DPoP algs=\"ES256\", error=\"use_dpop_nonce\"".into(),
+                "Negotiate".into(),
+            ],
+        ),
+        ("other", 401, vec![format!("Bearer error=\"invalid_token\", {metadata}")]),
+    ] {
+        // The second answer comes from the cache.
+        for _ in 0..2 {
+            let reply = edge.get_as(token, "/a/mcp").await;
+            let told: Vec<&str> = reply
+                .head
+                .lines()
+                .filter_map(|line| line.split_once(": "))
+                .filter(|(name, _)| name.eq_ignore_ascii_case("www-authenticate"))
+                .map(|(_, value)| value)
+                .collect();
+            assert_eq!((reply.status, told), (status, challenges.iter().map(String::as_str).collect()), "{token}");
+        }
+    }
+    assert_eq!((server.count(), origin.count()), (3, 0));
+}
+
+#[tokio::test]
+async fn credentials_for_the_server_stay_at_the_edge_and_context_goes_on() {
+    let (server, origin) = (per_tool().await, upstream().await);
+    let lookup = ", headers: [Authorization, X-Authorization, Cookie], context_headers: [X-Tenant]";
+    let edge = start(&server, &origin, lookup, "").await;
+    let fields = |tenant| [("X-Authorization", "Bearer t"), ("Cookie", "session=1"), ("X-Tenant", tenant)];
+    for (tenant, questions) in [("blue", 1), ("red", 2), ("blue", 2)] {
+        let reply = exchange(edge.address, post("/a/mcp", &fields(tenant), &call("1", "get_a"))).await;
+        assert_eq!((reply.status, server.count()), (200, questions), "{tenant}");
+        let sent = origin.last();
+        let seen = ["x-authorization", "cookie", "x-tenant", "x-user"].map(|name| sent.header(name));
+        assert_eq!(seen, [None, None, Some(tenant), Some("alice")]);
+    }
+    assert_eq!(server.requests()[1].header("x-tenant"), Some("red"));
+    // A field of context alone is no credential.
+    let reply = exchange(edge.address, post("/a/mcp", &[("X-Tenant", "blue")], &call("1", "get_a"))).await;
+    assert_eq!((reply.status, server.count()), (401, 2));
+    let forwarding = yaml(&server, &origin, lookup, "").replace("path: /a/", "path: /a/, forward_token: true");
+    edge.reload(&forwarding).await.expect("a good configuration");
+    exchange(edge.address, post("/a/mcp", &fields("blue"), &call("1", "get_a"))).await;
+    assert_eq!(origin.last().header("x-authorization"), Some("Bearer t"));
+}
+
+/// An outage while the body is at hand: the client's call gets its answer, with its id.
+#[tokio::test]
+async fn an_outage_answers_the_call() {
+    let server = Origin::answering(|_| answer("500 No", "text/plain", "no")).await;
+    let origin = upstream().await;
+    let edge = start(&server, &origin, OPERATION, "").await;
+    let reply = exchange(edge.address, send(&call("7", "get_a"))).await;
+    assert_eq!((reply.status, &reply.json()["id"], origin.count()), (503, &Value::from(7), 0));
+}
