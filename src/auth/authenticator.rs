@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 
 use super::bearer::{self, BearerError, bearer};
-use super::cache::TokenCache;
+use super::cache::{TokenCache, Validation};
 use super::error::AuthError;
 use super::jwt::claimed_issuer;
 use super::lookup::{LookupValidator, OriginalRequest};
@@ -184,7 +184,12 @@ impl Authenticator {
             Some(lookup) => self.cache.key(provider.instance(), lookup.key_parts(request)),
             None => self.cache.key(provider.instance(), [token.as_bytes()]),
         };
-        let outcome = self.cache.get_or_validate(key, &self.settings, || provider.validate(token, request)).await;
+        let validate = || provider.validate(provider.question(token, request));
+        let again = || -> Validation {
+            let (provider, question) = (Arc::clone(provider), provider.question(token, request));
+            Box::pin(async move { provider.validate(question).await })
+        };
+        let outcome = self.cache.get_or_validate(key, &self.settings, validate, again).await;
         let outcome = outcome.and_then(|principal| self.not_refused(principal));
         provider.decided(&outcome);
         outcome

@@ -84,13 +84,12 @@ impl LookupValidator {
     }
 
     /// One sub-request: 2xx allows, 401 and 403 refuse, anything else is an outage.
-    pub(super) async fn validate(&self, provider: &str, request: &OriginalRequest<'_>) -> Result<Claims, AuthError> {
+    pub(super) async fn validate(&self, provider: &str, question: HeaderMap) -> Result<Claims, AuthError> {
         let outage = |what: &str| {
             warn!("provider {provider}: {what}");
             AuthError::Unavailable("the authentication server does not answer as it should")
         };
-        let headers = self.question(request);
-        let answer = self.client.get(&self.settings.url, headers, self.settings.timeout).await;
+        let answer = self.client.get(&self.settings.url, question, self.settings.timeout).await;
         let answer = answer.map_err(|error| outage(&error.to_string()))?;
         match answer.status.as_u16() {
             200..=299 => {}
@@ -133,7 +132,8 @@ impl LookupValidator {
         copied.chain(operation)
     }
 
-    fn question(&self, request: &OriginalRequest<'_>) -> HeaderMap {
+    /// The fields of the sub-request.
+    pub(super) fn question(&self, request: &OriginalRequest<'_>) -> HeaderMap {
         let mut headers: HeaderMap = HeaderMap::new();
         for (name, value) in self.sent(request) {
             headers.append(name.clone(), value.clone());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::HeaderMap;
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -18,6 +19,15 @@ use super::revocation::credential_digest;
 use crate::config::{self, ProviderKind, limits};
 use crate::metrics::{AuthResult, Metrics};
 use crate::types::{ClientCertificate, Principal, Scope, ScopeSet};
+
+/// Everything that a provider has to know to validate a credential, apart from the request that brought it. It has no
+/// `Debug`, because it holds the credential.
+pub(super) struct Question {
+    /// Empty where other fields are looked at.
+    token: String,
+    /// What a `lookup` sends.
+    fields: HeaderMap,
+}
 
 /// Validates credentials as its configuration says. As long as that stays the same, an instance lives on through
 /// reloads, with its keys and with its entries in the cache.
@@ -122,8 +132,16 @@ impl Provider {
         matches!(&self.validator, Validator::Jwt(jwt) if jwt.issuer() == issuer)
     }
 
+    /// What has to be known to validate `token`.
+    pub(super) fn question(&self, token: &str, request: &OriginalRequest<'_>) -> Question {
+        let fields = self.lookup().map(|lookup| lookup.question(request)).unwrap_or_default();
+        Question { token: token.to_owned(), fields }
+    }
+
     /// Validates without the cache.
-    pub(super) async fn validate(&self, token: &str, request: &OriginalRequest<'_>) -> Result<Principal, AuthError> {
+    pub(super) async fn validate(&self, question: Question) -> Result<Principal, AuthError> {
+        let Question { token, fields } = question;
+        let token = token.as_str();
         let timer = self.duration.start_timer();
         let claims = match &self.validator {
             Validator::Jwt(jwt) => jwt.validate(token).await?,
@@ -135,7 +153,7 @@ impl Provider {
             }
             Validator::Lookup(lookup) => {
                 let _turn = self.turn().await?;
-                lookup.validate(&self.settings.name, request).await?
+                lookup.validate(&self.settings.name, fields).await?
             }
         };
         timer.observe_duration();

@@ -1,6 +1,7 @@
 //! Revocations: what an operator has taken back, for the cache, for requests, and for streams that are open.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,7 +41,9 @@ pub struct Revocations {
     log: Mutex<Log>,
     /// Credentials that are refused although they may be valid, until then.
     refused: ArcSwap<Vec<(Revocation, Instant)>>,
-    generation: watch::Sender<u64>,
+    generation: AtomicU64,
+    /// The same, for those who wait for it.
+    told: watch::Sender<u64>,
 }
 
 /// The last revocations, with the generation that each began.
@@ -49,7 +52,12 @@ struct Log(VecDeque<(u64, Revocation)>);
 
 impl Default for Revocations {
     fn default() -> Self {
-        Self { log: Mutex::default(), refused: ArcSwap::default(), generation: watch::Sender::new(0) }
+        Self {
+            log: Mutex::default(),
+            refused: ArcSwap::default(),
+            generation: AtomicU64::new(0),
+            told: watch::Sender::new(0),
+        }
     }
 }
 
@@ -78,12 +86,12 @@ pub fn credential_digest(credential: &[u8]) -> [u8; 32] {
 impl Revocations {
     /// Which revocations there have been: one more with each.
     pub fn generation(&self) -> u64 {
-        *self.generation.borrow()
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Tells of new generations.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.generation.subscribe()
+        self.told.subscribe()
     }
 
     /// Takes note of a revocation; for `refuse_for` what it is about stays refused, even if its provider allows it.
@@ -106,8 +114,9 @@ impl Revocations {
         if log.0.len() > limits::REVOCATIONS {
             log.0.pop_front();
         }
+        self.generation.store(generation, Ordering::Release);
         drop(log);
-        self.generation.send_replace(generation);
+        self.told.send_replace(generation);
         Ok(())
     }
 

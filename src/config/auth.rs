@@ -25,11 +25,23 @@ pub struct Cache {
     pub ttl: Span,
     /// How long a denied credential stays denied (default and maximum 5s).
     pub negative_ttl: Span,
+    /// How long before its end an entry that is in use is validated anew without a request that waits (default: never). Up
+    /// to half of the span is left to chance. A credential that is refused then is refused from then on.
+    pub refresh_ahead: Option<Span>,
+    /// How long after the end of its entry a credential that was allowed may pass while its provider cannot tell (default:
+    /// not at all; at most 60s). Never past the credential's own end.
+    pub stale_if_error: Option<Span>,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { capacity: 100_000, ttl: Span(Duration::from_secs(300)), negative_ttl: Span(limits::NEGATIVE_TTL) }
+        Self {
+            capacity: 100_000,
+            ttl: Span(Duration::from_secs(300)),
+            negative_ttl: Span(limits::NEGATIVE_TTL),
+            refresh_ahead: None,
+            stale_if_error: None,
+        }
     }
 }
 

@@ -53,6 +53,16 @@ pub const REVOCATIONS: usize = 256;
 pub const REFUSALS: usize = 1_000;
 /// How long a revocation may refuse what its provider would allow.
 pub const REFUSAL_TIME: Duration = Duration::from_secs(30 * 86_400);
+/// How long an earlier allow may stand in for a provider that cannot tell.
+pub const STALE_IF_ERROR: Duration = Duration::from_secs(60);
+/// How long it stands in before the provider is asked again.
+pub const STALE_RETRY: Duration = Duration::from_secs(1);
+/// How long after a refresh that failed the next one may be tried.
+pub const REFRESH_RETRY: Duration = Duration::from_secs(1);
+/// How many refreshes may wait; entries for which there is no room end as they would without.
+pub const REFRESH_QUEUE: usize = 1_024;
+/// How many refreshes run at the same time.
+pub const REFRESHERS: usize = 16;
 /// How many questions one provider is asked at once; callers that are known need none.
 pub const LOOKUPS: usize = 64;
 /// How long a question may wait for its turn.

@@ -219,6 +219,20 @@ impl Resolver<'_> {
             );
         }
         self.not_zero(&place.key("ttl"), &cache.ttl);
+        if cache.refresh_ahead.as_ref().is_some_and(|ahead| ahead.0 > cache.ttl.0 / 2) {
+            let message =
+                "is more than half of `ttl`: credentials would be validated all the time; write less, such as `30s`";
+            self.problems.add(&place.key("refresh_ahead"), message);
+        }
+        if cache.stale_if_error.as_ref().is_some_and(|stale| stale.0 > limits::STALE_IF_ERROR) {
+            let message = "is more than 60s: who was locked out meanwhile would pass for too long; write at most `60s`";
+            self.problems.add(&place.key("stale_if_error"), message);
+        }
+        for (key, span) in [("refresh_ahead", &cache.refresh_ahead), ("stale_if_error", &cache.stale_if_error)] {
+            if let Some(span) = span {
+                self.not_zero(&place.key(key), span);
+            }
+        }
         cache
     }
 

@@ -5,7 +5,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::labels::{AuthResult, CacheResult, Label, RejectionReason, ReloadResult};
+use super::labels::{AuthResult, CacheResult, Label, RefreshResult, RejectionReason, ReloadResult};
 
 /// Latency buckets in seconds: from a cached answer on loopback to a tool that trains a model.
 const SECONDS: &[f64] =
@@ -29,6 +29,7 @@ pub struct Metrics {
     auth_decisions: IntCounterVec,
     auth_lookup_duration: HistogramVec,
     auth_cache_requests: IntCounterVec,
+    auth_cache_refreshes: IntCounterVec,
     rejections: IntCounterVec,
     config_reloads: IntCounterVec,
     /// Principals in the token cache.
@@ -108,6 +109,11 @@ impl Metrics {
                 &["provider"],
             )?,
             auth_cache_requests: made.counters("auth_cache_requests_total", "Token cache look-ups.", &["result"])?,
+            auth_cache_refreshes: made.counters(
+                "auth_cache_refreshes_total",
+                "Cached credentials that were validated anew before their entry ended.",
+                &["result"],
+            )?,
             rejections: made.counters(
                 "rejections_total",
                 "Requests that the edge answered itself, by reason.",
@@ -138,6 +144,9 @@ impl Metrics {
     fn make_series(&self) {
         RejectionReason::ALL.iter().for_each(|reason| drop(self.rejections.with_label_values(&[reason.label()])));
         CacheResult::ALL.iter().for_each(|result| drop(self.auth_cache_requests.with_label_values(&[result.label()])));
+        RefreshResult::ALL
+            .iter()
+            .for_each(|result| drop(self.auth_cache_refreshes.with_label_values(&[result.label()])));
         ReloadResult::ALL.iter().for_each(|result| drop(self.config_reloads.with_label_values(&[result.label()])));
     }
 
@@ -149,6 +158,11 @@ impl Metrics {
     /// Counts a look-up in the token cache.
     pub fn cache_request(&self, result: CacheResult) -> IntCounter {
         self.auth_cache_requests.with_label_values(&[result.label()])
+    }
+
+    /// Counts a refresh of an entry in the token cache.
+    pub fn cache_refresh(&self, result: RefreshResult) -> IntCounter {
+        self.auth_cache_refreshes.with_label_values(&[result.label()])
     }
 
     /// Counts decisions of `provider`.

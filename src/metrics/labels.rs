@@ -112,10 +112,26 @@ labels! {
     CacheResult {
         /// A principal.
         Hit = "hit",
+        /// An earlier allow, in place of a provider that could not tell.
+        StaleHit = "stale_hit",
         /// A denial.
         NegativeHit = "negative_hit",
         /// Nothing.
         Miss = "miss",
+    }
+}
+
+labels! {
+    /// What became of a credential that was to be validated anew without a request that waits.
+    RefreshResult {
+        /// It was allowed again.
+        Refreshed = "refreshed",
+        /// It was refused, and is from now on.
+        Denied = "denied",
+        /// The provider could not tell.
+        Unavailable = "unavailable",
+        /// There was no room for it.
+        Dropped = "dropped",
     }
 }
 

@@ -153,6 +153,10 @@ impl RunningEdge {
             ..bounds.clone()
         };
         background.spawn(async move { drop(admin.serve(Arc::new(app), admin_stopping, admin_bounds).await) });
+        for _ in 0..limits::REFRESHERS {
+            let cache = Arc::clone(&shared.cache);
+            background.spawn(async move { cache.refresh().await });
+        }
         let serve =
             |bound: BoundListener| tokio::spawn(bound.serve(Arc::clone(&proxy), stopping.clone(), bounds.clone()));
         let listeners = bound.into_iter().map(serve).collect();

@@ -3,6 +3,7 @@
 mod admin;
 mod api_keys;
 mod authentication;
+mod cache;
 mod clocks;
 mod config;
 mod corpus;
