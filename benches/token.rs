@@ -1,9 +1,10 @@
-//! `Authenticator::authenticate` with a bearer JWT: from the cache (at most 1 µs), and with the signature checked.
+//! `Authenticator::authenticate` with a bearer JWT: from the cache (at most 1 µs; by one, two and eight threads that show
+//! the same token, or tokens of their own), and with the signature checked.
 
 mod common;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -94,6 +95,34 @@ fn yaml() -> String {
     yaml
 }
 
+/// How long it takes until each of as many threads as there are requests has asked `rounds` times.
+fn at_once(authenticator: &Authenticator, shown: &[&HeaderMap], rounds: u64) -> Duration {
+    let (ready, go) = (Barrier::new(shown.len() + 1), Barrier::new(shown.len() + 1));
+    std::thread::scope(|scope| {
+        for headers in shown {
+            scope.spawn(|| {
+                let runtime = common::runtime();
+                let request = request(headers);
+                let ask = async || drop(authenticator.authenticate(&request).await.expect("the token is valid"));
+                runtime.block_on(ask());
+                ready.wait();
+                go.wait();
+                runtime.block_on(async {
+                    for _ in 0..rounds {
+                        ask().await;
+                    }
+                });
+                ready.wait();
+            });
+        }
+        ready.wait();
+        let begun = Instant::now();
+        go.wait();
+        ready.wait();
+        begun.elapsed()
+    })
+}
+
 fn authenticate(criterion: &mut Criterion) {
     let random = SystemRandom::new();
     let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
@@ -143,6 +172,17 @@ fn authenticate(criterion: &mut Criterion) {
         let shared = Shared::new(100_000).expect("the process can be set up");
         let authenticator = Authenticator::new(vec![Arc::clone(provider)], shared.cache, settings.clone());
         measure(&format!("verify_{algorithm}"), &headers(token), &authenticator, false);
+    }
+    let route = snapshot.routes.get("/one").expect("the route is in the configuration");
+    let authenticator = route.authenticator.as_ref().expect("the route is not open");
+    let own: Vec<HeaderMap> = (0..8).map(|_| headers(&token("ES256", es256))).collect();
+    for threads in [1, 2, 8] {
+        for (name, shown) in [("one_token", vec![&cached; threads]), ("own_tokens", own.iter().take(threads).collect())]
+        {
+            group.bench_function(format!("hit_{threads}_threads_{name}"), |bencher| {
+                bencher.iter_custom(|rounds| at_once(authenticator, &shown, rounds));
+            });
+        }
     }
     group.finish();
 }
