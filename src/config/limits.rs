@@ -41,6 +41,8 @@ pub const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 pub const NEGATIVE_ENTRIES: u64 = 10_000;
 /// The largest answer of an authentication server or key set, in bytes.
 pub const AUTH_RESPONSE_BYTES: usize = 256 << 10;
+/// How many networks `auth.outbound.allow` may list.
+pub const OUTBOUND_NETWORKS: usize = 1_000;
 /// How long the edge waits for an authentication server.
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many revocations are remembered one by one; open streams that missed more of them end.

@@ -117,6 +117,7 @@ impl RunningEdge {
     /// An address cannot be bound, or TLS cannot be set up; nothing serves then.
     pub async fn start(path: &Path, config: Config, shared: Arc<Shared>) -> Result<Self, StartError> {
         let config = Arc::new(config);
+        shared.client.follow(&config.outbound).map_err(SetUpError::from)?;
         let (bound, certificates) = bind(&config).await?;
         let admin = BoundListener::bind(config.admin.address, None).await;
         let admin = admin.map_err(|error| StartError::Bind { address: config.admin.address, error })?;

@@ -17,6 +17,7 @@ mod limits;
 mod lookups;
 mod mcp;
 mod mtls;
+mod outbound;
 mod pages;
 mod policy;
 mod relay;
