@@ -3,11 +3,15 @@
 mod call;
 mod endpoint;
 mod families;
+mod keys;
 mod labels;
 mod route;
 
 pub use call::CallMetrics;
 pub use endpoint::{EndpointMetrics, InFlight, UpstreamMetrics};
 pub use families::Metrics;
-pub use labels::{AuthResult, CacheResult, CallOutcome, EndpointResult, Label, RejectionReason, ReloadResult};
+pub use keys::KeyMetrics;
+pub use labels::{
+    AuthResult, CacheResult, CallOutcome, EndpointResult, KeyFetchResult, Label, RejectionReason, ReloadResult,
+};
 pub use route::RouteMetrics;
