@@ -40,6 +40,7 @@ impl Resolver<'_> {
             proof,
             issuer: written.issuer.clone(),
             audiences: written.audiences.clone(),
+            audience_optional: written.audience_optional,
             leeway: written.leeway.0,
             claims,
             timeout: written.timeout.0,

@@ -255,8 +255,10 @@ impl Resolver<'_> {
         }
         let lists_none = |name: &str| {
             let providers = self.sources.iter().filter_map(providers_of);
-            let provider = providers.filter_map(|providers| providers.get(name)).next();
-            provider.and_then(|provider| provider.jwt.as_ref()).is_some_and(|jwt| jwt.audiences.is_none())
+            providers.filter_map(|providers| providers.get(name)).next().is_some_and(|provider| {
+                let jwt = provider.jwt.as_ref().is_some_and(|jwt| jwt.audiences.is_none());
+                jwt || provider.introspection.as_ref().is_some_and(|introspection| introspection.audiences.is_none())
+            })
         };
         let bound: Vec<&String> = written.providers.iter().filter(|name| lists_none(name)).collect();
         match (bound.first(), &written.public_url) {

@@ -155,6 +155,46 @@ async fn what_an_introspection_endpoint_may_answer() {
     assert_eq!((canary.count(), origin.count()), (0, 2));
 }
 
+/// A token for one server does not open its neighbour, and one that says nothing opens none, or by the provider's own word
+/// all. Each answer is remembered once, whatever routes it is for.
+#[tokio::test]
+async fn a_provider_without_audiences_is_bound_to_the_route() {
+    let origin = Origin::saying("in").await;
+    let (one, two) = ("https://edge.example/one/mcp", "https://edge.example/two/mcp");
+    for (aud, statuses) in [
+        (json!(one), [200, 401, 200]),
+        (json!([two, "other"]), [401, 200, 401]),
+        (json!([one, two]), [200, 200, 200]),
+        (json!("shared"), [401, 401, 200]),
+        (json!("mcp-edge"), [401, 401, 401]),
+        (json!("https://edge.example/one/"), [401, 401, 401]),
+        (json!([]), [401, 401, 401]),
+        (json!(7), [401, 401, 401]),
+        (json!(null), [401, 401, 401]),
+    ] {
+        for optional in [false, true] {
+            let server = server(active(json!({"aud": aud}))).await;
+            let yaml = format!(
+                "auth: {{providers: {{opaque: {{introspection: {{url: 'http://{}/', client_id: edge, {BASIC},
+                                                                  audience_optional: {optional}}}}}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes:
+  - {{path: /one/, upstream: a, auth: {{providers: [opaque], public_url: '{one}'}}}}
+  - {{path: /two/, upstream: a, auth: {{providers: [opaque], public_url: '{two}'}}}}
+  - {{path: /both/, upstream: a, auth: {{providers: [opaque], audiences: [shared, '{one}']}}}}
+",
+                server.address, origin.address
+            );
+            let edge = TestEdge::start_with(&yaml, &[SECRET]).await;
+            let statuses = if optional && aud.is_null() { [200; 3] } else { statuses };
+            for (path, status) in ["/one/", "/two/", "/both/"].into_iter().zip(statuses) {
+                assert_eq!(edge.get_as("opaque", path).await.status, status, "{aud} at {path}, optional: {optional}");
+            }
+            assert_eq!(server.count(), 1, "{aud}");
+        }
+    }
+}
+
 /// A credential goes to the one provider that it is for.
 #[tokio::test]
 async fn only_opaque_tokens_are_asked_about() {
