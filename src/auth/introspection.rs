@@ -26,8 +26,9 @@ impl IntrospectionValidator {
         Self { settings: settings.clone(), client: client.clone() }
     }
 
-    /// One question. Only an answer of 200 with a JSON object that says `active` decides, anything else is an outage: so
-    /// is a refusal of the edge's own credentials, which says nothing about the token.
+    /// One question. Only an answer of 200 with a JSON object that says `active` decides, or one of 400 that the server does
+    /// not issue such tokens (RFC 7009 section 2.2.1). Anything else is an outage: so is a refusal of the edge's own
+    /// credentials, which says nothing about the token.
     pub(super) async fn validate(&self, provider: &str, token: &str) -> Result<Claims, AuthError> {
         let outage = |what: &str| {
             warn!("provider {provider}: {what}");
@@ -38,6 +39,9 @@ impl IntrospectionValidator {
         let answer = answer.map_err(|error| outage(&error.to_string()))?;
         match answer.status {
             StatusCode::OK => {}
+            StatusCode::BAD_REQUEST if is_unsupported(&answer.body) => {
+                return Err(AuthError::Denied("the authorization server does not issue such tokens"));
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 return Err(outage(&format!(
                     "the introspection endpoint refuses the edge itself with status {}: check `client_id` and what proves it",
@@ -125,6 +129,12 @@ enum Refusal {
     Denied(&'static str),
     /// It is not what it should be.
     Junk(&'static str),
+}
+
+/// Whether an error is about the kind of token: servers that introspect opaque ones only refuse JWTs so.
+fn is_unsupported(body: &[u8]) -> bool {
+    let error: Option<Map<String, Value>> = serde_json::from_slice(body).ok();
+    error.is_some_and(|error| error.get("error").is_some_and(|error| error == "unsupported_token_type"))
 }
 
 /// A member that is there; some servers write `null` for those that are not.

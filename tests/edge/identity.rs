@@ -7,7 +7,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Idp, Origin, TestEdge, eventually, exchange, request};
+use crate::harness::{Idp, Origin, TestEdge, Tokens, eventually, exchange, request};
 
 const RESOURCE: &str = "http://edge.example/fininfo/mcp";
 const NEIGHBOUR: &str = "http://edge.example/mcpgw/mcp";
@@ -186,7 +186,9 @@ async fn an_opaque_token_opens_the_resource_that_it_was_asked_for() {
         let poor = idp.opaque_token(RESOURCE, "fininfo:trade").await;
         assert_eq!(edge.get_as(&poor, "/fininfo/mcp").await.status, 403, "{client}");
         assert_eq!(edge.get_as("made-up", "/fininfo/mcp").await.status, 401, "{client}");
-        assert_eq!(idp.requests("/token/introspection").await, before + 4);
+        let of_nobody = Tokens::token("eve", "fininfo:read");
+        assert_eq!(edge.get_as(&of_nobody, "/fininfo/mcp").await.status, 401, "a JWT of another issuer: {client}");
+        assert_eq!(idp.requests("/token/introspection").await, before + 5);
     }
 }
 
