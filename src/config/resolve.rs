@@ -1,7 +1,7 @@
 //! From files as written to one checked [`Config`].
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -364,8 +364,10 @@ pub(super) fn belongs_to_connection(name: &HeaderName) -> bool {
         || ["keep-alive", "proxy-connection"].contains(&name.as_str())
 }
 
-/// True when not both can be bound.
+/// True when not both can be bound: one is the other, or has it among all its addresses. `[::]` has those of IPv4 too, which
+/// the listener sees to.
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    let overlap = a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified());
-    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || overlap)
+    let covers = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    let (here, there) = (a.ip().to_canonical(), b.ip().to_canonical());
+    a.port() != 0 && a.port() == b.port() && (here == there || covers(here, there) || covers(there, here))
 }
