@@ -42,7 +42,7 @@ pub const NEGATIVE_ENTRIES: u64 = 10_000;
 /// The largest answer of an authentication server or key set, in bytes.
 pub const AUTH_RESPONSE_BYTES: usize = 256 << 10;
 /// How many connections may wait to be accepted on one address; the system may allow fewer.
-pub const LISTEN_QUEUE: u32 = 1_024;
+pub const LISTEN_QUEUE: u32 = 128;
 /// How many networks `auth.outbound.allow` may list.
 pub const OUTBOUND_NETWORKS: usize = 1_000;
 /// How long the edge waits for an authentication server.

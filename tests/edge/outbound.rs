@@ -1,10 +1,15 @@
 //! `auth.outbound`: where the edge goes when it asks about a credential, and where it does not.
 
+use std::io::ErrorKind;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
-use crate::harness::{Claims, EdgeProcess, Origin, Signer, TestEdge, Tokens, eventually, ok};
+use crate::harness::{Claims, EdgeProcess, Names, Origin, Signer, TestEdge, Tokens, eventually, ok};
 
 /// All kinds of providers that ask a server, all of them `server`, under a name that the machine resolves.
 fn yaml(server: &Origin, origin: &Origin, outbound: &str) -> String {
@@ -123,4 +128,71 @@ async fn the_log_says_which_address_was_refused_and_no_secret() {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
     assert_eq!(server.connections(), 0);
+}
+
+/// An edge whose name `idp.test` stands for what `names` says, and which asks there, at `port`.
+async fn named_edge(folder: &TempDir, names: &Names, port: u16, outbound: &str, origin: &Origin) -> EdgeProcess {
+    let yaml = format!(
+        "listeners: [{{address: '127.0.0.1:0'}}]
+admin: {{address: '127.0.0.1:0'}}
+log: {{format: text}}
+auth:
+  {outbound}
+  providers: {{gate: {{lookup: {{url: 'http://idp.test:{port}/', timeout: 1s}}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /, upstream: a, auth: {{providers: [gate]}}}}]
+",
+        origin.address
+    );
+    let path = folder.path().join("edge.yaml");
+    std::fs::write(&path, yaml).expect("the folder is writable");
+    EdgeProcess::start_with(&path, names.environment()).await
+}
+
+/// A name that stands for an allowed address while it is looked at, and for another one when it is used (DNS rebinding).
+#[tokio::test]
+async fn a_name_that_comes_to_stand_for_another_address_leads_nowhere() {
+    let (origin, folder) = (Origin::saying("in").await, tempfile::tempdir().expect("a folder"));
+    // Every question is a new connection, and so a new look at the name.
+    let server = Origin::scripted(|mut stream, recorder| async move {
+        if recorder.read(&mut stream).await.is_some() {
+            let answer = b"HTTP/1.1 200 OK\r\nX-User: alice\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).await.expect("the edge is there");
+        }
+    })
+    .await;
+    let canary = TcpListener::bind(("127.0.0.2", server.address.port())).await.expect("nobody else has this address");
+    let names = Names::new("127.0.0.1");
+    let port = server.address.port();
+    let edge = named_edge(&folder, &names, port, "outbound: {allow: [127.0.0.1]}", &origin).await;
+    for (number, (addresses, status)) in [
+        ("127.0.0.1", 200),
+        ("127.0.0.2", 503),
+        ("127.0.0.2 127.0.0.1", 200),
+        ("::ffff:127.0.0.2", 503),
+        ("127.0.0.1", 200),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        names.set(addresses);
+        let asked = server.count();
+        assert_eq!(edge.get_as(&format!("token-{number}"), "/").await.status, status, "{addresses}");
+        assert_eq!(server.count() - asked, usize::from(status == 200), "{addresses}");
+    }
+    let came = canary.into_std().and_then(|canary| canary.accept());
+    assert_eq!(came.map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock), "nobody came");
+}
+
+/// Without a list, a name may stand for any address but those where clouds give credentials away.
+#[tokio::test]
+async fn a_name_does_not_lead_to_the_metadata_of_a_cloud() {
+    let (origin, folder) = (Origin::saying("in").await, tempfile::tempdir().expect("a folder"));
+    for address in ["169.254.169.254", "fe80::a9fe:a9fe"] {
+        let names = Names::new(address);
+        let mut edge = named_edge(&folder, &names, 80, "cache: {}", &origin).await;
+        assert_eq!(edge.get_as("token", "/").await.status, 503);
+        let expected = format!("provider gate: the server is not connected to: its address {address} is link-local");
+        while !edge.line().await.expect("the edge is running").contains(&expected) {}
+    }
 }
