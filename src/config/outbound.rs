@@ -16,6 +16,7 @@ use super::units::Cidr;
 /// Section `auth.outbound`: where servers of providers may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Outbound")]
 pub struct Written {
     /// The networks, such as `[10.0.0.0/8, "fd00::/8"]`; nothing outside them is connected to. What counts is the address
     /// that a name stands for when a connection is made, so names are not written here. Default: any address, but
