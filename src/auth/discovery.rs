@@ -5,9 +5,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
+use thiserror::Error;
 
 use super::client::OutboundClient;
 use crate::config::limits;
+use crate::metrics::KeyFetchResult;
 
 /// The metadata of one issuer.
 #[derive(Debug)]
@@ -16,6 +18,27 @@ pub(super) struct Discovery {
     issuer: String,
     url: reqwest::Url,
     keys: ArcSwapOption<reqwest::Url>,
+}
+
+/// Why metadata does not lead to keys.
+#[derive(Debug, Error)]
+pub(super) enum DiscoveryError {
+    /// It is not what it should be.
+    #[error("{0}")]
+    Invalid(String),
+    /// It is not there.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl DiscoveryError {
+    /// How this counts among the fetches of keys.
+    pub(super) fn result(&self) -> KeyFetchResult {
+        match self {
+            Self::Invalid(_) => KeyFetchResult::Invalid,
+            Self::Unavailable(_) => KeyFetchResult::Unavailable,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -38,21 +61,21 @@ impl Discovery {
     ///
     /// # Errors
     /// Why it does not lead to keys; what was known stays.
-    pub(super) async fn look(&self, client: &OutboundClient) -> Result<(), String> {
+    pub(super) async fn look(&self, client: &OutboundClient) -> Result<(), DiscoveryError> {
         let mut why = String::new();
         for url in self.places() {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
             why = match client.get(&url, headers, limits::AUTH_TIMEOUT).await {
                 Ok(answer) if answer.status == StatusCode::OK => {
-                    self.keys.store(Some(Arc::new(self.read(&answer.body)?)));
+                    self.keys.store(Some(Arc::new(self.read(&answer.body).map_err(DiscoveryError::Invalid)?)));
                     return Ok(());
                 }
                 Ok(answer) => format!("the issuer's metadata was answered with status {}", answer.status.as_u16()),
                 Err(error) => format!("the issuer's metadata cannot be fetched: {error}"),
             };
         }
-        Err(why)
+        Err(DiscoveryError::Unavailable(why))
     }
 
     /// OpenID Connect appends the well-known path to the issuer's, RFC 8414 puts it before.

@@ -26,8 +26,9 @@ impl IntrospectionValidator {
         Self { settings: settings.clone(), client: client.clone() }
     }
 
-    /// One question. Only an answer of 200 with a JSON object that says `active` decides, anything else is an outage: so
-    /// is a refusal of the edge's own credentials, which says nothing about the token.
+    /// One question. Only an answer of 200 with a JSON object that says `active` decides, or one of 400 that the server does
+    /// not issue such tokens (RFC 7009 section 2.2.1). Anything else is an outage: so is a refusal of the edge's own
+    /// credentials, which says nothing about the token.
     pub(super) async fn validate(&self, provider: &str, token: &str) -> Result<Claims, AuthError> {
         let outage = |what: &str| {
             warn!("provider {provider}: {what}");
@@ -38,6 +39,9 @@ impl IntrospectionValidator {
         let answer = answer.map_err(|error| outage(&error.to_string()))?;
         match answer.status {
             StatusCode::OK => {}
+            StatusCode::BAD_REQUEST if is_unsupported(&answer.body) => {
+                return Err(AuthError::Denied("the authorization server does not issue such tokens"));
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 return Err(outage(&format!(
                     "the introspection endpoint refuses the edge itself with status {}: check `client_id` and what proves it",
@@ -103,19 +107,19 @@ impl IntrospectionValidator {
         if issuer.is_some() && member(answer, "iss").is_some_and(|iss| iss.as_str() != issuer) {
             return Err(Refusal::Denied("the token is from another issuer"));
         }
-        if let Some(audiences) = &self.settings.audiences {
-            let ours = |aud: &Value| aud.as_str().is_some_and(|aud| audiences.iter().any(|own| own == aud));
-            let is_ours = match answer.get("aud") {
-                Some(Value::Array(all)) => all.iter().any(ours),
-                Some(aud) => ours(aud),
-                None => false,
-            };
-            if !is_ours {
-                return Err(Refusal::Denied("the token is for another audience"));
+        let mut claims = Claims::read(answer, &self.settings.claims)
+            .map_err(|_| Refusal::Denied("the authorization server does not name the token's subject"))?;
+        if member(answer, "aud").is_none() {
+            if !self.settings.audience_optional {
+                return Err(Refusal::Denied("the token does not say whom it is meant for"));
             }
+            claims.audiences = None;
+        } else if let Some(ours) = &self.settings.audiences
+            && !claims.audiences.iter().flatten().any(|audience| ours.contains(audience))
+        {
+            return Err(Refusal::Denied("the token is for another audience"));
         }
-        Claims::read(answer, &self.settings.claims)
-            .map_err(|_| Refusal::Denied("the authorization server does not name the token's subject"))
+        Ok(claims)
     }
 }
 
@@ -125,6 +129,12 @@ enum Refusal {
     Denied(&'static str),
     /// It is not what it should be.
     Junk(&'static str),
+}
+
+/// Whether an error is about the kind of token: servers that introspect opaque ones only refuse JWTs so.
+fn is_unsupported(body: &[u8]) -> bool {
+    let error: Option<Map<String, Value>> = serde_json::from_slice(body).ok();
+    error.is_some_and(|error| error.get("error").is_some_and(|error| error == "unsupported_token_type"))
 }
 
 /// A member that is there; some servers write `null` for those that are not.
@@ -171,6 +181,7 @@ mod tests {
             proof: ClientProof::Secret(Secret::new("secret")),
             issuer: None,
             audiences: None,
+            audience_optional: false,
             leeway: Duration::from_secs(10),
             claims: ClaimNames { subject: "sub".into(), scopes: None, groups: "groups".into() },
             timeout: Duration::from_secs(1),
@@ -193,7 +204,7 @@ mod tests {
         let now = unix_now();
         let any = validator(|_| ());
         let answer = |more: Value| {
-            let mut answer = json!({"active": true, "sub": "alice"});
+            let mut answer = json!({"active": true, "sub": "alice", "aud": "mcp-edge"});
             let members = answer.as_object_mut().expect("an object");
             members.extend(more.as_object().expect("an object").clone());
             answer
@@ -216,6 +227,7 @@ mod tests {
             (json!({"nbf": "soon"}), "junk"),
             (json!({"sub": null}), "denied"),
             (json!({"sub": 7}), "denied"),
+            (json!({"aud": null}), "denied"),
         ] {
             assert_eq!(judge(&any, &answer(more.clone())), expected, "{more}");
         }
@@ -233,6 +245,37 @@ mod tests {
             (json!({"aud": "a", "iss": 1}), "denied"),
         ] {
             assert_eq!(judge(&strict, &answer(more.clone())), expected, "{more}");
+        }
+        let lenient = validator(|settings| {
+            settings.audiences = Some(vec!["a".into()]);
+            settings.audience_optional = true;
+        });
+        for (aud, expected) in [
+            (json!(null), "ok"),
+            (json!("a"), "ok"),
+            (json!("b"), "denied"),
+            (json!([]), "denied"),
+            (json!(""), "denied"),
+            (json!(false), "denied"),
+        ] {
+            assert_eq!(judge(&lenient, &answer(json!({"aud": aud.clone()}))), expected, "{aud}");
+        }
+    }
+
+    /// What the route compares with its own: `None` passes everywhere, so nothing but silence may become it.
+    #[test]
+    fn only_an_answer_without_aud_says_nothing_of_its_audience() {
+        let optional = validator(|settings| settings.audience_optional = true);
+        let audiences = |aud: Value| {
+            let answer = json!({"active": true, "sub": "alice", "aud": aud});
+            optional.judge(answer.as_object().expect("an object")).ok().expect("it is good").audiences
+        };
+        assert_eq!(audiences(json!(null)), None);
+        for (aud, expected) in [(json!("a"), vec!["a"]), (json!(["a", 1, "b"]), vec!["a", "b"]), (json!([]), vec![])] {
+            assert_eq!(audiences(aud), Some(expected.into_iter().map(str::to_owned).collect()));
+        }
+        for aud in [json!(1), json!({}), json!(false)] {
+            assert_eq!(audiences(aud), Some(Vec::new()));
         }
     }
 

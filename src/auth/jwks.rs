@@ -11,10 +11,11 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use log::{info, warn};
 use serde::Deserialize;
 
-use super::client::OutboundClient;
+use super::client::{OutboundClient, OutboundError};
 use super::discovery::Discovery;
 use super::error::AuthError;
 use crate::config::limits;
+use crate::metrics::{KeyFetchResult, KeyMetrics};
 
 /// The keys that there are now.
 #[derive(Debug)]
@@ -44,14 +45,18 @@ struct Source {
     location: Location,
     refresh: Duration,
     client: OutboundClient,
+    metrics: KeyMetrics,
     /// Held while a fetch is under way, so that there is one at a time.
     fetching: tokio::sync::Mutex<()>,
     last_attempt: Mutex<Option<Instant>>,
 }
 
+/// Where keys are fetched from.
 #[derive(Debug)]
-enum Location {
+pub(super) enum Location {
+    /// From here.
     Url(Arc<reqwest::Url>),
+    /// From where the metadata of an issuer says.
     Metadata(Discovery),
 }
 
@@ -63,23 +68,15 @@ impl KeySet {
     }
 
     /// Keys that are fetched; there are none before the first fetch.
-    pub(super) fn from_url(provider: Arc<str>, url: reqwest::Url, refresh: Duration, client: OutboundClient) -> Self {
-        Self::fetched(provider, Location::Url(Arc::new(url)), refresh, client)
-    }
-
-    /// The same, from where the metadata of an issuer says.
-    pub(super) fn discovered(
+    pub(super) fn fetched(
         provider: Arc<str>,
-        metadata: Discovery,
+        location: Location,
         refresh: Duration,
         client: OutboundClient,
+        metrics: KeyMetrics,
     ) -> Self {
-        Self::fetched(provider, Location::Metadata(metadata), refresh, client)
-    }
-
-    fn fetched(provider: Arc<str>, location: Location, refresh: Duration, client: OutboundClient) -> Self {
         let (fetching, last_attempt) = (tokio::sync::Mutex::default(), Mutex::default());
-        let source = Source { location, refresh, client, fetching, last_attempt };
+        let source = Source { location, refresh, client, metrics, fetching, last_attempt };
         Self { provider, keys: ArcSwapOption::empty(), source: Some(source) }
     }
 
@@ -110,9 +107,10 @@ impl KeySet {
         let Some(source) = &self.source else { return };
         loop {
             if let Location::Metadata(metadata) = &source.location
-                && let Err(why) = metadata.look(&source.client).await
+                && let Err(failure) = metadata.look(&source.client).await
             {
-                warn!("provider {}: {why}; the old keys stay", self.provider);
+                source.metrics.fetched(failure.result());
+                warn!("provider {}: {failure}; the old keys stay", self.provider);
             }
             let fetched = {
                 let _one_at_a_time = source.fetching.lock().await;
@@ -144,34 +142,22 @@ impl KeySet {
         // Metadata is read in the background only: no request waits for it.
         let Some(url) = source.url() else { return false };
         *source.last_attempt.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/jwk-set+json, application/json"));
         let provider = &self.provider;
-        let answer = match source.client.get(&url, headers, limits::AUTH_TIMEOUT).await {
-            Ok(answer) if answer.status == StatusCode::OK => answer,
-            Ok(answer) => {
-                warn!(
-                    "provider {provider}: the key set was answered with status {}; the old keys stay",
-                    answer.status.as_u16()
-                );
-                return false;
-            }
-            Err(error) => {
-                warn!("provider {provider}: the key set cannot be fetched: {error}; the old keys stay");
+        let keys = match source.ask(&url).await {
+            Ok(keys) => keys,
+            Err((result, why)) => {
+                source.metrics.fetched(result);
+                warn!("provider {provider}: {why}; the old keys stay");
                 return false;
             }
         };
-        let keys = parse(&answer.body);
-        if keys.is_empty() {
-            warn!("provider {provider}: the key set holds no key that can be used; the old keys stay");
-            return false;
-        }
         let ids = |keys: &[Key]| keys.iter().map(|key| key.id.clone()).collect::<HashSet<_>>();
         let before = self.keys.load().as_ref().map(|keys| ids(&keys.keys));
         if before.as_ref() != Some(&ids(&keys)) {
             info!("provider {provider}: the key set has changed, it now has {} keys", keys.len());
         }
         self.keys.store(Some(Arc::new(Keys { keys, since: Instant::now() })));
+        source.metrics.fetched(KeyFetchResult::Ok);
         true
     }
 }
@@ -182,6 +168,28 @@ impl Source {
             Location::Url(url) => Some(Arc::clone(url)),
             Location::Metadata(metadata) => metadata.known(),
         }
+    }
+
+    /// Keys that can be used, at least one; or why there are none.
+    async fn ask(&self, url: &reqwest::Url) -> Result<Vec<Key>, (KeyFetchResult, String)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/jwk-set+json, application/json"));
+        let answer = self.client.get(url, headers, limits::AUTH_TIMEOUT).await.map_err(|error| {
+            let result = match error {
+                OutboundError::TooLarge => KeyFetchResult::Invalid,
+                _ => KeyFetchResult::Unavailable,
+            };
+            (result, format!("the key set cannot be fetched: {error}"))
+        })?;
+        if answer.status != StatusCode::OK {
+            let why = format!("the key set was answered with status {}", answer.status.as_u16());
+            return Err((KeyFetchResult::Unavailable, why));
+        }
+        let keys = parse(&answer.body);
+        if keys.is_empty() {
+            return Err((KeyFetchResult::Invalid, "the key set holds no key that can be used".to_owned()));
+        }
+        Ok(keys)
     }
 
     fn attempted_since(&self, moment: Instant) -> bool {

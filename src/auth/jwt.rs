@@ -1,6 +1,7 @@
 //! Validates JSON Web Tokens (RFC 7519) as access tokens (RFC 9068), with the practices of RFC 8725.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
@@ -9,9 +10,10 @@ use super::claims::{self, Claims};
 use super::client::OutboundClient;
 use super::discovery::Discovery;
 use super::error::AuthError;
-use super::jwks::KeySet;
+use super::jwks::{KeySet, Location};
 use super::members::Members;
 use crate::config::{self, JwtKeys, JwtProvider};
+use crate::metrics::{KeyMetrics, Metrics};
 
 /// Checks tokens of one issuer.
 #[derive(Debug)]
@@ -23,12 +25,12 @@ pub(super) struct JwtValidator {
 
 #[derive(Debug)]
 enum Keys {
-    Set(KeySet),
+    Set(Box<KeySet>),
     Secret(DecodingKey),
 }
 
 impl JwtValidator {
-    pub(super) fn new(name: &Arc<str>, settings: &JwtProvider, client: &OutboundClient) -> Self {
+    pub(super) fn new(name: &Arc<str>, settings: &JwtProvider, client: &OutboundClient, metrics: &Metrics) -> Self {
         let mut validation = Validation {
             algorithms: settings.algorithms.iter().copied().map(algorithm).collect(),
             leeway: settings.leeway.as_secs(),
@@ -43,15 +45,16 @@ impl JwtValidator {
             validation.set_audience(&settings.audiences);
         }
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        let fetched = |location: Location, refresh: Duration| {
+            let metrics = KeyMetrics::new(metrics, name);
+            Keys::Set(Box::new(KeySet::fetched(Arc::clone(name), location, refresh, client.clone(), metrics)))
+        };
         let keys = match &settings.keys {
-            JwtKeys::Url { url, refresh } => {
-                Keys::Set(KeySet::from_url(Arc::clone(name), url.clone(), *refresh, client.clone()))
-            }
+            JwtKeys::Url { url, refresh } => fetched(Location::Url(Arc::new(url.clone())), *refresh),
             JwtKeys::Discovered { issuer, refresh } => {
-                let metadata = Discovery::new(&settings.issuer, issuer);
-                Keys::Set(KeySet::discovered(Arc::clone(name), metadata, *refresh, client.clone()))
+                fetched(Location::Metadata(Discovery::new(&settings.issuer, issuer)), *refresh)
             }
-            JwtKeys::File(set) => Keys::Set(KeySet::from_file(Arc::clone(name), set)),
+            JwtKeys::File(set) => Keys::Set(Box::new(KeySet::from_file(Arc::clone(name), set))),
             JwtKeys::Secret(secret) => Keys::Secret(DecodingKey::from_secret(secret.expose())),
         };
         Self { settings: settings.clone(), validation, keys }
@@ -164,7 +167,6 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use ring::hmac;
     use serde_json::json;
-    use std::time::Duration;
 
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -201,7 +203,8 @@ mod tests {
     async fn validate_as(settings: &JwtProvider, token: &str) -> Result<Claims, AuthError> {
         super::super::install_crypto();
         let client = OutboundClient::new().expect("a client needs no network");
-        JwtValidator::new(&"test".into(), settings, &client).validate(token).await
+        let metrics = Metrics::new().expect("the families are consistent");
+        JwtValidator::new(&"test".into(), settings, &client, &metrics).validate(token).await
     }
 
     fn with(change: impl FnOnce(&mut Map<String, Value>)) -> String {

@@ -10,6 +10,7 @@ mod client;
 mod crypto;
 mod discovery;
 mod error;
+mod guard;
 mod introspection;
 mod jwks;
 mod jwt;

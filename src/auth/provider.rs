@@ -59,8 +59,9 @@ impl Provider {
     pub fn new(settings: &Arc<config::Provider>, client: &OutboundClient, metrics: &Metrics) -> Self {
         static INSTANCES: AtomicU64 = AtomicU64::new(0);
         let name = &settings.name;
+        metrics.forget_keys(name);
         let validator = match &settings.kind {
-            ProviderKind::Jwt(jwt) => Validator::Jwt(Box::new(JwtValidator::new(name, jwt, client))),
+            ProviderKind::Jwt(jwt) => Validator::Jwt(Box::new(JwtValidator::new(name, jwt, client, metrics))),
             ProviderKind::Lookup(lookup) => Validator::Lookup(Box::new(LookupValidator::new(lookup, client))),
             ProviderKind::Introspection(introspection) => {
                 Validator::Introspection(Box::new(IntrospectionValidator::new(introspection, client)))

@@ -15,6 +15,7 @@ use super::checked_auth::Provider;
 use super::checked_policy::{Cors, Policy, RouteSessions};
 use super::limits::Limits;
 use super::material::KeyPair;
+use super::outbound::Outbound;
 use super::route::{HostHeader, OpenStreams, Protocol};
 use super::server::{Identity, Log, Server};
 use super::upstream::{Balance, Revision, Timeouts};
@@ -39,6 +40,8 @@ pub struct Config {
     pub log: Log,
     /// The token cache.
     pub cache: Cache,
+    /// Where authentication may connect to.
+    pub outbound: Outbound,
     /// By name.
     pub providers: BTreeMap<Arc<str>, Arc<Provider>>,
     /// By name.

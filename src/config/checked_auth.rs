@@ -138,8 +138,10 @@ pub struct IntrospectionProvider {
     pub proof: ClientProof,
     /// Where clients get tokens.
     pub issuer: Option<String>,
-    /// One of these must be in `aud`; `None`: it is not looked at.
+    /// One of these must be in `aud`; `None`: the route says what must.
     pub audiences: Option<Vec<String>>,
+    /// Whether `aud` may be absent.
+    pub audience_optional: bool,
     /// At most [`LEEWAY`](super::limits::LEEWAY).
     pub leeway: Duration,
     /// Which members say who the caller is.

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 
 use super::auth::{Cache, Provider};
 use super::limits::Limits;
+use super::outbound::Written as Outbound;
 use super::route::Route;
 use super::server::{Admin, Identity, Listener, Log, Server, Sessions};
 use super::upstream::Upstream;
 
-/// One file of an mcp-edge configuration. `server`, `admin`, `limits`, `identity`, `sessions`, `log` and `auth.cache`
-/// may stand in one file only; `listeners`, `auth.providers`, `upstreams` and `routes` of all files are put together.
+/// One file of an mcp-edge configuration. `server`, `admin`, `limits`, `identity`, `sessions`, `log`, `auth.cache`
+/// and `auth.outbound` may stand in one file only; `listeners`, `auth.providers`, `upstreams` and `routes` of all files are
+/// put together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct File {
@@ -45,6 +47,8 @@ pub struct File {
 pub struct Auth {
     /// The token cache.
     pub cache: Option<Cache>,
+    /// Where servers of providers may be.
+    pub outbound: Option<Outbound>,
     /// Who validates credentials, by name.
     pub providers: BTreeMap<String, Provider>,
 }

@@ -23,8 +23,13 @@ pub struct Introspection {
     pub private_key: Option<PrivateKey>,
     /// The authorization server that clients are pointed to (RFC 9728); `iss` of an answer must be the same if it is there.
     pub issuer: Option<String>,
-    /// One of these must be in `aud` of the answer; default: `aud` is not looked at.
+    /// One of these must be in `aud` of the answer. Without the list, a token must be meant for the route that it is used
+    /// on: its `audiences`, or else its `public_url`.
     pub audiences: Option<Vec<String>>,
+    /// Whether an answer may say nothing of `aud` (default false), as those of some servers always do: the token then opens
+    /// all routes that name this provider. What an answer does say of `aud` counts all the same.
+    #[serde(default)]
+    pub audience_optional: bool,
     /// How far the server's clock may differ (default 10s, at most 30s).
     #[serde(default = "default_leeway")]
     pub leeway: Span,

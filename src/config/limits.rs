@@ -45,6 +45,10 @@ pub const AUTH_RESPONSE_BYTES: usize = 256 << 10;
 pub const CHALLENGE_BYTES: usize = 2 << 10;
 /// The longest name or URI that an authentication server is asked about, in bytes.
 pub const LOOKUP_NAME_BYTES: usize = 2 << 10;
+/// How many connections may wait to be accepted on one address; the system may allow fewer.
+pub const LISTEN_QUEUE: u32 = 128;
+/// How many networks `auth.outbound.allow` may list.
+pub const OUTBOUND_NETWORKS: usize = 1_000;
 /// How long the edge waits for an authentication server.
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many revocations are remembered one by one; open streams that missed more of them end.

@@ -1,7 +1,7 @@
 //! From files as written to one checked [`Config`].
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use super::error::ConfigErrors;
 use super::limits::{self, Limits};
 use super::load::{self, Source};
 use super::material::Materials;
+use super::outbound::Outbound;
 use super::problems::{Place, Problems};
 use super::server::Identity;
 use super::units::Span;
@@ -27,7 +28,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let mut problems = Problems::default();
         let sources = load::load(path, &mut problems)?;
-        let mut resolver = Resolver { sources: &sources, materials: Materials::default(), problems };
+        let mut resolver = Resolver::new(&sources, problems);
         let config = resolver.resolve();
         if resolver.problems.is_empty() { Ok(config) } else { Err(resolver.problems.into_errors(&sources)) }
     }
@@ -48,6 +49,13 @@ pub(super) struct Resolver<'a> {
     pub(super) sources: &'a [Source],
     pub(super) materials: Materials,
     pub(super) problems: Problems,
+    pub(super) outbound: Outbound,
+}
+
+impl<'a> Resolver<'a> {
+    fn new(sources: &'a [Source], problems: Problems) -> Self {
+        Self { sources, materials: Materials::default(), problems, outbound: Outbound::default() }
+    }
 }
 
 impl Resolver<'_> {
@@ -63,9 +71,12 @@ impl Resolver<'_> {
         let cache = self.cache();
         let admin = self.admin();
         let listeners = self.listeners(&admin);
+        // Before all that has a URL for it.
+        self.outbound = self.outbound();
         let providers = self.providers();
         let upstreams = self.upstreams();
         let routes = self.routes(&limits, &identity);
+        let outbound = std::mem::take(&mut self.outbound);
         let files = std::mem::take(&mut self.materials.files);
         let include_folders = self.sources.iter().flat_map(Source::include_folders).collect();
         Config {
@@ -77,6 +88,7 @@ impl Resolver<'_> {
             sessions,
             log,
             cache,
+            outbound,
             providers,
             upstreams,
             routes,
@@ -91,7 +103,7 @@ impl Resolver<'_> {
     }
 
     /// A section that may stand in one file only.
-    fn only<T>(&mut self, path: &str, section: impl Fn(&Source) -> Option<T>) -> Option<T> {
+    pub(super) fn only<T>(&mut self, path: &str, section: impl Fn(&Source) -> Option<T>) -> Option<T> {
         let mut found: Option<(usize, T)> = None;
         for (index, source) in self.sources.iter().enumerate() {
             let Some(value) = section(source) else { continue };
@@ -110,7 +122,7 @@ impl Resolver<'_> {
     }
 
     /// The file in which a section of [`Self::only`] stands.
-    fn file_of(&self, has: impl Fn(&Source) -> bool) -> usize {
+    pub(super) fn file_of(&self, has: impl Fn(&Source) -> bool) -> usize {
         self.sources.iter().position(has).unwrap_or_default()
     }
 
@@ -366,8 +378,10 @@ pub(super) fn belongs_to_connection(name: &HeaderName) -> bool {
         || ["keep-alive", "proxy-connection"].contains(&name.as_str())
 }
 
-/// True when not both can be bound.
+/// True when not both can be bound: one is the other, or has it among all its addresses. `[::]` has those of IPv4 too, which
+/// the listener sees to.
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    let overlap = a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified());
-    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || overlap)
+    let covers = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    let (here, there) = (a.ip().to_canonical(), b.ip().to_canonical());
+    a.port() != 0 && a.port() == b.port() && (here == there || covers(here, there) || covers(there, here))
 }

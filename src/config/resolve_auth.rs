@@ -184,7 +184,10 @@ impl<'a> Resolver<'a> {
     fn discovery(&mut self, issuer: &str, place: &Place) -> Option<JwtKeys> {
         let url = issuer.parse::<Url>().ok().filter(|url| url.0.query().is_none() && url.0.fragment().is_none());
         match url {
-            Some(url) => Some(JwtKeys::Discovered { issuer: url.0, refresh: default_refresh().0 }),
+            Some(url) => {
+                self.reachable(&url.0, &place.key("issuer"));
+                Some(JwtKeys::Discovered { issuer: url.0, refresh: default_refresh().0 })
+            }
             // An empty one was reported.
             None if issuer.is_empty() => None,
             None => {
@@ -217,6 +220,7 @@ impl<'a> Resolver<'a> {
                 if written.refresh.0 < limits::JWKS_REFETCH {
                     self.problems.add(&place.key("refresh"), "is less than 10s: write at least `10s`");
                 }
+                self.reachable(&url.0, &place.key("url"));
                 Some(JwtKeys::Url { url: url.0.clone(), refresh: written.refresh.0 })
             }
             (None, Some(path)) => {

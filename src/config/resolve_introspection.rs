@@ -17,6 +17,7 @@ impl Resolver<'_> {
         self.audiences(written.audiences.as_deref(), &place.key("audiences"));
         self.leeway(&written.leeway, place);
         self.auth_timeout(&written.timeout, place);
+        self.reachable(&written.url.0, &place.key("url"));
         let claims =
             self.claim_names((&written.subject_claim, written.scopes_claim.as_ref(), &written.groups_claim), place);
         let proof = match (&written.client_secret, &written.private_key) {
@@ -39,6 +40,7 @@ impl Resolver<'_> {
             proof,
             issuer: written.issuer.clone(),
             audiences: written.audiences.clone(),
+            audience_optional: written.audience_optional,
             leeway: written.leeway.0,
             claims,
             timeout: written.timeout.0,

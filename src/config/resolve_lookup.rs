@@ -35,6 +35,7 @@ impl Resolver<'_> {
             );
         }
         self.auth_timeout(&written.timeout, place);
+        self.reachable(&written.url.0, &place.key("url"));
         LookupProvider {
             url: written.url.0.clone(),
             headers: written.headers.iter().map(|header| header.0.clone()).collect(),

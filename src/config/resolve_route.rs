@@ -254,8 +254,10 @@ impl Resolver<'_> {
             return RouteAudiences::Listed(audiences.clone());
         }
         let lists_none = |name: &str| {
-            let provider = self.written_provider(name);
-            provider.and_then(|provider| provider.jwt.as_ref()).is_some_and(|jwt| jwt.audiences.is_none())
+            self.written_provider(name).is_some_and(|provider| {
+                let jwt = provider.jwt.as_ref().is_some_and(|jwt| jwt.audiences.is_none());
+                jwt || provider.introspection.as_ref().is_some_and(|introspection| introspection.audiences.is_none())
+            })
         };
         let bound: Vec<&String> = written.providers.iter().filter(|name| lists_none(name)).collect();
         match (bound.first(), &written.public_url) {

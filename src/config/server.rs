@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for Threads {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
-    /// The address to listen on; HTTP/1.1 and HTTP/2 share it.
+    /// The address to listen on; HTTP/1.1 and HTTP/2 share it. `[::]` is all of IPv6 and of IPv4.
     pub address: Bind,
     /// The hosts that this listener answers to; none: any host. Others get 421.
     #[serde(default)]

@@ -1,11 +1,11 @@
 //! All metric families of the edge and the registry that they are in.
 
 use prometheus::{
-    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
-use super::labels::{AuthResult, CacheResult, Label, RefreshResult, RejectionReason, ReloadResult};
+use super::labels::{AuthResult, CacheResult, KeyFetchResult, Label, RefreshResult, RejectionReason, ReloadResult};
 
 /// Latency buckets in seconds: from a cached answer on loopback to a tool that trains a model.
 const SECONDS: &[f64] =
@@ -30,6 +30,8 @@ pub struct Metrics {
     auth_lookup_duration: HistogramVec,
     auth_cache_requests: IntCounterVec,
     auth_cache_refreshes: IntCounterVec,
+    pub(super) key_fetches: IntCounterVec,
+    pub(super) keys_last_success: GaugeVec,
     rejections: IntCounterVec,
     config_reloads: IntCounterVec,
     /// Principals in the token cache.
@@ -114,6 +116,16 @@ impl Metrics {
                 "Cached credentials that were validated anew before their entry ended.",
                 &["result"],
             )?,
+            key_fetches: made.counters(
+                "auth_key_fetches_total",
+                "Fetches of a provider's keys; but for `ok`, the old keys stay.",
+                &["provider", "result"],
+            )?,
+            keys_last_success: made.float_gauges(
+                "auth_keys_last_success_timestamp_seconds",
+                "When a provider's keys were fetched last; 0 when they never were.",
+                &["provider"],
+            )?,
             rejections: made.counters(
                 "rejections_total",
                 "Requests that the edge answered itself, by reason.",
@@ -182,6 +194,16 @@ impl Metrics {
             let _ = self.auth_decisions.remove_label_values(&[provider, result.label()]);
         }
         let _ = self.auth_lookup_duration.remove_label_values(&[provider]);
+        self.forget_keys(provider);
+    }
+
+    /// Forgets the series of a provider's keys; one that follows it by the same name may have none to fetch.
+    pub fn forget_keys(&self, provider: &str) {
+        for result in KeyFetchResult::ALL {
+            // Absent series are no error here and below.
+            let _ = self.key_fetches.remove_label_values(&[provider, result.label()]);
+        }
+        let _ = self.keys_last_success.remove_label_values(&[provider]);
     }
 
     /// Counts a reload.
@@ -223,6 +245,10 @@ impl Made<'_> {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
         self.register(IntGaugeVec::new(opts(name, help), labels)?)
+    }
+
+    fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+        self.register(GaugeVec::new(opts(name, help), labels)?)
     }
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {

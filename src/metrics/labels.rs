@@ -108,6 +108,18 @@ labels! {
 }
 
 labels! {
+    /// How a fetch of a provider's keys ended. Whatever went wrong, the old keys stay.
+    KeyFetchResult {
+        /// There are keys.
+        Ok = "ok",
+        /// What was answered holds no key that can be used, or is metadata that leads to none.
+        Invalid = "invalid",
+        /// There was no answer, or one with another status than 200.
+        Unavailable = "unavailable",
+    }
+}
+
+labels! {
     /// What the token cache knew.
     CacheResult {
         /// A principal.

@@ -3,13 +3,16 @@
 mod call;
 mod endpoint;
 mod families;
+mod keys;
 mod labels;
 mod route;
 
 pub use call::CallMetrics;
 pub use endpoint::{EndpointMetrics, InFlight, UpstreamMetrics};
 pub use families::Metrics;
+pub use keys::KeyMetrics;
 pub use labels::{
-    AuthResult, CacheResult, CallOutcome, EndpointResult, Label, RefreshResult, RejectionReason, ReloadResult,
+    AuthResult, CacheResult, CallOutcome, EndpointResult, KeyFetchResult, Label, RefreshResult, RejectionReason,
+    ReloadResult,
 };
 pub use route::RouteMetrics;

@@ -33,7 +33,9 @@ impl ListenerContext {
 
     /// True when a connection to the local address `local` was accepted here.
     pub fn accepted(&self, local: SocketAddr) -> bool {
-        self.address == local || (self.address.ip().is_unspecified() && self.address.port() == local.port())
+        let (own, is_any) = (self.address, self.address.ip().is_unspecified());
+        // A listener of one family may have the port of one of the other; `[::]` sees IPv4 as IPv6.
+        own == local || (is_any && own.is_ipv4() == local.is_ipv4() && own.port() == local.port())
     }
 
     /// True when the listener answers to `host`.
@@ -60,5 +62,38 @@ impl ListenerContext {
     pub fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.trusted_proxies.iter().any(|network| network.contains(&peer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_of_a_listener_are_for_its_own_connections() {
+        let accepted = |listener: &str, local: &str| {
+            let address: SocketAddr = listener.parse().expect("an address");
+            let context = ListenerContext {
+                address,
+                tls: false,
+                hosts: Vec::new(),
+                origins: Vec::new(),
+                trusted_proxies: Vec::new(),
+            };
+            context.accepted(local.parse().expect("an address"))
+        };
+        for (listener, local, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "127.0.0.1:81", false),
+            ("0.0.0.0:80", "[::1]:80", false),
+            ("[::1]:80", "[::1]:80", true),
+            ("[::]:80", "[::1]:80", true),
+            ("[::]:80", "[::ffff:127.0.0.1]:80", true),
+            ("[::]:80", "[::1]:81", false),
+        ] {
+            assert_eq!(accepted(listener, local), expected, "{listener} {local}");
+        }
     }
 }

@@ -10,12 +10,14 @@ use pingora::apps::ServerApp;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{GetSocketDigest, SocketDigest, Stream};
 use prometheus::IntGauge;
-use tokio::net::{TcpListener, TcpStream};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::tls::TlsEndpoint;
+use crate::config::limits;
 use crate::proxy::Downstream;
 
 /// A bound address.
@@ -34,9 +36,16 @@ pub(super) struct Bounds {
 }
 
 impl BoundListener {
-    /// Binds without accepting yet.
-    pub(super) async fn bind(address: SocketAddr, tls: Option<Arc<TlsEndpoint>>) -> std::io::Result<Self> {
-        let socket = TcpListener::bind(address).await?;
+    /// Binds without accepting yet. `[::]` is IPv4 too, whatever the system's `bindv6only`: so `check` has understood it.
+    pub(super) fn bind(address: SocketAddr, tls: Option<Arc<TlsEndpoint>>) -> std::io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if address.is_ipv6() {
+            SockRef::from(&socket).set_only_v6(false)?;
+        }
+        // Connections of the process before may still be ending.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let socket = socket.listen(limits::LISTEN_QUEUE)?;
         let address = socket.local_addr()?;
         Ok(Self { socket, address, tls })
     }
@@ -133,5 +142,42 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::net::IpAddr;
+
+    /// Whether `check` takes two listeners for good.
+    fn checks(folder: &std::path::Path, a: SocketAddr, b: SocketAddr) -> bool {
+        let path = folder.join("edge.yaml");
+        std::fs::write(&path, format!("listeners: [{{address: '{a}'}}, {{address: '{b}'}}]")).expect("it is writable");
+        Config::load(&path).is_ok()
+    }
+
+    /// What `check` says of two addresses is what the system does with them.
+    #[tokio::test]
+    async fn what_is_accepted_can_be_bound_and_what_is_refused_cannot() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let every =
+            ["0.0.0.0", "127.0.0.1", "127.0.0.2", "::", "::1", "::ffff:127.0.0.1"].map(|ip| ip.parse::<IpAddr>());
+        let every = every.map(|ip| ip.expect("an address"));
+        let there = every.into_iter().filter(|ip| BoundListener::bind(SocketAddr::new(*ip, 0), None).is_ok());
+        let there: Vec<IpAddr> = there.collect();
+        assert!(there.len() >= 3, "IPv4 is always there");
+        for a in &there {
+            for b in &there {
+                // Somebody else may have taken the second one: then it is tried on another port.
+                let agrees = (0..10).any(|_| {
+                    let first = BoundListener::bind(SocketAddr::new(*a, 0), None).expect("any port will do");
+                    let second = SocketAddr::new(*b, first.address.port());
+                    checks(folder.path(), first.address, second) == BoundListener::bind(second, None).is_ok()
+                });
+                assert!(agrees, "{a} beside {b}");
+            }
+        }
     }
 }

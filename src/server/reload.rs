@@ -106,13 +106,17 @@ impl Reloader {
     pub async fn reload(&self, trigger: Trigger) -> Result<ReloadOutcome, ConfigErrors> {
         let mut tasks = self.tasks.lock().await;
         let begun = Instant::now();
-        let (outcome, status) = match self.load().await {
-            Ok(config) if trigger == Trigger::Watch && config.files == self.snapshot.load().config.files => {
-                (Ok(ReloadOutcome::Unchanged), ReloadStatus::now(trigger, begun, ReloadResult::Unchanged))
-            }
+        let swapped = match self.load().await {
+            Ok(config) if trigger == Trigger::Watch && config.files == self.snapshot.load().config.files => Ok(None),
             Ok(config) => {
                 let needs_restart = needs_restart(&self.snapshot.load().config, &config);
-                let generation = self.swap(config, &mut tasks).await;
+                self.swap(config, &mut tasks).await.map(|generation| Some((generation, needs_restart)))
+            }
+            Err(errors) => Err(errors),
+        };
+        let (outcome, status) = match swapped {
+            Ok(None) => (Ok(ReloadOutcome::Unchanged), ReloadStatus::now(trigger, begun, ReloadResult::Unchanged)),
+            Ok(Some((generation, needs_restart))) => {
                 let status = ReloadStatus::now(trigger, begun, ReloadResult::Success);
                 info!("configuration generation {generation} is in use after {} ms", status.duration_ms);
                 if !needs_restart.is_empty() {
@@ -143,20 +147,25 @@ impl Reloader {
         let path = self.path.clone();
         let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
         loaded.unwrap_or_else(|panic| {
-            let message =
-                format!("the configuration cannot be read ({panic}): this is a mistake of mcp-edge, please report it");
-            Err(ConfigErrors(vec![ConfigError {
-                file: self.path.clone(),
-                position: None,
-                path: String::new(),
-                message,
-            }]))
+            Err(self.refusal(format!(
+                "the configuration cannot be read ({panic}): this is a mistake of mcp-edge, please report it"
+            )))
         })
     }
 
-    async fn swap(&self, config: Config, tasks: &mut Tasks) -> u64 {
+    /// What is wrong with no single place in the configuration.
+    fn refusal(&self, message: String) -> ConfigErrors {
+        ConfigErrors(vec![ConfigError { file: self.path.clone(), position: None, path: String::new(), message }])
+    }
+
+    async fn swap(&self, config: Config, tasks: &mut Tasks) -> Result<u64, ConfigErrors> {
         let previous = self.snapshot.load_full();
         let next = Arc::new(build(&self.shared, Arc::new(config), Some(&previous)).await);
+        // Both change at once: neither are old servers asked for long by a client that may not, nor new ones by one that
+        // may not yet.
+        self.shared.client.follow(&next.config.outbound).map_err(|error| {
+            self.refusal(format!("the client of `auth.outbound` cannot be set up ({error}): reload again"))
+        })?;
         self.snapshot.store(Arc::clone(&next));
         tasks.follow(&next);
         let certificates = next.config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
@@ -172,7 +181,7 @@ impl Reloader {
         for name in previous.providers.keys().filter(|name| !next.providers.contains_key(*name)) {
             self.shared.metrics.forget_provider(name);
         }
-        next.generation
+        Ok(next.generation)
     }
 }
 

@@ -117,8 +117,9 @@ impl RunningEdge {
     /// An address cannot be bound, or TLS cannot be set up; nothing serves then.
     pub async fn start(path: &Path, config: Config, shared: Arc<Shared>) -> Result<Self, StartError> {
         let config = Arc::new(config);
-        let (bound, certificates) = bind(&config).await?;
-        let admin = BoundListener::bind(config.admin.address, None).await;
+        shared.client.follow(&config.outbound).map_err(SetUpError::from)?;
+        let (bound, certificates) = bind(&config)?;
+        let admin = BoundListener::bind(config.admin.address, None);
         let admin = admin.map_err(|error| StartError::Bind { address: config.admin.address, error })?;
         let contexts =
             config.listeners.iter().zip(&bound).map(|(settings, bound)| ListenerContext::new(settings, bound.address));
@@ -195,14 +196,14 @@ impl RunningEdge {
     }
 }
 
-async fn bind(config: &Config) -> Result<(Vec<BoundListener>, Vec<Arc<TlsEndpoint>>), StartError> {
+fn bind(config: &Config) -> Result<(Vec<BoundListener>, Vec<Arc<TlsEndpoint>>), StartError> {
     let (mut bound, mut certificates) = (Vec::new(), Vec::new());
     for listener in &config.listeners {
         let address = listener.address;
         let tls = listener.tls.as_ref().map(|tls| TlsEndpoint::new(tls).map(Arc::new));
         let tls = tls.transpose().map_err(|reason| StartError::Tls { address, reason })?;
         certificates.extend(tls.clone());
-        let listener = BoundListener::bind(address, tls).await;
+        let listener = BoundListener::bind(address, tls);
         bound.push(listener.map_err(|error| StartError::Bind { address, error })?);
     }
     Ok((bound, certificates))

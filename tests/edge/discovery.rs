@@ -118,6 +118,10 @@ async fn metadata_of_another_issuer_or_with_keys_elsewhere_is_not_used() {
             assert_eq!(edge.get_as(&key.sign("at+jwt", &claims(&issuer)), "/").await.status, 503);
         }
         assert_eq!(idp.count(), 1, "neither other metadata nor keys are asked for");
+        let invalid = r#"mcp_edge_auth_key_fetches_total{provider="idp",result="invalid"}"#;
+        assert_eq!(edge.metric(invalid).await, 1.0, "row 22 wants an alert");
+        let never = "mcp_edge_auth_keys_last_success_timestamp_seconds{provider=\"idp\"} 0\n";
+        assert!(edge.admin_get("/metrics").await.body.contains(never));
     }
     assert_eq!((canary.count(), origin.count()), (0, 0));
 }

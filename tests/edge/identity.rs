@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ring::digest::{SHA256, digest};
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Idp, Origin, TestEdge, eventually};
+use crate::harness::{Idp, Origin, TestEdge, Tokens, eventually, exchange, request};
 
 const RESOURCE: &str = "http://edge.example/fininfo/mcp";
+const NEIGHBOUR: &str = "http://edge.example/mcpgw/mcp";
 
 async fn edge(idp: &Idp, origin: &Origin) -> TestEdge {
     let edge = TestEdge::start(&format!(
@@ -23,6 +26,26 @@ routes: [{{path: /fininfo/, upstream: fininfo, auth: {{providers: [idp], scopes:
     edge
 }
 
+/// Two routes with public URLs and the same providers, none of which lists audiences.
+async fn bound_edge(idp: &Idp, origin: &Origin, client: &str, ttl: &str) -> TestEdge {
+    let (found, opaque) = (idp.discovered(), idp.introspection(client));
+    let yaml = format!(
+        "auth:
+  cache: {{ttl: {ttl}}}
+  outbound: {{allow: [127.0.0.0/8]}}
+  providers:
+    {found}
+    {opaque}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes:
+  - {{path: /fininfo/, upstream: a, auth: {{providers: [found, opaque], public_url: '{RESOURCE}', scopes: ['fininfo:read']}}}}
+  - {{path: /mcpgw/, upstream: a, auth: {{providers: [found, opaque], public_url: '{NEIGHBOUR}'}}}}
+",
+        origin.address
+    );
+    TestEdge::start_with(&yaml, &idp.files()).await
+}
+
 #[tokio::test]
 #[ignore = "needs oidc-provider: `make test`"]
 async fn a_token_for_this_resource_gets_in_and_one_for_another_does_not() {
@@ -32,7 +55,7 @@ async fn a_token_for_this_resource_gets_in_and_one_for_another_does_not() {
     assert_eq!(edge.get_as(&token, "/fininfo/mcp").await.status, 200);
     assert_eq!(origin.last().headers("x-user"), ["agent"]);
     assert_eq!(origin.last().headers("x-scopes"), ["fininfo:read fininfo:trade"]);
-    let neighbour = idp.token("http://edge.example/mcpgw/mcp", "fininfo:read").await;
+    let neighbour = idp.token(NEIGHBOUR, "fininfo:read").await;
     let reply = edge.get_as(&neighbour, "/fininfo/mcp").await;
     assert_eq!(reply.status, 401);
     assert!(reply.header("www-authenticate").is_some_and(|challenge| challenge.contains("invalid_token")));
@@ -137,4 +160,87 @@ routes: [{{path: /fininfo/, upstream: fininfo, auth: {{providers: [server], scop
     assert_eq!(idp.introspect(&token).await["active"], false);
     eventually("it is refused", async || status().await == 401).await;
     assert!(believed.elapsed() < Duration::from_secs(4), "the ttl is 2 s");
+}
+
+/// RFC 8707 to RFC 7662: a token opens the resource that it was asked for, whether it is a JWT or opaque, and however the
+/// edge proves to the provider who it is.
+#[tokio::test]
+#[ignore = "needs oidc-provider: `make test`"]
+async fn an_opaque_token_opens_the_resource_that_it_was_asked_for() {
+    let (idp, origin) = (Idp::start().await, Origin::saying("in").await);
+    for client in ["edge", "edge-key"] {
+        let edge = bound_edge(&idp, &origin, client, "5m").await;
+        let before = idp.requests("/token/introspection").await;
+        let token = idp.opaque_token(RESOURCE, "fininfo:read fininfo:trade").await;
+        for _ in 0..3 {
+            assert_eq!(edge.get_as(&token, "/fininfo/mcp").await.status, 200, "{client}");
+        }
+        assert_eq!(origin.last().headers("x-user"), ["agent"]);
+        assert_eq!(origin.last().headers("x-scopes"), ["fininfo:read fininfo:trade"]);
+        let reply = edge.get_as(&token, "/mcpgw/mcp").await;
+        assert_eq!(reply.status, 401, "{client}: {}", reply.body);
+        assert_eq!(idp.requests("/token/introspection").await, before + 1, "one answer for both routes");
+        let neighbour = idp.opaque_token(NEIGHBOUR, "fininfo:read").await;
+        assert_eq!(edge.get_as(&neighbour, "/mcpgw/mcp").await.status, 200, "{client}");
+        assert_eq!(edge.get_as(&neighbour, "/fininfo/mcp").await.status, 401, "{client}");
+        let poor = idp.opaque_token(RESOURCE, "fininfo:trade").await;
+        assert_eq!(edge.get_as(&poor, "/fininfo/mcp").await.status, 403, "{client}");
+        assert_eq!(edge.get_as("made-up", "/fininfo/mcp").await.status, 401, "{client}");
+        let of_nobody = Tokens::token("eve", "fininfo:read");
+        assert_eq!(edge.get_as(&of_nobody, "/fininfo/mcp").await.status, 401, "a JWT of another issuer: {client}");
+        assert_eq!(idp.requests("/token/introspection").await, before + 5);
+    }
+}
+
+/// Row 20, through the metadata of the issuer. Fetches are 10 s apart.
+#[tokio::test]
+#[ignore = "needs oidc-provider: `make test`"]
+async fn keys_are_found_where_the_metadata_says_and_follow_a_rotation() {
+    let (idp, origin) = (Idp::start().await, Origin::saying("in").await);
+    let edge = bound_edge(&idp, &origin, "edge", "5m").await;
+    let first = idp.token(RESOURCE, "fininfo:read").await;
+    let status = async |token: &str, path: &str| edge.get_as(token, path).await.status;
+    eventually("the keys are there", async || status(&first, "/fininfo/mcp").await == 200).await;
+    assert_eq!(status(&first, "/mcpgw/mcp").await, 401, "it was asked for another resource");
+    let neighbour = idp.token(NEIGHBOUR, "fininfo:read").await;
+    assert_eq!(status(&neighbour, "/mcpgw/mcp").await, 200);
+    assert_eq!(status(&neighbour, "/fininfo/mcp").await, 401);
+    let fetched = idp.requests("/jwks").await;
+    idp.rotate().await;
+    let rotated = idp.token(RESOURCE, "fininfo:read").await;
+    eventually("the new key is known", async || status(&rotated, "/fininfo/mcp").await == 200).await;
+    assert_eq!(idp.requests("/jwks").await, fetched + 1);
+    let ok = r#"mcp_edge_auth_key_fetches_total{provider="found",result="ok"}"#;
+    assert_eq!(edge.metric(ok).await, (fetched + 1) as f64);
+    assert_eq!(idp.requests("/token/introspection").await, 0, "a JWT of a known issuer is asked about nowhere");
+}
+
+/// Row 23: what the provider has taken back ends with the cached answer, or at once when the operator says so.
+#[tokio::test]
+#[ignore = "needs oidc-provider: `make test`"]
+async fn a_revoked_token_is_refused_after_the_ttl_and_at_once_after_a_purge() {
+    let (idp, origin) = (Idp::start().await, Origin::saying("in").await);
+    let (short, long) =
+        (bound_edge(&idp, &origin, "edge", "2s").await, bound_edge(&idp, &origin, "edge-key", "1h").await);
+    let token = idp.opaque_token(RESOURCE, "fininfo:read").await;
+    let other = idp.opaque_token(RESOURCE, "fininfo:read").await;
+    let status = async |edge: &TestEdge, token: &str| edge.get_as(token, "/fininfo/mcp").await.status;
+    for token in [&token, &other] {
+        assert_eq!(status(&long, token).await, 200);
+    }
+    assert_eq!(status(&short, &token).await, 200);
+    let believed = Instant::now();
+    idp.revoke(&token).await;
+    eventually("it is refused after the ttl", async || status(&short, &token).await == 401).await;
+    assert!(believed.elapsed() < Duration::from_secs(4), "the ttl is 2 s");
+
+    assert_eq!(status(&long, &token).await, 200, "its answer is good for an hour");
+    let asked = idp.requests("/token/introspection").await;
+    let hex: String = digest(&SHA256, token.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let body = json!({"token_sha256": hex}).to_string();
+    let purged = exchange(long.admin, request("POST", "/auth/purge", &[], &body)).await;
+    assert_eq!((purged.status, &purged.json()["purged"]), (200, &json!(1)));
+    assert_eq!(status(&long, &token).await, 401);
+    assert_eq!(status(&long, &other).await, 200, "the client's other token is still good");
+    assert_eq!(idp.requests("/token/introspection").await, asked + 1, "only the purged one is asked about");
 }

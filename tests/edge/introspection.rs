@@ -135,6 +135,9 @@ async fn what_an_introspection_endpoint_may_answer() {
         ("nothing", said(""), 503),
         ("a date as text", said(&active(json!({"exp": "never"}))), 503),
         ("huge", said(&huge), 503),
+        ("of another kind", with_status("400 Bad Request", "", r#"{"error": "unsupported_token_type"}"#), 401),
+        ("a bad question", with_status("400 Bad Request", "", r#"{"error": "invalid_request"}"#), 503),
+        ("a bad question, and junk", with_status("400 Bad Request", "", r#""unsupported_token_type""#), 503),
         ("our credentials are wrong", with_status("401 Unauthorized", "", r#"{"error": "invalid_client"}"#), 503),
         ("we are forbidden", with_status("403 Forbidden", "", &good), 503),
         ("created", with_status("201 Created", "", &good), 503),
@@ -153,6 +156,46 @@ async fn what_an_introspection_endpoint_may_answer() {
         assert_eq!(server.count() == 2, status == 503, "outages are not remembered: {name}");
     }
     assert_eq!((canary.count(), origin.count()), (0, 2));
+}
+
+/// A token for one server does not open its neighbour, and one that says nothing opens none, or by the provider's own word
+/// all. Each answer is remembered once, whatever routes it is for.
+#[tokio::test]
+async fn a_provider_without_audiences_is_bound_to_the_route() {
+    let origin = Origin::saying("in").await;
+    let (one, two) = ("https://edge.example/one/mcp", "https://edge.example/two/mcp");
+    for (aud, statuses) in [
+        (json!(one), [200, 401, 200]),
+        (json!([two, "other"]), [401, 200, 401]),
+        (json!([one, two]), [200, 200, 200]),
+        (json!("shared"), [401, 401, 200]),
+        (json!("mcp-edge"), [401, 401, 401]),
+        (json!("https://edge.example/one/"), [401, 401, 401]),
+        (json!([]), [401, 401, 401]),
+        (json!(7), [401, 401, 401]),
+        (json!(null), [401, 401, 401]),
+    ] {
+        for optional in [false, true] {
+            let server = server(active(json!({"aud": aud}))).await;
+            let yaml = format!(
+                "auth: {{providers: {{opaque: {{introspection: {{url: 'http://{}/', client_id: edge, {BASIC},
+                                                                  audience_optional: {optional}}}}}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes:
+  - {{path: /one/, upstream: a, auth: {{providers: [opaque], public_url: '{one}'}}}}
+  - {{path: /two/, upstream: a, auth: {{providers: [opaque], public_url: '{two}'}}}}
+  - {{path: /both/, upstream: a, auth: {{providers: [opaque], audiences: [shared, '{one}']}}}}
+",
+                server.address, origin.address
+            );
+            let edge = TestEdge::start_with(&yaml, &[SECRET]).await;
+            let statuses = if optional && aud.is_null() { [200; 3] } else { statuses };
+            for (path, status) in ["/one/", "/two/", "/both/"].into_iter().zip(statuses) {
+                assert_eq!(edge.get_as("opaque", path).await.status, status, "{aud} at {path}, optional: {optional}");
+            }
+            assert_eq!(server.count(), 1, "{aud}");
+        }
+    }
 }
 
 /// A credential goes to the one provider that it is for.

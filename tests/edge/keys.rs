@@ -7,7 +7,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::harness::signer::{encode, message};
-use crate::harness::{Clock, EdgeProcess, Origin, Signer, answer, eventually, ok, read_reply, request};
+use crate::harness::{
+    Clock, EdgeProcess, Origin, Signer, TestEdge, Tokens, answer, eventually, ok, read_reply, request,
+};
 
 /// An edge whose clocks can be moved, and the server of its keys.
 struct Setting {
@@ -56,6 +58,17 @@ routes: [{{path: /, upstream: a, auth: {{providers: [public]}}}}]
 
     fn serve(&self, bytes: Vec<u8>) {
         *self.served.lock().expect("no panic") = bytes;
+    }
+
+    /// How many fetches have ended so.
+    async fn fetches(&self, result: &str) -> f64 {
+        let series = format!(r#"mcp_edge_auth_key_fetches_total{{provider="public",result="{result}"}}"#);
+        self.edge.metric(&series).await
+    }
+
+    /// When the keys were fetched last, in seconds since 1970.
+    async fn fetched_at(&self) -> f64 {
+        self.edge.metric(r#"mcp_edge_auth_keys_last_success_timestamp_seconds{provider="public"}"#).await
     }
 
     async fn status(&self, token: &str) -> u16 {
@@ -116,13 +129,14 @@ async fn keys_outlive_their_server_for_an_hour_and_then_it_is_an_outage() {
     assert!(reply.header("retry-after").is_some() && reply.header("www-authenticate").is_none());
     let unavailable = r#"mcp_edge_auth_decisions_total{provider="public",result="unavailable"}"#;
     assert!(setting.edge.metric(unavailable).await >= 1.0);
+    assert!(setting.fetches("unavailable").await >= 1.0);
     setting.serve(ok(&signer.jwks()));
     setting.clock.set(0, 3_670);
     assert_eq!(setting.status(&signer.token("carol")).await, 200, "it recovers by itself, and was no denial");
 }
 
-/// Row 22: whatever is served in the place of a key set, the old one stays, and the log says so. Rows 19 and 20: redirects
-/// are not followed, and a good set is taken again.
+/// Row 22: whatever is served in the place of a key set, the old one stays, and the log and a metric say so. Rows 19 and 20:
+/// redirects are not followed, and a good set is taken again.
 #[tokio::test]
 async fn a_broken_key_set_replaces_no_good_one() {
     let (signer, elsewhere) = (Signer::new(), Origin::saying("{}").await);
@@ -134,26 +148,29 @@ async fn a_broken_key_set_replaces_no_good_one() {
     let huge = format!("{{\"keys\":[],\"x\":\"{}\"}}", "x".repeat(1 << 20));
     let oct = format!(r#"{{"keys":[{{"kty":"oct","kid":"rsa","k":"{}"}}]}}"#, encode(&[7; 32]));
     let for_encryption = signer.jwks().replace("\"kty\":", "\"use\":\"enc\",\"kty\":");
-    for (number, (name, served)) in [
-        ("no key", ok(r#"{"keys":[]}"#)),
-        ("no set", ok(r#"{"key":[]}"#)),
-        ("no JSON", ok("<html>")),
-        ("half of one", ok(&signer.jwks()[..50])),
-        ("nothing", ok("")),
-        ("another status", answer("404 Not Found", "application/json", &other.jwks())),
-        ("a redirect", redirect.into_bytes()),
-        ("a huge one", ok(&huge)),
-        ("a shared secret", ok(&oct)),
-        ("keys for encryption", ok(&for_encryption)),
-        ("an unknown kind", ok(r#"{"keys":[{"kty":"XYZ","kid":"rsa"}]}"#)),
+    let good_at = setting.fetched_at().await;
+    assert!(good_at > 0.0);
+    for (number, (name, served, result)) in [
+        ("no key", ok(r#"{"keys":[]}"#), "invalid"),
+        ("no set", ok(r#"{"key":[]}"#), "invalid"),
+        ("no JSON", ok("<html>"), "invalid"),
+        ("half of one", ok(&signer.jwks()[..50]), "invalid"),
+        ("nothing", ok(""), "invalid"),
+        ("another status", answer("404 Not Found", "application/json", &other.jwks()), "unavailable"),
+        ("a redirect", redirect.into_bytes(), "unavailable"),
+        ("a huge one", ok(&huge), "invalid"),
+        ("a shared secret", ok(&oct), "invalid"),
+        ("keys for encryption", ok(&for_encryption), "invalid"),
+        ("an unknown kind", ok(r#"{"keys":[{"kty":"XYZ","kid":"rsa"}]}"#), "invalid"),
     ]
     .into_iter()
     .enumerate()
     {
         setting.serve(served);
         setting.clock.set(0, 11 * (number as i64 + 1));
-        let fetched = setting.keys.count();
+        let (fetched, counted) = (setting.keys.count(), setting.fetches(result).await);
         assert_eq!(setting.status(&unknown_kid(number)).await, 401, "{name}");
+        assert_eq!(setting.fetches(result).await, counted + 1.0, "{name}: {result}");
         assert_eq!(setting.keys.count(), fetched + 1, "{name}: it was fetched");
         assert_eq!(setting.status(&signer.token(name)).await, 200, "{name}: the old keys serve on");
         while let Some(line) = setting.edge.line().await {
@@ -163,6 +180,11 @@ async fn a_broken_key_set_replaces_no_good_one() {
         }
     }
     assert_eq!(elsewhere.connections(), 0);
+    assert_eq!(
+        (setting.fetches("ok").await, setting.fetched_at().await),
+        (1.0, good_at),
+        "there was no good one since"
+    );
     setting.serve(ok(&other.jwks()));
     setting.clock.set(0, 11 * 20);
     let end = mcp_edge::types::unix_now() + 600;
@@ -174,4 +196,36 @@ async fn a_broken_key_set_replaces_no_good_one() {
         401,
         "and the old one is gone"
     );
+    assert_eq!(setting.fetches("ok").await, 2.0);
+    assert!(setting.fetched_at().await >= good_at);
+}
+
+/// An alert on the age of keys must not ring for a provider that has none to fetch any more, by the same name or not at all.
+#[tokio::test]
+async fn series_of_keys_go_with_their_provider() {
+    let (signer, origin) = (Signer::new(), Origin::saying("in").await);
+    let jwks = signer.jwks();
+    let keys = Origin::answering(move |_| ok(&jwks)).await;
+    let yaml = |provider: &str| {
+        format!(
+            "auth: {{providers: {{{provider}}}}}\nupstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}\n\
+             routes: [{{path: /, upstream: a, auth: {{providers: [local]}}}}]\n",
+            origin.address
+        )
+    };
+    let fetched = format!(
+        "local: {{jwt: {{issuer: '{}', audiences: [mcp-edge], algorithms: [RS256], jwks: {{url: 'http://{}/'}}}}}}",
+        Signer::ISSUER,
+        keys.address
+    );
+    let series = ["mcp_edge_auth_key_fetches_total{", "mcp_edge_auth_keys_last_success_timestamp_seconds{"];
+    for next in [Tokens::PROVIDER, "local: {api_keys: {file: keys.yaml}}"] {
+        let edge = TestEdge::start_with(&yaml(&fetched), &[("keys.yaml", "[]\n")]).await;
+        eventually("the keys are there", async || edge.get_as(&signer.token("alice"), "/").await.status == 200).await;
+        let metrics = edge.admin_get("/metrics").await.body;
+        assert!(series.iter().all(|series| metrics.contains(series)), "{metrics}");
+        edge.reload(&yaml(next)).await.expect("it loads");
+        let metrics = edge.admin_get("/metrics").await.body;
+        assert!(!series.iter().any(|series| metrics.contains(series)), "{metrics}");
+    }
 }

@@ -19,6 +19,7 @@ mod lookups;
 mod mcp;
 mod mtls;
 mod operations;
+mod outbound;
 mod pages;
 mod policy;
 mod relay;

@@ -17,7 +17,6 @@ pub struct Idp {
     /// The secret of the clients `agent`, which gets tokens, and `edge`, which may ask about them.
     pub secret: String,
     /// The private key of client `edge-key` in PEM, for `private_key_jwt` with ES256 and `kid` `edge`.
-    #[allow(dead_code, reason = "for tests of introspection")]
     pub edge_key: String,
     control: String,
     client: reqwest::Client,
@@ -59,6 +58,27 @@ impl Idp {
             "idp: {{jwt: {{issuer: '{issuer}', audiences: ['{audience}'], algorithms: [ES256], \
              jwks: {{url: '{issuer}/jwks'}}}}}}"
         )
+    }
+
+    /// The provider `found` of a configuration, for JWTs of the route: its keys are where the provider's metadata says.
+    pub fn discovered(&self) -> String {
+        format!("found: {{jwt: {{issuer: '{}', algorithms: [ES256]}}}}", self.issuer)
+    }
+
+    /// The provider `opaque` of a configuration, for opaque tokens of the route. Those of the client-credentials grant have
+    /// no `sub`: the client is who calls. The edge proves who it is with a file of [`Self::files`].
+    pub fn introspection(&self, client: &str) -> String {
+        let (issuer, proof) = (&self.issuer, if client == "edge" { "client_secret" } else { "private_key" });
+        let more = if client == "edge" { "" } else { ", id: edge" };
+        format!(
+            "opaque: {{introspection: {{url: '{issuer}/token/introspection', client_id: {client}, issuer: '{issuer}', \
+             {proof}: {{file: {proof}{more}}}, subject_claim: client_id}}}}"
+        )
+    }
+
+    /// What [`Self::introspection`] wants beside the configuration.
+    pub fn files(&self) -> [(&'static str, &str); 2] {
+        [("client_secret", &self.secret), ("private_key", &self.edge_key)]
     }
 
     /// A JWT for `resource`; its subject is `agent`.
