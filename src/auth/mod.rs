@@ -1,4 +1,5 @@
-//! Who is calling, and may they? Providers validate credentials, one cache remembers what they said.
+//! Who is calling, and may they? Providers validate credentials, one cache remembers what they said. And what is the
+//! upstream shown in their place?
 
 mod api_key;
 mod authenticator;
@@ -7,6 +8,7 @@ mod cache;
 mod challenge;
 mod claims;
 mod client;
+mod client_authentication;
 mod crypto;
 mod discovery;
 mod error;
@@ -19,6 +21,7 @@ mod mtls;
 mod policy;
 mod provider;
 mod revocation;
+mod upstream;
 
 pub use authenticator::Authenticator;
 pub use bearer::{BearerError, bearer};
@@ -31,3 +34,4 @@ pub use lookup::OriginalRequest;
 pub use policy::{Denial, Permit, Policy};
 pub use provider::Provider;
 pub use revocation::{Revocation, Revocations, TooManyRefusals, credential_digest};
+pub use upstream::{ShownCredential, UpstreamCredential, UpstreamTokenError, UpstreamTokens};

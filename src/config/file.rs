@@ -4,14 +4,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use super::assertions::Assertions;
 use super::auth::{Cache, Provider};
 use super::limits::Limits;
 use super::route::Route;
 use super::server::{Admin, Identity, Listener, Log, Server, Sessions};
 use super::upstream::Upstream;
 
-/// One file of an mcp-edge configuration. `server`, `admin`, `limits`, `identity`, `sessions`, `log` and `auth.cache`
-/// may stand in one file only; `listeners`, `auth.providers`, `upstreams` and `routes` of all files are put together.
+/// One file of an mcp-edge configuration. `server`, `admin`, `limits`, `identity`, `sessions`, `assertions`,
+/// `log` and `auth.cache` may stand in one file only; `listeners`, `auth.providers`, `upstreams` and `routes` of all files are put together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct File {
@@ -29,6 +30,8 @@ pub struct File {
     pub identity: Option<Identity>,
     /// How MCP session ids are sealed.
     pub sessions: Option<Sessions>,
+    /// With what the edge signs who is calling, for upstreams.
+    pub assertions: Option<Assertions>,
     /// Log lines.
     pub log: Option<Log>,
     /// Who validates credentials.

@@ -59,13 +59,14 @@ impl Resolver<'_> {
         let limits = self.limits();
         let identity = self.identity();
         let sessions = self.sessions();
+        let assertions = self.assertions();
         let log = self.only("log", |source| source.file.log.clone()).unwrap_or_default();
         let cache = self.cache();
         let admin = self.admin();
         let listeners = self.listeners(&admin);
         let providers = self.providers();
         let upstreams = self.upstreams();
-        let routes = self.routes(&limits, &identity);
+        let routes = self.routes(&limits, &identity, assertions.as_ref());
         let files = std::mem::take(&mut self.materials.files);
         let include_folders = self.sources.iter().flat_map(Source::include_folders).collect();
         Config {
@@ -75,6 +76,7 @@ impl Resolver<'_> {
             limits,
             identity,
             sessions,
+            assertions,
             log,
             cache,
             providers,
@@ -91,7 +93,7 @@ impl Resolver<'_> {
     }
 
     /// A section that may stand in one file only.
-    fn only<T>(&mut self, path: &str, section: impl Fn(&Source) -> Option<T>) -> Option<T> {
+    pub(super) fn only<T>(&mut self, path: &str, section: impl Fn(&Source) -> Option<T>) -> Option<T> {
         let mut found: Option<(usize, T)> = None;
         for (index, source) in self.sources.iter().enumerate() {
             let Some(value) = section(source) else { continue };
@@ -110,7 +112,7 @@ impl Resolver<'_> {
     }
 
     /// The file in which a section of [`Self::only`] stands.
-    fn file_of(&self, has: impl Fn(&Source) -> bool) -> usize {
+    pub(super) fn file_of(&self, has: impl Fn(&Source) -> bool) -> usize {
         self.sources.iter().position(has).unwrap_or_default()
     }
 

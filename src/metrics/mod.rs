@@ -9,5 +9,7 @@ mod route;
 pub use call::CallMetrics;
 pub use endpoint::{EndpointMetrics, InFlight, UpstreamMetrics};
 pub use families::Metrics;
-pub use labels::{AuthResult, CacheResult, CallOutcome, EndpointResult, Label, RejectionReason, ReloadResult};
+pub use labels::{
+    AuthResult, CacheResult, CallOutcome, EndpointResult, Label, RejectionReason, ReloadResult, UpstreamTokenResult,
+};
 pub use route::RouteMetrics;
