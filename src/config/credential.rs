@@ -159,7 +159,7 @@ impl Resolver<'_> {
         let providers: Vec<Arc<str>> =
             auth.providers.iter().filter(|name| !has_no_token(name)).map(|name| name.as_str().into()).collect();
         if providers.is_empty() && !auth.providers.is_empty() {
-            self.problems.add(place, "none of the route's providers takes bearer tokens, so there is nothing to exchange: name one of kind `jwt`, `lookup` or `introspection`, or write `client_credentials` or `assertion`");
+            self.problems.add(place, "none of the route's providers takes bearer tokens, so there is nothing to exchange: name one of kind `jwt`, `introspection`, or `lookup` that is sent `Authorization`, or write `client_credentials` or `assertion`");
         }
         let subject_token_type = written.subject_token_type.unwrap_or_default();
         Some(Exchange { grant: grant?, subject_token_type, providers })

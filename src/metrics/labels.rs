@@ -88,7 +88,7 @@ labels! {
         ToolError = "tool_error",
         /// A JSON-RPC error.
         RpcError = "rpc_error",
-        /// The policy said no.
+        /// The policy said no, or the server that gives tokens for the upstream.
         Denied = "denied",
         /// The client left before the answer.
         Cancelled = "cancelled",

@@ -26,4 +26,5 @@ mod routing;
 mod sessions;
 mod streaming;
 mod tls;
+mod upstream_credentials;
 mod upstreams;

@@ -467,3 +467,25 @@ async fn a_notification_can_be_the_first_to_find_the_server_lost() {
     caller.who().await;
     assert_eq!(methods(&origins[0])[0], "initialize");
 }
+
+/// The session is opened again as every request of the route is sent: with the route's credential.
+#[tokio::test]
+async fn a_resumed_session_shows_the_routes_credential() {
+    let given = AtomicUsize::new(0);
+    let issuer = Origin::answering(move |_| {
+        let number = given.fetch_add(1, Ordering::SeqCst) + 1;
+        crate::harness::ok(&format!(r#"{{"access_token": "issued-{number}", "token_type": "Bearer"}}"#))
+    })
+    .await;
+    let credential = format!(
+        "{RESUME}, credential: {{exchange: {{token_url: 'http://{}/', client_id: edge, client_secret: {{file: session.key}}}}}}",
+        issuer.address
+    );
+    let (_edge, caller, survivor) = lose(servers().await, &credential).await;
+    assert_eq!(caller.post(CALL).await.status, 200);
+    assert_eq!(methods(&survivor), ["initialize", "notifications/initialized", "tools/call"]);
+    for request in survivor.requests() {
+        assert_eq!(request.headers("authorization"), ["Bearer issued-1"]);
+    }
+    assert_eq!(issuer.count(), 1);
+}
