@@ -179,3 +179,32 @@ fn own_token<'a>(
         && principal.credential() == Some(&credential_digest(token.as_bytes()));
     is_own.then_some((principal, token))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ScopeSet;
+
+    #[test]
+    fn only_the_token_that_was_validated_is_the_callers_own() {
+        let principal = |provider: &str| Principal::new("alice", ScopeSet::default(), provider.into(), None);
+        let alice =
+            |provider: &str| Arc::new(principal(provider).expect("legal").with_credential(credential_digest(b"hers")));
+        let headers = |fields: &[&'static str]| -> HeaderMap {
+            fields.iter().map(|field| (http::header::AUTHORIZATION, HeaderValue::from_static(field))).collect()
+        };
+        let providers = ["corp".into(), "opaque".into()];
+        let own = |principal: &Arc<Principal>, fields: &[&'static str]| {
+            own_token(principal, &providers, &headers(fields)).map(|(_, token)| token.to_owned())
+        };
+        assert_eq!(own(&alice("corp"), &["Bearer hers"]).as_deref(), Some("hers"));
+        assert_eq!(own(&alice("opaque"), &["bearer hers"]).as_deref(), Some("hers"));
+        assert_eq!(own(&alice("corp"), &["Bearer another"]), None, "nobody has looked at it");
+        assert_eq!(own(&alice("robots"), &["Bearer hers"]), None, "an API key");
+        for fields in [&[][..], &["Basic hers"], &["Bearer hers", "Bearer hers"]] {
+            assert_eq!(own(&alice("corp"), fields), None, "{fields:?}");
+        }
+        let nameless = Arc::new(principal("corp").expect("legal"));
+        assert_eq!(own(&nameless, &["Bearer hers"]), None, "it came by something else");
+    }
+}

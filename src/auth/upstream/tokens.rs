@@ -52,6 +52,19 @@ enum Outcome {
     Failed(UpstreamTokenError),
 }
 
+impl Outcome {
+    /// About how many bytes it takes. An owner has its subject and scopes several times over, and may be in no other cache.
+    fn weight(&self) -> u32 {
+        const ENTRY: usize = 512;
+        let Self::Token(token) = self else { return ENTRY as u32 };
+        let owner = token.owner.as_ref().map_or(0, |owner| {
+            let audiences: usize = owner.audiences().into_iter().flatten().map(|audience| audience.len() + 24).sum();
+            4 * (owner.subject_header().len() + owner.scopes_header().len()) + audiences
+        });
+        u32::try_from(ENTRY + token.value.len() + owner).unwrap_or(u32::MAX)
+    }
+}
+
 impl Token {
     /// `asked_at` is when the question was sent: its answer counts from there at the earliest.
     pub(super) fn new(
@@ -120,16 +133,11 @@ impl UpstreamTokens {
     /// The operating system gives no random numbers.
     pub fn new() -> Self {
         let hash_key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
-        let weight = |_: &UpstreamTokenKey, outcome: &Outcome| match outcome {
-            // Beside a token stand its times and its owner.
-            Outcome::Token(token) => token.value.len() as u32 + 256,
-            Outcome::Failed(_) => 256,
-        };
         Self {
             hash_key: hash_key.expect("the operating system gives random numbers"),
             tokens: Cache::builder()
                 .max_capacity(limits::UPSTREAM_TOKENS)
-                .weigher(weight)
+                .weigher(|_, outcome: &Outcome| outcome.weight())
                 .expire_after(OwnLifetime)
                 .build(),
             refusals: Cache::builder()
@@ -396,6 +404,13 @@ mod tests {
         let (renew, end) = times(600, owned("t", "alice", Some(unix_now() + 100)));
         assert!((90_000..=101_000).contains(&renew) && renew.abs_diff(end) < 2, "{renew} {end}");
         assert_eq!(times(600, owned("t", "alice", Some(unix_now() - 5))).1 / 1000, 0, "within its leeway");
+    }
+
+    #[test]
+    fn an_entry_weighs_what_its_owner_weighs() {
+        let light = Outcome::Token(token("t")).weight();
+        let heavy = Outcome::Token(owned("t", &"x".repeat(10_000), None)).weight();
+        assert!(heavy > light + 10_000, "{light} {heavy}");
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use super::*;
-use crate::harness::Idp;
+use crate::harness::{Idp, eventually};
 
 #[tokio::test]
 async fn all_callers_share_the_edges_token() {
@@ -49,6 +49,20 @@ async fn a_refusal_of_the_edge_is_an_outage() {
         }
     }
     assert_eq!(origin.connections(), 0);
+}
+
+/// Health checks are of the upstream, which many routes may share: they show no route's credential.
+#[tokio::test]
+async fn probes_ask_for_no_token() {
+    let (issuer, origin) = (issuer("").await, upstream().await);
+    let yaml = yaml(&origin, &grant("client_credentials", &issuer, ""))
+        .replace("}]}}", "}], health: {http: {path: /health}, interval: 50ms}}}");
+    let edge = TestEdge::start_with(&yaml, &[SECRET]).await;
+    eventually("it is probed", async || origin.count() >= 2).await;
+    assert_eq!(issuer.connections(), 0);
+    assert!(origin.requests().iter().all(|seen| seen.header("authorization").is_none()));
+    assert_eq!(send(&edge, "/http/", &Tokens::token("alice", "")).await.status, 200);
+    assert_eq!(issuer.count(), 1);
 }
 
 #[tokio::test]

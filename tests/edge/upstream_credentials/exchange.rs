@@ -131,6 +131,42 @@ async fn a_thousand_requests_ask_once() {
     assert_eq!((counted(&edge, "/http/", "ok").await, counted(&edge, "/http/", "hit").await), (1.0, 999.0));
 }
 
+/// Row 28: many callers at once ask no more than the server can answer.
+#[tokio::test]
+async fn questions_at_one_time_are_bounded() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (asked, highest) = (Arc::clone(&now), Arc::clone(&most));
+    let issuer = Origin::scripted(move |mut stream, recorder| {
+        let (now, most) = (Arc::clone(&asked), Arc::clone(&highest));
+        async move {
+            while recorder.read(&mut stream).await.is_some() {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // A server that is slower than a question may wait for its turn.
+                tokio::time::sleep(Duration::from_millis(1_300)).await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                if stream.write_all(&issued("t", "")).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let origin = upstream().await;
+    let edge = edge(&origin, &issuer, "").await;
+    let mut clients = JoinSet::new();
+    for number in 0..300 {
+        let authorization = format!("Bearer {}", Tokens::token(&format!("caller-{number}"), ""));
+        let (address, text) = (edge.address, request("GET", "/http/", &[("Authorization", &authorization)], ""));
+        clients.spawn(async move { exchange(address, text).await.status });
+    }
+    let statuses = clients.join_all().await;
+    let count = |status| statuses.iter().filter(|&&seen| seen == status).count();
+    let (served, busy) = (count(200), count(503));
+    assert_eq!((served + busy, served), (300, origin.count()), "nothing is sent without a token");
+    assert!(served > 0 && busy > 0, "{served} served, {busy} told to come back");
+    assert_eq!(most.load(Ordering::SeqCst), mcp_edge::config::limits::LOOKUPS, "questions at one time");
+}
+
 /// Row 16, for tokens of upstreams: what is no token is an outage, and nothing goes to the upstream.
 #[tokio::test]
 async fn without_a_token_nothing_is_sent() {
