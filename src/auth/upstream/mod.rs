@@ -4,6 +4,7 @@ mod assertion;
 mod credential;
 mod endpoint;
 mod error;
+mod token;
 mod tokens;
 
 pub use credential::{ShownCredential, UpstreamCredential};

@@ -1,21 +1,18 @@
 //! The tokens that upstreams are shown, by a keyed hash of whom and what they are for, and, apart from them, recent refusals.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
 use moka::Expiry;
 use moka::future::Cache;
 use ring::hmac;
 use ring::rand::SystemRandom;
 
 use super::super::revocation::Revocation;
-use super::endpoint::Issued;
 use super::error::UpstreamTokenError;
+use super::token::Token;
 use crate::config::limits;
-use crate::types::{Principal, unix_now};
 
 /// What an entry is found by. The hash is keyed with a key of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,21 +27,6 @@ pub struct UpstreamTokens {
     purges: AtomicU64,
 }
 
-/// A token that can be shown.
-#[derive(Clone, Debug)]
-pub(super) struct Token {
-    /// The whole value of the field, marked as sensitive.
-    pub(super) value: HeaderValue,
-    /// Whose own token it was exchanged for.
-    owner: Option<Arc<Principal>>,
-    /// From then on it is replaced.
-    renew_at: Instant,
-    /// From then on it is not used, whatever happens.
-    ends_at: Instant,
-    /// The upstream has refused it.
-    spent: Arc<AtomicBool>,
-}
-
 /// What came of a question; a failure is for those who waited for it only.
 #[derive(Clone, Debug)]
 enum Outcome {
@@ -53,48 +35,11 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// About how many bytes it takes. An owner has its subject and scopes several times over, and may be in no other cache.
+    /// About how many bytes it takes.
     fn weight(&self) -> u32 {
         const ENTRY: usize = 512;
         let Self::Token(token) = self else { return ENTRY as u32 };
-        let owner = token.owner.as_ref().map_or(0, |owner| {
-            let audiences: usize = owner.audiences().into_iter().flatten().map(|audience| audience.len() + 24).sum();
-            4 * (owner.subject_header().len() + owner.scopes_header().len()) + audiences
-        });
-        u32::try_from(ENTRY + token.value.len() + owner).unwrap_or(u32::MAX)
-    }
-}
-
-impl Token {
-    /// `asked_at` is when the question was sent: its answer counts from there at the earliest.
-    pub(super) fn new(
-        value: HeaderValue,
-        lifetime: Duration,
-        owner: Option<&Arc<Principal>>,
-        asked_at: Instant,
-    ) -> Self {
-        let margin = limits::UPSTREAM_TOKEN_MARGIN.min(lifetime / 5);
-        let early = margin.mul_f64(1.0 + fastrand::f64() / 2.0);
-        let (mut renew_at, mut ends_at) = (asked_at + (lifetime - early), asked_at + (lifetime - margin / 4));
-        if let Some(end) = owner.and_then(|owner| owner.expires_at()) {
-            // A new one would end then, too.
-            let left = Duration::from_secs(end.saturating_sub(unix_now())).min(lifetime);
-            (renew_at, ends_at) = (renew_at.min(asked_at + left), ends_at.min(asked_at + left));
-        }
-        Self { value, owner: owner.cloned(), renew_at, ends_at, spent: Arc::default() }
-    }
-
-    /// The upstream has refused it: it is shown to no further request.
-    pub(super) fn spend(&self) {
-        self.spent.store(true, Ordering::Relaxed);
-    }
-
-    fn is_fresh(&self) -> bool {
-        self.is_good() && Instant::now() < self.renew_at
-    }
-
-    fn is_good(&self) -> bool {
-        !self.spent.load(Ordering::Relaxed) && Instant::now() < self.ends_at
+        u32::try_from(ENTRY + token.bytes()).unwrap_or(u32::MAX)
     }
 }
 
@@ -104,7 +49,7 @@ struct OwnLifetime;
 impl OwnLifetime {
     fn of(outcome: &Outcome) -> Option<Duration> {
         Some(match outcome {
-            Outcome::Token(token) => token.ends_at.saturating_duration_since(Instant::now()),
+            Outcome::Token(token) => token.left(),
             Outcome::Failed(_) => Duration::ZERO,
         })
     }
@@ -196,13 +141,11 @@ impl UpstreamTokens {
             let purges = self.purges.load(Ordering::SeqCst);
             match fetch().await {
                 // What came for a question of before a purge is not kept.
-                Ok(token) if self.purges.load(Ordering::SeqCst) != purges => {
-                    Outcome::Token(Token { ends_at: Instant::now(), ..token })
-                }
+                Ok(token) if self.purges.load(Ordering::SeqCst) != purges => Outcome::Token(token.ended()),
                 Ok(token) => Outcome::Token(token),
                 Err(error @ UpstreamTokenError::Unavailable(_)) => match known {
                     Some(known) if known.is_good() && self.purges.load(Ordering::SeqCst) == purges => {
-                        Outcome::Token(Token { renew_at: Instant::now() + limits::UPSTREAM_TOKEN_RETRY, ..known })
+                        Outcome::Token(known.renewed_after(limits::UPSTREAM_TOKEN_RETRY))
                     }
                     _ => Outcome::Failed(error),
                 },
@@ -225,7 +168,7 @@ impl UpstreamTokens {
         self.purges.fetch_add(1, Ordering::SeqCst);
         for (key, outcome) in &self.tokens {
             let Outcome::Token(token) = &outcome else { continue };
-            let is_meant = match &token.owner {
+            let is_meant = match token.owner() {
                 Some(owner) => revocation.matches(owner),
                 None => *revocation == Revocation::All,
             };
@@ -245,33 +188,12 @@ impl Default for UpstreamTokens {
     }
 }
 
-/// `scheme` and a token as the value of a field.
-pub(super) fn field(scheme: &str, token: &str) -> Option<HeaderValue> {
-    let space = if scheme.is_empty() { "" } else { " " };
-    let mut value = HeaderValue::try_from(format!("{scheme}{space}{token}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-impl Issued {
-    /// Ready to be shown.
-    pub(super) fn into_token(
-        self,
-        scheme: &str,
-        owner: Option<&Arc<Principal>>,
-        asked_at: Instant,
-    ) -> Result<Token, UpstreamTokenError> {
-        let value = field(scheme, &self.token);
-        let value =
-            value.ok_or(UpstreamTokenError::Unavailable("the token for the upstream fits in no header field"))?;
-        Ok(Token::new(value, self.lifetime, owner, asked_at))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::ScopeSet;
+    use crate::types::{Principal, ScopeSet};
+    use http::HeaderValue;
+    use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
     use tokio::sync::Notify;
 
@@ -282,8 +204,8 @@ mod tests {
         Token::new(HeaderValue::from_static(text), Duration::from_secs(600), None, Instant::now())
     }
 
-    fn owned(text: &'static str, subject: &str, end: Option<u64>) -> Token {
-        let owner = Principal::new(subject, ScopeSet::default(), "corp".into(), end).expect("legal");
+    fn owned(text: &'static str, subject: &str) -> Token {
+        let owner = Principal::new(subject, ScopeSet::default(), "corp".into(), None).expect("legal");
         Token::new(HeaderValue::from_static(text), Duration::from_secs(600), Some(&Arc::new(owner)), Instant::now())
     }
 
@@ -355,7 +277,7 @@ mod tests {
     async fn a_token_near_its_end() {
         let tokens = UpstreamTokens::new();
         let key = tokens.key(1, None);
-        let old = || Token { renew_at: Instant::now(), ..token("old") };
+        let old = || token("old").renewed_after(Duration::ZERO);
         let value = HeaderValue::from_static;
         assert_eq!(get(&tokens, key, Ok(old())).await, Ok(value("old")));
         assert_eq!(get(&tokens, key, Err(DOWN)).await, Ok(value("old")), "it is still good");
@@ -368,8 +290,11 @@ mod tests {
         assert_eq!(get(&tokens, key, Ok(old())).await, Ok(value("old")));
         assert_eq!(get(&tokens, key, Err(REFUSED)).await, Err(REFUSED));
         let key = tokens.key(4, None);
-        let ended = Token { ends_at: Instant::now(), ..token("old") };
-        assert_eq!(get(&tokens, key, Ok(ended)).await, Ok(value("old")), "those who waited for it have it");
+        assert_eq!(
+            get(&tokens, key, Ok(token("old").ended())).await,
+            Ok(value("old")),
+            "those who waited for it have it"
+        );
         assert_eq!(get(&tokens, key, Err(DOWN)).await, Err(DOWN), "nobody else");
     }
 
@@ -386,30 +311,9 @@ mod tests {
     }
 
     #[test]
-    fn times_of_a_token() {
-        let now = Instant::now();
-        let times = |lifetime: u64, token: Token| {
-            let left = |at: Instant| at.saturating_duration_since(now).as_millis() as u64;
-            assert!(left(token.renew_at) <= left(token.ends_at) && left(token.ends_at) < lifetime * 1000);
-            (left(token.renew_at), left(token.ends_at))
-        };
-        let value = || HeaderValue::from_static("t");
-        for _ in 0..100 {
-            let (renew, end) = times(3600, Token::new(value(), Duration::from_secs(3600), None, now));
-            assert!((3_570_000..=3_580_000).contains(&renew) && end == 3_595_000, "{renew} {end}");
-            let (renew, end) = times(10, Token::new(value(), Duration::from_secs(10), None, now));
-            assert!((7_000..=8_000).contains(&renew) && end == 9_500, "{renew} {end}");
-        }
-        // A caller's own end is the end, with nothing to be gained before it.
-        let (renew, end) = times(600, owned("t", "alice", Some(unix_now() + 100)));
-        assert!((90_000..=101_000).contains(&renew) && renew.abs_diff(end) < 2, "{renew} {end}");
-        assert_eq!(times(600, owned("t", "alice", Some(unix_now() - 5))).1 / 1000, 0, "within its leeway");
-    }
-
-    #[test]
     fn an_entry_weighs_what_its_owner_weighs() {
         let light = Outcome::Token(token("t")).weight();
-        let heavy = Outcome::Token(owned("t", &"x".repeat(10_000), None)).weight();
+        let heavy = Outcome::Token(owned("t", &"x".repeat(10_000))).weight();
         assert!(heavy > light + 10_000, "{light} {heavy}");
     }
 
@@ -417,8 +321,8 @@ mod tests {
     async fn a_purge_forgets_what_was_given_for_a_revoked_token() {
         let tokens = UpstreamTokens::new();
         let (alice, bob, edge) = (tokens.key(1, Some(&[1; 32])), tokens.key(1, Some(&[2; 32])), tokens.key(2, None));
-        assert!(get(&tokens, alice, Ok(owned("a", "alice", None))).await.is_ok());
-        assert!(get(&tokens, bob, Ok(owned("b", "bob", None))).await.is_ok());
+        assert!(get(&tokens, alice, Ok(owned("a", "alice"))).await.is_ok());
+        assert!(get(&tokens, bob, Ok(owned("b", "bob"))).await.is_ok());
         assert!(get(&tokens, edge, Ok(token("e"))).await.is_ok());
         let subject = |subject: &str| Revocation::Subject { subject: subject.to_owned(), provider: None };
         tokens.purge(&subject("alice")).await;
@@ -426,7 +330,7 @@ mod tests {
         assert!(get(&tokens, bob, Err(DOWN)).await.is_ok() && get(&tokens, edge, Err(DOWN)).await.is_ok());
         let late = async || {
             tokens.purge(&subject("carol")).await;
-            Ok(owned("a", "alice", None))
+            Ok(owned("a", "alice"))
         };
         assert!(tokens.get(alice, late).await.is_ok());
         assert_eq!(get(&tokens, alice, Err(DOWN)).await, Err(DOWN), "it came for a question of before the purge");

@@ -2,6 +2,7 @@
 
 mod assertion;
 mod client_credentials;
+mod crowds;
 mod exchange;
 mod lifetime;
 
@@ -55,6 +56,11 @@ routes:
         Tokens::PROVIDER,
         origin.address
     )
+}
+
+/// An edge that exchanges its callers' tokens at `issuer`.
+async fn edge(origin: &Origin, issuer: &Origin, more: &str) -> TestEdge {
+    TestEdge::start_with(&yaml(origin, &grant("exchange", issuer, more)), &[SECRET]).await
 }
 
 /// The two ways to an upstream.
