@@ -6,13 +6,14 @@
 //!
 //! * [`cli`] — arguments to exit code; `hash_key` makes API keys.
 //! * [`server`] — build, bind, serve, reload, drain. It owns every background task.
-//! * [`admin`] — `/livez`, `/readyz`, `/metrics`, `/status`, `POST /reload`.
+//! * [`admin`] — `/livez`, `/readyz`, `/metrics`, `/status`, `/jwks.json`, `POST /reload`.
 //! * [`proxy`] — the data path: Pingora's hooks, each delegating to one file. `request` is the pipeline that a request
 //!   goes through before it may go anywhere; `reject` is the only place that knows HTTP statuses. Opaque routes go on
 //!   through Pingora's proxy. MCP routes take the `exchange`: `message` reads and judges a body whole, `exchange` chooses
 //!   the endpoint, which a `session` may have chosen before, and sends; `relay` passes the `answer` on.
 //! * [`upstream`] — pools of replicas: discovery, health, balance, connections.
-//! * [`auth`] — providers, the token cache, challenges, and the `policy`, which decides on every operation.
+//! * [`auth`] — providers, the token cache, challenges, the `policy`, which decides on every operation, and what upstreams
+//!   are shown in place of a client's credential.
 //! * [`mcp`] — the protocol, without I/O: messages, header claims, sealed sessions, scanners and filters of answers.
 //! * [`route`] — host and path to route.
 //! * [`metrics`] — Prometheus families with closed label sets.

@@ -1,4 +1,4 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/status`, `POST /reload`, `POST /auth/purge`.
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/status`, `/jwks.json`, `POST /reload`, `POST /auth/purge`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,12 +11,13 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
-use crate::auth::{TokenCache, TooManyRefusals};
+use crate::auth::{TokenCache, TooManyRefusals, UpstreamTokens};
 use crate::config::ConfigErrors;
 use crate::metrics::Metrics;
 use crate::proxy::Snapshot;
 use crate::types::Secret;
 
+mod jwks;
 mod purge;
 mod status;
 
@@ -41,6 +42,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The token cache, whose size is a metric.
     pub cache: Arc<TokenCache>,
+    /// The tokens that upstreams are shown, which a purge forgets.
+    pub upstream_tokens: Arc<UpstreamTokens>,
     /// Turns false when the edge drains.
     pub ready: Arc<AtomicBool>,
     /// What writes must show.
@@ -48,6 +51,7 @@ pub struct Admin {
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const KEY_SET: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
@@ -66,15 +70,20 @@ impl Admin {
                 let body = format!("{:#}\n", status::status(&*self.control));
                 respond(StatusCode::OK, JSON, body)
             }
+            "/jwks.json" if reads => {
+                let body = format!("{:#}\n", jwks::key_set(&self.control.snapshot().config));
+                respond(StatusCode::OK, KEY_SET, body)
+            }
             "/reload" | "/auth/purge" if method != Method::POST => not_allowed("POST"),
             "/reload" | "/auth/purge" => match self.refusal(&headers) {
                 Some(refusal) => refusal,
                 None if path == "/reload" => self.reload().await,
                 None => self.purge(session).await,
             },
-            "/livez" | "/readyz" | "/metrics" | "/status" => not_allowed("GET, HEAD"),
+            "/livez" | "/readyz" | "/metrics" | "/status" | "/jwks.json" => not_allowed("GET, HEAD"),
             _ => {
-                let there = "there are /livez, /readyz, /metrics, /status, POST /reload and POST /auth/purge\n";
+                let there =
+                    "there are /livez, /readyz, /metrics, /status, /jwks.json, POST /reload and POST /auth/purge\n";
                 respond(StatusCode::NOT_FOUND, TEXT, there)
             }
         }
@@ -110,8 +119,9 @@ impl Admin {
             Ok(read) => read,
             Err(error) => return respond(StatusCode::BAD_REQUEST, TEXT, error + "\n"),
         };
-        match self.cache.purge(revocation, refuse_for).await {
+        match self.cache.purge(revocation.clone(), refuse_for).await {
             Ok(purged) => {
+                self.upstream_tokens.purge(&revocation).await;
                 info!("{purged} cached credentials were purged");
                 respond(StatusCode::OK, JSON, json!({"purged": purged}).to_string() + "\n")
             }

@@ -9,13 +9,13 @@ use ring::hmac;
 use ring::signature as verify;
 
 static PROVIDER: CryptoProvider = CryptoProvider {
-    // The edge signs no tokens.
+    // The edge signs with `types::SigningKey`.
     signer_factory: |_, _| Err(ErrorKind::InvalidAlgorithm.into()),
     verifier_factory: |algorithm, key| match RingVerifier::new(*algorithm, key) {
         Ok(verifier) => Ok(Box::new(verifier)),
         Err(error) => Err(error),
     },
-    // Only thumbprints and conversions of keys to JWKs need these; the edge makes neither.
+    // Only thumbprints and conversions of keys to JWKs need these; `types::SigningKey` makes its own.
     key_utils: KeyUtils::new_unimplemented(),
 };
 

@@ -1,18 +1,16 @@
 //! Asks the issuer of opaque tokens what they are worth (RFC 7662).
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use form_urlencoded::{Serializer, byte_serialize};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use form_urlencoded::Serializer;
+use http::{HeaderMap, StatusCode};
 use log::warn;
-use ring::rand::{SecureRandom, SystemRandom};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::claims::{Claims, numeric_date};
 use super::client::OutboundClient;
+use super::client_authentication::authenticated;
 use super::error::AuthError;
-use crate::config::{ClientKey, ClientProof, IntrospectionProvider, limits};
-use crate::types::{Secret, unix_now};
+use crate::config::IntrospectionProvider;
+use crate::types::unix_now;
 
 /// Asks one server.
 #[derive(Debug)]
@@ -63,22 +61,9 @@ impl IntrospectionValidator {
 
     /// The header fields and the form of a question (RFC 7662 section 2.1).
     fn question(&self, token: &str) -> Option<(HeaderMap, String)> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let mut form = Serializer::new(String::new());
         form.append_pair("token", token).append_pair("token_type_hint", "access_token");
-        match &self.settings.proof {
-            ClientProof::Secret(secret) => {
-                headers.insert(header::AUTHORIZATION, basic(&self.settings.client_id, secret)?);
-            }
-            ClientProof::Key(key) => {
-                form.append_pair("client_id", &self.settings.client_id)
-                    .append_pair("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-                    .append_pair("client_assertion", &assertion(&self.settings.client_id, key)?);
-            }
-        }
-        Some((headers, form.finish()))
+        authenticated(form, &self.settings.client_id, &self.settings.proof)
     }
 
     /// What an answer says (RFC 7662 section 2.2).
@@ -142,35 +127,12 @@ fn member<'a>(answer: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     answer.get(name).filter(|value| !value.is_null())
 }
 
-/// `client_secret_basic`: both parts are encoded as in a form before they are put together (RFC 6749 section 2.3.1).
-fn basic(client_id: &str, secret: &Secret) -> Option<HeaderValue> {
-    let encode = |bytes: &[u8]| byte_serialize(bytes).collect::<String>();
-    let pair = format!("{}:{}", encode(client_id.as_bytes()), encode(secret.expose()));
-    let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair))).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// `private_key_jwt` (RFC 7523 section 3): good once, for this server and for less than a minute.
-fn assertion(client_id: &str, key: &ClientKey) -> Option<String> {
-    let mut id = [0; 16];
-    SystemRandom::new().fill(&mut id).ok()?;
-    let mut header = json!({"typ": "JWT"});
-    if let Some(id) = &key.id {
-        header["kid"] = id.as_str().into();
-    }
-    let now = unix_now();
-    let claims = json!({
-        "iss": client_id, "sub": client_id, "aud": key.audience, "jti": URL_SAFE_NO_PAD.encode(id),
-        "iat": now, "exp": now + limits::CLIENT_ASSERTION.as_secs(),
-    });
-    key.key.sign_jwt(header, &claims).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ClaimNames;
+    use crate::config::{ClaimNames, ClientProof};
+    use crate::types::Secret;
+    use serde_json::json;
     use std::time::Duration;
 
     fn validator(change: impl FnOnce(&mut IntrospectionProvider)) -> IntrospectionValidator {
@@ -277,14 +239,5 @@ mod tests {
         for aud in [json!(1), json!({}), json!(false)] {
             assert_eq!(audiences(aud), Some(Vec::new()));
         }
-    }
-
-    #[test]
-    fn a_basic_header_holds_encoded_parts() {
-        let value = basic("my edge:1", &Secret::new("pä%+&=/ ")).expect("a header");
-        let encoded = value.to_str().expect("ASCII").strip_prefix("Basic ").expect("Basic");
-        let pair = String::from_utf8(STANDARD.decode(encoded).expect("base64")).expect("ASCII");
-        assert_eq!(pair, "my+edge%3A1:p%C3%A4%25%2B%26%3D%2F+");
-        assert!(value.is_sensitive() && !format!("{value:?}").contains(encoded));
     }
 }

@@ -1,4 +1,5 @@
-//! Who is calling, and may they? Providers validate credentials, one cache remembers what they said.
+//! Who is calling, and may they? Providers validate credentials, one cache remembers what they said. And what is the
+//! upstream shown in their place?
 
 mod api_key;
 mod authenticator;
@@ -7,6 +8,7 @@ mod cache;
 mod challenge;
 mod claims;
 mod client;
+mod client_authentication;
 mod crypto;
 mod discovery;
 mod error;
@@ -21,6 +23,7 @@ mod policy;
 mod provider;
 mod refusal;
 mod revocation;
+mod upstream;
 
 pub use authenticator::Authenticator;
 pub use bearer::{BearerError, bearer};
@@ -34,3 +37,4 @@ pub use policy::{Denial, Permit, Policy};
 pub use provider::Provider;
 pub use refusal::Refusal;
 pub use revocation::{Revocation, Revocations, TooManyRefusals, credential_digest};
+pub use upstream::{ShownCredential, UpstreamCredential, UpstreamTokenError, UpstreamTokens};

@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::auth::Cache;
 use super::checked_auth::Provider;
+use super::checked_credential::{Assertions, Credential};
 use super::checked_policy::{Cors, Policy, RouteSessions};
 use super::limits::Limits;
 use super::material::KeyPair;
@@ -36,6 +37,8 @@ pub struct Config {
     pub identity: Identity,
     /// How MCP session ids are sealed.
     pub sessions: Sessions,
+    /// How the edge says to upstreams who is calling.
+    pub assertions: Option<Assertions>,
     /// Log lines.
     pub log: Log,
     /// The token cache.
@@ -289,21 +292,6 @@ pub enum RouteAudiences {
     Listed(Vec<String>),
     /// This, the route's own URL, for the credentials of these providers: they list no audiences.
     Own(String, Vec<Arc<str>>),
-}
-
-/// A secret of the route that its upstream knows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// The field that carries it.
-    pub header: HeaderName,
-    /// The secret, ready to be sent; it is marked as sensitive.
-    pub value: HeaderValue,
-}
-
-impl std::fmt::Debug for Credential {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credential").field("header", &self.header).finish_non_exhaustive()
-    }
 }
 
 /// One change of a message's fields.

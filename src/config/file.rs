@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use super::assertions::Assertions;
 use super::auth::{Cache, Provider};
 use super::limits::Limits;
 use super::outbound::Written as Outbound;
@@ -11,9 +12,9 @@ use super::route::Route;
 use super::server::{Admin, Identity, Listener, Log, Server, Sessions};
 use super::upstream::Upstream;
 
-/// One file of an mcp-edge configuration. `server`, `admin`, `limits`, `identity`, `sessions`, `log`, `auth.cache`
-/// and `auth.outbound` may stand in one file only; `listeners`, `auth.providers`, `upstreams` and `routes` of all files are
-/// put together.
+/// One file of an mcp-edge configuration. `server`, `admin`, `limits`, `identity`, `sessions`, `assertions`, `log`,
+/// `auth.cache` and `auth.outbound` may stand in one file only; `listeners`, `auth.providers`, `upstreams` and `routes` of
+/// all files are put together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct File {
@@ -31,6 +32,8 @@ pub struct File {
     pub identity: Option<Identity>,
     /// How MCP session ids are sealed.
     pub sessions: Option<Sessions>,
+    /// With what the edge signs who is calling, for upstreams.
+    pub assertions: Option<Assertions>,
     /// Log lines.
     pub log: Option<Log>,
     /// Who validates credentials.

@@ -54,6 +54,7 @@ pub struct PrivateKey {
     pub file: PathBuf,
     /// What the server knows the key by (`kid`).
     pub id: Option<String>,
-    /// What the server calls itself in `aud`: its issuer or its token endpoint. Default: `issuer` beside this key.
+    /// What the server calls itself in `aud`: its issuer or its token endpoint. Default: `issuer`, or
+    /// `token_url`, beside this key.
     pub audience: Option<String>,
 }

@@ -73,6 +73,24 @@ pub const LOOKUPS: usize = 64;
 pub const LOOKUP_WAIT: Duration = Duration::from_secs(1);
 /// How long an assertion with which the edge says who it is can be used (RFC 7523 section 3).
 pub const CLIENT_ASSERTION: Duration = Duration::from_secs(55);
+/// Memory for the tokens that upstreams are shown, in bytes; the least used are forgotten. Each is bounded by
+/// [`TOKEN_BYTES`].
+pub const UPSTREAM_TOKENS: u64 = 64 << 20;
+/// How long a token is taken to be good whose server does not say it (RFC 6749 section 5.1 only recommends `expires_in`).
+pub const UPSTREAM_TOKEN_DEFAULT: Duration = Duration::from_secs(60);
+/// How long a token is kept at most, however long it is good.
+pub const UPSTREAM_TOKEN_MAX: Duration = Duration::from_secs(3_600);
+/// How long before its end a token is replaced: this or a fifth of its life, whichever is less, and up to half as much again
+/// by chance.
+pub const UPSTREAM_TOKEN_MARGIN: Duration = Duration::from_secs(20);
+/// How long a token that is still good is used on when its server could not replace it, before that is asked again.
+pub const UPSTREAM_TOKEN_RETRY: Duration = Duration::from_secs(1);
+/// How many keys section `assertions` may have.
+pub const ASSERTION_KEYS: usize = 8;
+/// The shortest time that an assertion for an upstream can be used.
+pub const ASSERTION_MIN: Duration = Duration::from_secs(5);
+/// The longest.
+pub const ASSERTION_MAX: Duration = Duration::from_secs(300);
 /// How many API keys one file may have.
 pub const API_KEYS: usize = 10_000;
 /// How many Argon2 hashes are verified at the same time; further requests wait for [`AUTH_TIMEOUT`], then get 503.

@@ -1,9 +1,11 @@
 //! The configuration: as written (one file per section), and checked ([`Config`]).
 
 mod api_keys;
+mod assertions;
 mod auth;
 mod checked;
 mod checked_auth;
+mod checked_credential;
 mod checked_policy;
 mod claims;
 mod credential;
@@ -33,6 +35,7 @@ mod route;
 mod schema;
 mod server;
 mod suggest;
+mod token_grant;
 mod tree;
 mod units;
 mod upstream;
@@ -48,6 +51,7 @@ pub use checked_auth::{
     ApiKey, ApiKeysProvider, ClaimNames, ClientKey, ClientProof, IntrospectionProvider, JwtKeys, JwtProvider,
     LookupProvider, MtlsProvider, Provider, ProviderKind, RequiredClaim,
 };
+pub use checked_credential::{Assertion, Assertions, Credential, CredentialKind, Exchange, TokenGrant};
 pub use checked_policy::{Access, Cors, Policy, RouteSessions, Rule};
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::Limits;
@@ -57,5 +61,6 @@ pub use outbound::Outbound;
 pub use route::{HostHeader, OpenStreams, Protocol};
 pub use schema::json_schema;
 pub use server::{AccessLog, Identity, Log, LogFormat, Server, Threads};
+pub use token_grant::SubjectTokenType;
 pub use units::Span;
 pub use upstream::{Balance, HashOn, Revision, Timeouts};

@@ -67,6 +67,7 @@ impl Resolver<'_> {
         let limits = self.limits();
         let identity = self.identity();
         let sessions = self.sessions();
+        let assertions = self.assertions();
         let log = self.only("log", |source| source.file.log.clone()).unwrap_or_default();
         let cache = self.cache();
         let admin = self.admin();
@@ -75,7 +76,7 @@ impl Resolver<'_> {
         self.outbound = self.outbound();
         let providers = self.providers();
         let upstreams = self.upstreams();
-        let routes = self.routes(&limits, &identity);
+        let routes = self.routes(&limits, &identity, assertions.as_ref());
         let outbound = std::mem::take(&mut self.outbound);
         let files = std::mem::take(&mut self.materials.files);
         let include_folders = self.sources.iter().flat_map(Source::include_folders).collect();
@@ -86,6 +87,7 @@ impl Resolver<'_> {
             limits,
             identity,
             sessions,
+            assertions,
             log,
             cache,
             outbound,

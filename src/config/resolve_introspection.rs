@@ -5,6 +5,7 @@ use super::introspection::{Introspection, PrivateKey};
 use super::limits;
 use super::problems::Place;
 use super::resolve::Resolver;
+use super::units::SecretSource;
 
 impl Resolver<'_> {
     pub(super) fn introspection(&mut self, written: &Introspection, place: &Place) -> Option<IntrospectionProvider> {
@@ -20,20 +21,8 @@ impl Resolver<'_> {
         self.reachable(&written.url.0, &place.key("url"));
         let claims =
             self.claim_names((&written.subject_claim, written.scopes_claim.as_ref(), &written.groups_claim), place);
-        let proof = match (&written.client_secret, &written.private_key) {
-            (Some(secret), None) => {
-                let folder = self.folder(place.file);
-                let place = place.key("client_secret");
-                self.materials.secret(&folder, secret, &place, &mut self.problems).map(ClientProof::Secret)
-            }
-            (None, Some(key)) => {
-                self.client_key(key, written.issuer.as_deref(), &place.key("private_key")).map(ClientProof::Key)
-            }
-            _ => {
-                self.problems.add(place, "the edge says in exactly one way who it is: write `client_secret: {env: NAME}`, `client_secret: {file: PATH}` or `private_key: {file: PATH}`");
-                None
-            }
-        }?;
+        let secrets = (written.client_secret.as_ref(), written.private_key.as_ref());
+        let proof = self.client_proof(secrets, written.issuer.as_deref(), place)?;
         Some(IntrospectionProvider {
             url: written.url.0.clone(),
             client_id: written.client_id.clone(),
@@ -45,6 +34,27 @@ impl Resolver<'_> {
             claims,
             timeout: written.timeout.0,
         })
+    }
+
+    /// `client_secret` or `private_key`, whichever is written; `server` is what the server calls itself by default.
+    pub(super) fn client_proof(
+        &mut self,
+        (secret, key): (Option<&SecretSource>, Option<&PrivateKey>),
+        server: Option<&str>,
+        place: &Place,
+    ) -> Option<ClientProof> {
+        match (secret, key) {
+            (Some(secret), None) => {
+                let folder = self.folder(place.file);
+                let place = place.key("client_secret");
+                self.materials.secret(&folder, secret, &place, &mut self.problems).map(ClientProof::Secret)
+            }
+            (None, Some(key)) => self.client_key(key, server, &place.key("private_key")).map(ClientProof::Key),
+            _ => {
+                self.problems.add(place, "the edge says in exactly one way who it is: write `client_secret: {env: NAME}`, `client_secret: {file: PATH}` or `private_key: {file: PATH}`");
+                None
+            }
+        }
     }
 
     fn client_key(&mut self, written: &PrivateKey, issuer: Option<&str>, place: &Place) -> Option<ClientKey> {

@@ -7,6 +7,7 @@ use http::HeaderName;
 use http::header::HOST;
 
 use super::checked::{Authentication, HeaderChange, Rewrite, Route, RouteAudiences};
+use super::checked_credential::Assertions;
 use super::checked_policy::RouteSessions;
 use super::limits::{self, Limits};
 use super::problems::Place;
@@ -21,14 +22,19 @@ use super::suggest;
 use crate::types::canonical_path;
 
 impl Resolver<'_> {
-    pub(super) fn routes(&mut self, limits: &Limits, identity: &Identity) -> Vec<Arc<Route>> {
+    pub(super) fn routes(
+        &mut self,
+        limits: &Limits,
+        identity: &Identity,
+        assertions: Option<&Assertions>,
+    ) -> Vec<Arc<Route>> {
         let mut routes = Vec::new();
         let mut names: HashMap<Arc<str>, String> = HashMap::new();
         let mut matches: HashMap<(Option<String>, String), String> = HashMap::new();
         for (file, source) in self.sources.iter().enumerate() {
             for (now, written) in source.file.routes.iter().enumerate() {
                 let place = Place::new(file, "routes").item(source.left_out.number("routes", now));
-                let Some(route) = self.route(written, &place, limits, identity) else { continue };
+                let Some(route) = self.route(written, &place, limits, (identity, assertions)) else { continue };
                 let label = format!("{}: {}", source.path.display(), place.path);
                 let same_name = names.insert(Arc::clone(&route.name), label.clone());
                 let mut overlaps = false;
@@ -62,7 +68,13 @@ impl Resolver<'_> {
         routes
     }
 
-    fn route(&mut self, written: &Written, place: &Place, limits: &Limits, identity: &Identity) -> Option<Route> {
+    fn route(
+        &mut self,
+        written: &Written,
+        place: &Place,
+        limits: &Limits,
+        (identity, assertions): (&Identity, Option<&Assertions>),
+    ) -> Option<Route> {
         let prefix = self.route_path(&written.path, &place.key("path"));
         let name: Arc<str> = match (&written.name, written.hosts.first()) {
             (Some(name), _) => name.as_str().into(),
@@ -138,7 +150,7 @@ impl Resolver<'_> {
         let credential = written
             .credential
             .as_ref()
-            .map(|credential| self.credential(credential, written.forward_token, &place.key("credential"), identity));
+            .map(|credential| self.credential(credential, written, &place.key("credential"), (identity, assertions)));
         let request_headers = self.changes(&written.request_headers, &place.key("request_headers"), Some(identity));
         let response_headers = self.changes(&written.response_headers, &place.key("response_headers"), None);
         Some(Route {

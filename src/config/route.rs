@@ -34,7 +34,7 @@ pub struct Route {
     /// Whether the client's `Authorization` field is sent on to the upstream (default false).
     #[serde(default)]
     pub forward_token: bool,
-    /// A secret that the upstream is shown in place of the client's credential.
+    /// What the upstream is shown in place of the client's credential.
     pub credential: Option<Credential>,
     /// Which MCP methods callers may use, such as `tools/call`. In this list and the next three, the first rule that
     /// matches decides, and what no rule matches is denied: `{match: "*"}` at the end allows the rest, `[]` denies all.

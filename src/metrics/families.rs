@@ -5,7 +5,9 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use super::labels::{AuthResult, CacheResult, KeyFetchResult, Label, RefreshResult, RejectionReason, ReloadResult};
+use super::labels::{
+    AuthResult, CacheResult, KeyFetchResult, Label, RefreshResult, RejectionReason, ReloadResult, UpstreamTokenResult,
+};
 
 /// Latency buckets in seconds: from a cached answer on loopback to a tool that trains a model.
 const SECONDS: &[f64] =
@@ -29,6 +31,7 @@ pub struct Metrics {
     auth_decisions: IntCounterVec,
     auth_lookup_duration: HistogramVec,
     auth_cache_requests: IntCounterVec,
+    upstream_token_requests: IntCounterVec,
     auth_cache_refreshes: IntCounterVec,
     pub(super) key_fetches: IntCounterVec,
     pub(super) keys_last_success: GaugeVec,
@@ -111,6 +114,11 @@ impl Metrics {
                 &["provider"],
             )?,
             auth_cache_requests: made.counters("auth_cache_requests_total", "Token cache look-ups.", &["result"])?,
+            upstream_token_requests: made.counters(
+                "upstream_token_requests_total",
+                "Requests that needed a token for their upstream: remembered (hit), or what the token endpoint said.",
+                &["route", "result"],
+            )?,
             auth_cache_refreshes: made.counters(
                 "auth_cache_refreshes_total",
                 "Cached credentials that were validated anew before their entry ended.",
@@ -204,6 +212,19 @@ impl Metrics {
             let _ = self.key_fetches.remove_label_values(&[provider, result.label()]);
         }
         let _ = self.keys_last_success.remove_label_values(&[provider]);
+    }
+
+    /// Counts requests of `route` that needed a token for their upstream.
+    pub fn upstream_token_requests(&self, route: &str, result: UpstreamTokenResult) -> IntCounter {
+        self.upstream_token_requests.with_label_values(&[route, result.label()])
+    }
+
+    /// Forgets the series of a route that is gone.
+    pub(super) fn forget_upstream_tokens(&self, route: &str) {
+        for result in UpstreamTokenResult::ALL {
+            // Absent series are no error: most routes need no tokens.
+            let _ = self.upstream_token_requests.remove_label_values(&[route, result.label()]);
+        }
     }
 
     /// Counts a reload.

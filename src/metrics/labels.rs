@@ -50,7 +50,9 @@ labels! {
         InvalidToken = "invalid_token",
         /// Scopes are missing.
         InsufficientScope = "insufficient_scope",
-        /// A provider did not answer.
+        /// There is no token for the upstream in exchange for this caller's.
+        CredentialRefused = "credential_refused",
+        /// A provider did not answer, or the server that gives tokens for the upstream.
         AuthUnavailable = "auth_unavailable",
         /// No endpoint is healthy.
         NoEndpoint = "no_endpoint",
@@ -86,7 +88,7 @@ labels! {
         ToolError = "tool_error",
         /// A JSON-RPC error.
         RpcError = "rpc_error",
-        /// The policy said no.
+        /// The policy said no, or the server that gives tokens for the upstream.
         Denied = "denied",
         /// The client left before the answer.
         Cancelled = "cancelled",
@@ -130,6 +132,20 @@ labels! {
         NegativeHit = "negative_hit",
         /// Nothing.
         Miss = "miss",
+    }
+}
+
+labels! {
+    /// Where a token for an upstream came from, or why there is none.
+    UpstreamTokenResult {
+        /// Nobody was asked for this request: it was remembered, or another request had asked.
+        Hit = "hit",
+        /// The token endpoint gave it.
+        Ok = "ok",
+        /// The token endpoint refuses the caller's token.
+        Refused = "refused",
+        /// The token endpoint gives none now.
+        Unavailable = "unavailable",
     }
 }
 

@@ -13,6 +13,6 @@ pub use families::Metrics;
 pub use keys::KeyMetrics;
 pub use labels::{
     AuthResult, CacheResult, CallOutcome, EndpointResult, KeyFetchResult, Label, RefreshResult, RejectionReason,
-    ReloadResult,
+    ReloadResult, UpstreamTokenResult,
 };
 pub use route::RouteMetrics;

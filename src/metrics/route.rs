@@ -64,5 +64,6 @@ impl Drop for RouteMetrics {
         let _ = self.families.requests_in_flight.remove_label_values(&[route]);
         let _ = self.families.streams_open.remove_label_values(&[route]);
         let _ = self.families.request_duration.remove_label_values(&[route]);
+        self.families.forget_upstream_tokens(route);
     }
 }

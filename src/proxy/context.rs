@@ -12,7 +12,7 @@ use super::deadline::HeadDeadline;
 use super::ending::EndingGuard;
 use super::reject::Rejection;
 use super::snapshot::{RouteContext, Snapshot};
-use crate::auth::Permit;
+use crate::auth::{Permit, ShownCredential};
 use crate::mcp::MessageId;
 use crate::types::RequestId;
 use crate::upstream::{Connection, InFlightGuard};
@@ -28,6 +28,8 @@ pub struct RequestContext {
     pub(super) route: Option<Arc<RouteContext>>,
     /// Set once the request was authorized; nothing is sent to an upstream without it.
     pub(super) permit: Option<Permit>,
+    /// What the upstream is shown in place of the client's credential; set on routes that have one.
+    pub(super) credential: Option<ShownCredential>,
     /// The page that may read the answer.
     pub(super) cors_origin: Option<HeaderValue>,
     /// The id of the JSON-RPC request in the body.
@@ -95,6 +97,7 @@ impl RequestContext {
             client,
             route: None,
             permit: None,
+            credential: None,
             cors_origin: None,
             message_id: None,
             call: None,

@@ -23,7 +23,7 @@ use super::hooks::Edge;
 use super::reject::Rejection;
 use super::session::SESSION_HEADER;
 use super::snapshot::RouteContext;
-use super::{headers, peer, relay, resume, session};
+use super::{credential, headers, peer, relay, resume, session};
 use crate::config::limits;
 use crate::metrics::{EndpointResult, RejectionReason as Reason};
 use crate::upstream::Endpoint;
@@ -39,6 +39,9 @@ pub(super) async fn run(
     route: &Arc<RouteContext>,
     mut call: Call,
 ) -> pingora::Result<Result<(), Rejection>> {
+    if let Err(rejection) = credential::acquire(session, context).await {
+        return Ok(Err(rejection));
+    }
     let mut client = ClientWatch::new(call.ends_with_client(route.settings.cancel_on_disconnect));
     loop {
         let endpoint = match choose(edge, session, context, route, &mut call).await {

@@ -5,6 +5,7 @@ use std::sync::Weak;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
@@ -61,15 +62,17 @@ pub(super) fn to_upstream(
 ) -> pingora::Result<()> {
     let identity = &context.snapshot.config.identity;
     request.set_raw_path(context.target.as_bytes())?;
-    remove_untrusted(request, identity);
+    remove_untrusted(request, identity, route);
     if !route.settings.forward_token {
         request.remove_header(&AUTHORIZATION);
         for name in route.authenticator.iter().flat_map(Authenticator::credential_headers) {
             request.remove_header(name);
         }
     }
-    if let Some(credential) = &route.settings.credential {
-        request.insert_header(credential.header.clone(), credential.value.clone())?;
+    if route.credential.is_some() {
+        let shown = context.credential.as_ref();
+        let shown = shown.ok_or_else(|| Error::explain(ErrorType::InternalError, "there is no credential to show"))?;
+        request.insert_header(shown.header.clone(), shown.value.clone())?;
     }
     apply(&route.settings.request_headers, request)?;
     request.insert_header(HOST, upstream_host(route, context))?;
@@ -96,9 +99,10 @@ pub(super) fn upstream_host(route: &RouteContext, context: &RequestContext) -> H
 }
 
 /// Takes off what only the edge may say, in any spelling that a CGI-like server would read as the same name.
-fn remove_untrusted(request: &mut RequestHeader, identity: &Identity) {
+fn remove_untrusted(request: &mut RequestHeader, identity: &Identity, route: &RouteContext) {
     let ours = |name: &str| {
         EDGE_ONLY.contains(&name)
+            || route.settings.credential.as_ref().is_some_and(|credential| name == credential.header.as_str())
             || name == identity.subject_header.0.as_str()
             || name == identity.scopes_header.0.as_str()
     };

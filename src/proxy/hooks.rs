@@ -24,7 +24,7 @@ use super::reject;
 use super::request::{self, Admission};
 use super::resume::Resumptions;
 use super::snapshot::Snapshot;
-use super::{body, headers, log, peer, retry};
+use super::{body, credential, headers, log, peer, retry};
 use crate::metrics::Metrics;
 use crate::upstream::Connections;
 
@@ -94,7 +94,11 @@ impl ProxyHttp for Edge {
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> pingora::Result<bool> {
-        match request::admit(self, session, context).await? {
+        let admitted = match request::admit(self, session, context).await? {
+            Ok(Admission::Proxy) => credential::acquire(session, context).await.map(|()| Admission::Proxy),
+            admitted => admitted,
+        };
+        match admitted {
             Ok(Admission::Proxy) => Ok(false),
             Ok(Admission::Answered) => Ok(true),
             Err(rejection) => {

@@ -91,10 +91,15 @@ fn call_outcome(status: u16, error: Option<&Error>, context: &RequestContext) ->
     let by_client = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
     Some(match (call.outcome, &context.rejection) {
         (Some(outcome), _) => outcome,
-        (None, Some(rejection)) if rejection.reason == RejectionReason::InsufficientScope => CallOutcome::Denied,
+        (None, Some(rejection)) if is_denial(rejection.reason) => CallOutcome::Denied,
         (None, None) if by_client || status == CLIENT_GONE => CallOutcome::Cancelled,
         (None, _) => CallOutcome::Failed,
     })
+}
+
+/// Refusals of this caller, by the policy or by the server that gives tokens for the upstream.
+fn is_denial(reason: RejectionReason) -> bool {
+    matches!(reason, RejectionReason::InsufficientScope | RejectionReason::CredentialRefused)
 }
 
 fn endpoint_result(error: Option<&Error>, context: &RequestContext) -> EndpointResult {

@@ -7,6 +7,7 @@ mod call;
 mod client;
 mod clock;
 mod context;
+mod credential;
 mod deadline;
 mod downstream;
 mod ending;

@@ -122,6 +122,9 @@ pub(super) fn answered(context: &mut RequestContext, status: u16) {
         context.deadline = None;
         context.head_at = Some(Instant::now());
         context.upstream_status = Some(status);
+        if let Some(credential) = context.credential.as_ref().filter(|_| status == 401) {
+            credential.was_refused();
+        }
     }
 }
 

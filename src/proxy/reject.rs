@@ -72,7 +72,9 @@ impl Rejection {
             RejectionReason::NotFound | RejectionReason::UnknownSession => StatusCode::NOT_FOUND,
             RejectionReason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             RejectionReason::Unauthenticated | RejectionReason::InvalidToken => StatusCode::UNAUTHORIZED,
-            RejectionReason::InsufficientScope | RejectionReason::ForbiddenOrigin => StatusCode::FORBIDDEN,
+            RejectionReason::InsufficientScope
+            | RejectionReason::CredentialRefused
+            | RejectionReason::ForbiddenOrigin => StatusCode::FORBIDDEN,
             RejectionReason::AuthUnavailable | RejectionReason::NoEndpoint | RejectionReason::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -92,7 +94,7 @@ impl Rejection {
     /// to servers.
     pub(super) fn rpc_code(&self) -> i32 {
         self.rpc_code.unwrap_or(match self.reason {
-            RejectionReason::InsufficientScope => -32001,
+            RejectionReason::InsufficientScope | RejectionReason::CredentialRefused => -32001,
             RejectionReason::NoEndpoint | RejectionReason::AuthUnavailable | RejectionReason::Overloaded => -32003,
             RejectionReason::UpstreamTimeout => -32004,
             RejectionReason::UnknownSession => -32005,

@@ -129,24 +129,33 @@ async fn initialize(
     for name in [VERSION_HEADER, "mcp-method", "mcp-name", "last-event-id"] {
         request.remove_header(name);
     }
-    let mut upstream = send(edge, &endpoint, request.clone(), message).await?;
+    let mut upstream = send(edge, context, &endpoint, request.clone(), message).await?;
     let id = upstream.response_header()?.headers.get(SESSION_HEADER)?.to_str().ok()?.to_owned();
     let version = negotiated(&mut upstream).await?;
     request.insert_header(SESSION_HEADER, id.as_str()).ok()?;
     request.insert_header(VERSION_HEADER, version).ok()?;
     let initialized = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-    send(edge, &endpoint, request, initialized).await?;
+    send(edge, context, &endpoint, request, initialized).await?;
     log::info!("route {}: a session was opened again on {}", route.settings.name, endpoint.address());
     Some(SessionTarget { endpoint: endpoint.address(), id })
 }
 
 /// Sends `body` on a connection of its own; `None` unless the answer is a success.
-async fn send(edge: &Edge, endpoint: &Arc<Endpoint>, mut request: RequestHeader, body: Bytes) -> Option<HttpSession> {
+async fn send(
+    edge: &Edge,
+    context: &RequestContext,
+    endpoint: &Arc<Endpoint>,
+    mut request: RequestHeader,
+    body: Bytes,
+) -> Option<HttpSession> {
     request.insert_header(CONTENT_LENGTH, body.len()).ok()?;
     let (mut upstream, _) = edge.upstreams.get_http_session(endpoint.peer()).await.ok()?;
     exchange::write_head(&mut upstream, request).await.ok()?;
     exchange::write_body(&mut upstream, body).await.ok()?;
     let status = exchange::read_head(&mut upstream).await.ok()?;
+    if let Some(credential) = context.credential.as_ref().filter(|_| status == StatusCode::UNAUTHORIZED) {
+        credential.was_refused();
+    }
     matches!(status, StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT).then_some(upstream)
 }
 

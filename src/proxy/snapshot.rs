@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::auth::{Authenticator, Policy, Provider};
+use crate::auth::{Authenticator, Policy, Provider, UpstreamCredential};
 use crate::config::{self, Config};
 use crate::mcp::KeyRing;
 use crate::metrics::RouteMetrics;
@@ -38,6 +38,8 @@ pub struct RouteContext {
     pub upstream: Arc<Upstream>,
     /// Who may send them; `None` on an open route.
     pub authenticator: Option<Authenticator>,
+    /// What the upstream is shown in place of their credentials.
+    pub credential: Option<Arc<UpstreamCredential>>,
     /// What they may do.
     pub policy: Policy,
     /// Its metrics.

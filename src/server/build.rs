@@ -7,7 +7,7 @@ use log::warn;
 use tokio::task::JoinSet;
 
 use super::shared::Shared;
-use crate::auth::{Authenticator, Policy, Provider};
+use crate::auth::{Authenticator, Policy, Provider, UpstreamCredential};
 use crate::config::{self, Config, Protocol};
 use crate::mcp::KeyRing;
 use crate::metrics::RouteMetrics;
@@ -97,7 +97,14 @@ fn route(
         Some(known) => Arc::clone(&known.metrics),
         None => Arc::new(RouteMetrics::new(&shared.metrics, &settings.name)),
     };
+    let name = &settings.name;
+    let credential = settings.credential.as_ref().map(|settings| {
+        let known = known.and_then(|known| known.credential.as_ref()).filter(|known| known.settings() == settings);
+        let made =
+            || UpstreamCredential::new(name, settings, (&shared.upstream_tokens, &shared.client, &shared.metrics));
+        known.map_or_else(|| Arc::new(made()), Arc::clone)
+    });
     let policy = Policy::new(settings);
     metrics.calls.learn(policy.named_tools());
-    Some(RouteContext { settings: Arc::clone(settings), upstream, authenticator, policy, metrics })
+    Some(RouteContext { settings: Arc::clone(settings), upstream, authenticator, credential, policy, metrics })
 }

@@ -144,6 +144,7 @@ impl RunningEdge {
             control: Arc::<Reloader>::clone(&reloader),
             metrics: Arc::clone(&shared.metrics),
             cache: Arc::clone(&shared.cache),
+            upstream_tokens: Arc::clone(&shared.upstream_tokens),
             ready: Arc::clone(&ready),
             token: config.admin.token.clone(),
         };

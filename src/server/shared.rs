@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::auth::{OutboundClient, TokenCache, install_crypto};
+use crate::auth::{OutboundClient, TokenCache, UpstreamTokens, install_crypto};
 use crate::mcp::KeyRing;
 use crate::metrics::Metrics;
 use crate::upstream::ProbeClient;
@@ -15,6 +15,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// The token cache.
     pub cache: Arc<TokenCache>,
+    /// The tokens that upstreams are shown.
+    pub upstream_tokens: Arc<UpstreamTokens>,
     /// For authentication servers and key sets.
     pub client: OutboundClient,
     /// For health checks.
@@ -44,6 +46,7 @@ impl Shared {
         let metrics = Arc::new(Metrics::new()?);
         Ok(Self {
             cache: Arc::new(TokenCache::new(cache_capacity, &metrics)),
+            upstream_tokens: Arc::default(),
             client: OutboundClient::new()?,
             probes: Arc::default(),
             session_keys: KeyRing::generate().ok_or(SetUpError::Random)?,

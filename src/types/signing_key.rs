@@ -1,18 +1,20 @@
-//! Private keys with which the edge signs tokens of its own (RFC 7515, RFC 7518 section 3).
+//! Private keys with which the edge signs tokens of its own (RFC 7515, RFC 7518 section 3), and what of them is public.
 
 use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
+use ring::rsa::PublicKeyComponents;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256,
-    RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
-use serde_json::Value;
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::Secret;
@@ -81,6 +83,55 @@ impl SigningKey {
         }
     }
 
+    /// Its name: the thumbprint of its public half (RFC 7638 section 3), so that the same key has the same name everywhere.
+    pub fn id(&self) -> String {
+        // These members, in this order and without white space (RFC 7638 section 3.2, RFC 8037 section 2).
+        let members = match &*self.pair {
+            Pair::Rsa(pair) => {
+                let (n, e) = rsa_parts(pair);
+                format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#)
+            }
+            Pair::P256(pair) | Pair::P384(pair) => {
+                let (curve, (x, y)) = (self.curve(), point(pair));
+                format!(r#"{{"crv":"{curve}","kty":"EC","x":"{x}","y":"{y}"}}"#)
+            }
+            Pair::Ed25519(pair) => {
+                let x = URL_SAFE_NO_PAD.encode(pair.public_key());
+                format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#)
+            }
+        };
+        URL_SAFE_NO_PAD.encode(digest(&SHA256, members.as_bytes()))
+    }
+
+    /// Its public half, as an item of a key set (RFC 7517 section 4).
+    pub fn public_jwk(&self) -> Value {
+        let mut jwk = match &*self.pair {
+            Pair::Rsa(pair) => {
+                let (n, e) = rsa_parts(pair);
+                json!({"kty": "RSA", "n": n, "e": e})
+            }
+            Pair::P256(pair) | Pair::P384(pair) => {
+                let (x, y) = point(pair);
+                json!({"kty": "EC", "crv": self.curve(), "x": x, "y": y})
+            }
+            Pair::Ed25519(pair) => {
+                json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key())})
+            }
+        };
+        jwk["kid"] = self.id().into();
+        jwk["alg"] = self.algorithm().into();
+        jwk["use"] = "sig".into();
+        jwk
+    }
+
+    /// `crv` of an elliptic key (RFC 7518 section 6.2.1.1).
+    fn curve(&self) -> &'static str {
+        match &*self.pair {
+            Pair::P384(_) => "P-384",
+            _ => "P-256",
+        }
+    }
+
     /// A JWT in compact form (RFC 7515 section 7.1); `alg` is put into `header`, which is an object.
     ///
     /// # Errors
@@ -109,6 +160,20 @@ impl SigningKey {
     }
 }
 
+/// Modulus and exponent in base64url (RFC 7518 section 6.3.1).
+fn rsa_parts(pair: &RsaKeyPair) -> (String, String) {
+    let parts = PublicKeyComponents::<Vec<u8>>::from(pair.public());
+    (URL_SAFE_NO_PAD.encode(parts.n), URL_SAFE_NO_PAD.encode(parts.e))
+}
+
+/// The coordinates of a public key in base64url: behind the byte that says "uncompressed", two halves of the same length
+/// (RFC 7518 section 6.2.1).
+fn point(pair: &EcdsaKeyPair) -> (String, String) {
+    let both = &pair.public_key().as_ref()[1..];
+    let (x, y) = both.split_at(both.len() / 2);
+    (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y))
+}
+
 impl PartialEq for SigningKey {
     fn eq(&self, other: &Self) -> bool {
         self.der == other.der
@@ -124,9 +189,10 @@ impl fmt::Debug for SigningKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jsonwebtoken::jwk::Jwk;
+    use jsonwebtoken::{DecodingKey, Validation};
     use ring::signature as verify;
-    use ring::signature::{KeyPair, UnparsedPublicKey};
-    use serde_json::json;
+    use ring::signature::UnparsedPublicKey;
 
     fn pem(der: &[u8]) -> String {
         let body = base64::engine::general_purpose::STANDARD.encode(der);
@@ -164,6 +230,45 @@ mod tests {
             let header: Value = serde_json::from_slice(&header).expect("JSON");
             assert_eq!(header, json!({"typ": "JWT", "alg": name}));
         }
+    }
+
+    /// What is published verifies what was signed, in the eyes of another library, and holds nothing else.
+    #[test]
+    fn the_public_half_of_each_kind_verifies_its_tokens() {
+        crate::auth::install_crypto();
+        let random = SystemRandom::new();
+        let made = |document: ring::pkcs8::Document| pem(document.as_ref());
+        let ecdsa = |algorithm| made(EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("there is randomness"));
+        for (pem, private) in [
+            (include_str!("../../tests/fixtures/keys/rsa.pem").to_owned(), vec!["d", "p", "q", "dp", "dq", "qi"]),
+            (ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING), vec!["d"]),
+            (ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING), vec!["d"]),
+            (made(Ed25519KeyPair::generate_pkcs8(&random).expect("randomness")), vec!["d"]),
+        ] {
+            let key = SigningKey::from_pem(pem.as_bytes()).expect("a key");
+            let public = key.public_jwk();
+            assert!(private.iter().all(|member| public.get(member).is_none()), "{public}");
+            let jwk: Jwk = serde_json::from_value(public.clone()).expect("a key of a set");
+            assert_eq!(jwk.common.key_id.as_deref(), Some(key.id().as_str()));
+            let token = key.sign_jwt(json!({}), &json!({"sub": "edge"})).expect("it signs");
+            let mut validation = Validation::new(key.algorithm().parse().expect("a known algorithm"));
+            validation.required_spec_claims.clear();
+            validation.validate_exp = false;
+            let decoding = DecodingKey::from_jwk(&jwk).expect("a key that can be used");
+            let claims = jsonwebtoken::decode::<Value>(&token, &decoding, &validation).expect("it is right").claims;
+            assert_eq!(claims["sub"], "edge", "{public}");
+        }
+    }
+
+    /// RFC 8037 appendix A: the key of A.1, and its thumbprint of A.3.
+    #[test]
+    fn a_key_is_named_by_its_thumbprint() {
+        let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").expect("base64url");
+        // PKCS#8 version 1 of an Ed25519 key (RFC 8410 section 7): all that differs between two keys is the seed.
+        let prefix = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        let key = SigningKey::from_pem(pem(&[&prefix[..], &seed].concat()).as_bytes()).expect("a key");
+        assert_eq!(key.id(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        assert_eq!(key.public_jwk()["x"], "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
     }
 
     #[test]

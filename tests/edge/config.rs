@@ -196,6 +196,7 @@ fn the_schema_knows_every_section_and_shows_defaults_as_one_writes_them() {
         "limits",
         "identity",
         "sessions",
+        "assertions",
         "log",
         "auth",
         "upstreams",
@@ -215,4 +216,6 @@ fn the_schema_knows_every_section_and_shows_defaults_as_one_writes_them() {
     assert_eq!(schema["$defs"]["Rule"]["required"], serde_json::json!(["match"]));
     assert_eq!(default("Lookup", "scopes_header"), "x-scopes");
     assert_eq!(default("Admin", "address"), "127.0.0.1:9901");
+    assert_eq!(default("Assertion", "lifetime"), "1m");
+    assert_eq!(default("TokenGrant", "timeout"), "2s");
 }

@@ -29,4 +29,5 @@ mod routing;
 mod sessions;
 mod streaming;
 mod tls;
+mod upstream_credentials;
 mod upstreams;

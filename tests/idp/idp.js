@@ -68,6 +68,8 @@ function provider(keys) {
       client("agent", { ...secret, grant_types: ["client_credentials"], scope: SCOPES.join(" ") }),
       client("edge", { ...secret, grant_types: ["client_credentials"], scope: SCOPES.join(" ") }),
       client("edge-key", {
+        grant_types: ["client_credentials"],
+        scope: SCOPES.join(" "),
         token_endpoint_auth_method: "private_key_jwt",
         token_endpoint_auth_signing_alg: "ES256",
         jwks: { keys: [{ ...publicJwk(edgeKey), kid: "edge", alg: "ES256", use: "sig" }] },

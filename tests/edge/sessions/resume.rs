@@ -467,3 +467,59 @@ async fn a_notification_can_be_the_first_to_find_the_server_lost() {
     caller.who().await;
     assert_eq!(methods(&origins[0])[0], "initialize");
 }
+
+/// The session is opened again as every request of the route is sent: with the route's credential.
+#[tokio::test]
+async fn a_resumed_session_shows_the_routes_credential() {
+    let given = AtomicUsize::new(0);
+    let issuer = Origin::answering(move |_| {
+        let number = given.fetch_add(1, Ordering::SeqCst) + 1;
+        crate::harness::ok(&format!(r#"{{"access_token": "issued-{number}", "token_type": "Bearer"}}"#))
+    })
+    .await;
+    let credential = format!(
+        "{RESUME}, credential: {{exchange: {{token_url: 'http://{}/', client_id: edge, client_secret: {{file: session.key}}}}}}",
+        issuer.address
+    );
+    let (_edge, caller, survivor) = lose(servers().await, &credential).await;
+    assert_eq!(caller.post(CALL).await.status, 200);
+    assert_eq!(methods(&survivor), ["initialize", "notifications/initialized", "tools/call"]);
+    for request in survivor.requests() {
+        assert_eq!(request.headers("authorization"), ["Bearer issued-1"]);
+    }
+    assert_eq!(issuer.count(), 1);
+}
+
+/// A token that the new server refuses is not shown again.
+#[tokio::test]
+async fn a_resumption_that_is_refused_spends_the_token() {
+    let given = AtomicUsize::new(0);
+    let issuer = Origin::answering(move |_| {
+        let number = given.fetch_add(1, Ordering::SeqCst) + 1;
+        crate::harness::ok(&format!(r#"{{"access_token": "issued-{number}", "token_type": "Bearer"}}"#))
+    })
+    .await;
+    let credential = format!(
+        "{RESUME}, credential: {{client_credentials: {{token_url: 'http://{}/', client_id: edge, client_secret: {{file: session.key}}}}}}",
+        issuer.address
+    );
+    let begun = Arc::new(AtomicUsize::new(0));
+    let mut origins = Vec::new();
+    for name in ["a", "b"] {
+        let (begun, opened) = (Arc::clone(&begun), AtomicUsize::new(0));
+        let server = Origin::answering(move |request| {
+            // The first token opens one session and no other.
+            let again = method(request) == "initialize" && begun.fetch_add(1, Ordering::SeqCst) > 0;
+            match again && request.headers("authorization") == ["Bearer issued-1"] {
+                true => respond("401 Unauthorized", &[], "{}"),
+                false => answer(name, request, &opened),
+            }
+        });
+        origins.push(server.await);
+    }
+    let (_edge, caller, survivor) = lose(origins, &credential).await;
+    assert_eq!(caller.post(CALL).await.status, 404);
+    assert_eq!((methods(&survivor), issuer.count()), (vec!["initialize".to_owned()], 1));
+    assert_eq!(caller.post(CALL).await.status, 200);
+    assert_eq!((survivor.last().headers("authorization"), issuer.count()), (vec!["Bearer issued-2"], 2));
+}

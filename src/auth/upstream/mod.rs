@@ -1,0 +1,12 @@
+//! What upstreams are shown: a secret, a token that a server gave, or an assertion that the edge signs.
+
+mod assertion;
+mod credential;
+mod endpoint;
+mod error;
+mod token;
+mod tokens;
+
+pub use credential::{ShownCredential, UpstreamCredential};
+pub use error::UpstreamTokenError;
+pub use tokens::UpstreamTokens;
