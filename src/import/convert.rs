@@ -16,7 +16,9 @@ use super::pool;
 use super::routes::of_nginx;
 use super::rules::rules;
 use super::scopes::{ScopeFile, Server};
-use crate::config::written::{Endpoint, HeaderChanges, Position, RequiredAuth, Rewrite, Route, RouteAuth, ScopeName};
+use crate::config::written::{
+    Endpoint, HeaderChanges, Position, RequiredAuth, Rewrite, Route, RouteAuth, ScopeName, Upstream,
+};
 use crate::config::{HostHeader, Protocol};
 use crate::types::{Authority, Scope, canonical_path, excerpt};
 
@@ -138,12 +140,23 @@ pub(super) fn required(provider: &str, scopes: &[ScopeName]) -> RouteAuth {
     })
 }
 
-/// Nobody may use `route` any more.
-pub(super) fn close(route: &mut Route, provider: &str) {
+/// Nobody may use `route` any more; all else stays.
+pub(super) fn shut(route: &mut Route, provider: &str) {
     let scope: Option<Scope> = CLOSED.parse().ok();
-    let (path, hosts) = (route.path.clone(), std::mem::take(&mut route.hosts));
     let scopes: Vec<ScopeName> = scope.map(ScopeName).into_iter().collect();
-    *route = Route { hosts, ..blank(&path, &route.upstream, required(provider, &scopes)) };
+    route.auth = required(provider, &scopes);
+}
+
+/// Nobody may use `route` any more, and nothing else is said of it.
+pub(super) fn close(route: &mut Route, provider: &str) {
+    let (path, name, hosts) = (route.path.clone(), route.name.take(), std::mem::take(&mut route.hosts));
+    *route = Route { hosts, name, ..blank(&path, &route.upstream, RouteAuth::None) };
+    shut(route, provider);
+}
+
+/// An upstream that is nowhere: names below `.invalid` never resolve (RFC 6761).
+pub(super) fn unknown_upstream() -> Upstream {
+    pool::blank(vec![Endpoint { address: "server.invalid:8000".to_owned(), weight: 1 }])
 }
 
 /// A route with defaults.

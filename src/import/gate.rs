@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::draft::{Draft, Item};
 use super::nginx::Directive;
 use super::pool::Target;
+use super::search::Search;
 use super::site::{Chain, Location, Site, time};
 use crate::config::limits;
 use crate::config::written::{Header, Lookup, Position, Provider, Span, Url};
@@ -30,7 +31,8 @@ impl<'a> Gates<'a> {
     pub(super) fn provider(&mut self, site: &Site<'_>, chain: &Chain<'_>, draft: &mut Draft) -> Option<String> {
         let line = chain.one("auth_request").filter(|line| line.arg(0) != "off")?;
         let uri = line.arg(0);
-        let Some(location) = site.internal(uri) else {
+        let found = Search::new(site).find(uri).location;
+        let Some(location) = found.map(|index| &site.locations[index]) else {
             let text = format!(
                 "no `location` serves `auth_request {}`: write the URL of the authentication server",
                 excerpt(uri)
@@ -158,12 +160,12 @@ pub(super) fn unknown_provider() -> Provider {
 }
 
 /// Why nginx kept callers out here in a way that the edge has not: then the route is closed rather than open.
-/// `authenticated`: callers are known anyway, and only what is surely about callers counts.
-pub(super) fn closed_by(chain: &Chain<'_>, authenticated: bool) -> Option<(Position, String)> {
+/// `authenticated`: callers are known anyway, which may be enough for nginx, too.
+pub(super) fn closed_by(site: &Chain<'_>, chain: &Chain<'_>, authenticated: bool) -> Option<(Position, String)> {
     let any = authenticated && chain.value("satisfy") == Some("any");
     let because = |line: &Directive| (line.at, format!("`{}` has no counterpart", excerpt(&line.name)));
     if !any {
-        for name in ["auth_basic", "auth_jwt", "auth_digest", "auth_pam", "auth_oidc"] {
+        for name in BASIC {
             if let Some(line) = chain.one(name).filter(|line| line.arg(0) != "off") {
                 return Some(because(line));
             }
@@ -172,19 +174,46 @@ pub(super) fn closed_by(chain: &Chain<'_>, authenticated: bool) -> Option<(Posit
             return Some(because(line));
         }
     }
-    if let Some(line) = chain.all().find(|line| line.name.starts_with("access_by_lua")) {
+    let keeps_out = |line: &&Directive| match line.name.as_str() {
+        "if" => line.children().iter().any(is_refusal),
+        name if name.starts_with("access_by_") || name.starts_with("server_rewrite_by_") => true,
+        name if name.starts_with("rewrite_by_") => !copies_body(line),
+        _ => false,
+    };
+    if let Some(line) = chain.all().find(keeps_out) {
         return Some(because(line));
     }
-    let limits = chain.own("limit_except");
-    if let Some(line) = limits.iter().find(|line| line.children().iter().any(|inner| inner.name == "deny")) {
+    let refuses = |line: &Directive| line.name == "deny" || BASIC.contains(&line.name.as_str());
+    if let Some(line) = chain.own("limit_except").iter().find(|line| line.children().iter().any(refuses)) {
         return Some(because(line));
     }
-    let refuses = |line: &&Directive| line.name == "if" && line.children().iter().any(is_refusal);
-    chain.all().find(refuses).filter(|_| !authenticated).map(because)
+    // Another location is looked for then.
+    let leads_away = |line: &&Directive| !["break", "redirect", "permanent"].contains(&line.arg(2));
+    if let Some(line) = chain.own("rewrite").into_iter().find(leads_away) {
+        return Some((line.at, "`rewrite` led to other locations".to_owned()));
+    }
+    let unknown = |line: &&Directive| line.name == "include" && !is_harmless(line);
+    chain.of_site(site).find(unknown).map(|line| {
+        let text = format!("`include {}` was not followed, which may keep callers out", excerpt(line.arg(0)));
+        (line.at, text)
+    })
+}
+
+/// Directives that ask callers for something, unless they are `off`.
+const BASIC: [&str; 5] = ["auth_basic", "auth_jwt", "auth_digest", "auth_pam", "auth_oidc"];
+
+/// The registry's own script, which copies the body for its authentication server.
+pub(super) fn copies_body(line: &Directive) -> bool {
+    line.name == "rewrite_by_lua_file" && line.arg(0).ends_with("capture_body.lua")
+}
+
+/// An `include` that says nothing about who may come in.
+pub(super) fn is_harmless(line: &Directive) -> bool {
+    line.arg(0).ends_with("mime.types")
 }
 
 /// A `return` of an error.
-fn is_refusal(line: &Directive) -> bool {
+pub(super) fn is_refusal(line: &Directive) -> bool {
     line.name == "return" && line.arg(0).len() == 3 && line.arg(0).starts_with(['4', '5'])
 }
 
@@ -196,7 +225,7 @@ mod tests {
     fn closed(text: &str, authenticated: bool) -> bool {
         let root = nginx::parse(text).expect("legal");
         let sites = site::sites(&root);
-        closed_by(&sites[0].locations[0].chain, authenticated).is_some()
+        closed_by(&sites[0].chain, &sites[0].locations[0].chain, authenticated).is_some()
     }
 
     #[test]
@@ -207,12 +236,24 @@ mod tests {
             "location /x { auth_basic realm; }",
             "location /x { access_by_lua_block { return } }",
             "location /x { limit_except GET { deny all; } }",
+            "location /x { limit_except GET { auth_basic realm; } }",
+            "location /x { rewrite_by_lua_block { ngx.exit(403) } }",
+            "location /x { if ($http_x_key != k) { return 403; } }",
+            "if ($http_x_key != k) { return 444; } location /x { }",
+            "location /x { rewrite ^ /y last; }",
+            "location /x { include more.conf; }",
+            "server { include more.conf; location /x { } }",
         ] {
             assert!(closed(text, false) && closed(text, true), "{text}");
         }
-        let conditional = "location /x { if ($http_x_key != k) { return 403; } }";
-        assert!(closed(conditional, false) && !closed(conditional, true));
-        assert!(!closed("location /x { auth_basic off; if ($request_method = OPTIONS) { return 204; } }", false));
+        for text in [
+            "location /x { auth_basic off; if ($request_method = OPTIONS) { return 204; } }",
+            "location /x { rewrite_by_lua_file /etc/nginx/lua/capture_body.lua; }",
+            "location /x { rewrite ^/x/(.*) /$1 break; include /etc/nginx/mime.types; }",
+            "include conf.d/*.conf; server { location /x { } }",
+        ] {
+            assert!(!closed(text, false) && !closed(text, true), "{text}");
+        }
         let either = "location /x { satisfy any; deny all; }";
         assert!(closed(either, false) && !closed(either, true));
     }

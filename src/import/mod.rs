@@ -3,13 +3,19 @@
 //! Each format has a file that reads it ([`nginx`], [`scopes`]) and knows nothing of the edge. `convert` and the files
 //! below it make the sections as written of them, `render` writes the YAML, and here the result is checked.
 
+mod asked;
+mod candidate;
 mod convert;
 mod draft;
 mod fields;
 mod gate;
+mod hosts;
+mod judged;
 mod listen;
 mod nginx;
 mod note;
+mod pattern;
+mod place;
 mod pool;
 mod render;
 mod repair;
@@ -17,7 +23,9 @@ mod rest;
 mod routes;
 mod rules;
 mod scopes;
+mod search;
 mod site;
+mod table;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

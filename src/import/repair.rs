@@ -36,7 +36,7 @@ pub(super) fn checked(mut draft: Draft, made_from: &str, output: &Path) -> Resul
 /// Takes back what `error` is about. False when nothing can be.
 fn repair(draft: &mut Draft, error: &ConfigError) -> bool {
     let note = || Note::of_output(format!("the check says: {}", error.message));
-    if let Some((index, _)) = indexed(&error.path, "listeners[", draft.listeners.len()) {
+    if let Some(index) = indexed(&error.path, "listeners[", draft.listeners.len()) {
         // Without TLS it would speak cleartext, so it is left out as a whole.
         let mut item = draft.listeners.remove(index);
         item.notes.push(note());
@@ -50,32 +50,13 @@ fn repair(draft: &mut Draft, error: &ConfigError) -> bool {
         }
         return true;
     }
-    if let Some((index, rest)) = indexed(&error.path, "routes[", draft.routes.len()) {
+    if let Some(index) = indexed(&error.path, "routes[", draft.routes.len()) {
+        // It stays, closed: without it, another route would take its requests.
+        let before = draft.routes[index].value.clone();
+        close_route(draft, index);
         let item = &mut draft.routes[index];
-        let is_closed = |auth: &RouteAuth| matches!(auth, RouteAuth::Required(required) if required.scopes.iter().any(|scope| scope.to_string() == convert::CLOSED));
-        let provider = match &item.value.auth {
-            RouteAuth::Required(required) => required.providers.first().cloned(),
-            RouteAuth::None => draft.providers.keys().next().cloned(),
-        };
-        match provider
-            .filter(|_| !is_closed(&item.value.auth) && !rest.starts_with(".path") && !rest.starts_with(".name"))
-        {
-            // What is below it stays closed, rather than open to another route.
-            Some(provider) => {
-                item.notes.push(note());
-                convert::close(&mut item.value, &provider);
-            }
-            None => {
-                let item = draft.routes.remove(index);
-                let text = format!(
-                    "the route `{}` is left out, since the check says: {}",
-                    item.value.path.escape_debug(),
-                    error.message
-                );
-                draft.notes.push(Note::of_output(text));
-            }
-        }
-        return true;
+        item.notes.push(note());
+        return item.value != before;
     }
     if let Some(rest) = error.path.strip_prefix("upstreams.") {
         return repair_upstream(draft, rest, note());
@@ -93,6 +74,21 @@ fn repair(draft: &mut Draft, error: &ConfigError) -> bool {
     false
 }
 
+/// Nobody may use a route any more.
+fn close_route(draft: &mut Draft, index: usize) {
+    let own = match &draft.routes[index].value.auth {
+        RouteAuth::Required(required) => required.providers.first().cloned(),
+        RouteAuth::None => None,
+    };
+    let provider = own.or_else(|| draft.providers.keys().next().cloned()).unwrap_or_else(|| {
+        let mut item = Item::new(gate::unknown_provider());
+        item.notes.push(Note::of_output("a closed route wants a provider: write the URL of the authentication server"));
+        draft.providers.insert("validate".to_owned(), item);
+        "validate".to_owned()
+    });
+    convert::close(&mut draft.routes[index].value, &provider);
+}
+
 fn repair_upstream(draft: &mut Draft, path: &str, note: Note) -> bool {
     let Some(name) = draft.upstreams.keys().find(|name| is_below(path, name)).cloned() else { return false };
     let Some(item) = draft.upstreams.get_mut(&name) else { return false };
@@ -104,21 +100,28 @@ fn repair_upstream(draft: &mut Draft, path: &str, note: Note) -> bool {
         Some(tls) if tls.server_name.is_some() && rest == ".tls.server_name" => tls.server_name = None,
         Some(tls) if tls.certificate.is_some() => (tls.certificate, tls.key) = (None, None),
         _ => {
-            draft.upstreams.remove(&name);
-            draft.routes.retain(|item| item.value.upstream != name);
-            draft.notes.push(Note::of_output(format!("the upstream `{name}` and its routes are left out")));
-            draft.notes.push(note);
-            return true;
+            let unknown = convert::unknown_upstream();
+            let is_new = item.value != unknown;
+            item.value = unknown;
+            item.notes.push(note);
+            let text = "it cannot be used as it is, and nobody may use its routes: write the endpoints, and take out the scope `closed-by-import`";
+            item.notes.push(Note::of_output(text));
+            for index in (0..draft.routes.len()).filter(|_| is_new) {
+                if draft.routes[index].value.upstream == name {
+                    close_route(draft, index);
+                }
+            }
+            return is_new;
         }
     }
     item.notes.push(note);
     true
 }
 
-/// The number behind `before`, when there are so many, and what follows it.
-fn indexed<'p>(path: &'p str, before: &str, count: usize) -> Option<(usize, &'p str)> {
-    let (number, rest) = path.strip_prefix(before)?.split_once(']')?;
-    number.parse().ok().filter(|index| *index < count).map(|index| (index, rest))
+/// The number behind `before`, when there are so many.
+fn indexed(path: &str, before: &str, count: usize) -> Option<usize> {
+    let (number, _) = path.strip_prefix(before)?.split_once(']')?;
+    number.parse().ok().filter(|index| *index < count)
 }
 
 /// True when `path` is about the item `name`, whose name may have dots.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::draft::Draft;
+use super::gate::{copies_body, is_harmless};
 use super::nginx::Directive;
 use crate::types::excerpt;
 
@@ -140,13 +141,11 @@ pub(super) fn note(file: &Arc<str>, block: &[Directive], draft: &mut Draft) {
 /// What is to be said about one directive.
 fn about(line: &Directive) -> Option<String> {
     let name = line.name.as_str();
-    // The registry's own script, which copies the body for its authentication server.
-    let copies_body = name == "rewrite_by_lua_file" && line.arg(0).ends_with("capture_body.lua");
-    if READ.contains(&name) || NEEDLESS.contains(&name) || copies_body {
+    if READ.contains(&name) || NEEDLESS.contains(&name) || copies_body(line) {
         return None;
     }
     Some(match name {
-        "include" if line.arg(0).ends_with("mime.types") => return None,
+        "include" if is_harmless(line) => return None,
         "include" => {
             format!("`include {}` was not followed: put its text in place, and import again", excerpt(line.arg(0)))
         }

@@ -1,505 +1,288 @@
-//! The locations of an nginx configuration to routes, and what else its servers say.
+//! The locations of an nginx configuration to routes and listeners.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
-use super::convert::{CLOSED, Nginx, Scopes, add_rules, blank, close, is_path, required};
+use super::asked::{Asked, Demand};
+use super::candidate::{Candidate, Converter};
+use super::convert::{CLOSED, Nginx, Scopes, blank, required, shut};
 use super::draft::{Draft, Item};
-use super::fields::{Fields, fields};
-use super::gate::{Gates, closed_by};
+use super::gate::Gates;
+use super::hosts::{Group, groups};
+use super::judged::Judged;
 use super::listen;
 use super::note::Note;
-use super::pool::{Pools, Target};
+use super::pool::Pools;
 use super::rest;
-use super::scopes::{ScopeFile, Server};
-use super::site::{Kind, Location, Site, sites, size};
-use crate::config::written::{Host, Position, Route, RouteAuth, Size, Upgrade};
-use crate::config::{Limits, Protocol};
+use super::site::{Kind, Location, Site, sites};
+use super::table::{Served, Table, Who};
+use crate::config::written::{Position, Route, RouteAuth};
 use crate::types::excerpt;
 
 /// The routes and listeners of a configuration of nginx. Returns the servers of the scope file that it leads to.
 pub(super) fn of_nginx(nginx: Nginx<'_>, scopes: Option<Scopes<'_>>, draft: &mut Draft) -> BTreeSet<String> {
     let sites = sites(nginx.root);
     rest::note(nginx.file, nginx.root, draft);
+    let used = used(&nginx, &sites, draft);
+    let ports: BTreeSet<_> = used
+        .iter()
+        .map(|index| listen::binds(&sites[*index]).iter().map(|bind| bind.address.port()).collect::<BTreeSet<_>>())
+        .collect();
+    if ports.len() > 1 {
+        draft.notes.push(Note::of_output(
+            "nginx served different locations on different ports; here every listener serves every route of its hosts, so what one of them kept callers out of is closed on all",
+        ));
+    }
+    let groups = groups(&sites, &used);
     let mut converter = Converter {
         nginx,
         scopes,
         pools: Pools::new(nginx.file, nginx.folder, nginx.root),
         gates: Gates::new(nginx.file),
-        planned: Vec::new(),
-        left: Vec::new(),
         servers: BTreeSet::new(),
     };
+    let in_groups: BTreeSet<usize> = groups.iter().flat_map(|group| group.sites.iter().copied()).collect();
+    let judged =
+        in_groups.into_iter().map(|index| (index, Judged::new(&sites[index], &mut converter, draft))).collect();
+    for group in &groups {
+        Writer { table: Table::new(group, &judged), group, converter: &mut converter, draft }.routes();
+    }
+    let shown: Vec<&Site<'_>> =
+        used.into_iter().map(|index| &sites[index]).filter(|site| !site.locations.is_empty()).collect();
+    listen::add(nginx.file, nginx.folder, &shown, draft);
+    converter.servers
+}
+
+/// The servers that pass something on, by their place in the list.
+fn used(nginx: &Nginx<'_>, sites: &[Site<'_>], draft: &mut Draft) -> Vec<usize> {
     let is_local = |site: &Site<'_>| {
         let binds = listen::binds(site);
         !binds.is_empty() && binds.iter().all(|bind| bind.address.ip().is_loopback())
     };
-    let proxied = |site: &&Site<'_>| site.locations.iter().any(|location| !location.chain.own("proxy_pass").is_empty());
-    let all_local = sites.iter().filter(proxied).all(is_local);
-    let (used, unused): (Vec<&Site<'_>>, Vec<&Site<'_>>) =
-        sites.iter().partition(|site| proxied(site) && (all_local || !is_local(site)));
-    for site in unused {
-        let text = match proxied(&site) {
-            true => {
+    let passes = |location: &Location<'_>| !location.chain.own("proxy_pass").is_empty();
+    let proxied = |site: &Site<'_>| site.chain.own("return").is_empty() && site.locations.iter().any(passes);
+    let all_local = sites.iter().filter(|site| proxied(site)).all(is_local);
+    let mut used = Vec::new();
+    for (index, site) in sites.iter().enumerate() {
+        let text = match (proxied(site), all_local || !is_local(site)) {
+            (true, true) => {
+                used.push(index);
+                continue;
+            }
+            (true, false) => {
                 "this server listens on loopback only, but here every listener serves every route of its hosts: its locations are left out"
             }
-            false => {
+            (false, _) => {
                 "this server passes nothing on, such as one that only redirects: it and its listeners are left out"
             }
         };
         draft.note(nginx.file, site.at, text);
     }
-    let hosts: Vec<Vec<Host>> = used.iter().map(|site| site.hosts().0).collect();
-    let differ = hosts.iter().any(|other| *other != hosts[0]);
-    let ports: BTreeSet<_> = used
-        .iter()
-        .map(|site| listen::binds(site).iter().map(|bind| bind.address.port()).collect::<BTreeSet<_>>())
-        .collect();
-    if ports.len() > 1 {
-        draft.notes.push(Note::of_output(
-            "nginx served different locations on different ports; here every listener serves every route of its hosts",
-        ));
-    }
-    for (index, site) in used.iter().enumerate() {
-        let hosts = if differ { hosts[index].as_slice() } else { &[] };
-        for location in &site.locations {
-            converter.location(site, location, hosts, draft);
-        }
-    }
-    converter.close_what_is_left(draft);
-    converter.finish(draft);
-    let sites: Vec<&Site<'_>> = used.into_iter().filter(|site| !site.locations.is_empty()).collect();
-    listen::add(nginx.file, nginx.folder, &sites, draft);
-    converter.servers
+    used
 }
 
-struct Converter<'a> {
-    nginx: Nginx<'a>,
-    scopes: Option<Scopes<'a>>,
-    pools: Pools<'a>,
-    gates: Gates<'a>,
-    planned: Vec<Planned>,
-    left: Vec<Left>,
-    /// Servers of the scope file that a route leads to.
-    servers: BTreeSet<String>,
+/// Writes the routes of one group.
+struct Writer<'w, 't, 'a, 'c> {
+    table: Table<'t, 'a>,
+    group: &'w Group,
+    converter: &'w mut Converter<'c>,
+    draft: &'w mut Draft,
 }
 
-/// A route with what it was.
-struct Planned {
-    item: Item<Route>,
-    kind: Kind,
-    at: Position,
+/// The location that becomes the route of a place.
+#[derive(Clone, Copy)]
+struct Chosen<'t, 'a> {
+    location: &'t Location<'a>,
+    candidate: &'t Candidate,
+    who: (usize, usize),
 }
 
-/// A location that is no route.
-struct Left {
-    kind: Kind,
-    path: String,
-    hosts: Vec<Host>,
-    at: Position,
-    why: String,
-}
-
-impl Planned {
-    /// How much is asked of callers.
-    fn strictness(&self) -> usize {
-        match &self.item.value.auth {
-            RouteAuth::None => 0,
-            RouteAuth::Required(required) => 1 + required.scopes.len(),
-        }
-    }
-
-    /// The path without a slash at its end.
-    fn prefix(&self) -> &str {
-        self.item.value.path.trim_end_matches('/')
-    }
-}
-
-impl Converter<'_> {
-    fn location(&mut self, site: &Site<'_>, location: &Location<'_>, hosts: &[Host], draft: &mut Draft) {
-        let shown = excerpt(&location.path);
-        match location.kind {
-            Kind::Named => {
-                let text = "a `location @name` has no counterpart: what led to it is not carried over either";
-                return draft.note(self.nginx.file, location.at, text);
-            }
-            Kind::Regex => {
-                let text = format!(
-                    "`location ~ {shown}` is a regular expression, and routes are prefixes: requests for it go to the route of the longest prefix, so write routes for what it did"
-                );
-                return draft.note(self.nginx.file, location.at, text);
-            }
-            Kind::Exact | Kind::Prefix => {}
-        }
-        if !is_path(&location.path) {
-            let text = format!(
-                "`location {shown}` is no path that a route can have: requests for it go to the route of the longest prefix"
-            );
-            return draft.note(self.nginx.file, location.at, text);
-        }
-        let pass = location.chain.own("proxy_pass");
-        let left = match pass.first() {
-            _ if !location.chain.own("internal").is_empty() => Err("it is internal to nginx".to_owned()),
-            _ if site.is_asked(location) => Err("it is there for `auth_request`".to_owned()),
-            Some(pass) => Target::parse(pass.arg(0)).map_err(str::to_owned),
-            None => Err(unproxied(location)),
-        };
-        let target = match left {
-            Ok(target) => target,
-            Err(why) => {
-                return self.left.push(Left {
-                    kind: location.kind,
-                    path: location.path.clone(),
-                    hosts: hosts.to_vec(),
-                    at: location.at,
-                    why,
-                });
-            }
-        };
-        let Some(upstream) = self.pools.upstream(&target, &location.chain, &location.path, location.at, draft) else {
-            let why = "its upstream has no server that could be carried over".to_owned();
-            return self.left.push(Left {
-                kind: location.kind,
-                path: location.path.clone(),
-                hosts: hosts.to_vec(),
-                at: location.at,
-                why,
-            });
-        };
-        let fields = fields(&location.chain, &target, self.pools.has(&target.authority));
-        let provider = self.gates.provider(site, &location.chain, draft);
-        let mut item = Item::new(blank(&location.path, &upstream, RouteAuth::None));
-        item.value.hosts = hosts.to_vec();
-        self.rewrite(location, &target, &mut item, draft);
-        self.auth(site, location, &target, &fields, provider, &mut item, draft);
-        self.settings(location, fields, &mut item, draft);
-        let authenticated = item.value.auth != RouteAuth::None;
-        if let Some((at, why)) = closed_by(&location.chain, authenticated) {
-            let provider = self.provider_of(&item.value, at, draft);
-            item.note(self.nginx.file, at, format!("nginx kept callers out here, and {why}: nobody may use this route until you take out the scope `{CLOSED}`"));
-            close(&mut item.value, &provider);
-        }
-        self.planned.push(Planned { item, kind: location.kind, at: location.at });
-    }
-
-    fn rewrite(&self, location: &Location<'_>, target: &Target, item: &mut Item<Route>, draft: &mut Draft) {
-        let (at, file) = (location.at, self.nginx.file);
-        match location.kind {
-            Kind::Exact => {
-                let text = "`location =` matched one path; here the paths below it are matched, too";
-                draft.note(file, at, text);
-            }
-            _ if !location.path.ends_with('/') => {
-                let text = "a `location` without a slash at its end also matched longer names, such as `/xy` for `/x`; here whole segments only";
-                draft.note(file, at, text);
-            }
-            _ => {}
-        }
-        let Some(uri) = &target.uri else {
-            item.value.rewrite.strip_prefix = Some(false);
-            return;
-        };
-        let path = uri.split(['?', '#']).next().unwrap_or_default();
-        if path.len() < uri.len() {
-            item.note(file, at, "the query of `proxy_pass` is not sent");
-        }
-        if !is_path(path) {
-            item.note(
-                file,
-                at,
-                format!(
-                    "`{}` of `proxy_pass` is no path that the edge would send: the prefix is taken off",
-                    excerpt(path)
-                ),
-            );
-            return;
-        }
-        // One of the two ends in a slash and the other does not: nginx puts the rest of the path right behind.
-        if location.kind == Kind::Prefix && location.path.ends_with('/') != path.ends_with('/') {
-            let rest = if path.ends_with('/') { "/rest" } else { "rest" };
-            item.note(
-                file,
-                at,
-                format!(
-                    "nginx sent `{}{rest}` for `{}/rest`; here whole segments take the place of the prefix",
-                    excerpt(path),
-                    excerpt(location.path.trim_end_matches('/'))
-                ),
-            );
-        }
-        if path.trim_end_matches('/') == location.path.trim_end_matches('/') {
-            item.value.rewrite.strip_prefix = Some(false);
-        } else if path != "/" {
-            item.value.rewrite.prefix = Some(path.to_owned());
-        }
-    }
-
-    /// Who may use the route, and what it carries.
-    #[expect(clippy::too_many_arguments, reason = "all that one decision hangs on")]
-    fn auth(
-        &mut self,
-        site: &Site<'_>,
-        location: &Location<'_>,
-        target: &Target,
-        fields: &Fields,
-        provider: Option<String>,
-        item: &mut Item<Route>,
-        draft: &mut Draft,
-    ) {
-        let (at, file) = (location.at, self.nginx.file);
-        let path = location.path.trim_matches('/');
-        let named = self.scopes.and_then(|scopes| named_server(path, scopes.read));
-        let streams = location.chain.value("proxy_buffering") == Some("off") && !(fields.upgrade && provider.is_none());
-        let is_websocket = fields.upgrade && fields.is_websocket;
-        let provider = match (&named, provider) {
-            (Some(server), None) => {
-                let text = format!(
-                    "nginx let everybody use this, but the scope file has rules for `{}`: callers are asked for, by a server that has to be written",
-                    excerpt(server)
-                );
-                let unknown = "no `auth_request` holds where the scope file has rules: write the URL of the authentication server";
-                item.note(file, at, text);
-                Some(self.gates.unknown(at, unknown.to_owned(), draft))
-            }
-            (_, provider) => provider,
-        };
-        if let Some(provider) = &provider {
-            item.value.auth = required(provider, &[]);
-        }
-        let is_page = self.scopes.is_some_and(|scopes| is_page(site, target, scopes.read));
-        let is_mcp = match (&named, &provider, self.scopes) {
-            (Some(_), ..) => true,
-            _ if path.is_empty() => false,
-            (None, Some(_), Some(scopes)) => {
-                let any = scopes.read.grants.iter().any(|grant| grant.server == Server::Any);
-                let is_page = is_page || is_websocket && !any;
-                if is_page {
-                    let text = "no scope names this, and it looks like no MCP server: every caller that the provider knows may use it. For an MCP server write `protocol: mcp`, and its rules";
-                    item.note(file, at, text);
+impl<'t, 'a> Writer<'_, 't, 'a, '_> {
+    fn routes(mut self) {
+        let places: Vec<(String, Served)> =
+            self.table.places().iter().map(|place| (place.clone(), self.table.served(place))).collect();
+        let chosen: HashMap<&str, Chosen<'t, 'a>> =
+            places.iter().filter_map(|(place, served)| Some((place.as_str(), self.chosen(place, served)?))).collect();
+        // In the order of nginx; then what is closed.
+        let mut order: Vec<&(String, Served)> = places.iter().collect();
+        let first = |served: &Served| served.owners.iter().min().copied().unwrap_or((usize::MAX, usize::MAX));
+        order.sort_by_key(|(place, served)| match chosen.get(place.as_str()) {
+            Some(chosen) => (false, chosen.who),
+            None => (true, first(served)),
+        });
+        let with_route: BTreeSet<String> = chosen.keys().map(|place| (*place).to_owned()).collect();
+        for (place, served) in order {
+            match chosen.get(place.as_str()) {
+                Some(chosen) => self.route(*chosen, served),
+                None => {
+                    let around = Table::around(&with_route, place).and_then(|around| chosen.get(around).copied());
+                    self.closed(place, served, around);
                 }
-                !is_page
             }
-            _ => streams && !is_websocket,
+        }
+    }
+
+    /// The location whose settings the route at `place` has: that of the paths below it, if it can be a route.
+    fn chosen(&self, place: &str, served: &Served) -> Option<Chosen<'t, 'a>> {
+        let of = |who: &(usize, usize)| {
+            let (location, entry) = self.table.location(*who)?;
+            Some(Chosen { location, candidate: entry.candidate.as_ref().ok()?, who: *who })
         };
-        if fields.upgrade && !is_mcp {
-            item.value.upgrade.push(Upgrade::Websocket);
-        } else if is_websocket {
-            item.note(file, at, "MCP has no WebSocket transport: for WebSocket write `protocol: http` and `upgrade: [websocket]`, and take out the rules");
+        let chosen = served.owners.iter().find_map(of)?;
+        // All paths would be closed for the sake of one.
+        let is_alone = place.is_empty() && chosen.location.kind == Kind::Exact && !self.group.falls_through;
+        let asked = served.demands.iter().fold(Asked::Nothing, |asked, (_, demand)| asked.and(&demand.asked));
+        (!is_alone || asked != Asked::Nobody).then_some(chosen)
+    }
+
+    fn route(&mut self, chosen: Chosen<'t, 'a>, served: &Served) {
+        let file = self.converter.nginx.file;
+        let Chosen { location, candidate, who } = chosen;
+        let mut item = candidate.item.clone();
+        for owner in served.owners.iter().filter(|owner| **owner != who) {
+            let Some((other, entry)) = self.table.location(*owner) else { continue };
+            let text = match &entry.candidate {
+                Ok(candidate) if candidate.item.value == item.value => continue,
+                Ok(_) => {
+                    format!("{} is for the same requests as that in line {}, which stays", other.shown(), location.at.0)
+                }
+                Err(why) => {
+                    format!("{} is left out: {why}: requests for it go on to the route of the same path", other.shown())
+                }
+            };
+            self.draft.note(file, other.at, text);
         }
-        if !is_mcp {
-            return;
+        let was = Asked::by(&item.value.auth);
+        let mut asked = was.clone();
+        let mut culprit: Option<(Who, Demand)> = None;
+        for (by, demand) in served.demands.iter().cloned().chain(self.kept(served)) {
+            let both = asked.and(&demand.asked);
+            if both != asked {
+                (asked, culprit) = (both, Some((by, demand)));
+            }
         }
-        item.value.protocol = Protocol::Mcp;
-        match (named, self.scopes, &provider) {
-            (Some(server), Some(scopes), _) => {
-                let is_first = self.servers.insert(server.to_owned());
-                add_rules(server, scopes, is_first, item);
+        if location.kind == Kind::Exact && asked != Asked::Nobody {
+            let text = "`location =` matched one path; here the paths below it are matched, too";
+            self.draft.note(file, location.at, text);
+        }
+        if let Some((by, demand)) = culprit {
+            let text = self.reason(&was, &asked, who, by, &demand);
+            item.note(file, demand.at, text);
+            item.value.forward_token = candidate.token.unwrap_or(false);
+            match &asked {
+                Asked::Caller(provider) => item.value.auth = required(provider, &[]),
+                _ => shut(&mut item.value, &self.provider(&candidate.item.value.auth, demand.at)),
             }
-            (None, Some(scopes), Some(_)) => {
-                add_rules(path.split('/').next().unwrap_or_default(), scopes, true, item);
+        }
+        self.push(item);
+    }
+
+    /// Locations of a route's place that nginx answered itself for the paths below.
+    fn kept(&self, served: &Served) -> Vec<(Who, Demand)> {
+        let of = |who: &(usize, usize)| {
+            let (location, entry) = self.table.location(*who)?;
+            let why = entry.candidate.as_ref().err().filter(|_| location.kind == Kind::Prefix)?;
+            let demand = Demand { asked: Asked::Nobody, at: location.at, why: why.clone() };
+            Some(((who.0, Some(who.1)), demand))
+        };
+        served.owners.iter().filter_map(of).collect()
+    }
+
+    /// Why a route asks for more than `own`'s location did.
+    fn reason(&self, was: &Asked, asked: &Asked, own: (usize, usize), by: Who, demand: &Demand) -> String {
+        let shown = by.1.and_then(|index| self.table.location((by.0, index))).map(|(location, _)| location.shown());
+        let open = match was {
+            Asked::Nothing => format!("until you write `auth: none`, or take out the scope `{CLOSED}`"),
+            _ => format!("until you take out the scope `{CLOSED}`"),
+        };
+        let why = &demand.why;
+        match (asked, &demand.asked, shown) {
+            (Asked::Caller(_), _, Some(shown)) => {
+                format!("{shown} asked for callers, and some of its requests come here: callers are asked for")
             }
-            _ => item.note(
-                file,
-                at,
-                "this is taken for an MCP server, since it is not buffered: else write `protocol: http`",
+            (Asked::Caller(_), ..) => {
+                "nginx asked for callers at paths that no location served, which come here: callers are asked for"
+                    .to_owned()
+            }
+            (_, Asked::Nobody, Some(_)) if by == (own.0, Some(own.1)) => {
+                format!("nginx kept callers out here, and {why}: nobody may use this route {open}")
+            }
+            (_, Asked::Nobody, Some(shown)) => format!(
+                "{shown} let nobody through ({why}), and some of its requests come here: nobody may use this route {open}"
+            ),
+            (_, Asked::Nobody, None) => format!(
+                "nginx let nobody through at paths that no location served ({why}), such as those below this one, and they come here: nobody may use this route {open}"
+            ),
+            (.., shown) => format!(
+                "{} asked for callers at another provider, and some of its requests come here: nobody may use this route {open}",
+                shown.unwrap_or_else(|| "the server".to_owned())
             ),
         }
     }
 
-    fn settings(&self, location: &Location<'_>, fields: Fields, item: &mut Item<Route>, draft: &mut Draft) {
-        let file = self.nginx.file;
-        let route = &mut item.value;
-        let is_open = route.auth == RouteAuth::None;
-        route.forward_token = fields.token.unwrap_or(is_open);
-        if fields.token.is_none() && !is_open {
-            let text = "nginx sent the client's Authorization on, as it does unless told not to; where the server behind wants it, write `forward_token: true`";
-            draft.note(file, location.at, text);
-        }
-        (route.host, route.request_headers, route.response_headers) = (fields.host, fields.request, fields.response);
-        for (at, text) in fields.notes {
-            draft.note(file, at, text);
-        }
-        if let Some(line) = location.chain.one("client_max_body_size") {
-            let most = Limits::default().held_bytes.0;
-            match size(line.arg(0)) {
-                Some(bytes) if item.value.protocol == Protocol::Mcp && bytes > most => {
-                    item.value.body_bytes = Some(Size(most));
-                    item.note(file, line.at, "MCP bodies are held until they are judged, so 256MiB is the most");
-                }
-                Some(bytes) => item.value.body_bytes = Some(Size(bytes)),
-                None => item.note(
-                    file,
-                    line.at,
-                    "every body has a bound here: that of `limits.body_bytes` holds, unless you write `body_bytes`",
-                ),
+    /// A place that nothing can be passed on at: closed, where the route `around` it would take its requests.
+    fn closed(&mut self, place: &str, served: &Served, around: Option<Chosen<'t, 'a>>) {
+        let file = self.converter.nginx.file;
+        let falls_through = self.group.falls_through && place.is_empty();
+        let owner = served.owners.first().and_then(|who| self.table.location(*who));
+        let path = owner.map_or_else(|| format!("{place}/"), |(location, _)| super::place::encoded(&location.path));
+        let (at, what) = match owner {
+            Some((location, entry)) => {
+                let root = "as a route it would be one for all paths";
+                (location.at, entry.candidate.as_ref().err().map_or(root, String::as_str).to_owned())
             }
-        }
-        if location.chain.own("rewrite").iter().any(|line| !line.args.is_empty()) {
-            item.note(
-                file,
-                location.at,
-                "`rewrite` changed the path here, and regular expressions cannot: see `rewrite` of routes",
-            );
-        }
+            None => {
+                let asked = |(_, demand): &&(Who, Demand)| demand.asked != Asked::Nothing;
+                let by = served.demands.iter().rev().find(asked).or(served.demands.first());
+                let shown = by.and_then(|((site, index), _)| self.table.location((*site, (*index)?)));
+                let text = shown.map_or("nginx led nobody through here".to_owned(), |(location, _)| {
+                    format!("{} asked more of callers", location.shown())
+                });
+                (by.map_or((1, 1), |(_, demand)| demand.at), text)
+            }
+        };
+        let upstream = around.map(|around| &around.candidate.item.value.upstream);
+        let upstream = upstream.or_else(|| self.draft.upstreams.keys().next().filter(|_| falls_through)).cloned();
+        let Some(upstream) = upstream else {
+            if let Some((location, _)) = owner {
+                self.draft.note(file, at, format!("{} is left out: {what}", location.shown()));
+            }
+            return;
+        };
+        let to = match around {
+            Some(around) => format!("to `{}`", excerpt(&around.candidate.item.value.path)),
+            None => "to the routes of other hosts".to_owned(),
+        };
+        let mut item = Item::new(blank(&path, &upstream, RouteAuth::None));
+        item.note(file, at, format!("{what}: nobody gets through here, since requests would go on {to} else"));
+        let auth = around.map_or(RouteAuth::None, |around| around.candidate.item.value.auth.clone());
+        shut(&mut item.value, &self.provider(&auth, at));
+        self.push(item);
     }
 
-    /// Where a route of the edge would now take what nginx kept to itself, nobody gets through.
-    fn close_what_is_left(&mut self, draft: &mut Draft) {
-        for left in std::mem::take(&mut self.left) {
-            let prefix = left.path.trim_end_matches('/');
-            let shown = excerpt(&left.path);
-            let of_hosts = self.planned.iter().filter(|planned| planned.item.value.hosts == left.hosts);
-            let routes: Vec<&Planned> = of_hosts.filter(|planned| covers(planned.prefix(), prefix)).collect();
-            let covering = routes.iter().copied().max_by_key(|planned| planned.prefix().len());
-            // A route for the same paths may stay, unless it was not for those below and this is.
-            let same = |planned: &&Planned| {
-                let all_below = planned.kind == Kind::Prefix
-                    && (planned.item.value.path.ends_with('/') || !left.path.ends_with('/'));
-                planned.prefix() == prefix && (all_below || left.kind == Kind::Exact)
-            };
-            let covering = covering.filter(|planned| !same(planned));
-            let Some(covering) = covering.map(|planned| planned.item.value.clone()) else {
-                let goes_on = routes.iter().any(|planned| planned.prefix() == prefix);
-                let rest = if goes_on { ": requests for it go on to the route of the same path" } else { "" };
-                draft.note(self.nginx.file, left.at, format!("`location {shown}` is left out: {}{rest}", left.why));
-                continue;
-            };
-            let provider = self.provider_of(&covering, left.at, draft);
-            let mut item = Item::new(blank(&left.path, &covering.upstream, RouteAuth::None));
-            item.value.hosts.clone_from(&left.hosts);
-            item.note(
-                self.nginx.file,
-                left.at,
-                format!(
-                    "{}: nobody gets through here, since requests would go on to `{}` else",
-                    left.why,
-                    excerpt(&covering.path)
-                ),
-            );
-            close(&mut item.value, &provider);
-            self.planned.push(Planned { item, kind: Kind::Prefix, at: left.at });
-        }
-    }
-
-    /// A provider for a route that is closed: its own, or any.
-    fn provider_of(&mut self, route: &Route, at: Position, draft: &mut Draft) -> String {
-        match &route.auth {
+    /// A provider for a route that is closed: that of `auth`, or any.
+    fn provider(&mut self, auth: &RouteAuth, at: Position) -> String {
+        match auth {
             RouteAuth::Required(required) if !required.providers.is_empty() => required.providers[0].clone(),
-            _ => match draft.providers.keys().next() {
+            _ => match self.draft.providers.keys().next() {
                 Some(name) => name.clone(),
                 None => {
                     let text = "a closed route wants a provider, and there is none: write the URL of the authentication server";
-                    self.gates.unknown(at, text.to_owned(), draft)
+                    self.converter.gates.unknown(at, text.to_owned(), self.draft)
                 }
             },
         }
     }
 
-    /// Of several locations for the same requests, the strictest stays.
-    fn finish(&mut self, draft: &mut Draft) {
-        let mut kept: BTreeMap<(Vec<String>, String), Planned> = BTreeMap::new();
-        let mut order: Vec<(Vec<String>, String)> = Vec::new();
-        for planned in std::mem::take(&mut self.planned) {
-            let hosts = planned.item.value.hosts.iter().map(ToString::to_string).collect();
-            let key = (hosts, planned.prefix().to_owned());
-            let Some(other) = kept.get(&key) else {
-                order.push(key.clone());
-                kept.insert(key, planned);
-                continue;
-            };
-            let rank = |planned: &Planned| {
-                (planned.strictness(), planned.kind == Kind::Prefix, planned.item.value.path.ends_with('/'))
-            };
-            let (stays, goes) = if rank(&planned) > rank(other) { (&planned, other) } else { (other, &planned) };
-            if stays.item.value != goes.item.value {
-                let text = format!(
-                    "`location {}` is for the same requests as that in line {}, which stays",
-                    excerpt(&goes.item.value.path),
-                    stays.at.0
-                );
-                draft.note(self.nginx.file, goes.at, text);
-            }
-            // One of them was for the paths below, too, so the one that stays is.
-            let kind = if other.kind == Kind::Prefix { other.kind } else { planned.kind };
-            if rank(&planned) > rank(other) {
-                kept.insert(key, Planned { kind, ..planned });
-            } else if let Some(other) = kept.get_mut(&key) {
-                other.kind = kind;
-            }
+    fn push(&mut self, mut item: Item<Route>) {
+        item.value.hosts.clone_from(&self.group.hosts);
+        // A route is named by its host and path, unless they are too long for a name.
+        let host = self.group.hosts.first().map_or(0, |host| host.to_string().len());
+        if host + item.value.path.len() > LONGEST_NAME {
+            item.value.name = Some(format!("imported-{}", self.draft.routes.len()));
         }
-        kept.retain(|_, planned| {
-            let stays = planned.kind != Kind::Exact || !planned.prefix().is_empty();
-            if !stays {
-                draft.note(self.nginx.file, planned.at, "`location = /` would be a route for all paths: left out");
-            }
-            stays
-        });
-        let routes: Vec<Planned> = order.iter().filter_map(|key| kept.remove(key)).collect();
-        let is_around = |planned: &&Planned| {
-            let same_hosts = routes.iter().filter(|other| other.item.value.hosts == planned.item.value.hosts);
-            // What nginx matched exactly is around nothing: the paths below it went elsewhere.
-            let around = same_hosts.filter(|other| other.kind != Kind::Exact);
-            let around =
-                around.filter(|other| covers(other.prefix(), planned.prefix()) && other.prefix() != planned.prefix());
-            let around = around.max_by_key(|other| other.prefix().len());
-            planned.kind == Kind::Exact && around.is_some_and(|other| other.strictness() > planned.strictness())
-        };
-        let (out, stay): (Vec<&Planned>, Vec<&Planned>) = routes.iter().partition(|planned| is_around(planned));
-        for planned in out {
-            let path = excerpt(&planned.item.value.path);
-            let text = format!(
-                "`location = {path}` asked less of callers than the location around it; as a route it would open all paths below it, too: left out"
-            );
-            draft.note(self.nginx.file, planned.at, text);
-        }
-        draft.routes.extend(stay.into_iter().map(|planned| planned.item.clone()));
+        self.draft.routes.push(item);
     }
 }
 
-/// True when what is behind `target` also serves everybody else's pages at `location /`, and no server of the scope file:
-/// the registry itself.
-fn is_page(site: &Site<'_>, target: &Target, scopes: &ScopeFile) -> bool {
-    let same = |other: &&Location<'_>| {
-        let pass = other.chain.own("proxy_pass");
-        pass.first().and_then(|pass| Target::parse(pass.arg(0)).ok()).is_some_and(|it| it.authority == target.authority)
-    };
-    let mut serves_pages = false;
-    for other in site.locations.iter().filter(same) {
-        if named_server(other.path.trim_matches('/'), scopes).is_some() {
-            return false;
-        }
-        let is_open = other.chain.value("auth_request").is_none_or(|uri| uri == "off");
-        serves_pages |= other.kind == Kind::Prefix && other.path == "/" && is_open;
-    }
-    serves_pages
-}
-
-/// The server of the scope file that serves `path`: the longest that is named.
-fn named_server<'p>(path: &'p str, scopes: &ScopeFile) -> Option<&'p str> {
-    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
-    ends.rev().map(|end| &path[..end]).find(|server| scopes.names(server))
-}
-
-/// True when a route for `prefix` also takes `path`; both without a slash at the end.
-fn covers(prefix: &str, path: &str) -> bool {
-    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-fn unproxied(location: &Location<'_>) -> String {
-    let names = [
-        "return",
-        "deny",
-        "root",
-        "alias",
-        "try_files",
-        "fastcgi_pass",
-        "uwsgi_pass",
-        "grpc_pass",
-        "content_by_lua_block",
-        "content_by_lua_file",
-        "stub_status",
-    ];
-    match names.iter().find(|name| !location.chain.own(name).is_empty()) {
-        Some(name) => format!("it has `{name}`, and the edge only passes on to HTTP upstreams"),
-        None => "it has no `proxy_pass`".to_owned(),
-    }
-}
+/// The longest name that a route may have, in bytes.
+const LONGEST_NAME: usize = 128;

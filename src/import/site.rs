@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::nginx::Directive;
 use crate::config::written::{Host, Position};
+use crate::types::excerpt;
 
 /// The blocks around a place, from the whole file to the innermost.
 #[derive(Clone, Debug)]
@@ -24,6 +25,11 @@ impl<'a> Chain<'a> {
     /// The directives `name` of the innermost block itself.
     pub(super) fn own(&self, name: &str) -> Vec<&'a Directive> {
         self.0.last().into_iter().flat_map(|block| block.iter()).filter(|directive| directive.name == name).collect()
+    }
+
+    /// The blocks of the server and of the locations, without those around the server.
+    pub(super) fn of_site(&self, site: &Self) -> impl Iterator<Item = &'a Directive> {
+        self.0.iter().skip(site.0.len().saturating_sub(1)).flat_map(|block| block.iter())
     }
 
     /// The directives `name` that hold here: those of the innermost block that has any.
@@ -63,9 +69,32 @@ pub(super) struct Site<'a> {
 #[derive(Debug)]
 pub(super) struct Location<'a> {
     pub(super) kind: Kind,
+    /// As it is written; of a regular expression, the expression.
     pub(super) path: String,
+    /// `=`, `^~`, `~`, `~*` or nothing.
+    sign: &'a str,
     pub(super) chain: Chain<'a>,
     pub(super) at: Position,
+    /// The location that it stands in, by its place in the list.
+    pub(super) parent: Option<usize>,
+}
+
+impl Location<'_> {
+    /// True for `^~`: regular expressions beside it are not tried.
+    pub(super) fn is_final(&self) -> bool {
+        self.sign == "^~"
+    }
+
+    /// True for `~*`: case does not matter.
+    pub(super) fn ignores_case(&self) -> bool {
+        self.sign == "~*"
+    }
+
+    /// As the file has it, without what would end a line.
+    pub(super) fn shown(&self) -> String {
+        let space = if self.sign.is_empty() { "" } else { " " };
+        format!("`location {}{space}{}`", self.sign, excerpt(&self.path))
+    }
 }
 
 /// How a location matches.
@@ -106,57 +135,45 @@ pub(super) fn sites(root: &[Directive]) -> Vec<Site<'_>> {
 
 fn site<'a>(block: &'a [Directive], chain: Chain<'a>, at: Position, is_server: bool) -> Site<'a> {
     let mut locations = Vec::new();
-    add_locations(block, &chain, &mut locations);
+    add_locations(block, &chain, None, &mut locations);
     Site { chain, at, is_server, locations }
 }
 
 /// As deep as the parser lets blocks stand in each other.
-fn add_locations<'a>(block: &'a [Directive], chain: &Chain<'a>, locations: &mut Vec<Location<'a>>) {
+fn add_locations<'a>(
+    block: &'a [Directive],
+    chain: &Chain<'a>,
+    parent: Option<usize>,
+    locations: &mut Vec<Location<'a>>,
+) {
     for directive in block.iter().filter(|directive| directive.name == "location") {
         let chain = chain.with(directive.children());
-        let (kind, path) = matcher(directive);
-        locations.push(Location { kind, path: path.to_owned(), chain: chain.clone(), at: directive.at });
-        add_locations(directive.children(), &chain, locations);
+        let (sign, path) = matcher(directive);
+        let kind = match sign {
+            "=" => Kind::Exact,
+            "~" | "~*" => Kind::Regex,
+            _ if path.starts_with('@') => Kind::Named,
+            _ => Kind::Prefix,
+        };
+        let index = locations.len();
+        locations.push(Location { kind, path: path.to_owned(), sign, chain: chain.clone(), at: directive.at, parent });
+        add_locations(directive.children(), &chain, Some(index), locations);
     }
 }
 
-/// A sign may stand right before its path.
-fn matcher(location: &Directive) -> (Kind, &str) {
-    let (sign, path) = match location.args.as_slice() {
+/// The sign, which may stand right before its path, and the path.
+fn matcher(location: &Directive) -> (&str, &str) {
+    match location.args.as_slice() {
         [sign, path, ..] => (sign.as_str(), path.as_str()),
-        [path] => match path.find('/') {
-            Some(at) if ["=", "^~"].contains(&&path[..at]) => path.split_at(at),
-            _ if path.starts_with('~') => ("~", path.trim_start_matches(['~', '*'])),
-            _ => ("", path.as_str()),
-        },
+        [path] => {
+            let sign = ["=", "^~", "~*", "~"].into_iter().find(|sign| path.starts_with(sign)).unwrap_or_default();
+            (sign, &path[sign.len()..])
+        }
         [] => ("", ""),
-    };
-    let kind = match sign {
-        "=" => Kind::Exact,
-        "~" | "~*" => Kind::Regex,
-        _ if path.starts_with('@') => Kind::Named,
-        _ => Kind::Prefix,
-    };
-    (kind, path)
+    }
 }
 
 impl<'a> Site<'a> {
-    /// The location that an internal request for `uri` goes to.
-    pub(super) fn internal(&self, uri: &str) -> Option<&Location<'a>> {
-        let of = |kind: Kind| self.locations.iter().filter(move |location| location.kind == kind);
-        of(Kind::Exact).find(|location| location.path == uri).or_else(|| {
-            let prefixes = of(Kind::Prefix).filter(|location| uri.starts_with(&location.path));
-            prefixes.max_by_key(|location| location.path.len())
-        })
-    }
-
-    /// True when `location` is asked by an `auth_request`.
-    pub(super) fn is_asked(&self, location: &Location<'a>) -> bool {
-        let lines = self.locations.iter().flat_map(|other| other.chain.effective("auth_request"));
-        let uris = lines.map(|line| line.arg(0)).filter(|uri| *uri != "off");
-        location.kind == Kind::Exact && uris.into_iter().any(|uri| uri == location.path)
-    }
-
     /// The hosts of `server_name`; none: any. With the names that are no hosts here.
     pub(super) fn hosts(&self) -> (Vec<Host>, Vec<(&'a str, Position)>) {
         let (mut hosts, mut other): (Vec<Host>, _) = (Vec::new(), Vec::new());

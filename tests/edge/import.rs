@@ -2,6 +2,10 @@
 //!
 //! `UPDATE_SNAPSHOTS=1 cargo test --test edge import` writes what it makes anew; read it in the diff before a commit.
 
+mod model;
+mod nginx;
+mod openness;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -262,87 +266,8 @@ proptest! {
     }
 }
 
-/// What is asked of a caller: the more, the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Asked {
-    Nothing,
-    Token,
-    /// Nobody gets there.
-    Everything,
-}
-
-/// A `location` with what nginx asks of callers there.
-fn location() -> impl Strategy<Value = (bool, String, &'static str, Asked)> {
-    let bodies = select(vec![
-        ("proxy_pass http://a:1;", Asked::Nothing),
-        ("proxy_pass http://a:1/b/; proxy_buffering off;", Asked::Nothing),
-        ("proxy_pass http://b:1; auth_request /validate;", Asked::Token),
-        ("proxy_pass http://a:1/; auth_request /validate; proxy_buffering off;", Asked::Token),
-        ("proxy_pass http://a:1; deny all;", Asked::Everything),
-        ("proxy_pass http://a:1; auth_basic realm;", Asked::Everything),
-        ("deny all;", Asked::Everything),
-        ("return 404;", Asked::Everything),
-        ("internal; proxy_pass http://a:1;", Asked::Everything),
-        ("proxy_pass $variable;", Asked::Everything),
-    ]);
-    let path = ("(/[ab]){0,3}", any::<bool>())
-        .prop_map(|(path, slash)| if slash || path.is_empty() { path + "/" } else { path });
-    (proptest::bool::weighted(0.2), path, bodies).prop_map(|(exact, path, (body, asked))| (exact, path, body, asked))
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// For every path that nginx has a location for, and with a scope file or without one.
-    #[test]
-    fn nothing_is_more_open_than_it_was(
-        locations in proptest::collection::vec(location(), 1..7),
-        with_scopes in any::<bool>(),
-        paths in proptest::collection::vec("(/[ab]){0,4}/?", 8),
-    ) {
-        let mut seen = BTreeSet::new();
-        let locations: Vec<_> = locations.into_iter().filter(|(exact, path, ..)| seen.insert((*exact, path.clone()))).collect();
-        let folder = tempfile::tempdir().expect("a folder");
-        let (nginx, scopes, output) = (folder.path().join("n"), folder.path().join("s"), folder.path().join("edge.yaml"));
-        let blocks: String = locations
-            .iter()
-            .map(|(exact, path, body, _)| format!("location {} {path} {{ {body} }}\n", if *exact { "=" } else { "" }))
-            .collect();
-        let validate = "location = /validate { internal; proxy_pass http://auth:1/validate; }";
-        std::fs::write(&nginx, format!("server {{ {blocks} {validate} }}")).expect("written");
-        std::fs::write(&scopes, "x: [{server: a, methods: [tools/call], tools: [t]}]").expect("written");
-        let sources = Sources { nginx: Some(nginx), scopes: with_scopes.then_some(scopes) };
-        let made = import(&sources, &output).expect("it can be imported");
-        std::fs::write(&output, &made.yaml).expect("written");
-        let config = Config::load(&output).unwrap_or_else(|errors| panic!("{errors}"));
-
-        for path in paths {
-            let path = if path.is_empty() { "/".to_owned() } else { path };
-            let of_nginx = locations.iter().find(|(exact, own, ..)| *exact && *own == path).or_else(|| {
-                // nginx redirects to a location that has the slash at its end.
-                let matches = |own: &str| path.starts_with(own) || format!("{path}/") == own;
-                locations.iter().filter(|(exact, own, ..)| !exact && matches(own)).max_by_key(|(_, own, ..)| own.len())
-            });
-            let prefix_of = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            let route = config.routes.iter().filter(|route| prefix_of(&route.prefix)).max_by_key(|route| route.prefix.len());
-            let (Some((exact, own, body, before)), Some(route)) = (of_nginx, route) else { continue };
-            // What nginx answered itself for this one path goes on to the route of the same path, with a note.
-            let is_same = |other: &String| other.trim_end_matches('/') == own.trim_end_matches('/');
-            let answered = !body.starts_with("proxy_pass http");
-            let goes_on = *exact && locations.iter().any(|(exact, other, ..)| !exact && is_same(other));
-            // So do the paths below one that was matched alone, where nothing else was passed on.
-            let is_below = locations.iter().any(|(exact, other, ..)| *exact && other.trim_end_matches('/') == route.prefix);
-            if answered && (goes_on || is_below) {
-                continue;
-            }
-            let after = match &route.auth {
-                None => Asked::Nothing,
-                Some(auth) if auth.scopes.is_empty() => Asked::Token,
-                Some(_) => Asked::Everything,
-            };
-            prop_assert!(after >= *before, "{path}: {own} asked {before:?}, {} asks {after:?}\n{blocks}\n{}", route.name, made.yaml);
-        }
-    }
 
     /// Whatever is put together of its words, the result passes the check.
     #[test]
