@@ -81,6 +81,13 @@ fn is_of_connection(name: &HeaderName) -> bool {
     names.contains(&name.as_str()) || name.as_str() == "proxy-connection"
 }
 
+/// Words in the names of fields whose values are not to be repeated.
+const SECRET: [&str; 8] = ["auth", "cookie", "credential", "key", "pass", "secret", "session", "token"];
+
+fn may_be_secret(name: &HeaderName) -> bool {
+    SECRET.iter().any(|word| name.as_str().contains(word))
+}
+
 impl Fields {
     fn request_field(&mut self, name: &HeaderName, value: &str, at: Position, target: &Target, is_group: bool) {
         let note = |text: String| (at, text);
@@ -109,7 +116,7 @@ impl Fields {
                     self.token = Some(false);
                     // It may be a secret, which is not repeated.
                     self.notes.push(note(
-                        "`proxy_set_header Authorization` is not carried over, since it may hold a secret".to_owned(),
+                        "`proxy_set_header Authorization` is not carried over, since it may hold a secret: write `credential: {secret: {file: PATH}}`".to_owned(),
                     ));
                 }
             }
@@ -132,6 +139,12 @@ impl Fields {
                 _ => format!("`{name}` is set from a variable, which the edge cannot do"),
             };
             self.notes.push(note(text));
+        } else if may_be_secret(name) {
+            // What clients send there is not to take its place.
+            self.request.remove.push(crate::config::written::Header(name.clone()));
+            self.notes.push(note(format!(
+                "the value of `{name}` is not carried over, since it may be a secret: write `credential: {{secret: {{file: PATH}}, header: {name}}}`"
+            )));
         } else {
             match value.parse::<HeaderText>() {
                 Ok(value) => {
@@ -187,15 +200,16 @@ mod tests {
     fn changes_and_what_is_none() {
         let text = "proxy_set_header X-Team blue; proxy_set_header X-Gone \"\"; proxy_set_header X-Real-IP $remote_addr; \
                     proxy_set_header X-User $auth_user; proxy_set_header X-Method $auth_method; \
-                    proxy_set_header X-Region $http_x_region; proxy_set_header Authorization \"Basic c2VjcmV0\"; \
+                    proxy_set_header X-Region $http_x_region; proxy_set_header X-Api-Key hunter2; proxy_set_header Authorization \"Basic c2VjcmV0\"; \
                     add_header X-A b always; add_header X-B $host; proxy_hide_header X-Powered-By;";
         let fields = read(text, false);
         assert_eq!(fields.request.set.keys().collect::<Vec<_>>(), ["x-team"]);
-        assert_eq!(fields.request.remove.iter().map(ToString::to_string).collect::<Vec<_>>(), ["x-gone"]);
+        assert_eq!(fields.request.remove.iter().map(ToString::to_string).collect::<Vec<_>>(), ["x-gone", "x-api-key"]);
         assert_eq!(fields.response.set.keys().collect::<Vec<_>>(), ["x-a"]);
         assert_eq!(fields.response.remove.len(), 1);
         assert_eq!(fields.token, Some(false));
-        assert_eq!(fields.notes.len(), 4, "{:#?}", fields.notes);
-        assert!(!format!("{:?}", fields).contains("c2VjcmV0"), "no secret is repeated");
+        assert_eq!(fields.notes.len(), 5, "{:#?}", fields.notes);
+        let told = format!("{fields:?}");
+        assert!(!told.contains("c2VjcmV0") && !told.contains("hunter2"), "no secret is repeated");
     }
 }

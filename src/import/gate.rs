@@ -20,18 +20,21 @@ pub(super) struct Gates<'a> {
     file: &'a Arc<str>,
     /// By the URL that is asked and the fields that are sent.
     made: HashMap<String, String>,
+    /// The locations that are asked, by server and URI.
+    asked: HashMap<(Position, bool, String), Option<usize>>,
 }
 
 impl<'a> Gates<'a> {
     pub(super) fn new(file: &'a Arc<str>) -> Self {
-        Self { file, made: HashMap::new() }
+        Self { file, made: HashMap::new(), asked: HashMap::new() }
     }
 
     /// The name of the provider that does what `auth_request` says here; `None` where there is none, or it is off.
     pub(super) fn provider(&mut self, site: &Site<'_>, chain: &Chain<'_>, draft: &mut Draft) -> Option<String> {
         let line = chain.one("auth_request").filter(|line| line.arg(0) != "off")?;
         let uri = line.arg(0);
-        let found = Search::new(site).find(uri).location;
+        let key = (site.at, site.is_server, uri.split('?').next().unwrap_or_default().to_owned());
+        let found = *self.asked.entry(key).or_insert_with_key(|(.., path)| Search::new(site).find(path).location);
         let Some(location) = found.map(|index| &site.locations[index]) else {
             let text = format!(
                 "no `location` serves `auth_request {}`: write the URL of the authentication server",
@@ -57,6 +60,9 @@ impl<'a> Gates<'a> {
             }
         };
         let mut item = Item::new(blank(url));
+        if uri.contains('?') || pass.first().is_some_and(|pass| pass.arg(0).contains('?')) {
+            item.note(self.file, location.at, "the query of its URL is not carried over, since it may hold a secret");
+        }
         self.settings(location, &mut item);
         let lookup = item.value.lookup.as_ref();
         let key = lookup
@@ -119,11 +125,12 @@ fn add(uri: &str, item: Item<Provider>, draft: &mut Draft) -> String {
     name
 }
 
-/// What the internal location asks when it is asked for `uri`.
+/// What the internal location asks when it is asked for `uri`. A query may hold a secret, so it is not carried over.
 fn url(target: &Target, location: &Location<'_>, uri: &str) -> Result<Url, &'static str> {
+    let plain = |uri: &str| uri.split(['?', '#']).next().unwrap_or_default().to_owned();
     let path = match &target.uri {
-        Some(replaced) => format!("{replaced}{}", uri.strip_prefix(&location.path).unwrap_or_default()),
-        None => uri.to_owned(),
+        Some(replaced) => plain(replaced) + &plain(uri.strip_prefix(&location.path).unwrap_or_default()),
+        None => plain(uri),
     };
     let scheme = if target.tls { "https" } else { "http" };
     format!("{scheme}://{}{path}", target.authority).parse().map_err(|_| "its `proxy_pass` is no URL")

@@ -38,7 +38,8 @@ impl<'a> Judged<'a> {
     pub(super) fn new(site: &'a Site<'a>, converter: &mut Converter<'_>, draft: &mut Draft) -> Self {
         let own = Demand::of(site, &site.chain, site.at, &mut converter.gates, draft);
         let lines = site.locations.iter().flat_map(|location| location.chain.effective("auth_request"));
-        let asked: BTreeSet<&str> = lines.map(|line| line.arg(0)).filter(|uri| *uri != "off").collect();
+        let asked: BTreeSet<&str> =
+            lines.map(|line| line.arg(0).split('?').next().unwrap_or_default()).filter(|uri| *uri != "off").collect();
         let mut entries: Vec<Entry> = Vec::with_capacity(site.locations.len());
         for location in &site.locations {
             // What stands in a location comes behind it in the list.

@@ -166,7 +166,8 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         }
         if let Some((by, demand)) = culprit {
             let text = self.reason(&was, &asked, who, by, &demand);
-            item.note(file, demand.at, text);
+            let at = if by.1.is_some() { demand.at } else { location.at };
+            item.note(file, at, text);
             item.value.forward_token = candidate.token.unwrap_or(false);
             match &asked {
                 Asked::Caller(provider) => item.value.auth = required(provider, &[]),
@@ -210,7 +211,8 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
                 "{shown} let nobody through ({why}), and some of its requests come here: nobody may use this route {open}"
             ),
             (_, Asked::Nobody, None) => format!(
-                "nginx let nobody through at paths that no location served ({why}), such as those below this one, and they come here: nobody may use this route {open}"
+                "nginx let nobody through at some of the paths that come here, such as those below this one (its server, line {}: {why}): nobody may use this route {open}",
+                demand.at.0
             ),
             (.., shown) => format!(
                 "{} asked for callers at another provider, and some of its requests come here: nobody may use this route {open}",

@@ -157,6 +157,28 @@ fn certificates_are_used_where_they_are() {
     assert_eq!(of("edge.pem"), ("127.0.0.1:8080".to_owned(), false, true));
 }
 
+/// What may be a secret stands in nginx's file alone.
+#[test]
+fn no_secret_gets_into_the_result() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "server {
+        set $key hunter2;
+        location = /v { internal; proxy_pass http://auth:1/v?key=hunter2; proxy_set_header X-Api-Key hunter2; }
+        location = /w { internal; proxy_pass http://user:hunter2@auth:1/v; }
+        location /a/ { auth_request /v; proxy_pass http://a:1/x?key=hunter2; proxy_set_header Authorization \"Bearer hunter2\"; }
+        location /b/ { proxy_pass http://user:hunter2@b:1/; }
+        location /c/ { auth_request /w; proxy_pass http://c:1/; proxy_set_header X-Service-Token hunter2; proxy_set_header Cookie sid=hunter2; }
+        location /d/ { if ($http_x_key != hunter2) { return 403; } proxy_pass http://d:1/; proxy_pass_header hunter2; }
+        location /e/ { auth_request /v?key=hunter2; proxy_pass http://e:1/; return 403 hunter2; }
+    }";
+    std::fs::write(folder.path().join("nginx.conf"), text).expect("written");
+    let output = mcp_edge(folder.path(), &["import", "--nginx", "nginx.conf"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let (yaml, notes) = (self::text(&output.stdout), self::text(&output.stderr));
+    assert!(yaml.contains("/a/") && !yaml.contains("hunter2") && !notes.contains("hunter2"), "{yaml}\n{notes}");
+    assert!(yaml.contains("remove: [x-service-token, cookie]"), "clients do not take its place: {yaml}");
+}
+
 const SERVERS: [&str; 3] = ["fininfo", "mcpgw", "*"];
 const METHODS: [&str; 8] =
     ["initialize", "ping", "notifications/initialized", "tools/list", "tools/call", "prompts/get", "odd/method", "all"];

@@ -202,46 +202,59 @@ fn walk<'l>(locations: &'l [Location], path: &str) -> Walk<'l> {
     if prefix.is_none_or(|prefix| prefix.sign != "^~")
         && let Some(regex) = locations.iter().find(|it| it.is_regex() && it.matches_regex(path))
     {
-        return match walk(&regex.inside, path) {
-            Walk::End(inside) | Walk::Prefixes(inside) => Walk::End([regex].into_iter().chain(inside).collect()),
-            Walk::Redirect => Walk::Redirect,
-        };
+        // Of what stands in an expression, nginx finds other expressions alone: it builds no tree of the rest.
+        let of = |it: &&'l Location| it.inside.iter().find(|it| it.is_regex() && it.matches_regex(path));
+        return Walk::End(std::iter::successors(Some(regex), of).collect());
     }
     Walk::Prefixes(found)
 }
 
-/// What the server for `host` at `port` asks of callers of `path`, which is decoded; `None`: none listens there.
-pub fn asked(servers: &[Server], port: usize, host: &str, path: &str) -> Option<Asked> {
+/// What the server for `host` at `port` does with callers of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    pub asked: Asked,
+    /// Whoever gets in finds what is in a folder, which may be nothing.
+    pub from_folder: bool,
+}
+
+/// What is asked of callers of `path`, which is decoded, by the server for `host` at `port`; `None`: none listens there.
+pub fn served(servers: &[Server], port: usize, host: &str, path: &str) -> Option<Served> {
     let here = || servers.iter().filter(|server| server.port == port);
     let named = |name: &str| here().find(|server| server.hosts.contains(&name));
     let wildcard = host.split_once('.').and_then(|(_, rest)| named(&format!("*.{rest}")));
     let default = here().find(|server| server.is_default).or(here().next());
     let server = named(host).or(wildcard).or(default)?;
-    if PROVIDERS.iter().any(|name| path == format!("/{name}")) {
-        return Some(Asked::Nobody);
-    }
+    let answers = |asked: Asked| Some(Served { asked, from_folder: false });
+    let returns = |status: u16| answers(if status < 400 { Asked::Nothing } else { Asked::Nobody });
     if let Answer::Return(status) = server.body.answer {
-        return Some(if status < 400 { Asked::Nothing } else { Asked::Nobody });
+        return returns(status);
+    }
+    if PROVIDERS.iter().any(|name| path == format!("/{name}")) {
+        return answers(Asked::Nobody);
     }
     let found = match walk(&server.locations, path) {
         Walk::End(found) | Walk::Prefixes(found) => found,
-        Walk::Redirect => return asked(servers, port, host, &format!("{path}/")),
+        Walk::Redirect => return served(servers, port, host, &format!("{path}/")),
     };
     let bodies: Vec<Body> = [server.body].into_iter().chain(found.iter().map(|location| location.body)).collect();
-    let own = bodies[bodies.len() - 1];
-    Some(match own.answer {
+    let answer = bodies[bodies.len() - 1].answer;
+    let from_folder = match answer {
+        Answer::None => bodies.iter().any(|body| body.answer == Answer::Content),
+        Answer::Content => found.is_empty(),
+        _ => false,
+    };
+    let asked = match answer {
         // What is internal is so for what stands in it.
         _ if bodies.iter().any(|body| body.is_internal) => Asked::Nobody,
-        Answer::Return(status) | Answer::ReturnInstead(status) if status < 400 => Asked::Nothing,
-        Answer::Return(_) | Answer::ReturnInstead(_) => Asked::Nobody,
+        Answer::Return(status) | Answer::ReturnInstead(status) => return returns(status),
+        Answer::None if !from_folder => Asked::Nobody,
         _ if bodies.iter().any(|body| body.denies) => Asked::Nobody,
-        // A file that is there, or a folder of the server that others may fill.
-        Answer::None if !bodies.iter().any(|body| body.answer == Answer::Content) => Asked::Nobody,
         _ => match bodies.iter().rev().find_map(|body| body.auth) {
             None | Some("") => Asked::Nothing,
             Some(name) => Asked::Caller(name),
         },
-    })
+    };
+    Some(Served { asked, from_folder })
 }
 
 fn body() -> impl Strategy<Value = Body> {

@@ -1,5 +1,6 @@
 //! The model of nginx against the real one.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use super::model::{self, Asked, HOSTS, PROVIDERS, Server, Words};
+use super::model::{self, Asked, HOSTS, PROVIDERS, Served, Server, Words};
 
 const PROGRAM: &str = "/usr/sbin/nginx";
 /// How many configurations one process serves.
@@ -65,15 +66,29 @@ impl Nginx {
         command.args(["-p", path, "-e", "error.log", "-c", "nginx.conf", "-g", "daemon off; master_process off;"]);
         let child = command.stderr(std::process::Stdio::null()).spawn().expect("nginx starts");
         let mut nginx = Self { child, folder };
-        let ready = nginx.folder.path().join("upstream.sock");
+        // They are opened one after the other.
+        let sockets = configurations
+            .iter()
+            .enumerate()
+            .flat_map(|(index, servers)| servers.iter().map(move |server| (index, server.port)));
+        let mut closed: BTreeSet<PathBuf> =
+            sockets.map(|(index, port)| socket(nginx.folder.path(), index, port)).collect();
         let until = Instant::now() + Duration::from_secs(20);
-        while UnixStream::connect(&ready).is_err() {
-            let log = || std::fs::read_to_string(nginx.folder.path().join("error.log")).unwrap_or_default();
+        loop {
+            // One connection each, for nginx has a bounded number of them.
+            closed.retain(|socket| UnixStream::connect(socket).is_err());
+            if closed.is_empty() {
+                break;
+            }
             let ended = nginx.child.try_wait().expect("it was started here");
-            assert!(ended.is_none() && Instant::now() < until, "nginx does not serve: {}", log());
+            assert!(ended.is_none() && Instant::now() < until, "nginx does not serve: {}", nginx.log());
             std::thread::yield_now();
         }
         nginx
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
     }
 
     /// The status, and where it redirects to.
@@ -127,17 +142,15 @@ fn the_model_is_nginx() {
         for port in 0..2 {
             let socket = socket(nginx.folder.path(), index, port);
             for (path, host) in paths.iter().flat_map(|path| HOSTS.map(|host| (path, host))) {
-                let Some(expected) = model::asked(servers, port, host, &model::decoded(path)) else { continue };
-                // A folder that has no such file: what may come in gets 404.
-                let is_root = |server: &&Server| server.port == port && server.body.answer == model::Answer::Content;
-                if servers.iter().any(|server| is_root(&server)) {
-                    continue;
-                }
+                let expected = model::served(servers, port, host, &model::decoded(path));
+                // What is in a folder is not known.
+                let Some(Served { asked: expected, from_folder: false }) = expected else { continue };
                 let actual = nginx.asked(&socket, host, path);
                 assert!(
                     actual == expected,
-                    "{host}{path} at {port}: {actual:?}, not {expected:?}\n{}",
-                    super::openness::text(servers)
+                    "{host}{path} at {port}: {actual:?}, not {expected:?}\n{}\n{}",
+                    super::openness::text(servers),
+                    nginx.log()
                 );
                 if !seen.contains(&actual) {
                     seen.push(actual);

@@ -51,10 +51,10 @@ impl Edge {
 
     /// What the edge asks of a request, and the name of the route.
     fn asked(&self, port: usize, host: &str, path: &str) -> (Asked, String) {
-        let listeners = self.config.listeners.iter().filter(|listener| listener.address.port() == PORTS[port]);
+        let mut listeners = self.config.listeners.iter().filter(|listener| listener.address.port() == PORTS[port]);
         let answers =
             |hosts: &[mcp_edge::types::HostPattern]| hosts.is_empty() || hosts.iter().any(|it| it.matches(host));
-        if !listeners.map(|listener| answers(&listener.hosts)).any(|answers| answers) {
+        if !listeners.any(|listener| answers(&listener.hosts)) {
             return (Asked::Nobody, "no listener".to_owned());
         }
         let Ok(path) = canonical_path(path.as_bytes()) else { return (Asked::Nobody, "no path".to_owned()) };
@@ -87,7 +87,7 @@ proptest! {
         for path in paths.iter().chain(&["/check".to_owned(), "/validate".to_owned()]) {
             for (port, host) in (0..PORTS.len()).flat_map(|port| HOSTS.map(|host| (port, host))) {
                 let (after, route) = edge.asked(port, host, path);
-                let before = model::asked(&servers, port, host, &model::decoded(path)).unwrap_or(Asked::Nobody);
+                let before = model::served(&servers, port, host, &model::decoded(path)).map_or(Asked::Nobody, |it| it.asked);
                 prop_assert!(
                     after.is_as_closed_as(before),
                     "{}:{host}{path}: nginx asked {before:?}, {route} asks {after:?}\n{nginx}\n{}", PORTS[port], edge.yaml
@@ -106,7 +106,7 @@ proptest! {
         let nginx = text(&servers);
         let edge = Edge::of(&nginx, false);
         for path in paths.iter().map(|path| if path.is_empty() { "/" } else { path }) {
-            let before = model::asked(&servers, 0, "else", path);
+            let before = model::served(&servers, 0, "else", path).map(|it| it.asked);
             prop_assert_eq!(Some(edge.asked(0, "else", path).0), before, "{}\n{}\n{}", path, nginx, edge.yaml);
         }
     }
