@@ -1,41 +1,50 @@
 //! What nginx's directives say together: servers, their locations, and which directive holds where.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::nginx::Directive;
 use crate::config::written::{Host, Position};
 use crate::types::excerpt;
 
-/// The blocks around a place, from the whole file to the innermost.
+/// The blocks around a place, from the whole file to the innermost, each without the servers and locations in it.
 #[derive(Clone, Debug)]
-pub(super) struct Chain<'a>(Vec<&'a [Directive]>);
+pub(super) struct Chain<'a>(Vec<Rc<[&'a Directive]>>);
 
 impl<'a> Chain<'a> {
     pub(super) fn new(root: &'a [Directive]) -> Self {
-        Self(vec![root])
+        Self(Vec::new()).with(root)
     }
 
     fn with(&self, block: &'a [Directive]) -> Self {
+        let holds = |directive: &&Directive| !matches!(directive.name.as_str(), "server" | "location");
         let mut blocks = self.0.clone();
-        blocks.push(block);
+        blocks.push(block.iter().filter(holds).collect());
         Self(blocks)
     }
 
     /// The directives `name` of the innermost block itself.
     pub(super) fn own(&self, name: &str) -> Vec<&'a Directive> {
-        self.0.last().into_iter().flat_map(|block| block.iter()).filter(|directive| directive.name == name).collect()
+        self.0
+            .last()
+            .into_iter()
+            .flat_map(|block| block.iter())
+            .copied()
+            .filter(|directive| directive.name == name)
+            .collect()
     }
 
     /// The blocks of the server and of the locations, without those around the server.
     pub(super) fn of_site(&self, site: &Self) -> impl Iterator<Item = &'a Directive> {
-        self.0.iter().skip(site.0.len().saturating_sub(1)).flat_map(|block| block.iter())
+        self.0.iter().skip(site.0.len().saturating_sub(1)).flat_map(|block| block.iter().copied())
     }
 
     /// The directives `name` that hold here: those of the innermost block that has any.
     pub(super) fn effective(&self, name: &str) -> Vec<&'a Directive> {
         let blocks = self.0.iter().rev();
-        let mut found = blocks.map(|block| block.iter().filter(|directive| directive.name == name).collect::<Vec<_>>());
+        let mut found =
+            blocks.map(|block| block.iter().copied().filter(|directive| directive.name == name).collect::<Vec<_>>());
         found.find(|found| !found.is_empty()).unwrap_or_default()
     }
 
@@ -51,7 +60,7 @@ impl<'a> Chain<'a> {
 
     /// All directives of all blocks around.
     pub(super) fn all(&self) -> impl Iterator<Item = &'a Directive> {
-        self.0.iter().flat_map(|block| block.iter())
+        self.0.iter().flat_map(|block| block.iter().copied())
     }
 }
 
