@@ -1,5 +1,6 @@
 //! Which servers of nginx answer for a host: the routes of a host ask what the strictest of them asked.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -98,7 +99,9 @@ impl Listener {
             let exactly = self.sites.iter().find(|index| names[**index].contains(host));
             let wildcards = self.sites.iter().flat_map(|index| names[*index].iter().map(move |name| (index, name)));
             let covering = wildcards.filter(|(_, name)| covers(name, host));
-            exactly.or_else(|| covering.max_by_key(|(_, name)| name.to_string().len()).map(|(index, _)| index))
+            // Of two servers for the same name, nginx ignores the second.
+            let longest = || covering.min_by_key(|(_, name)| Reverse(name.to_string().len()));
+            exactly.or_else(|| longest().map(|(index, _)| index))
         });
         named.copied().or(self.default)
     }
@@ -187,6 +190,9 @@ mod tests {
         let text =
             "server { listen 80; server_name *.x; location / {} } server { listen 81; server_name a.x; location / {} }";
         assert_eq!(read(text), ["*.x {0}", "a.x {0, 1}!"]);
+        let text = "server { listen 80; server_name a.x; location / {} } server { listen 81; server_name *.x; location / {} } \
+                    server { listen 81; server_name *.x; location / {} }";
+        assert_eq!(read(text), ["a.x {0, 1}!", "*.x {1}"], "of two for the same name, nginx ignores the second");
         let text = "server { server_name a; location / {} } server { listen 80 default_server; location / {} }";
         assert_eq!(read(text), ["a {0}!", " {1}"]);
     }
