@@ -2,6 +2,10 @@
 //!
 //! Each format has a file that reads it ([`nginx`], [`scopes`]) and knows nothing of the edge. `convert` and the files
 //! below it make the sections as written of them, `render` writes the YAML, and here the result is checked.
+//!
+//! One rule holds for all routes: a route asks of callers what the strictest of the locations asked that nginx served the
+//! route's paths by. `search` finds those as nginx does, `asked` says what each asked, `hosts` which servers count, and
+//! `table` puts them together. What cannot be told apart is closed, with a comment that says what to write instead.
 
 mod asked;
 mod candidate;

@@ -111,3 +111,50 @@ proptest! {
         }
     }
 }
+
+/// What it comes to, by example: paths with what is asked of callers there. `CALLER` and `OTHER` ask two servers.
+#[test]
+fn examples() {
+    const OPEN: &str = "proxy_pass http://a:1;";
+    let of = |locations: &str| {
+        let text = locations
+            .replace("OPEN", OPEN)
+            .replace("CALLER", &format!("auth_request /validate; {OPEN}"))
+            .replace("OTHER", &format!("auth_request /check; {OPEN}"));
+        let ask = PROVIDERS.map(|name| format!("location = /{name} {{ internal; proxy_pass http://{name}:1/; }}"));
+        Edge::of(&format!("server {{ listen 8080; {text} {} }}", ask.concat()), false)
+    };
+    let (nothing, caller, nobody) = (Asked::Nothing, Asked::Caller("validate"), Asked::Nobody);
+    for (locations, expected) in [
+        (
+            "location / { CALLER } location = /b { deny all; } location /b/ { OPEN }",
+            &[("/", caller), ("/b", nobody), ("/b/x", nobody)][..],
+        ),
+        ("location / { OPEN } location /x { deny all; }", &[("/x", nobody), ("/xy", nobody), ("/y", nobody)]),
+        ("location / { OPEN } location /x/ { deny all; }", &[("/x", nobody), ("/x/y", nobody), ("/xy", nothing)]),
+        ("location / { OPEN } location /x { CALLER }", &[("/x", caller), ("/xy", caller), ("/y", caller)]),
+        ("location / { OPEN } location = /x { CALLER }", &[("/x", caller), ("/x/y", caller), ("/y", nothing)]),
+        ("location / { CALLER } location = /x { OPEN }", &[("/x", caller), ("/x/y", caller)]),
+        ("location / { OTHER } location = /x { CALLER }", &[("/x", nobody), ("/y", Asked::Caller("check"))]),
+        ("location = /x { OPEN }", &[("/x", nobody), ("/x/y", nobody)]),
+        ("location / { OPEN } location = / { return 302 /y; }", &[("/", nothing), ("/x", nothing)]),
+        ("location / { OPEN } location /s { root /srv; }", &[("/s", nobody), ("/st", nothing)]),
+        ("location / { OPEN } location ~ ^/a/ { deny all; }", &[("/a/b", nobody), ("/ab", nothing)]),
+        (
+            "location / { OPEN } location ^~ /s/ { OPEN } location ~ x { deny all; }",
+            &[("/y", nobody), ("/s/x", nothing)],
+        ),
+        ("location / { OPEN } location /a:b/ { deny all; }", &[("/a:b/", nobody), ("/a%3Ab/", nobody)]),
+        ("location / { OPEN } location /ab/ { deny all; }", &[("/%61b/", nobody), ("/c", nothing)]),
+        (
+            "auth_request /validate; location / { OPEN } location /x/ { auth_request off; OPEN }",
+            &[("/", caller), ("/x", nothing)],
+        ),
+        ("rewrite ^/old/ /new; location / { OPEN }", &[("/old/x", nobody), ("/x", nothing)]),
+    ] {
+        let edge = of(locations);
+        for (path, asked) in expected {
+            assert_eq!(edge.asked(0, "else", path).0, *asked, "{path}: {locations}\n{}", edge.yaml);
+        }
+    }
+}
