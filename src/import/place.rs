@@ -12,8 +12,8 @@ pub(super) const OTHER: &str = "\u{1}";
 pub(super) struct Place {
     /// A route can be here; `None`: no route can have this path.
     pub(super) own: Option<String>,
-    /// Some of its paths are not below its own place, but may go to any route below which this one is.
-    pub(super) around: Option<Around>,
+    /// Some of its paths are not below its own place, but go to other routes.
+    pub(super) around: Vec<Around>,
 }
 
 /// Which other routes a location's requests may go to.
@@ -31,12 +31,13 @@ impl Place {
         let written = encoded(path);
         let own = canonical_path(written.as_bytes()).ok().map(|path| path.trim_end_matches('/').to_owned());
         // nginx decodes what stays encoded here, so a client can write these in two ways, of which one is the route's.
-        let signs = path.find(|sign: char| "!$&'()*+,;=:@".contains(sign));
-        let plain = &path[..signs.unwrap_or(path.len())];
-        let is_longer = is_prefix && !path.ends_with('/');
-        let leaks = signs.is_some() || is_longer && !path.is_empty();
-        let path = encoded(plain.rsplit_once('/').unwrap_or_default().0);
-        let around = leaks.then_some(Around { path, all: signs.is_some() });
+        let signs = path.match_indices(|sign: char| "!$&'()*+,;=:@".contains(sign)).map(|(at, _)| at);
+        let folder = |end: usize| encoded(path[..end].rsplit_once('/').unwrap_or_default().0);
+        let mut around: Vec<Around> = signs.map(|at| Around { path: folder(at), all: true }).collect();
+        around.dedup();
+        if is_prefix && !path.is_empty() && !path.ends_with('/') {
+            around.push(Around { path: folder(path.len()), all: false });
+        }
         Self { own, around }
     }
 }
@@ -91,26 +92,26 @@ mod tests {
     #[test]
     fn where_a_location_is() {
         for (path, is_prefix, own, around) in [
-            ("/", true, Some(""), None),
-            ("", true, None, None),
-            ("/a/b/", true, Some("/a/b"), None),
-            ("/a/b", true, Some("/a/b"), Some("/a")),
-            ("/a", true, Some("/a"), Some("")),
-            ("/a/b", false, Some("/a/b"), None),
-            ("/a:b/c/", true, Some("/a:b/c"), Some("")),
-            ("/a/b@c", false, Some("/a/b@c"), Some("/a")),
-            ("/a b/", true, Some("/a%20b"), None),
-            ("/x/ä/b", true, Some("/x/%C3%A4/b"), Some("/x/%C3%A4")),
-            ("/x/y*/", true, Some("/x/y%2A"), Some("/x")),
-            ("/a/../b/", true, None, None),
-            ("/a%2fb/", true, None, None),
-            ("a", false, None, None),
+            ("/", true, Some(""), &[][..]),
+            ("", true, None, &[]),
+            ("/a/b/", true, Some("/a/b"), &[]),
+            ("/a/b", true, Some("/a/b"), &[("/a", false)]),
+            ("/a", true, Some("/a"), &[("", false)]),
+            ("/a/b", false, Some("/a/b"), &[]),
+            ("/a:b/c/", true, Some("/a:b/c"), &[("", true)]),
+            ("/a:b/c", true, Some("/a:b/c"), &[("", true), ("/a:b", false)]),
+            ("/a:b/c@d/", true, Some("/a:b/c@d"), &[("", true), ("/a:b", true)]),
+            ("/a/b@c", false, Some("/a/b@c"), &[("/a", true)]),
+            ("/a b/", true, Some("/a%20b"), &[]),
+            ("/x/ä/b", true, Some("/x/%C3%A4/b"), &[("/x/%C3%A4", false)]),
+            ("/x/y*/", true, Some("/x/y%2A"), &[("/x", true)]),
+            ("/a/../b/", true, None, &[]),
+            ("/a%2fb/", true, None, &[]),
+            ("a", false, None, &[]),
         ] {
             let place = Place::of(path, is_prefix);
-            let actual = (place.own.as_deref(), place.around.as_ref().map(|around| around.path.as_str()));
-            assert_eq!(actual, (own, around), "{path}");
-            let all = place.around.is_some_and(|around| around.all);
-            assert_eq!(all, path.contains([':', '@', '*']), "{path}");
+            let actual: Vec<(&str, bool)> = place.around.iter().map(|it| (it.path.as_str(), it.all)).collect();
+            assert_eq!((place.own.as_deref(), actual.as_slice()), (own, around), "{path}");
             assert_eq!(decoded(&encoded(path)), path);
         }
     }

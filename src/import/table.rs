@@ -18,8 +18,8 @@ pub(super) type Who = (usize, Option<usize>);
 pub(super) struct Table<'t, 'a> {
     servers: Vec<(usize, &'t Judged<'a>)>,
     places: BTreeSet<String>,
-    /// The locations whose requests may go to a place that is not their own.
-    around: BTreeMap<String, Vec<(usize, usize)>>,
+    /// The locations whose requests may go to a place that is not their own, and whether all of them may.
+    around: BTreeMap<String, Vec<(usize, usize, bool)>>,
     /// For each beginning, the place that takes what begins so and goes to no deeper one.
     beginnings: BTreeMap<String, Option<String>>,
 }
@@ -69,9 +69,10 @@ impl<'t, 'a> Table<'t, 'a> {
         self.around = BTreeMap::new();
         for (site, server) in &self.servers {
             for (index, entry) in server.entries.iter().enumerate() {
-                let around = entry.place.as_ref().and_then(|place| place.around.as_ref());
-                if let Some(place) = around.and_then(|around| deepest(&self.places, &around.path)) {
-                    self.around.entry(place.to_owned()).or_default().push((*site, index));
+                for around in entry.place.iter().flat_map(|place| &place.around) {
+                    if let Some(place) = deepest(&self.places, &around.path) {
+                        self.around.entry(place.to_owned()).or_default().push((*site, index, around.all));
+                    }
                 }
             }
         }
@@ -130,19 +131,14 @@ impl<'t, 'a> Table<'t, 'a> {
 
     /// Paths of locations elsewhere that go to a route at `place`.
     fn others(&self, site: usize, server: &Judged<'_>, place: &str) -> Vec<String> {
-        let around = self.around.get(place).into_iter().flatten().filter(|(other, _)| *other == site);
-        let paths = around.flat_map(|(_, index)| {
-            let (location, entry) = (&server.site.locations[*index], &server.entries[*index]);
-            let (path, is_prefix) = (&location.path, location.kind == Kind::Prefix);
-            let longer = is_prefix.then(|| format!("{path}{OTHER}"));
-            let all = entry.place.as_ref().and_then(|place| place.around.as_ref()).is_some_and(|around| around.all);
-            let plain = path.trim_end_matches('/');
-            let written = [
-                Some(path.clone()),
-                is_prefix.then(|| format!("{plain}/")),
-                is_prefix.then(|| format!("{plain}/{OTHER}")),
-            ];
-            longer.into_iter().chain(written.into_iter().flatten().filter(move |_| all))
+        let around = self.around.get(place).into_iter().flatten().filter(|(other, ..)| *other == site);
+        let paths = around.flat_map(|(_, index, all)| {
+            let location = &server.site.locations[*index];
+            let (path, plain) = (&location.path, location.path.trim_end_matches('/'));
+            let longer = [format!("{path}{OTHER}"), format!("{plain}/"), format!("{plain}/{OTHER}")];
+            let is_prefix = location.kind == Kind::Prefix;
+            let longer = longer.into_iter().take(if *all { 3 } else { 1 }).filter(move |_| is_prefix);
+            longer.chain(all.then(|| path.clone()))
         });
         paths.collect()
     }

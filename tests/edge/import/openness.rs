@@ -145,6 +145,7 @@ fn examples() {
             &[("/y", nobody), ("/s/x", nothing)],
         ),
         ("location / { OPEN } location /a:b/ { deny all; }", &[("/a:b/", nobody), ("/a%3Ab/", nobody)]),
+        ("location /a:b { OPEN } location /a:b/a { CALLER }", &[("/a:b/a", caller), ("/a:b/aa", caller)]),
         ("location / { OPEN } location /ab/ { deny all; }", &[("/%61b/", nobody), ("/c", nothing)]),
         (
             "auth_request /validate; location / { OPEN } location /x/ { auth_request off; OPEN }",
