@@ -18,7 +18,7 @@ pub(super) struct Search<'a> {
 pub(super) struct Found {
     /// Unless one of `regex` matches; `None`: no location does.
     pub(super) location: Option<usize>,
-    /// Regular expressions that are tried before, with all locations in them.
+    /// Regular expressions that are tried before, with all locations in them, and what redirects to it.
     pub(super) regex: Vec<usize>,
 }
 
@@ -46,8 +46,11 @@ impl<'a> Search<'a> {
             if let Some(found) = self.exact.get(&(children, path)) {
                 return Found { location: Some(*found), regex: Vec::new() };
             }
-            if self.redirects(children, path) {
-                return self.find(&format!("{path}/"));
+            if let Some(index) = self.redirects(children, path) {
+                let mut found = self.find(&format!("{path}/"));
+                // nginx refuses before it redirects where this one is internal.
+                found.regex.extend(Some(index).filter(|index| found.location != Some(*index)));
+                return found;
             }
             let longest = self.longest(children, path);
             if !longest.is_some_and(|index| self.site.locations[index].is_final()) {
@@ -69,14 +72,16 @@ impl<'a> Search<'a> {
         Found { location, regex }
     }
 
-    /// True when nginx adds the slash that `path` lacks.
-    fn redirects(&self, parent: Option<usize>, path: &str) -> bool {
+    /// The location for which nginx adds the slash that `path` lacks.
+    fn redirects(&self, parent: Option<usize>, path: &str) -> Option<usize> {
         if path.ends_with('/') || self.prefix.contains_key(&(parent, path)) {
-            return false;
+            return None;
         }
         let slashed = format!("{path}/");
         let found = [&self.exact, &self.prefix].into_iter().filter_map(|map| map.get(&(parent, slashed.as_str())));
-        found.into_iter().any(|index| is_passed_on(&self.site.locations[*index]))
+        let found: Vec<usize> = found.copied().collect();
+        let passes = found.iter().any(|index| is_passed_on(&self.site.locations[*index]));
+        found.first().copied().filter(|_| passes)
     }
 
     fn longest(&self, parent: Option<usize>, path: &str) -> Option<usize> {
@@ -123,7 +128,7 @@ mod tests {
         assert_eq!(find("location / {} location /b/ { deny all; }", "/b"), "/ []");
         assert_eq!(find("location /b {} location /b/ { proxy_pass http://a; }", "/b"), "/b []");
         let inside = "location /b/ { proxy_pass http://a; location = /b/ {} }";
-        assert_eq!(find(inside, "/b"), "= /b/ []", "the client comes back, and finds what is inside");
+        assert_eq!(find(inside, "/b"), "= /b/ [/b/]", "the client comes back, and finds what is inside");
     }
 
     #[test]

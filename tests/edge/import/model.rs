@@ -166,8 +166,8 @@ enum Walk<'l> {
     End(Vec<&'l Location>),
     /// The longest prefixes, each in the one before; an expression further out may take it.
     Prefixes(Vec<&'l Location>),
-    /// nginx answers 301, and the client comes back with a slash.
-    Redirect,
+    /// nginx answers 301, and the client comes back with a slash, unless one of these is internal.
+    Redirect(Vec<&'l Location>),
 }
 
 /// `ngx_http_core_find_location`.
@@ -183,7 +183,7 @@ fn walk<'l>(locations: &'l [Location], path: &str) -> Walk<'l> {
     let is_passed_on =
         |location: &&Location| matches!(location.body.answer, Answer::Upstream | Answer::ReturnInstead(_));
     if same(false, path).is_none() && candidates.iter().flatten().any(is_passed_on) {
-        return Walk::Redirect;
+        return Walk::Redirect(candidates.into_iter().flatten().take(1).collect());
     }
     let prefixes = locations.iter().filter(|it| it.is_prefix() && path.starts_with(&it.path));
     let prefix = prefixes.max_by_key(|it| it.path.len());
@@ -195,7 +195,10 @@ fn walk<'l>(locations: &'l [Location], path: &str) -> Walk<'l> {
                 found.extend(inside);
                 return Walk::End(found);
             }
-            Walk::Redirect => return Walk::Redirect,
+            Walk::Redirect(inside) => {
+                found.extend(inside);
+                return Walk::Redirect(found);
+            }
             Walk::Prefixes(inside) => found.extend(inside),
         }
     }
@@ -234,7 +237,8 @@ pub fn served(servers: &[Server], port: usize, host: &str, path: &str) -> Option
     }
     let found = match walk(&server.locations, path) {
         Walk::End(found) | Walk::Prefixes(found) => found,
-        Walk::Redirect => return served(servers, port, host, &format!("{path}/")),
+        Walk::Redirect(through) if through.iter().any(|it| it.body.is_internal) => return answers(Asked::Nobody),
+        Walk::Redirect(_) => return served(servers, port, host, &format!("{path}/")),
     };
     let bodies: Vec<Body> = [server.body].into_iter().chain(found.iter().map(|location| location.body)).collect();
     let answer = bodies[bodies.len() - 1].answer;
