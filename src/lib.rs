@@ -5,6 +5,7 @@
 //! Data flows downward, and a module uses only those below it (and [`types`], which all use):
 //!
 //! * [`cli`] — arguments to exit code; `hash_key` makes API keys.
+//! * [`import`] — an nginx configuration and a scope file to YAML.
 //! * [`server`] — build, bind, serve, reload, drain. It owns every background task.
 //! * [`admin`] — `/livez`, `/readyz`, `/metrics`, `/status`, `/jwks.json`, `POST /reload`.
 //! * [`proxy`] — the data path: Pingora's hooks, each delegating to one file. `request` is the pipeline that a request
@@ -44,6 +45,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 mod hash_key;
+pub mod import;
 pub mod mcp;
 pub mod metrics;
 pub mod proxy;

@@ -15,6 +15,10 @@ pub const CONFIG_FILES: usize = 1_000;
 pub const CONFIG_DEPTH: usize = 32;
 /// How many errors of a configuration are reported at once.
 pub const CONFIG_ERRORS: usize = 100;
+/// The largest file that `mcp-edge import` reads, in bytes.
+pub const IMPORT_FILE_BYTES: u64 = 4 << 20;
+/// How deep blocks may stand in each other in an nginx configuration that is imported.
+pub const IMPORT_DEPTH: usize = 32;
 /// The largest certificate, key, secret or key-set file, in bytes.
 pub const MATERIAL_FILE_BYTES: u64 = 1 << 20;
 /// How many replicas an upstream may have.

@@ -42,9 +42,14 @@ pub(super) fn load(root: &Path, problems: &mut Problems) -> Result<Vec<Source>, 
     let text = read_text(root).map_err(|message| {
         ConfigErrors(vec![ConfigError { file: root.to_owned(), position: None, path: String::new(), message }])
     })?;
+    Ok(load_text(root, text, problems))
+}
+
+/// The same with `text` as what stands in the root file.
+pub(super) fn load_text(root: &Path, text: String, problems: &mut Problems) -> Vec<Source> {
     let mut loader = Loader { sources: Vec::new(), open: Vec::new(), seen: BTreeSet::new(), problems };
     loader.add(root.to_owned(), text);
-    Ok(loader.sources)
+    loader.sources
 }
 
 /// Reads a file of at most [`limits::CONFIG_FILE_BYTES`] as UTF-8.

@@ -41,6 +41,19 @@ mod units;
 mod upstream;
 mod yaml;
 
+/// The sections as written, for those who write configurations, and the parser of YAML with positions.
+pub(crate) mod written {
+    pub(crate) use super::auth::Provider;
+    pub(crate) use super::lookup::Lookup;
+    pub(crate) use super::policy::Rule;
+    pub(crate) use super::route::{HeaderChanges, RequiredAuth, Rewrite, Route, RouteAuth, Upgrade};
+    pub(crate) use super::server::{Listener, ListenerTls};
+    pub(crate) use super::tree::{Content, Node, Position};
+    pub(crate) use super::units::{Bind, Cidr, Header, HeaderText, Host, Name, ScopeName, Size, Span, Url};
+    pub(crate) use super::upstream::{Endpoint, Upstream, UpstreamTls};
+    pub(crate) use super::yaml::parse as parse_yaml;
+}
+
 pub use api_keys::ApiKeyEntry;
 pub use auth::{Algorithm, Cache};
 pub use checked::{

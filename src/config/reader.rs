@@ -10,7 +10,7 @@ use crate::types::excerpt;
 
 /// Why a tree does not fit, and where.
 #[derive(Debug)]
-pub(super) struct Wrong {
+pub(crate) struct Wrong {
     pub(super) message: String,
     /// From the inside to the outside.
     steps: Vec<Step>,

@@ -28,9 +28,23 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let mut problems = Problems::default();
         let sources = load::load(path, &mut problems)?;
-        let mut resolver = Resolver::new(&sources, problems);
+        Self::checked(&sources, problems)
+    }
+
+    /// The same with `text` in place of what stands in `path`, which need not exist.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn from_text(path: &Path, text: String) -> Result<Self, ConfigErrors> {
+        let mut problems = Problems::default();
+        let sources = load::load_text(path, text, &mut problems);
+        Self::checked(&sources, problems)
+    }
+
+    fn checked(sources: &[Source], problems: Problems) -> Result<Self, ConfigErrors> {
+        let mut resolver = Resolver::new(sources, problems);
         let config = resolver.resolve();
-        if resolver.problems.is_empty() { Ok(config) } else { Err(resolver.problems.into_errors(&sources)) }
+        if resolver.problems.is_empty() { Ok(config) } else { Err(resolver.problems.into_errors(sources)) }
     }
 
     /// The files and folders to watch when `path` does not load: those that can be known anyway.

@@ -127,7 +127,7 @@ pub struct RequiredAuth {
     pub audiences: Option<Vec<String>>,
     /// What becomes of open streams whose credential is revoked, or of event streams without an end (GET,
     /// `subscriptions/listen`) and WebSockets whose credential ends (default `close`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "OpenStreams::is_default")]
     pub open_streams: OpenStreams,
 }
 
@@ -140,6 +140,12 @@ pub enum OpenStreams {
     Close,
     /// They go on to their own end.
     Finish,
+}
+
+impl OpenStreams {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl<'de> Deserialize<'de> for RouteAuth {

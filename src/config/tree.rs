@@ -4,20 +4,20 @@
 use super::reader::Step;
 
 /// Line and column, from 1.
-pub(super) type Position = (usize, usize);
+pub(crate) type Position = (usize, usize);
 
 /// A value and where it begins.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) at: Position,
-    pub(super) content: Content,
+pub(crate) struct Node {
+    pub(crate) at: Position,
+    pub(crate) content: Content,
     /// Left out when the tree is read, as if it did not stand there.
     pub(super) cut: bool,
 }
 
 /// What a value is.
 #[derive(Clone, Debug)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// `plain`: without quotes.
     Scalar {
         text: String,
@@ -29,10 +29,10 @@ pub(super) enum Content {
 
 /// A key, where it stands, and its value.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) at: Position,
-    pub(super) node: Node,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) at: Position,
+    pub(crate) node: Node,
 }
 
 impl Default for Node {
@@ -48,7 +48,7 @@ impl Node {
     }
 
     /// True when nothing is written: an empty value, `~` or `null`.
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         matches!(&self.content, Content::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 

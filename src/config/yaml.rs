@@ -9,15 +9,15 @@ use super::tree::{Content, Entry, Node, Position};
 
 /// Something in a text that is wrong whatever the keys mean.
 #[derive(Debug)]
-pub(super) struct Flaw {
-    pub(super) at: Position,
+pub(crate) struct Flaw {
+    pub(crate) at: Position,
     /// The key path, or nothing when the text cannot be read on.
-    pub(super) path: String,
-    pub(super) message: String,
+    pub(crate) path: String,
+    pub(crate) message: String,
 }
 
 /// Reads one document. A flaw in `Err` ends it; the others are left out of the tree.
-pub(super) fn parse(text: &str) -> (Result<Node, Flaw>, Vec<Flaw>) {
+pub(crate) fn parse(text: &str) -> (Result<Node, Flaw>, Vec<Flaw>) {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
         let result = match event {

@@ -11,6 +11,7 @@ mod discovery;
 mod harness;
 mod hostile;
 mod identity;
+mod import;
 mod introspection;
 mod keys;
 mod lifecycle;

@@ -1,0 +1,149 @@
+//! `mcp-edge import`: an nginx configuration and a scope file of mcp-gateway-registry to one configuration of the edge.
+//!
+//! Each format has a file that reads it ([`nginx`], [`scopes`]) and knows nothing of the edge. `convert` and the files
+//! below it make the sections as written of them, `render` writes the YAML, and here the result is checked.
+//!
+//! One rule holds for all routes: a route asks of callers what the strictest of the locations asked that nginx served the
+//! route's paths by. `search` finds those as nginx does, `asked` says what each asked, `hosts` which servers count, and
+//! `table` puts them together. What cannot be told apart is closed, with a comment that says what to write instead.
+
+mod asked;
+mod candidate;
+mod convert;
+mod draft;
+mod fields;
+mod gate;
+mod hosts;
+mod judged;
+mod listen;
+mod nginx;
+mod note;
+mod pattern;
+mod place;
+mod pool;
+mod render;
+mod repair;
+mod rest;
+mod routes;
+mod rules;
+mod scopes;
+mod search;
+mod site;
+mod table;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::config::written::Position;
+use crate::config::{ConfigErrors, limits};
+use crate::types::excerpt;
+
+pub use note::Note;
+
+/// What is imported; at least one of them.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The scope file.
+    pub scopes: Option<PathBuf>,
+    /// The nginx configuration.
+    pub nginx: Option<PathBuf>,
+}
+
+/// A configuration that [`Config::load`](crate::config::Config::load) accepts.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The whole file.
+    pub yaml: String,
+    /// What it does not carry over, or assumes; they stand in it as comments, too.
+    pub notes: Vec<Note>,
+}
+
+/// Why nothing could be imported.
+#[derive(Debug, Error)]
+pub enum ImportError {
+    /// A file cannot be read at all.
+    #[error("{}: {message}", .file.display())]
+    Unreadable {
+        /// As given.
+        file: PathBuf,
+        /// Why, and what to do.
+        message: String,
+    },
+    /// A file is not what it should be.
+    #[error("{}:{}:{}: {message}", .file.display(), .at.0, .at.1)]
+    Malformed {
+        /// As given.
+        file: PathBuf,
+        /// Line and column, from 1.
+        at: (usize, usize),
+        /// What is wrong and what to write instead.
+        message: String,
+    },
+    /// What was made is no configuration: a fault of the importer.
+    #[error("the result does not pass the check, which is a fault of mcp-edge:\n{0}")]
+    Unchecked(ConfigErrors),
+}
+
+/// Imports `sources` into a file that will stand at `output`, from whose folder its relative paths start.
+///
+/// # Errors
+/// A source cannot be read.
+pub fn import(sources: &Sources, output: &Path) -> Result<Imported, ImportError> {
+    let scopes = match &sources.scopes {
+        Some(path) => {
+            let (name, text) = read(path)?;
+            let read = scopes::ScopeFile::parse(&name, &text).map_err(|flaw| malformed(path, flaw.at, flaw.message))?;
+            Some((name, read))
+        }
+        None => None,
+    };
+    let nginx = match &sources.nginx {
+        Some(path) => {
+            let (name, text) = read(path)?;
+            let root = nginx::parse(&text).map_err(|flaw| malformed(path, flaw.at, flaw.message))?;
+            let folder = path.parent().unwrap_or(Path::new(""));
+            // The output may stand anywhere else.
+            let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+            Some((name, root, folder))
+        }
+        None => None,
+    };
+    let draft = convert::convert(
+        nginx.as_ref().map(|(file, root, folder)| convert::Nginx { file, folder, root }),
+        scopes.as_ref().map(|(file, read)| convert::Scopes { file, read }),
+    );
+    let names = [nginx.as_ref().map(|(name, ..)| name), scopes.as_ref().map(|(name, _)| name)];
+    let made_from = names.into_iter().flatten().map(AsRef::as_ref).collect::<Vec<&str>>().join(" and ");
+    repair::checked(draft, &made_from, output).map_err(ImportError::Unchecked)
+}
+
+fn malformed(file: &Path, at: Position, message: String) -> ImportError {
+    ImportError::Malformed { file: file.to_owned(), at, message }
+}
+
+/// The name for notes, and the text.
+fn read(path: &Path) -> Result<(Arc<str>, String), ImportError> {
+    let unreadable = |message: String| ImportError::Unreadable { file: path.to_owned(), message };
+    let cannot =
+        |error: std::io::Error| unreadable(format!("cannot be read ({error}): give the path of a readable file"));
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let mut bytes = Vec::new();
+    file.take(limits::IMPORT_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > limits::IMPORT_FILE_BYTES {
+        let most = limits::IMPORT_FILE_BYTES >> 20;
+        return Err(unreadable(format!(
+            "is larger than {most} MiB: import parts of it, and put the results together with `include`"
+        )));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let legal = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + legal.iter().filter(|&&byte| byte == b'\n').count();
+        let column = 1 + legal.iter().rev().take_while(|&&byte| byte != b'\n').count();
+        malformed(path, (line, column), "is not UTF-8: save it as UTF-8".to_owned())
+    })?;
+    let name = path.file_name().map_or_else(|| path.to_string_lossy(), std::ffi::OsStr::to_string_lossy);
+    Ok((excerpt(&name).into(), text))
+}

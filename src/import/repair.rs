@@ -1,0 +1,130 @@
+//! Checks a draft as `mcp-edge check` does, and takes back what cannot be used here, such as certificates that are not on
+//! this machine.
+
+use std::path::Path;
+
+use super::convert;
+use super::draft::Draft;
+use super::gate;
+use super::listen;
+use super::note::Note;
+use super::render::render;
+use super::{Imported, draft::Item};
+use crate::config::written::RouteAuth;
+use crate::config::{Config, ConfigError, ConfigErrors};
+
+/// How often something is taken back, at most.
+const ROUNDS: usize = 1_000;
+
+/// The YAML of `draft`, which passes the check as a file at `output`.
+pub(super) fn checked(mut draft: Draft, made_from: &str, output: &Path) -> Result<Imported, ConfigErrors> {
+    for _ in 0..ROUNDS {
+        let yaml = render(&draft, made_from);
+        match Config::from_text(output, yaml.clone()) {
+            Ok(_) => return Ok(Imported { yaml, notes: draft.all_notes().cloned().collect() }),
+            Err(errors) => {
+                if !errors.0.first().is_some_and(|error| repair(&mut draft, error)) {
+                    return Err(errors);
+                }
+            }
+        }
+    }
+    Config::from_text(output, render(&draft, made_from))
+        .map(|_| Imported { yaml: render(&draft, made_from), notes: draft.all_notes().cloned().collect() })
+}
+
+/// Takes back what `error` is about. False when nothing can be.
+fn repair(draft: &mut Draft, error: &ConfigError) -> bool {
+    let note = || Note::of_output(format!("the check says: {}", error.message));
+    if let Some(index) = indexed(&error.path, "listeners[", draft.listeners.len()) {
+        // Without TLS it would speak cleartext, so it is left out as a whole.
+        let mut item = draft.listeners.remove(index);
+        item.notes.push(note());
+        draft.listeners_off.push(item);
+        if draft.listeners.is_empty() {
+            let mut item = Item::new(listen::blank(([127, 0, 0, 1], 8080).into()));
+            item.notes.push(Note::of_output(
+                "no listener of nginx can be used as it is: correct those in the comments, and take this one out",
+            ));
+            draft.listeners.push(item);
+        }
+        return true;
+    }
+    if let Some(index) = indexed(&error.path, "routes[", draft.routes.len()) {
+        // It stays, closed: without it, another route would take its requests.
+        let before = draft.routes[index].value.clone();
+        close_route(draft, index);
+        let item = &mut draft.routes[index];
+        item.notes.push(note());
+        return item.value != before;
+    }
+    if let Some(rest) = error.path.strip_prefix("upstreams.") {
+        return repair_upstream(draft, rest, note());
+    }
+    if let Some(rest) = error.path.strip_prefix("auth.providers.") {
+        let item = draft.providers.iter_mut().find(|(name, _)| is_below(rest, name));
+        return item.is_some_and(|(_, item)| {
+            let unknown = gate::unknown_provider();
+            let is_new = item.value.lookup != unknown.lookup;
+            item.value.lookup = unknown.lookup;
+            item.notes.push(note());
+            is_new
+        });
+    }
+    false
+}
+
+/// Nobody may use a route any more.
+fn close_route(draft: &mut Draft, index: usize) {
+    let own = match &draft.routes[index].value.auth {
+        RouteAuth::Required(required) => required.providers.first().cloned(),
+        RouteAuth::None => None,
+    };
+    let provider = own.or_else(|| draft.providers.keys().next().cloned()).unwrap_or_else(|| {
+        let mut item = Item::new(gate::unknown_provider());
+        item.notes.push(Note::of_output("a closed route wants a provider: write the URL of the authentication server"));
+        draft.providers.insert("validate".to_owned(), item);
+        "validate".to_owned()
+    });
+    convert::close(&mut draft.routes[index].value, &provider);
+}
+
+fn repair_upstream(draft: &mut Draft, path: &str, note: Note) -> bool {
+    let Some(name) = draft.upstreams.keys().find(|name| is_below(path, name)).cloned() else { return false };
+    let Some(item) = draft.upstreams.get_mut(&name) else { return false };
+    let rest = path[name.len()..].to_owned();
+    let tls = item.value.tls.as_mut().filter(|_| rest.starts_with(".tls"));
+    match tls {
+        // The system's authorities are asked then.
+        Some(tls) if tls.ca.is_some() && rest == ".tls.ca" => tls.ca = None,
+        Some(tls) if tls.server_name.is_some() && rest == ".tls.server_name" => tls.server_name = None,
+        Some(tls) if tls.certificate.is_some() => (tls.certificate, tls.key) = (None, None),
+        _ => {
+            let unknown = convert::unknown_upstream();
+            let is_new = item.value != unknown;
+            item.value = unknown;
+            item.notes.push(note);
+            let text = "it cannot be used as it is, and nobody may use its routes: write the endpoints, and take out the scope `closed-by-import`";
+            item.notes.push(Note::of_output(text));
+            for index in (0..draft.routes.len()).filter(|_| is_new) {
+                if draft.routes[index].value.upstream == name {
+                    close_route(draft, index);
+                }
+            }
+            return is_new;
+        }
+    }
+    item.notes.push(note);
+    true
+}
+
+/// The number behind `before`, when there are so many.
+fn indexed(path: &str, before: &str, count: usize) -> Option<usize> {
+    let (number, _) = path.strip_prefix(before)?.split_once(']')?;
+    number.parse().ok().filter(|index| *index < count)
+}
+
+/// True when `path` is about the item `name`, whose name may have dots.
+fn is_below(path: &str, name: &str) -> bool {
+    path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}

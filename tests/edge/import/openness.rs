@@ -1,0 +1,161 @@
+//! Nothing that nginx kept callers out of comes out more open.
+
+use std::sync::Arc;
+
+use mcp_edge::config::{Config, Route};
+use mcp_edge::import::{Sources, import};
+use mcp_edge::route::Router;
+use mcp_edge::types::canonical_path;
+use proptest::prelude::*;
+
+use super::model::{self, Asked, HOSTS, PROVIDERS, Server, Words};
+
+/// The ports of the model's numbers.
+const PORTS: [u16; 2] = [8080, 8081];
+
+/// `servers` as a file, for the importer.
+pub fn text(servers: &[Server]) -> String {
+    let words = Words {
+        listen: &|port| PORTS[port].to_string(),
+        upstream: "http://a:1",
+        provider: &|name| format!("http://{name}:1/"),
+        folder: "/srv",
+    };
+    servers.iter().map(|server| server.text(&words)).collect()
+}
+
+/// What the edge makes of a file of nginx.
+struct Edge {
+    config: Config,
+    router: Router<Arc<Route>>,
+    yaml: String,
+}
+
+impl Edge {
+    fn of(nginx: &str, with_scopes: bool) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, scopes, output) =
+            (folder.path().join("n"), folder.path().join("s"), folder.path().join("edge.yaml"));
+        std::fs::write(&file, nginx).expect("written");
+        std::fs::write(&scopes, "x: [{server: a, methods: [tools/call], tools: [t]}]").expect("written");
+        let sources = Sources { nginx: Some(file), scopes: with_scopes.then_some(scopes) };
+        let yaml = import(&sources, &output).expect("it can be imported").yaml;
+        std::fs::write(&output, &yaml).expect("written");
+        let config = Config::load(&output).unwrap_or_else(|errors| panic!("{errors}"));
+        let mut router = Router::default();
+        for route in &config.routes {
+            router.insert(&route.hosts, &route.prefix, Arc::clone(route)).expect("the check finds overlaps");
+        }
+        Self { config, router, yaml }
+    }
+
+    /// What the edge asks of a request, and the name of the route.
+    fn asked(&self, port: usize, host: &str, path: &str) -> (Asked, String) {
+        let mut listeners = self.config.listeners.iter().filter(|listener| listener.address.port() == PORTS[port]);
+        let answers =
+            |hosts: &[mcp_edge::types::HostPattern]| hosts.is_empty() || hosts.iter().any(|it| it.matches(host));
+        if !listeners.any(|listener| answers(&listener.hosts)) {
+            return (Asked::Nobody, "no listener".to_owned());
+        }
+        let Ok(path) = canonical_path(path.as_bytes()) else { return (Asked::Nobody, "no path".to_owned()) };
+        let Some(route) = self.router.find(host, &path) else { return (Asked::Nobody, "no route".to_owned()) };
+        let asked = match &route.auth {
+            None => Asked::Nothing,
+            Some(auth) if !auth.scopes.is_empty() => Asked::Nobody,
+            Some(auth) => match PROVIDERS.iter().find(|name| [Arc::from(**name)] == *auth.providers) {
+                Some(name) => Asked::Caller(name),
+                // One that was made for want of any, and that nobody answers for.
+                None => Asked::Nobody,
+            },
+        };
+        (asked, route.name.to_string())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// For every path, host and port, with a scope file or without one.
+    #[test]
+    fn nothing_is_more_open_than_it_was(
+        servers in model::servers(),
+        with_scopes in any::<bool>(),
+        paths in proptest::collection::vec(model::requested(), 16),
+    ) {
+        let nginx = text(&servers);
+        let edge = Edge::of(&nginx, with_scopes);
+        for path in paths.iter().chain(&["/check".to_owned(), "/validate".to_owned()]) {
+            for (port, host) in (0..PORTS.len()).flat_map(|port| HOSTS.map(|host| (port, host))) {
+                let (after, route) = edge.asked(port, host, path);
+                let before = model::served(&servers, port, host, &model::decoded(path)).map_or(Asked::Nobody, |it| it.asked);
+                prop_assert!(
+                    after.is_as_closed_as(before),
+                    "{}:{host}{path}: nginx asked {before:?}, {route} asks {after:?}\n{nginx}\n{}", PORTS[port], edge.yaml
+                );
+            }
+        }
+    }
+
+    /// The other side: where routes can say what nginx said, nothing is closed for nothing.
+    #[test]
+    fn prefixes_of_whole_segments_ask_what_they_asked(
+        server in model::plain_server(),
+        paths in proptest::collection::vec("(/[ab]{1,2}){0,4}/?", 16),
+    ) {
+        let servers = [server];
+        let nginx = text(&servers);
+        let edge = Edge::of(&nginx, false);
+        for path in paths.iter().map(|path| if path.is_empty() { "/" } else { path }) {
+            let before = model::served(&servers, 0, "else", path).map(|it| it.asked);
+            prop_assert_eq!(Some(edge.asked(0, "else", path).0), before, "{}\n{}\n{}", path, nginx, edge.yaml);
+        }
+    }
+}
+
+/// What it comes to, by example: paths with what is asked of callers there. `CALLER` and `OTHER` ask two servers.
+#[test]
+fn examples() {
+    const OPEN: &str = "proxy_pass http://a:1;";
+    let of = |locations: &str| {
+        let text = locations
+            .replace("OPEN", OPEN)
+            .replace("CALLER", &format!("auth_request /validate; {OPEN}"))
+            .replace("OTHER", &format!("auth_request /check; {OPEN}"));
+        let ask = PROVIDERS.map(|name| format!("location = /{name} {{ internal; proxy_pass http://{name}:1/; }}"));
+        Edge::of(&format!("server {{ listen 8080; {text} {} }}", ask.concat()), false)
+    };
+    let (nothing, caller, nobody) = (Asked::Nothing, Asked::Caller("validate"), Asked::Nobody);
+    for (locations, expected) in [
+        (
+            "location / { CALLER } location = /b { deny all; } location /b/ { OPEN }",
+            &[("/", caller), ("/b", nobody), ("/b/x", nobody)][..],
+        ),
+        ("location / { OPEN } location /x { deny all; }", &[("/x", nobody), ("/xy", nobody), ("/y", nobody)]),
+        ("location / { OPEN } location /x/ { deny all; }", &[("/x", nobody), ("/x/y", nobody), ("/xy", nothing)]),
+        ("location / { OPEN } location /x { CALLER }", &[("/x", caller), ("/xy", caller), ("/y", caller)]),
+        ("location / { OPEN } location = /x { CALLER }", &[("/x", caller), ("/x/y", caller), ("/y", nothing)]),
+        ("location / { CALLER } location = /x { OPEN }", &[("/x", caller), ("/x/y", caller)]),
+        ("location / { OTHER } location = /x { CALLER }", &[("/x", nobody), ("/y", Asked::Caller("check"))]),
+        ("location = /x { OPEN }", &[("/x", nobody), ("/x/y", nobody)]),
+        ("location / { OPEN } location = / { return 302 /y; }", &[("/", nothing), ("/x", nothing)]),
+        ("location / { OPEN } location /s { root /srv; }", &[("/s", nobody), ("/st", nothing)]),
+        ("location / { OPEN } location ~ ^/a/ { deny all; }", &[("/a/b", nobody), ("/ab", nothing)]),
+        (
+            "location / { OPEN } location ^~ /s/ { OPEN } location ~ x { deny all; }",
+            &[("/y", nobody), ("/s/x", nothing)],
+        ),
+        ("location / { OPEN } location /a:b/ { deny all; }", &[("/a:b/", nobody), ("/a%3Ab/", nobody)]),
+        ("location /a:b { OPEN } location /a:b/a { CALLER }", &[("/a:b/a", caller), ("/a:b/aa", caller)]),
+        ("location / { OPEN } location /ab/ { deny all; }", &[("/%61b/", nobody), ("/c", nothing)]),
+        (
+            "auth_request /validate; location / { OPEN } location /x/ { auth_request off; OPEN }",
+            &[("/", caller), ("/x", nothing)],
+        ),
+        ("rewrite ^/old/ /new; location / { OPEN }", &[("/old/x", nobody), ("/x", nothing)]),
+    ] {
+        let edge = of(locations);
+        for (path, asked) in expected {
+            assert_eq!(edge.asked(0, "else", path).0, *asked, "{path}: {locations}\n{}", edge.yaml);
+        }
+    }
+}
