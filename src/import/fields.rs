@@ -84,7 +84,7 @@ fn is_of_connection(name: &HeaderName) -> bool {
 /// Words in the names of fields whose values are not to be repeated.
 const SECRET: [&str; 8] = ["auth", "cookie", "credential", "key", "pass", "secret", "session", "token"];
 
-fn may_be_secret(name: &HeaderName) -> bool {
+pub(super) fn may_be_secret(name: &HeaderName) -> bool {
     SECRET.iter().any(|word| name.as_str().contains(word))
 }
 

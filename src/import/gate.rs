@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::draft::{Draft, Item};
+use super::fields::may_be_secret;
 use super::nginx::Directive;
 use super::pool::Target;
 use super::search::Search;
@@ -66,7 +67,9 @@ impl<'a> Gates<'a> {
         self.settings(location, &mut item);
         let lookup = item.value.lookup.as_ref();
         let key = lookup
-            .map(|lookup| format!("{} {:?} {:?}", lookup.url, lookup.headers, lookup.timeout))
+            .map(|lookup| {
+                format!("{} {:?} {:?} {:?}", lookup.url, lookup.headers, lookup.context_headers, lookup.timeout)
+            })
             .unwrap_or_default();
         Some(self.made.entry(key).or_insert_with(|| add(uri, item, draft)).clone())
     }
@@ -95,7 +98,15 @@ impl<'a> Gates<'a> {
                 ("x-body", _) => {}
                 (name, true) => {
                     let header: Option<Header> = name.parse().ok();
-                    lookup.headers.extend(header.filter(|header| !lookup.headers.contains(header)));
+                    let Some(header) = header.filter(|header| !lookup.headers.contains(header)) else { continue };
+                    // What may be a credential stays at the edge; the rest went on to the upstream in nginx, too.
+                    let fields = match may_be_secret(&header.0) {
+                        true => &mut lookup.headers,
+                        false => &mut lookup.context_headers,
+                    };
+                    if !fields.contains(&header) {
+                        fields.push(header);
+                    }
                 }
                 (name, false) => {
                     notes.push((line.at, format!("`{}` is not sent to the authentication server", excerpt(name))));
@@ -114,7 +125,7 @@ impl<'a> Gates<'a> {
         for (at, text) in notes {
             item.note(self.file, at, text);
         }
-        let text = "of the client's request only `headers`, X-Original-URI, -Method and -URL are sent, and no body: rules of methods and tools are decided here. nginx sent all fields, such as Cookie";
+        let text = "of the client's request only `headers`, `context_headers`, X-Original-URI, -Method and -URL are sent, and no body: rules of methods and tools are decided here. nginx sent all fields, such as Cookie";
         item.note(self.file, location.at, text);
     }
 }
