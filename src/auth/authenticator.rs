@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
 use super::bearer::{self, BearerError, bearer};
@@ -80,6 +81,11 @@ impl Authenticator {
         }
         match self.credential(request.headers)? {
             Some(Credential::Token(token)) => match self.provider_for(token) {
+                // It is shown other fields, and never sees this one.
+                Some(provider) if provider.lookup().is_some_and(|lookup| !lookup.shows(&AUTHORIZATION)) => self
+                    .by_other_credential(request)
+                    .map(|provider| Choice::Ask(provider, ""))
+                    .ok_or(AuthError::Missing),
                 Some(provider) => Ok(Choice::Ask(provider, token)),
                 None => Err(AuthError::Denied("no provider of this route knows such a token")),
             },
@@ -99,6 +105,16 @@ impl Authenticator {
         let of_lookups =
             self.providers.iter().filter_map(|provider| provider.lookup()).flat_map(LookupValidator::headers);
         of_keys.chain(of_lookups)
+    }
+
+    /// True for the fields that authentication servers are shown: they decide on them, so the upstream must see the same.
+    pub fn shows(&self, name: &HeaderName) -> bool {
+        self.find(|provider| provider.lookup().is_some_and(|lookup| lookup.shows(name))).is_some()
+    }
+
+    /// The fields that authentication servers are shown, and that go on to the upstream.
+    pub fn context_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.providers.iter().filter_map(|provider| provider.lookup()).flat_map(LookupValidator::context_headers)
     }
 
     /// The one credential of a request.

@@ -64,6 +64,16 @@ impl LookupValidator {
         &self.settings.headers
     }
 
+    /// The fields that are sent along and go on to the upstream.
+    pub(super) fn context_headers(&self) -> &[HeaderName] {
+        &self.settings.context_headers
+    }
+
+    /// True for the fields that the server sees.
+    pub(super) fn shows(&self, name: &HeaderName) -> bool {
+        self.settings.headers.contains(name) || self.settings.context_headers.contains(name)
+    }
+
     /// True when the request carries any field that may be a credential.
     pub(super) fn has_credential(&self, headers: &HeaderMap) -> bool {
         self.settings.headers.iter().any(|name| headers.contains_key(name))

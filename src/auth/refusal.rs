@@ -63,8 +63,12 @@ fn is_quotable(text: &str) -> bool {
 }
 
 fn written(challenge: &ChallengeRef<'_>) -> Option<HeaderValue> {
-    let params: Vec<String> =
-        challenge.params.iter().map(|(name, value)| format!("{name}=\"{}\"", value.as_escaped())).collect();
+    let params: Vec<String> = challenge
+        .params
+        .iter()
+        .filter(|(name, _)| !name.eq_ignore_ascii_case("resource_metadata"))
+        .map(|(name, value)| format!("{name}=\"{}\"", value.as_escaped()))
+        .collect();
     let text = format!("{} {}", challenge.scheme, params.join(", "));
     HeaderValue::from_str(text.trim_end()).ok()
 }
@@ -82,7 +86,7 @@ mod tests {
     fn a_bearer_challenge_is_taken_apart_and_others_are_passed_on() {
         let refusal = read(&[
             r#"Basic realm="a \"b\"", Bearer error=insufficient_scope, scope="b a", error_description="no, really", resource_metadata="http://internal/""#,
-            "DPoP algs=\"ES256\"",
+            "DPoP algs=\"ES256\", resource_metadata=\"http://internal/\"",
         ]);
         assert!(refusal.forbidden);
         assert_eq!(refusal.error.as_deref(), Some("insufficient_scope"));

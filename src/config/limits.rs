@@ -47,6 +47,8 @@ pub const NEGATIVE_ENTRIES: u64 = 10_000;
 pub const AUTH_RESPONSE_BYTES: usize = 256 << 10;
 /// The largest `WWW-Authenticate` of an authentication server that is passed on, in bytes.
 pub const CHALLENGE_BYTES: usize = 2 << 10;
+/// How many bytes of messages may be held whose senders are not known yet (`lookup.operation`), all together.
+pub const EARLY_BYTES: u64 = 32 << 20;
 /// The longest name or URI that an authentication server is asked about, in bytes.
 pub const LOOKUP_NAME_BYTES: usize = 2 << 10;
 /// How many connections may wait to be accepted on one address; the system may allow fewer.
@@ -73,6 +75,8 @@ pub const REFRESH_QUEUE: usize = 1_024;
 pub const REFRESHERS: usize = 16;
 /// How many questions one provider is asked at once; callers that are known need none.
 pub const LOOKUPS: usize = 64;
+/// How old a token of the edge itself must be before an upstream's 401 replaces it: a caller could be the reason.
+pub const UPSTREAM_TOKEN_SPEND: Duration = Duration::from_secs(10);
 /// How long a question may wait for its turn.
 pub const LOOKUP_WAIT: Duration = Duration::from_secs(1);
 /// How long an assertion with which the edge says who it is can be used (RFC 7523 section 3).

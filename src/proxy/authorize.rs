@@ -4,6 +4,7 @@ use http::HeaderValue;
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
+use super::headers;
 use super::reject::Rejection;
 use super::snapshot::RouteContext;
 use super::wellknown::ResourceUrl;
@@ -35,6 +36,20 @@ pub(super) fn original<'a>(
 /// What the client has shown when the connection was made; the listener has verified it. Both versions of HTTP know it.
 fn client_certificate(session: &Session) -> Option<&ClientCertificate> {
     session.digest()?.ssl_digest.as_ref()?.extension.get()
+}
+
+/// Refuses a request whose fields an authentication server would read otherwise than the upstream.
+pub(super) fn check_fields(session: &Session, route: &RouteContext) -> Result<(), Rejection> {
+    let Some(authenticator) = &route.authenticator else { return Ok(()) };
+    let fields = &session.req_header().headers;
+    if headers::named_in_connection(fields).any(|name| authenticator.shows(&name)) {
+        let message = "`Connection` names a field that this route's authentication server decides on";
+        return Err(Rejection::new(Reason::BadRequest, message));
+    }
+    match authenticator.context_headers().find(|name| fields.get_all(*name).iter().nth(1).is_some()) {
+        Some(name) => Err(Rejection::new(Reason::BadRequest, format!("there is more than one `{name}`"))),
+        None => Ok(()),
+    }
 }
 
 /// Finds out who sends the request, and whether the route is open to them at all.

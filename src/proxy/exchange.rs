@@ -88,6 +88,10 @@ pub(super) async fn run(
                 if !reused {
                     context.tried.push(endpoint.address());
                 }
+                // A signed assertion is for one request.
+                if let Err(rejection) = credential::acquire(session, context).await {
+                    return Ok(Err(rejection));
+                }
                 continue;
             }
         };

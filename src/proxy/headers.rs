@@ -46,10 +46,14 @@ pub(super) fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
         "transfer-encoding",
         "upgrade",
     ];
-    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named = named.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok());
     let standard = STANDARD.iter().map(|name| HeaderName::from_static(name));
-    standard.chain(named).filter(|name| headers.contains_key(name)).collect()
+    standard.chain(named_in_connection(headers)).filter(|name| headers.contains_key(name)).collect()
+}
+
+/// The names in `Connection`.
+pub(super) fn named_in_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    named.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok())
 }
 
 /// Makes `request` what the upstream should see. Hop-by-hop fields were taken off before, so a client cannot name any of
@@ -106,8 +110,16 @@ fn remove_untrusted(request: &mut RequestHeader, identity: &Identity, route: &Ro
             || name == identity.subject_header.0.as_str()
             || name == identity.scopes_header.0.as_str()
     };
-    let spoofed: Vec<HeaderName> =
-        request.headers.keys().filter(|name| ours(&name.as_str().replace('_', "-"))).cloned().collect();
+    // What an authentication server was shown in another spelling.
+    let shown = |name: &HeaderName, plain: &str| {
+        let plain: Option<HeaderName> = (plain != name.as_str()).then(|| plain.parse().ok()).flatten();
+        plain.is_some_and(|plain| route.authenticator.as_ref().is_some_and(|providers| providers.shows(&plain)))
+    };
+    let spoofs = |name: &&HeaderName| {
+        let plain = name.as_str().replace('_', "-");
+        ours(&plain) || shown(name, &plain)
+    };
+    let spoofed: Vec<HeaderName> = request.headers.keys().filter(spoofs).cloned().collect();
     for name in spoofed {
         request.remove_header(&name);
     }

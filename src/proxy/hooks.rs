@@ -38,6 +38,8 @@ pub struct Edge {
     /// Connects MCP routes to their upstreams, and keeps idle connections.
     pub(super) upstreams: Connector,
     pub(super) held: Held,
+    /// The same for messages whose senders are not known yet.
+    pub(super) held_early: Held,
     pub(super) resumptions: Resumptions,
 }
 
@@ -62,6 +64,7 @@ impl Edge {
             connections: Connections::default(),
             upstreams: Connector::new(Some(ConnectorOptions::new(idle_connections))),
             held: Held::default(),
+            held_early: Held::default(),
             resumptions: Resumptions::default(),
         }
     }

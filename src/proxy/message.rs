@@ -54,7 +54,7 @@ pub(super) async fn read_early(
         return Ok(Err(rejection));
     }
     // Boxed, because it is large and rare: else every request would carry room for it.
-    let body = match Box::pin(read(edge, session, context, route)).await? {
+    let body = match Box::pin(read(edge, session, context, route, Sender::Unknown)).await? {
         Ok(body) => body,
         Err(rejection) => return Ok(Err(rejection)),
     };
@@ -99,8 +99,11 @@ pub(super) async fn receive(
         return Ok(bare(session, context, route, query));
     }
     let Body { bytes, held } = match body {
-        Some(body) => body,
-        None => match read(edge, session, context, route).await? {
+        Some(early) => match known(edge, context, early) {
+            Ok(body) => body,
+            Err(rejection) => return Ok(Err(rejection)),
+        },
+        None => match read(edge, session, context, route, Sender::Known).await? {
             Ok(body) => body,
             Err(rejection) => return Ok(Err(rejection)),
         },
@@ -186,12 +189,39 @@ fn enter_session(
     Ok(call)
 }
 
+/// Whether it is known who sends a body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    Known,
+    /// Anybody could: there is less time, and memory apart from that of others, from the first byte on.
+    Unknown,
+}
+
+/// A body that was read early, now that its sender is known: it takes from the memory for all.
+fn known(edge: &Edge, context: &RequestContext, early: Body) -> Result<Body, Rejection> {
+    let Body { bytes, held: _ } = early;
+    let size = bytes.len() as u64;
+    if size <= limits::SMALL_BODY_BYTES as u64 {
+        return Ok(Body { bytes, held: None });
+    }
+    let mut held = edge.held.begin();
+    match held.take(size, context.snapshot.config.limits.held_bytes.0) {
+        true => Ok(Body { bytes, held: Some(held) }),
+        false => Err(no_memory()),
+    }
+}
+
+fn no_memory() -> Rejection {
+    Rejection::new(Reason::Overloaded, "there is no memory for another large message")
+}
+
 /// Reads the whole body, within the route's limit, in bounded time and bounded memory.
 async fn read(
     edge: &Edge,
     session: &mut Session,
     context: &mut RequestContext,
     route: &RouteContext,
+    sender: Sender,
 ) -> pingora::Result<Result<Body, Rejection>> {
     if session.req_header().headers.contains_key(EXPECT) {
         let keepalive = session.get_keepalive();
@@ -206,8 +236,11 @@ async fn read(
     let mut held: Option<HeldBytes> = None;
     loop {
         let earned = Duration::from_secs(context.received / limits::MESSAGE_RATE);
-        // Time that was earned is for what comes slowly. Silence has one limit, and HTTP/2 has no other timer for it.
-        let deadline = (begun + earned).min(Instant::now()) + patience;
+        let deadline = match sender {
+            // Time that was earned is for what comes slowly. Silence has one limit, and HTTP/2 has no other timer for it.
+            Sender::Known => (begun + earned).min(Instant::now()) + patience,
+            Sender::Unknown => begun + patience,
+        };
         let Ok(piece) = tokio::time::timeout_at(deadline, session.read_request_body()).await else {
             return Ok(Err(Rejection::new(Reason::BodyTimeout, "the request body did not come in time")));
         };
@@ -216,11 +249,14 @@ async fn read(
         if context.received > limit {
             return Ok(Err(Rejection::too_large(route)));
         }
-        if context.received > limits::SMALL_BODY_BYTES as u64 {
+        if sender == Sender::Unknown || context.received > limits::SMALL_BODY_BYTES as u64 {
             let more = if held.is_some() { piece.len() as u64 } else { context.received };
-            let budget = context.snapshot.config.limits.held_bytes.0;
-            if !held.get_or_insert_with(|| edge.held.begin()).take(more, budget) {
-                return Ok(Err(Rejection::new(Reason::Overloaded, "there is no memory for another large message")));
+            let (all, budget) = match sender {
+                Sender::Known => (&edge.held, context.snapshot.config.limits.held_bytes.0),
+                Sender::Unknown => (&edge.held_early, limits::EARLY_BYTES),
+            };
+            if !held.get_or_insert_with(|| all.begin()).take(more, budget) {
+                return Ok(Err(no_memory()));
             }
         }
         if first.is_empty() && rest.is_empty() {

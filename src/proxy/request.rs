@@ -65,6 +65,9 @@ pub(super) async fn admit(
         context.revocations_checked = authenticator.revocations().generation();
     }
     let query = identified.query.as_deref();
+    if let Err(rejection) = authorize::check_fields(session, route) {
+        return Ok(Err(rejection));
+    }
     let body = match message::read_early(edge, session, context, route, query).await? {
         Ok(body) => body,
         Err(rejection) => return Ok(Err(rejection)),

@@ -22,7 +22,7 @@ use super::hooks::Edge;
 use super::reject::Rejection;
 use super::session::{OpenSession, SESSION_HEADER, unknown};
 use super::snapshot::RouteContext;
-use super::{exchange, peer};
+use super::{credential, exchange, peer};
 use crate::config::limits;
 use crate::mcp::{EventRewrite, SessionTarget, VERSION_HEADER, Verdict};
 use crate::upstream::Endpoint;
@@ -121,6 +121,24 @@ async fn initialize(
     let endpoint = peer::endpoint(session, context, route).ok()?;
     // It is in flight there, and the `Host` may depend on it.
     context.endpoint = Some(endpoint.begin());
+    let request = message_request(session, context, route)?;
+    let mut upstream = send(edge, context, &endpoint, request, message).await?;
+    let id = upstream.response_header()?.headers.get(SESSION_HEADER)?.to_str().ok()?.to_owned();
+    let version = negotiated(&mut upstream).await?;
+    // A signed assertion is for one request.
+    credential::acquire(session, context).await.ok()?;
+    let mut request = message_request(session, context, route)?;
+    request.insert_header(SESSION_HEADER, id.as_str()).ok()?;
+    request.insert_header(VERSION_HEADER, version).ok()?;
+    let initialized = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    send(edge, context, &endpoint, request, initialized).await?;
+    credential::acquire(session, context).await.ok()?;
+    log::info!("route {}: a session was opened again on {}", route.settings.name, endpoint.address());
+    Some(SessionTarget { endpoint: endpoint.address(), id })
+}
+
+/// A request for a message of the edge's own, in the client's name.
+fn message_request(session: &Session, context: &RequestContext, route: &RouteContext) -> Option<RequestHeader> {
     let mut request = exchange::upstream_request(session, context, route).ok()?;
     request.set_method(Method::POST);
     request.insert_header(CONTENT_TYPE, "application/json").ok()?;
@@ -129,15 +147,7 @@ async fn initialize(
     for name in [VERSION_HEADER, "mcp-method", "mcp-name", "last-event-id"] {
         request.remove_header(name);
     }
-    let mut upstream = send(edge, context, &endpoint, request.clone(), message).await?;
-    let id = upstream.response_header()?.headers.get(SESSION_HEADER)?.to_str().ok()?.to_owned();
-    let version = negotiated(&mut upstream).await?;
-    request.insert_header(SESSION_HEADER, id.as_str()).ok()?;
-    request.insert_header(VERSION_HEADER, version).ok()?;
-    let initialized = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-    send(edge, context, &endpoint, request, initialized).await?;
-    log::info!("route {}: a session was opened again on {}", route.settings.name, endpoint.address());
-    Some(SessionTarget { endpoint: endpoint.address(), id })
+    Some(request)
 }
 
 /// Sends `body` on a connection of its own; `None` unless the answer is a success.

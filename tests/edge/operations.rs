@@ -228,3 +228,62 @@ async fn an_outage_answers_the_call() {
     let reply = exchange(edge.address, send(&call("7", "get_a"))).await;
     assert_eq!((reply.status, &reply.json()["id"], origin.count()), (503, &Value::from(7), 0));
 }
+
+/// The server and the upstream are shown the same, or nothing goes on.
+#[tokio::test]
+async fn a_field_that_the_server_decides_on_has_one_reading() {
+    let (server, origin) = (per_tool().await, upstream().await);
+    let edge = start(&server, &origin, ", headers: [X-Key], context_headers: [X-Tenant]", "").await;
+    for fields in [
+        &[("X-Key", "k"), ("X-Tenant", "blue"), ("Connection", "X-Tenant")][..],
+        &[("X-Key", "k"), ("X-Tenant", "blue"), ("Connection", "keep-alive, x-key")],
+        &[("X-Key", "k"), ("X-Tenant", "blue"), ("X-Tenant", "red")],
+    ] {
+        let reply = exchange(edge.address, post("/a/mcp", fields, &call("1", "get_a"))).await;
+        assert_eq!((reply.status, server.count(), origin.count()), (400, 0, 0), "{fields:?}");
+    }
+    let spelt = [("X-Key", "k"), ("X-Tenant", "blue"), ("X_Tenant", "red"), ("X_Key", "other"), ("X_Other", "stays")];
+    assert_eq!(exchange(edge.address, post("/a/mcp", &spelt, &call("1", "get_a"))).await.status, 200);
+    let sent = origin.last();
+    let seen = ["x-tenant", "x_tenant", "x_key", "x_other"].map(|name| sent.header(name));
+    assert_eq!(seen, [Some("blue"), None, None, Some("stays")]);
+    // A bearer token is none of this server's: it is not asked about it, and the body is not read for it.
+    let reply = exchange(edge.address, post("/a/mcp", &[("Authorization", "Bearer t")], &call("1", "get_a"))).await;
+    assert_eq!((reply.status, server.count()), (401, 1));
+}
+
+/// Whoever sends them, bodies that are read before their sender is known are short of time and of memory.
+#[tokio::test]
+async fn early_bodies_are_bounded_apart_from_others() {
+    let (server, origin) = (per_tool().await, upstream().await);
+    let yaml = yaml(&server, &origin, OPERATION, ", local").replace("routes:", "limits: {body_timeout: 3s}\nroutes:");
+    let edge = TestEdge::start_with(&yaml, &[Tokens::SECRET_FILE]).await;
+    let size = 4_000_000;
+    let begin = async |token: &str| {
+        let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
+        let length = (size + 100).to_string();
+        let fields =
+            [("Authorization", token), ("Content-Type", "application/json"), ("Content-Length", length.as_str())];
+        stream.write_all(request("POST", "/a/mcp", &fields, "").as_bytes()).await.expect("the edge reads");
+        // The edge may refuse it in the middle.
+        let _ = stream.write_all(&vec![b' '; size]).await;
+        stream
+    };
+    let mut held = Vec::new();
+    for number in 0..mcp_edge::config::limits::EARLY_BYTES as usize / size {
+        held.push(begin(&format!("Bearer {number}")).await);
+    }
+    let begun = std::time::Instant::now();
+    let mut one_more = begin("Bearer another").await;
+    assert_eq!(read_reply(&mut one_more).await.status, 503);
+    let known = format!("Bearer {}", Tokens::token("alice", ""));
+    let large = call("1", &"x".repeat(1 << 20));
+    let reply = exchange(edge.address, post("/a/mcp", &[("Authorization", &known)], &large)).await;
+    assert_eq!(reply.status, 200, "there is memory for those who are known");
+    // What came fast has earned no time.
+    for mut stream in held {
+        assert_eq!(read_reply(&mut stream).await.status, 408);
+    }
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    assert_eq!((server.count(), origin.count()), (0, 1));
+}

@@ -74,7 +74,7 @@ impl Entry {
         !self.principal.is_expired(unix_now()) && self.is_unrevoked(revocations)
     }
 
-    fn is_unrevoked(&self, revocations: &Revocations) -> bool {
+    pub(super) fn is_unrevoked(&self, revocations: &Revocations) -> bool {
         let (seen, now) = (self.generation.load(Ordering::Relaxed), revocations.generation());
         if seen == now {
             return true;

@@ -113,7 +113,7 @@ impl TokenCache {
             return Ok(Arc::clone(&entry.principal));
         }
         // Boxed, because it is large and rare: else every request would carry room for it to its end.
-        Box::pin(self.miss(key, settings, known.is_some(), validate)).await
+        Box::pin(self.miss(key, settings, known.is_some(), validate, again)).await
     }
 
     async fn miss<F>(
@@ -122,6 +122,7 @@ impl TokenCache {
         settings: &Settings,
         ended: bool,
         validate: impl FnOnce() -> F,
+        again: impl FnOnce() -> Validation,
     ) -> Result<Arc<Principal>, AuthError>
     where
         F: Future<Output = Result<Principal, AuthError>>,
@@ -135,16 +136,24 @@ impl TokenCache {
         }
         self.counters.misses.inc();
         let made = self.principals.try_get_with(key, async {
-            // From before: what was revoked while the provider was asked is asked again.
+            // From before: what was revoked while the provider was asked is not good.
             let generation = self.revocations.generation();
             let entry = Arc::new(Entry::new(validate().await?, generation, settings));
             self.keep_for_outages(key, &entry).await;
             Ok::<_, AuthError>(entry)
         });
         match made.await {
+            // Its own question may have begun before a revocation, or that of another whose answer it has waited for.
+            Ok(entry) if !entry.is_unrevoked(&self.revocations) => {
+                self.principals.invalidate(&key).await;
+                let entry = self.renew(key, settings, again()).await?;
+                let again =
+                    AuthError::Unavailable("the credential was revoked while its provider was asked: try again");
+                if entry.is_unrevoked(&self.revocations) { Ok(Arc::clone(&entry.principal)) } else { Err(again) }
+            }
             Ok(entry) => Ok(Arc::clone(&entry.principal)),
             Err(error) => match AuthError::clone(&error) {
-                AuthError::Unavailable(why) => self.stand_in(key).await.ok_or(AuthError::Unavailable(why)),
+                AuthError::Unavailable(why) => self.stand_in(key, settings).await.ok_or(AuthError::Unavailable(why)),
                 error => {
                     self.deny(key, &error, settings).await;
                     Err(error)
@@ -156,33 +165,50 @@ impl TokenCache {
     /// Works on what is due, until dropped.
     pub async fn refresh(&self) {
         while let Some(Refresh { key, settings, validation }) = self.refreshes.next().await {
-            let generation = self.revocations.generation();
-            match validation.await {
-                Ok(principal) => {
-                    let entry = Arc::new(Entry::new(principal, generation, &settings));
-                    self.keep_for_outages(key, &entry).await;
-                    self.principals.insert(key, entry).await;
-                    self.counters.refreshed.inc();
-                }
+            let counter = match self.renew(key, &settings, validation).await {
+                Ok(_) => &self.counters.refreshed,
                 // The entry stays, and is due again in a while.
-                Err(AuthError::Unavailable(_)) => self.counters.unavailable.inc(),
-                Err(error) => {
-                    self.principals.invalidate(&key).await;
-                    self.deny(key, &error, &settings).await;
-                    self.counters.denied.inc();
+                Err(AuthError::Unavailable(_)) => &self.counters.unavailable,
+                Err(_) => &self.counters.denied,
+            };
+            counter.inc();
+        }
+    }
+
+    /// Replaces an entry, or ends it when its credential is refused.
+    async fn renew(&self, key: TokenKey, settings: &Settings, validation: Validation) -> Result<Arc<Entry>, AuthError> {
+        let generation = self.revocations.generation();
+        match validation.await {
+            Ok(principal) => {
+                // Somebody has asked later than this, and was refused.
+                if let Some(denial) = self.denials.get(&key).await {
+                    return Err(denial.error);
                 }
+                let entry = Arc::new(Entry::new(principal, generation, settings));
+                self.keep_for_outages(key, &entry).await;
+                self.principals.insert(key, Arc::clone(&entry)).await;
+                Ok(entry)
+            }
+            Err(error @ AuthError::Unavailable(_)) => Err(error),
+            Err(error) => {
+                self.principals.invalidate(&key).await;
+                self.deny(key, &error, settings).await;
+                Err(error)
             }
         }
     }
 
     async fn keep_for_outages(&self, key: TokenKey, entry: &Arc<Entry>) {
-        if entry.may_stand_in() {
-            self.stale.insert(key, Arc::clone(entry)).await;
+        match entry.may_stand_in() {
+            true => self.stale.insert(key, Arc::clone(entry)).await,
+            // What was allowed before may have been more.
+            false => self.stale.invalidate(&key).await,
         }
     }
 
     /// An earlier allow, when the configuration wants that: the provider is asked again only after a moment.
-    async fn stand_in(&self, key: TokenKey) -> Option<Arc<Principal>> {
+    async fn stand_in(&self, key: TokenKey, settings: &Settings) -> Option<Arc<Principal>> {
+        settings.stale_if_error.as_ref()?;
         let allowed = self.stale.get(&key).await.filter(|entry| entry.is_good(&self.revocations))?;
         let entry = Arc::new(allowed.standing_in()?);
         self.counters.stale_hits.inc();
@@ -411,5 +437,36 @@ mod tests {
             assert!(ask().await.is_ok());
             assert_eq!(runs.load(Ordering::SeqCst), expected);
         }
+    }
+
+    /// Those who wait for an answer to a question from before a revocation do not get it.
+    #[tokio::test]
+    async fn a_revocation_holds_for_those_who_wait_for_an_older_question() {
+        let (cache, gate) = (Arc::new(cache()), Arc::new(Notify::new()));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let ask = || {
+            let (cache, gate, asked) = (Arc::clone(&cache), Arc::clone(&gate), Arc::clone(&asked));
+            tokio::spawn(async move {
+                let validate = async || {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    gate.notified().await;
+                    Ok(alice(None))
+                };
+                let again = || -> Validation { Box::pin(async { Err(AuthError::Denied("it was revoked")) }) };
+                cache.get_or_validate(cache.key(1, []), &Settings::default(), validate, again).await
+            })
+        };
+        let leader = ask();
+        while asked.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let waiter = ask();
+        let alice = Revocation::Subject { subject: "alice".to_owned(), provider: None };
+        cache.purge(alice, None).await.expect("there is room");
+        gate.notify_one();
+        for asked in [leader, waiter] {
+            assert_eq!(asked.await.expect("no panic").err(), Some(AuthError::Denied("it was revoked")));
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
 }

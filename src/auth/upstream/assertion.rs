@@ -34,7 +34,7 @@ impl Signer {
         let end = now + self.settings.lifetime.as_secs();
         let end = principal.expires_at().map_or(end, |credential| end.min(credential.max(least)));
         json!({
-            "iss": self.settings.issuer, "sub": **principal.subject(), "aud": self.settings.audience,
+            "iss": self.settings.issuer, "sub": **principal.subject(), "provider": **principal.provider(), "aud": self.settings.audience,
             "scope": principal.scopes().to_string(), "iat": now, "nbf": now, "exp": end, "jti": id,
         })
     }
@@ -58,7 +58,7 @@ mod tests {
             let scopes: ScopeSet = ["b", "a"].into_iter().map(|scope| scope.parse().expect("legal")).collect();
             let alice = Principal::new("alice", scopes, "corp".into(), credential).expect("legal");
             let expected = json!({
-                "iss": "edge", "sub": "alice", "aud": "a", "scope": "a b", "iat": 1000, "nbf": 1000, "exp": end,
+                "iss": "edge", "sub": "alice", "provider": "corp", "aud": "a", "scope": "a b", "iat": 1000, "nbf": 1000, "exp": end,
                 "jti": "1",
             });
             assert_eq!(signer.claims(&alice, 1000, "1".into()), expected, "{credential:?}");

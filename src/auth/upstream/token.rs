@@ -18,6 +18,7 @@ pub(super) struct Token {
     pub(super) value: HeaderValue,
     /// Whose own token it was exchanged for.
     owner: Option<Arc<Principal>>,
+    asked_at: Instant,
     /// From then on it is replaced.
     renew_at: Instant,
     /// From then on it is not used, whatever happens.
@@ -42,12 +43,15 @@ impl Token {
             let left = Duration::from_secs(end.saturating_sub(unix_now())).min(lifetime);
             (renew_at, ends_at) = (renew_at.min(asked_at + left), ends_at.min(asked_at + left));
         }
-        Self { value, owner: owner.cloned(), renew_at, ends_at, spent: Arc::default() }
+        Self { value, owner: owner.cloned(), asked_at, renew_at, ends_at, spent: Arc::default() }
     }
 
-    /// The upstream has refused it: it is shown to no further request.
+    /// The upstream has refused it: it is shown to no further request. A token of the edge itself is shown for many callers,
+    /// of whom one may be the reason: it stays for a while.
     pub(super) fn spend(&self) {
-        self.spent.store(true, Ordering::Relaxed);
+        if self.owner.is_some() || self.asked_at.elapsed() >= limits::UPSTREAM_TOKEN_SPEND {
+            self.spent.store(true, Ordering::Relaxed);
+        }
     }
 
     /// True until it is to be replaced.

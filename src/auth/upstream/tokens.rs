@@ -302,12 +302,20 @@ mod tests {
     async fn a_token_that_the_upstream_has_refused_is_shown_to_nobody_else() {
         let tokens = UpstreamTokens::new();
         let key = tokens.key(1, None);
-        let shown = tokens.get(key, async || Ok(token("bad"))).await.expect("a token");
+        let shown = tokens.get(key, async || Ok(owned("bad", "alice"))).await.expect("a token");
         shown.spend();
         assert_eq!(get(&tokens, key, Err(DOWN)).await, Err(DOWN));
         assert_eq!(get(&tokens, key, Ok(token("good"))).await, Ok(HeaderValue::from_static("good")));
         shown.spend();
         assert_eq!(get(&tokens, key, Err(DOWN)).await, Ok(HeaderValue::from_static("good")), "that was the other one");
+        let of_edge = token("young");
+        of_edge.spend();
+        assert!(of_edge.is_good(), "a caller could be the reason");
+        let asked_at =
+            Instant::now().checked_sub(limits::UPSTREAM_TOKEN_SPEND).expect("the machine has run for so long");
+        let of_edge = Token::new(HeaderValue::from_static("old"), Duration::from_secs(600), None, asked_at);
+        of_edge.spend();
+        assert!(!of_edge.is_good());
     }
 
     #[test]

@@ -500,7 +500,7 @@ async fn a_resumption_that_is_refused_spends_the_token() {
     })
     .await;
     let credential = format!(
-        "{RESUME}, credential: {{client_credentials: {{token_url: 'http://{}/', client_id: edge, client_secret: {{file: session.key}}}}}}",
+        "{RESUME}, credential: {{exchange: {{token_url: 'http://{}/', client_id: edge, client_secret: {{file: session.key}}}}}}",
         issuer.address
     );
     let begun = Arc::new(AtomicUsize::new(0));

@@ -91,7 +91,7 @@ async fn an_upstream_can_verify_who_called() {
                 let id = claims["jti"].as_str().expect("text");
                 assert!(id.len() >= 22 && ids.insert(id.to_owned()), "each is for one request");
                 let expected = json!({
-                    "iss": "https://edge.example", "sub": subject, "aud": AUDIENCE, "scope": "base fininfo:read",
+                    "iss": "https://edge.example", "sub": subject, "provider": "local", "aud": AUDIENCE, "scope": "base fininfo:read",
                     "iat": issued, "nbf": issued, "exp": issued + 60, "jti": id,
                 });
                 assert_eq!(claims, expected);
