@@ -150,13 +150,17 @@ pub const MESSAGE_RESOURCES: usize = 1_000;
 pub const SESSION_ID_BYTES: usize = 2 << 10;
 /// The largest answer of a health check that is looked at, in bytes.
 pub const PROBE_RESPONSE_BYTES: usize = 64 << 10;
-/// How many lines may wait for standard output before lines are dropped.
-pub const LOG_QUEUE: usize = 8_192;
+/// How many bytes of lines may wait for standard output before lines are dropped.
+pub const LOG_BYTES: usize = 2 << 20;
 /// How much of a tool's name a line of the log has, in characters: no less than a rule may name.
 pub const LOGGED_NAME: usize = 256;
 /// How many endpoints one request may try.
 pub const ATTEMPTS: usize = 3;
-/// How many idle upstream connections are kept for each thread.
+/// How many idle HTTP/1 connections of MCP routes are kept for each endpoint.
+pub const IDLE_PER_ENDPOINT: usize = 256;
+/// How often idle connections are looked through for those whose time is over.
+pub const IDLE_SWEEP: Duration = Duration::from_secs(1);
+/// How many other idle upstream connections are kept for each thread.
 pub const POOL_PER_THREAD: usize = 128;
 /// How many requests may share one HTTP/2 connection to an upstream.
 pub const UPSTREAM_H2_STREAMS: usize = 100;

@@ -2,6 +2,7 @@
 
 mod build;
 mod listener;
+mod log_queue;
 mod reload;
 mod run;
 mod shared;

@@ -1,30 +1,24 @@
 //! Log lines: made where they arise, written by a thread of their own. When standard output is blocked, lines are
 //! dropped and counted; requests never wait.
 
-use std::io::Write;
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use prometheus::IntCounter;
 use serde_json::json;
 
-use crate::config::{LogFormat, limits};
+use super::log_queue::LogQueue;
+use crate::config::LogFormat;
+use crate::proxy::ACCESS_LOG;
 
 /// The process's logger.
 static LOGGER: OnceLock<Telemetry> = OnceLock::new();
 
-enum Message {
-    Line(String),
-    /// Everything before it was written.
-    Flush(SyncSender<()>),
-}
-
 /// Writes lines to standard output.
 pub struct Telemetry {
     format: LogFormat,
-    lines: SyncSender<Message>,
+    queue: LogQueue,
     dropped: IntCounter,
 }
 
@@ -34,11 +28,11 @@ impl Telemetry {
     /// # Errors
     /// The operating system gives no thread.
     pub fn install(format: LogFormat, dropped: IntCounter) -> std::io::Result<()> {
-        let (lines, queue) = sync_channel(limits::LOG_QUEUE);
-        std::thread::Builder::new().name("log".into()).spawn(move || write(&queue))?;
-        let logger = LOGGER.get_or_init(|| Self { format, lines, dropped });
+        let logger = LOGGER.get_or_init(|| Self { format, queue: LogQueue::default(), dropped });
         // An error says that there is a logger already.
         if log::set_logger(logger).is_ok() {
+            let write = || logger.queue.write_to(std::io::stdout());
+            std::thread::Builder::new().name("log".into()).spawn(write)?;
             log::set_max_level(LevelFilter::Info);
         }
         Ok(())
@@ -46,18 +40,12 @@ impl Telemetry {
 
     /// Waits until what was logged is written, or standard output has been blocked for a second.
     pub fn flush() {
-        let Some(logger) = LOGGER.get() else { return };
-        let (done, written) = sync_channel(1);
-        if logger.lines.try_send(Message::Flush(done)).is_ok() {
-            // A time-out says that standard output is blocked: there is nobody to tell.
-            let _ = written.recv_timeout(Duration::from_secs(1));
+        if let Some(logger) = LOGGER.get() {
+            logger.queue.flush(Duration::from_secs(1));
         }
     }
 
     fn line(&self, record: &Record<'_>) -> String {
-        if record.target() == crate::proxy::ACCESS_LOG {
-            return record.args().to_string();
-        }
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let (level, message) = (record.level().as_str(), record.args().to_string());
         match self.format {
@@ -77,26 +65,20 @@ impl Log for Telemetry {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) && self.lines.try_send(Message::Line(self.line(record))).is_err() {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let taken = match record.args().as_str() {
+            _ if record.target() != ACCESS_LOG => self.queue.add(&self.line(record)),
+            Some(line) => self.queue.add(line),
+            None => self.queue.add(&record.args().to_string()),
+        };
+        if !taken {
             self.dropped.inc();
         }
     }
 
     fn flush(&self) {
         Self::flush();
-    }
-}
-
-fn write(queue: &Receiver<Message>) {
-    let mut out = std::io::stdout();
-    for message in queue {
-        // A closed standard output loses lines; there is no place to say so.
-        let _ = match message {
-            Message::Line(line) => out.write_all((line + "\n").as_bytes()),
-            Message::Flush(done) => {
-                let _ = done.try_send(());
-                out.flush()
-            }
-        };
     }
 }

@@ -162,7 +162,7 @@ async fn a_blocked_log_never_blocks_a_request() {
     let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
     let text = request("GET", "/a/", &[], "");
     // More lines than the pipe and the queue hold.
-    for _ in 0..10_000 {
+    for _ in 0..12_000 {
         stream.write_all(text.as_bytes()).await.expect("it is open");
         assert_eq!(read_reply(&mut stream).await.status, 200);
     }
