@@ -11,7 +11,7 @@
 //! * [`proxy`] — the data path: Pingora's hooks, each delegating to one file. `request` is the pipeline that a request
 //!   goes through before it may go anywhere; `reject` is the only place that knows HTTP statuses. Opaque routes go on
 //!   through Pingora's proxy. MCP routes take the `exchange`: `message` reads and judges a body whole, `exchange` chooses
-//!   the endpoint, which a `session` may have chosen before, and sends; `relay` passes the `answer` on.
+//!   the endpoint, which a `session` may have chosen before, and sends over a `link`; `relay` passes the `answer` on.
 //! * [`upstream`] — pools of replicas: discovery, health, balance, connections.
 //! * [`auth`] — providers, the token cache, challenges, the `policy`, which decides on every operation, and what upstreams
 //!   are shown in place of a client's credential.

@@ -99,12 +99,11 @@ impl Authenticator {
         }
     }
 
-    /// The fields of requests that may carry a credential, beside `Authorization`. Like that, they are for the edge.
-    pub fn credential_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        let of_keys = self.providers.iter().filter_map(|provider| provider.api_keys()?.header());
-        let of_lookups =
-            self.providers.iter().filter_map(|provider| provider.lookup()).flat_map(LookupValidator::headers);
-        of_keys.chain(of_lookups)
+    /// True for the fields of requests that may carry a credential, beside `Authorization`. Like that, they are for the edge.
+    pub fn reads(&self, name: &HeaderName) -> bool {
+        let of_keys = |provider: &Provider| provider.api_keys().is_some_and(|keys| keys.header() == Some(name));
+        let of_lookup = |provider: &Provider| provider.lookup().is_some_and(|lookup| lookup.headers().contains(name));
+        self.find(|provider| of_keys(provider) || of_lookup(provider)).is_some()
     }
 
     /// True for the fields that authentication servers are shown: they decide on them, so the upstream must see the same.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST};
-use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use http::header::HOST;
+use http::{HeaderValue, StatusCode, Uri, Version};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::{Error, ErrorSource, ErrorType, OrErr};
@@ -20,10 +20,11 @@ use super::call::Call;
 use super::client::ClientWatch;
 use super::context::RequestContext;
 use super::hooks::Edge;
+use super::link::Link;
 use super::reject::Rejection;
-use super::session::SESSION_HEADER;
 use super::snapshot::RouteContext;
-use super::{credential, headers, peer, relay, resume, session};
+use super::upstream_head::UpstreamHead;
+use super::{credential, peer, relay, resume, session};
 use crate::config::limits;
 use crate::metrics::{EndpointResult, RejectionReason as Reason};
 use crate::upstream::Endpoint;
@@ -49,9 +50,7 @@ pub(super) async fn run(
             Err(rejection) => return Ok(Err(rejection)),
         };
         context.endpoint = Some(endpoint.begin());
-        // Boxed, because a TLS handshake is large, and streams would carry room for it to their end.
-        let connection = Box::pin(edge.upstreams.get_http_session(endpoint.peer())).await;
-        let (mut upstream, reused) = match connection {
+        let (mut link, reused) = match Link::open(edge, &route.upstream, &endpoint).await {
             Ok(connection) => connection,
             Err(error) => {
                 // Nothing was sent, so any call may go to another endpoint.
@@ -65,9 +64,8 @@ pub(super) async fn run(
             }
         };
         route.upstream.metrics().connected(reused);
-        let request = request(session, context, route, &call)?;
         let limit = call.deadline.unwrap_or(route.upstream.settings().timeouts.response.0);
-        let whole = match send(session, context, &mut upstream, request, (&call, limit), &mut client).await {
+        let whole = match send(session, context, route, &mut link, (&call, limit), &mut client).await {
             Ok(whole) => whole,
             Err(error) => {
                 // An idle connection that the replica had closed says nothing about the replica; anything else might, and a
@@ -79,7 +77,7 @@ pub(super) async fn run(
                     && elsewhere
                     && !context.retried;
                 if !retry {
-                    abandon(upstream).await;
+                    link.abandon().await;
                     return Err(error);
                 }
                 context.retried = true;
@@ -96,13 +94,12 @@ pub(super) async fn run(
             }
         };
         call.is_sent(route.settings.sessions.resume);
-        let relayed = relay::relay(edge, session, context, route, &call, (&mut upstream, &mut client)).await;
+        let relayed = relay::relay(edge, session, context, route, &call, (link.session(), &mut client)).await;
         // With half a request on it, the next one would be taken for the rest.
         if whole && matches!(relayed, Ok(Ok(()))) {
-            let peer = endpoint.peer();
-            edge.upstreams.release_http_session(upstream, peer, peer.options.idle_timeout).await;
+            link.release(edge).await;
         } else {
-            abandon(upstream).await;
+            link.abandon().await;
         }
         return relayed;
     }
@@ -137,65 +134,27 @@ async fn choose(
     }
 }
 
-/// The request that the upstream gets.
-fn request(
-    session: &Session,
-    context: &RequestContext,
-    route: &RouteContext,
-    call: &Call,
-) -> pingora::Result<RequestHeader> {
-    let mut request = upstream_request(session, context, route)?;
-    let open = call.session.as_ref().filter(|open| !open.legacy);
-    if let Some(open) = open {
-        request.insert_header(SESSION_HEADER, open.target.id.as_str())?;
-    }
-    if request.method == Method::POST {
-        request.insert_header(CONTENT_LENGTH, call.body.len())?;
-    }
-    Ok(request)
-}
-
-/// The client's request as the upstream may see it, without a session and a body.
-pub(super) fn upstream_request(
-    session: &Session,
-    context: &RequestContext,
-    route: &RouteContext,
-) -> pingora::Result<RequestHeader> {
-    let permit = context.permit.as_ref();
-    let permit = permit.ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no permit"))?;
-    let mut request = session.req_header().clone();
-    request.set_version(Version::HTTP_11);
-    for name in headers::hop_by_hop(&request.headers) {
-        request.remove_header(&name);
-    }
-    headers::remove_lookalikes(&mut request);
-    headers::to_upstream(&mut request, context, route, permit)?;
-    // What is compressed could not be looked at; the edge has answered `Expect` itself.
-    for name in [ACCEPT_ENCODING, EXPECT, CONTENT_LENGTH] {
-        request.remove_header(&name);
-    }
-    request.remove_header(SESSION_HEADER);
-    Ok(request)
-}
-
 /// Sends the request and waits for the head of the answer. False when that came although the request was not sent whole.
 async fn send(
     session: &mut Session,
     context: &mut RequestContext,
-    upstream: &mut HttpSession,
-    request: RequestHeader,
+    route: &RouteContext,
+    link: &mut Link,
     (call, limit): (&Call, Duration),
     client: &mut ClientWatch,
 ) -> pingora::Result<bool> {
     let deadline = Instant::now() + limit;
-    upstream.set_write_timeout(Some(context.snapshot.config.limits.write_timeout.0));
-    write_head(upstream, request).await.map_err(|error| error.into_up())?;
-    let sending = attended(write_body(upstream, call.body.clone()), session, client, deadline).await;
+    let open = call.session.as_ref().filter(|open| !open.legacy);
+    let session_id = open.map(|open| open.target.id.as_str());
+    let head = UpstreamHead::new(session, context, route).with_session(session_id);
+    let request = link.request(head, &call.body)?;
+    let writing = link.send(request, context.snapshot.config.limits.write_timeout.0);
+    let sending = attended(writing, session, client, deadline).await;
     let written = match sending {
         Err(error) if *error.esource() == ErrorSource::Downstream => return Err(error),
         written => written,
     };
-    let read = attended(read_head(upstream), session, client, deadline);
+    let read = attended(read_head(link.session()), session, client, deadline);
     let whole = written.is_ok();
     let status = match written {
         Ok(()) => read.await?,
@@ -266,10 +225,4 @@ pub(super) async fn read_head(upstream: &mut HttpSession) -> pingora::Result<Sta
             Some(status) => return Ok(status),
         }
     }
-}
-
-/// Ends an exchange in the middle: the upstream sees its connection, or stream, closed.
-async fn abandon(mut upstream: HttpSession) {
-    // TLS says goodbye, which a peer that does not read could hold up.
-    let _ = tokio::time::timeout(Duration::from_millis(500), upstream.shutdown()).await;
 }

@@ -1,5 +1,6 @@
 //! The fields of requests to upstreams and of responses to clients.
 
+use std::borrow::Cow;
 use std::sync::Weak;
 
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
@@ -12,7 +13,7 @@ use super::context::RequestContext;
 use super::ending::Ending;
 use super::origin;
 use super::snapshot::RouteContext;
-use crate::auth::{Authenticator, Permit};
+use crate::auth::Permit;
 use crate::config::{HeaderChange, HostHeader, Identity};
 
 /// Fields that only the edge may write: clients and the proxies before the edge could lie in them.
@@ -34,20 +35,25 @@ pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
 /// The fields of `headers` that speak of one connection only (RFC 9110 section 7.6.1), and those that `Connection` names.
 pub(super) fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
-    const STANDARD: &[&str] = &[
-        "connection",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    let standard = STANDARD.iter().map(|name| HeaderName::from_static(name));
-    standard.chain(named_in_connection(headers)).filter(|name| headers.contains_key(name)).collect()
+    let standard = headers.keys().filter(|name| is_of_connection(name)).cloned();
+    standard.chain(named_in_connection(headers).filter(|name| headers.contains_key(name))).collect()
+}
+
+/// True for the names that RFC 9110 section 7.6.1 lists, and those of old proxies.
+pub(super) fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// The names in `Connection`.
@@ -64,79 +70,116 @@ pub(super) fn to_upstream(
     route: &RouteContext,
     permit: &Permit,
 ) -> pingora::Result<()> {
-    let identity = &context.snapshot.config.identity;
     request.set_raw_path(context.target.as_bytes())?;
-    remove_untrusted(request, identity, route);
-    if !route.settings.forward_token {
-        request.remove_header(&AUTHORIZATION);
-        for name in route.authenticator.iter().flat_map(Authenticator::credential_headers) {
-            request.remove_header(name);
-        }
+    let gone: Vec<HeaderName> =
+        request.headers.keys().filter(|name| stays_at_edge(name, context, route)).cloned().collect();
+    for name in gone {
+        request.remove_header(&name);
     }
+    let mut set = Ok(());
+    of_the_edge(context, route, permit, |name, value| {
+        let inserted = match HeaderValue::from_bytes(value) {
+            Ok(value) => request.insert_header(name.clone(), value),
+            Err(error) => Err(Error::because(ErrorType::InvalidHTTPHeader, "a field for the upstream", error)),
+        };
+        set = std::mem::replace(&mut set, Ok(())).and(inserted);
+    })?;
+    set
+}
+
+/// True for fields of clients that no upstream sees: those that only the edge may write, in any spelling that a CGI-like
+/// server would read as the same name, those that carry credentials, and those that the route takes off or sets itself.
+pub(super) fn stays_at_edge(name: &HeaderName, context: &RequestContext, route: &RouteContext) -> bool {
+    let settings = &route.settings;
+    let Identity { subject_header, scopes_header } = &context.snapshot.config.identity;
+    let plain = in_hyphens(name.as_str());
+    // What an authentication server was shown in another spelling.
+    let is_respelt = || {
+        let shown: Option<HeaderName> = matches!(plain, Cow::Owned(_)).then(|| plain.parse().ok()).flatten();
+        shown.is_some_and(|shown| route.authenticator.as_ref().is_some_and(|providers| providers.shows(&shown)))
+    };
+    EDGE_ONLY.contains(&&*plain)
+        || is_respelt()
+        || *plain == *subject_header.0.as_str()
+        || *plain == *scopes_header.0.as_str()
+        || settings.credential.as_ref().is_some_and(|credential| *plain == *credential.header.as_str())
+        || (!settings.forward_token && carries_credential(name, route))
+        || settings.request_headers.iter().any(|change| match change {
+            HeaderChange::Set(changed, _) | HeaderChange::Remove(changed) => changed == name,
+        })
+}
+
+fn carries_credential(name: &HeaderName, route: &RouteContext) -> bool {
+    *name == AUTHORIZATION || route.authenticator.as_ref().is_some_and(|providers| providers.reads(name))
+}
+
+/// Hands the fields that the edge sets to `add`, each name once.
+///
+/// # Errors
+/// The route has a credential, and none was acquired.
+pub(super) fn of_the_edge(
+    context: &RequestContext,
+    route: &RouteContext,
+    permit: &Permit,
+    mut add: impl FnMut(&HeaderName, &[u8]),
+) -> pingora::Result<()> {
     if route.credential.is_some() {
         let shown = context.credential.as_ref();
         let shown = shown.ok_or_else(|| Error::explain(ErrorType::InternalError, "there is no credential to show"))?;
-        request.insert_header(shown.header.clone(), shown.value.clone())?;
+        add(&shown.header, shown.value.as_bytes());
     }
-    apply(&route.settings.request_headers, request)?;
-    request.insert_header(HOST, upstream_host(route, context))?;
-    if let Some(forwarded_for) = &context.client.forwarded_for {
-        request.insert_header("x-forwarded-for", forwarded_for.clone())?;
+    for change in &route.settings.request_headers {
+        match change {
+            HeaderChange::Set(name, value) if !SET_LAST.contains(name) => add(name, value.as_bytes()),
+            HeaderChange::Set(..) | HeaderChange::Remove(_) => {}
+        }
     }
-    request.insert_header("x-forwarded-proto", context.client.scheme)?;
-    request.insert_header("x-forwarded-host", header_value(&context.client.authority))?;
-    request.insert_header("x-request-id", context.id.to_header())?;
+    add(&HOST, upstream_host(route, context).as_bytes());
+    let client = &context.client;
+    let [forwarded_for, forwarded_proto, forwarded_host, request_id] = &SET_LAST;
+    if let Some(addresses) = &client.forwarded_for {
+        add(forwarded_for, addresses.as_bytes());
+    }
+    add(forwarded_proto, client.scheme.as_bytes());
+    add(forwarded_host, client.authority.as_bytes());
+    add(request_id, context.id.as_str().as_bytes());
     if let Some(principal) = permit.principal() {
-        request.insert_header(identity.subject_header.0.clone(), principal.subject_header().clone())?;
-        request.insert_header(identity.scopes_header.0.clone(), principal.scopes_header().clone())?;
+        let identity = &context.snapshot.config.identity;
+        add(&identity.subject_header.0, principal.subject_header().as_bytes());
+        add(&identity.scopes_header.0, principal.scopes_header().as_bytes());
     }
     Ok(())
 }
 
+/// What every upstream is told, whatever a route sets.
+static SET_LAST: [HeaderName; 4] = [
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-request-id"),
+];
+
 /// The `Host` that the upstream sees.
-pub(super) fn upstream_host(route: &RouteContext, context: &RequestContext) -> HeaderValue {
+pub(super) fn upstream_host<'a>(route: &'a RouteContext, context: &'a RequestContext) -> &'a str {
     match (&route.settings.host, &context.endpoint) {
-        (HostHeader::Rewrite(host), _) => host.0.clone(),
-        (HostHeader::Endpoint, Some(guard)) => header_value(guard.endpoint().authority()),
-        _ => header_value(&context.client.authority),
+        (HostHeader::Rewrite(host), _) => host.0.to_str().unwrap_or_default(),
+        (HostHeader::Endpoint, Some(guard)) => guard.endpoint().authority(),
+        _ => &context.client.authority,
     }
 }
 
-/// Takes off what only the edge may say, in any spelling that a CGI-like server would read as the same name.
-fn remove_untrusted(request: &mut RequestHeader, identity: &Identity, route: &RouteContext) {
-    let ours = |name: &str| {
-        EDGE_ONLY.contains(&name)
-            || route.settings.credential.as_ref().is_some_and(|credential| name == credential.header.as_str())
-            || name == identity.subject_header.0.as_str()
-            || name == identity.scopes_header.0.as_str()
-    };
-    // What an authentication server was shown in another spelling.
-    let shown = |name: &HeaderName, plain: &str| {
-        let plain: Option<HeaderName> = (plain != name.as_str()).then(|| plain.parse().ok()).flatten();
-        plain.is_some_and(|plain| route.authenticator.as_ref().is_some_and(|providers| providers.shows(&plain)))
-    };
-    let spoofs = |name: &&HeaderName| {
-        let plain = name.as_str().replace('_', "-");
-        ours(&plain) || shown(name, &plain)
-    };
-    let spoofed: Vec<HeaderName> = request.headers.keys().filter(spoofs).cloned().collect();
-    for name in spoofed {
-        request.remove_header(&name);
-    }
+/// A field's name as a CGI-like server reads it.
+fn in_hyphens(name: &str) -> Cow<'_, str> {
+    if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) }
 }
 
-/// Takes off what an MCP server might take for something else than was judged: MCP's own fields in the spelling of CGI,
-/// and those that some frameworks take another method from.
-pub(super) fn remove_lookalikes(request: &mut RequestHeader) {
+/// True for what an MCP server might take for something else than was judged: MCP's own fields in the spelling of CGI, and
+/// those that some frameworks take another method from.
+pub(super) fn misleads(name: &HeaderName) -> bool {
     const OVERRIDES: &[&str] = &["x-http-method", "x-http-method-override", "x-method-override"];
-    let misleads = |name: &str| {
-        let plain = name.replace('_', "-");
-        OVERRIDES.contains(&&*plain) || (plain != name && (plain.starts_with("mcp-") || plain == "last-event-id"))
-    };
-    let misleading: Vec<HeaderName> = request.headers.keys().filter(|name| misleads(name.as_str())).cloned().collect();
-    for name in misleading {
-        request.remove_header(&name);
-    }
+    let name = name.as_str();
+    let plain = in_hyphens(name);
+    OVERRIDES.contains(&&*plain) || (plain != name && (plain.starts_with("mcp-") || plain == "last-event-id"))
 }
 
 /// Makes `response` what the client should see.
@@ -153,21 +196,6 @@ pub(super) fn to_client(
     }
     origin::expose(response, context)?;
     response.insert_header("x-request-id", context.id.to_header())
-}
-
-fn apply(changes: &[HeaderChange], request: &mut RequestHeader) -> pingora::Result<()> {
-    for change in changes {
-        match change {
-            HeaderChange::Set(name, value) => request.insert_header(name.clone(), value.clone())?,
-            HeaderChange::Remove(name) => drop(request.remove_header(name)),
-        }
-    }
-    Ok(())
-}
-
-/// Authorities were checked where they came from: they hold nothing that a field's value cannot.
-fn header_value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// True when a message has the media type `essence`, whatever its parameters. Case does not count (RFC 9110 section 8.3.1).

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -35,7 +35,9 @@ pub struct Edge {
     metrics: Arc<Metrics>,
     /// Of opaque routes.
     pub(super) connections: Connections,
-    /// Connects MCP routes to their upstreams, and keeps idle connections.
+    /// Connects MCP routes to their upstreams over HTTP/1.
+    pub(super) transport: TransportConnector,
+    /// The same over HTTP/2, and for sessions that are opened again; it keeps idle connections.
     pub(super) upstreams: Connector,
     pub(super) held: Held,
     /// The same for messages whose senders are not known yet.
@@ -62,6 +64,7 @@ impl Edge {
             listeners,
             metrics,
             connections: Connections::default(),
+            transport: TransportConnector::new(None),
             upstreams: Connector::new(Some(ConnectorOptions::new(idle_connections))),
             held: Held::default(),
             held_early: Held::default(),

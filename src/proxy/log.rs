@@ -1,6 +1,7 @@
 //! The line that each request leaves in the log.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use pingora::{Error, ErrorSource, ErrorType};
@@ -23,14 +24,14 @@ const CLIENT_GONE: u16 = 499;
 struct Line<'a> {
     time: String,
     request_id: &'a str,
-    client: String,
+    client: IpAddr,
     method: &'a str,
     host: &'a str,
     path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    endpoint: Option<String>,
+    endpoint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,12 +131,12 @@ fn line<'a>(
     Line {
         time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         request_id: context.id.as_str(),
-        client: context.client.address.to_string(),
+        client: context.client.address,
         method: session.req_header().method.as_str(),
         host: &context.client.authority,
         path: &context.client.path,
         route: context.route.as_ref().map(|route| &*route.settings.name),
-        endpoint: context.endpoint.as_ref().map(|guard| guard.endpoint().address().to_string()),
+        endpoint: context.endpoint.as_ref().map(|guard| guard.endpoint().label()),
         subject: principal.map(|principal| &**principal.subject()),
         mcp_method: context.call.as_ref().map(|call| call.method.label()),
         mcp_tool: context.call.as_ref().and_then(|call| call.tool.as_deref()),
@@ -182,7 +183,7 @@ mod tests {
             let line = Line {
                 time: String::new(),
                 request_id: "r",
-                client: "c".into(),
+                client: IpAddr::from([192, 0, 2, 1]),
                 method: "GET",
                 host: "h",
                 path: "/p",

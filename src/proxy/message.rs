@@ -115,7 +115,8 @@ pub(super) async fn receive(
 fn check_form(session: &mut Session) -> Result<(), Rejection> {
     let has_body = !session.is_body_empty();
     let header = session.req_header();
-    if headers::hop_by_hop(&header.headers).iter().any(is_judged) {
+    let mut named = headers::named_in_connection(&header.headers);
+    if named.any(|name| is_judged(&name) && header.headers.contains_key(&name)) {
         let message = "`Connection` names a field that is not of the connection";
         return Err(Rejection::new(Reason::BadRequest, message));
     }

@@ -15,6 +15,7 @@ mod exchange;
 mod headers;
 mod held;
 mod hooks;
+mod link;
 mod listener;
 mod log;
 mod message;
@@ -27,6 +28,7 @@ mod resume;
 mod retry;
 mod session;
 mod snapshot;
+mod upstream_head;
 mod wellknown;
 
 pub use context::RequestContext;

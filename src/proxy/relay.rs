@@ -1,5 +1,9 @@
 //! Passes an upstream's answer on to the client, piece by piece, as it comes.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
@@ -14,6 +18,7 @@ use super::call::{Call, CallKind};
 use super::client::ClientWatch;
 use super::clock::Clock;
 use super::context::RequestContext;
+use super::downstream::Downstream;
 use super::ending::Ending;
 use super::hooks::Edge;
 use super::reject::Rejection;
@@ -147,10 +152,17 @@ impl Relay<'_> {
         head: ResponseHeader,
     ) -> pingora::Result<Result<(), Rejection>> {
         let mut held = Some(head);
+        let mut first = None;
         if !self.answer.holds_head()
             && let Some(head) = held.take()
         {
-            self.write_head(session, head).await?;
+            first = at_hand(upstream).await.transpose().map_err(|error| error.into_up())?;
+            if first.as_ref().is_some_and(Option::is_some) {
+                Downstream::cork(session);
+            }
+            let written = self.write_head(session, head).await;
+            Downstream::uncork(session);
+            written?;
         }
         let mut clock = Clock::start(self.context, self.route, self.call, self.is_stream);
         let timer = tokio::time::sleep_until(clock.next());
@@ -159,12 +171,15 @@ impl Relay<'_> {
         let ending = comes(self.is_stream.then(|| Ending::of(self.context, self.route, self.call.endless)).flatten());
         tokio::pin!(ending);
         loop {
-            let event = tokio::select! {
+            let event = match first.take() {
+                Some(piece) => Event::Piece(piece),
+                None => tokio::select! {
                 biased;
                 piece = upstream.read_response_body() => Event::Piece(piece.map_err(|error| error.into_up())?),
                 left = self.client.leaves(session) => { left?; Event::Left }
                 () = &mut timer => Event::Timer,
                 () = &mut ending => Event::Ending,
+                },
             };
             match event {
                 Event::Piece(Some(piece)) => {
@@ -274,6 +289,16 @@ impl Relay<'_> {
         self.context.rejection = Some(rejection);
         Ok(Ok(()))
     }
+}
+
+/// What has come of the body already; `None` when that is still awaited.
+async fn at_hand(upstream: &mut HttpSession) -> Option<pingora::Result<Option<Bytes>>> {
+    let mut piece = pin!(upstream.read_response_body());
+    poll_fn(|cx| match piece.as_mut().poll(cx) {
+        Poll::Ready(piece) => Poll::Ready(Some(piece)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 async fn comes(ending: Option<Ending>) {

@@ -41,17 +41,16 @@ pub(super) async fn admit(
         Ok(identified) => identified,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let host =
-        Authority::parse(&context.client.authority).map(|authority| authority.host().to_owned()).unwrap_or_default();
+    let host = &*identified.host;
     if let Some(path) = wellknown::resource_path(&identified.path) {
-        match wellknown::answer(session, context, &host, path).await? {
+        match wellknown::answer(session, context, host, path).await? {
             Ok(true) => return Ok(Ok(Admission::Answered)),
             Ok(false) => {}
             Err(rejection) => return Ok(Err(rejection)),
         }
     }
     let snapshot = Arc::clone(&context.snapshot);
-    let Some(route) = snapshot.router.find(&host, &identified.path) else {
+    let Some(route) = snapshot.router.find(host, &identified.path) else {
         return Ok(Err(Rejection::new(Reason::NotFound, "no route matches this host and path")));
     };
     context.enter(route);
@@ -110,6 +109,7 @@ async fn serve(
 
 /// The target of a request, in its one canonical form, and where the request came in.
 struct Identified<'e> {
+    host: String,
     path: String,
     query: Option<String>,
     listener: Option<&'e ListenerContext>,
@@ -165,17 +165,17 @@ fn identify<'e>(edge: &'e Edge, session: &Session, context: &mut RequestContext)
     context.client.path.clone_from(&path);
     let listener = session.server_addr().and_then(|address| address.as_inet()).and_then(|local| edge.listener(*local));
     let peer = session.client_addr().and_then(|address| address.as_inet()).copied();
-    read_client(header, listener, peer, context)?;
-    Ok(Identified { path, query, listener })
+    let host = read_client(header, listener, peer, context)?;
+    Ok(Identified { host, path, query, listener })
 }
 
-/// Who the client is and which host it means, through proxies that are trusted.
+/// Who the client is and which host it means, through proxies that are trusted. Gives the host.
 fn read_client(
     header: &pingora::http::RequestHeader,
     listener: Option<&ListenerContext>,
     peer: Option<SocketAddr>,
     context: &mut RequestContext,
-) -> Result<(), Rejection> {
+) -> Result<String, Rejection> {
     let bad = |message: &'static str| Rejection::new(Reason::BadRequest, message);
     let client = &mut context.client;
     let peer = peer.map_or(client.address, |peer| peer.ip().to_canonical());
@@ -188,6 +188,7 @@ fn read_client(
     if listener.is_some_and(|listener| !listener.serves(authority.host())) {
         return Err(Rejection::new(Reason::Misdirected, "this listener does not serve that host"));
     }
+    let mut host = authority.host().to_owned();
     client.authority = written;
     let chain: Vec<&str> = if trusted { list(&header.headers, "x-forwarded-for") } else { Vec::new() };
     if trusted {
@@ -201,7 +202,8 @@ fn read_client(
             _ => {}
         }
         if let Some(forwarded) = header.headers.get("x-forwarded-host").and_then(|value| value.to_str().ok()) {
-            Authority::parse(forwarded).map_err(|_| bad("the X-Forwarded-Host is malformed"))?;
+            let authority = Authority::parse(forwarded).map_err(|_| bad("the X-Forwarded-Host is malformed"))?;
+            authority.host().clone_into(&mut host);
             client.authority = forwarded.to_owned();
         }
     }
@@ -211,7 +213,7 @@ fn read_client(
     }
     forwarded_for.push_str(&peer.to_string());
     client.forwarded_for = HeaderValue::from_str(&forwarded_for).ok();
-    Ok(())
+    Ok(host)
 }
 
 /// The one host of a request: `:authority`, an absolute target's, or the `Host` field; all that are there must agree.

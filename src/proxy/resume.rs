@@ -22,6 +22,7 @@ use super::hooks::Edge;
 use super::reject::Rejection;
 use super::session::{OpenSession, SESSION_HEADER, unknown};
 use super::snapshot::RouteContext;
+use super::upstream_head::UpstreamHead;
 use super::{credential, exchange, peer};
 use crate::config::limits;
 use crate::mcp::{EventRewrite, SessionTarget, VERSION_HEADER, Verdict};
@@ -139,7 +140,7 @@ async fn initialize(
 
 /// A request for a message of the edge's own, in the client's name.
 fn message_request(session: &Session, context: &RequestContext, route: &RouteContext) -> Option<RequestHeader> {
-    let mut request = exchange::upstream_request(session, context, route).ok()?;
+    let mut request = UpstreamHead::new(session, context, route).to_header(0).ok()?;
     request.set_method(Method::POST);
     request.insert_header(CONTENT_TYPE, "application/json").ok()?;
     request.insert_header(ACCEPT, "application/json, text/event-stream").ok()?;

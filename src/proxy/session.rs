@@ -108,7 +108,7 @@ pub(super) fn public_endpoint(
 ) -> Option<String> {
     let endpoint = context.endpoint.as_ref()?.endpoint();
     let host = headers::upstream_host(route, context);
-    let base = reqwest::Url::parse(&format!("http://{}", host.to_str().ok()?)).ok()?.join(&context.target).ok()?;
+    let base = reqwest::Url::parse(&format!("http://{host}")).ok()?.join(&context.target).ok()?;
     let url = base.join(announced).ok()?;
     if url.authority() != base.authority() && url.authority() != endpoint.authority() {
         return None;

@@ -3,16 +3,21 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use pingora::protocols::Stream;
 use pingora::upstreams::peer::HttpPeer;
 use serde::Serialize;
 
+use super::idle::IdleConnections;
 use crate::metrics::{EndpointMetrics, EndpointResult, InFlight};
 
 /// A replica at an address. It lives as long as its address and weight stay in the pool.
 #[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
+    /// The address as text.
+    label: String,
     /// `HOST:PORT` as written in the configuration: the `Host` of routes with `host: endpoint`.
     authority: String,
     weight: u16,
@@ -20,6 +25,7 @@ pub struct Endpoint {
     in_flight: InFlight,
     metrics: EndpointMetrics,
     peer: HttpPeer,
+    idle: IdleConnections,
 }
 
 /// What `/status` shows of an endpoint.
@@ -41,18 +47,25 @@ impl Endpoint {
         metrics.healthy(true);
         Self {
             address,
+            label: address.to_string(),
             authority,
             weight,
             healthy: AtomicBool::new(true),
             in_flight: InFlight::default(),
             metrics,
             peer,
+            idle: IdleConnections::default(),
         }
     }
 
     /// Where it is.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same as text.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// `HOST:PORT` as configured.
@@ -94,6 +107,25 @@ impl Endpoint {
     /// The template of its connections.
     pub fn peer(&self) -> &HttpPeer {
         &self.peer
+    }
+
+    /// An idle HTTP/1 connection, if there is a good one.
+    pub fn take_idle(&self) -> Option<Stream> {
+        self.idle.take(self.keepalive())
+    }
+
+    /// Keeps an HTTP/1 connection on which an exchange has ended whole.
+    pub fn keep_idle(&self, stream: Stream) {
+        self.idle.put(stream);
+    }
+
+    /// Closes idle connections whose time is over.
+    pub(super) fn sweep_idle(&self) {
+        self.idle.sweep(self.keepalive());
+    }
+
+    fn keepalive(&self) -> Duration {
+        self.peer.options.idle_timeout.unwrap_or_default()
     }
 
     /// What `/status` shows.

@@ -5,6 +5,7 @@ mod connection;
 mod discovery;
 mod endpoint;
 mod health;
+mod idle;
 mod peer;
 mod pool;
 

@@ -13,7 +13,7 @@ use super::discovery::{Discovery, Origin};
 use super::endpoint::{Endpoint, EndpointStatus};
 use super::health::{HealthProbe, ProbeClient};
 use super::peer::PeerTemplate;
-use crate::config::{self, Balance, HashOn};
+use crate::config::{self, Balance, HashOn, limits};
 use crate::metrics::{Metrics, UpstreamMetrics};
 
 /// A pool of replicas. As long as its configuration stays the same, it lives on through reloads.
@@ -96,7 +96,7 @@ impl Upstream {
         self.table.load().endpoints().iter().any(|endpoint| endpoint.is_healthy())
     }
 
-    /// Health checks and name resolution, until dropped.
+    /// Health checks, name resolution, and the closing of idle connections, until dropped.
     pub async fn run(&self) {
         let health = async {
             let Some(health) = &self.settings.health else { return std::future::pending().await };
@@ -114,7 +114,13 @@ impl Upstream {
                 self.resolve().await;
             }
         };
-        let ((), ()) = tokio::join!(health, names);
+        let idle = async {
+            loop {
+                tokio::time::sleep(limits::IDLE_SWEEP).await;
+                self.table.load().endpoints().iter().for_each(|endpoint| endpoint.sweep_idle());
+            }
+        };
+        let ((), (), ()) = tokio::join!(health, names, idle);
     }
 
     async fn resolve(&self) {

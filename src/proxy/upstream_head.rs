@@ -1,0 +1,118 @@
+//! The head of an MCP request as its upstream may see it.
+
+use std::io::Write;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST};
+use http::{HeaderName, HeaderValue, Method, Version};
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType, OrErr};
+use pingora_proxy::Session;
+
+use super::context::RequestContext;
+use super::headers;
+use super::session::SESSION_HEADER;
+use super::snapshot::RouteContext;
+
+/// Made from a client's request that is permitted.
+#[derive(Clone, Copy)]
+pub(super) struct UpstreamHead<'a> {
+    session: &'a Session,
+    context: &'a RequestContext,
+    route: &'a RouteContext,
+    session_id: Option<&'a str>,
+}
+
+impl<'a> UpstreamHead<'a> {
+    /// Without a session.
+    pub(super) fn new(session: &'a Session, context: &'a RequestContext, route: &'a RouteContext) -> Self {
+        Self { session, context, route, session_id: None }
+    }
+
+    /// With the session's own id, where there is one.
+    pub(super) fn with_session(self, session_id: Option<&'a str>) -> Self {
+        Self { session_id, ..self }
+    }
+
+    /// The client's method.
+    pub(super) fn method(&self) -> &Method {
+        &self.session.req_header().method
+    }
+
+    /// In Pingora's form. `length` is that of the body of a POST.
+    pub(super) fn to_header(self, length: usize) -> pingora::Result<RequestHeader> {
+        let method = self.method().clone();
+        let mut request = RequestHeader::build_no_case(method, self.context.target.as_bytes(), Some(24))?;
+        request.set_version(Version::HTTP_11);
+        let mut added = Ok(());
+        self.fields(length, |name, value| {
+            let appended = match HeaderValue::from_bytes(value) {
+                Ok(value) => request.append_header(name.clone(), value).map(drop),
+                Err(error) => Err(Error::because(ErrorType::InvalidHTTPHeader, "a field for the upstream", error)),
+            };
+            added = std::mem::replace(&mut added, Ok(())).and(appended);
+        })?;
+        added.map(|()| request)
+    }
+
+    /// In the form of HTTP/1.1, with the body behind it.
+    pub(super) fn to_wire(self, body: &Bytes) -> pingora::Result<BytesMut> {
+        let mut wire = self.to_wire_head(body.len())?;
+        wire.put_slice(body);
+        Ok(wire)
+    }
+
+    /// In the form of HTTP/1.1, for a body of this length.
+    pub(super) fn to_wire_head(self, length: usize) -> pingora::Result<BytesMut> {
+        let target = self.context.target.as_bytes();
+        if !target.iter().all(u8::is_ascii_graphic) {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "the target has no form in HTTP/1"));
+        }
+        let mut wire = BytesMut::with_capacity(2048);
+        wire.put_slice(self.method().as_str().as_bytes());
+        wire.put_u8(b' ');
+        wire.put_slice(target);
+        wire.put_slice(b" HTTP/1.1\r\n");
+        self.fields(length, |name, value| {
+            wire.put_slice(name.as_str().as_bytes());
+            wire.put_slice(b": ");
+            wire.put_slice(value);
+            wire.put_slice(b"\r\n");
+        })?;
+        wire.put_slice(b"\r\n");
+        Ok(wire)
+    }
+
+    /// Hands on every field, those of the client first.
+    fn fields(self, length: usize, mut add: impl FnMut(&HeaderName, &[u8])) -> pingora::Result<()> {
+        let Self { session, context, route, session_id } = self;
+        let permit = context.permit.as_ref();
+        let permit = permit.ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no permit"))?;
+        let header = session.req_header();
+        let named: Vec<HeaderName> = headers::named_in_connection(&header.headers).collect();
+        for (name, value) in &header.headers {
+            // What is compressed could not be looked at; the edge has answered `Expect` itself.
+            let of_edge = [HOST, ACCEPT_ENCODING, EXPECT, CONTENT_LENGTH].contains(name) || name == SESSION_HEADER;
+            let is_left_out = of_edge
+                || headers::is_of_connection(name)
+                || named.contains(name)
+                || headers::misleads(name)
+                || headers::stays_at_edge(name, context, route);
+            if !is_left_out {
+                add(name, value.as_bytes());
+            }
+        }
+        headers::of_the_edge(context, route, permit, &mut add)?;
+        if let Some(id) = session_id {
+            add(&HeaderName::from_static(SESSION_HEADER), id.as_bytes());
+        }
+        if header.method == Method::POST {
+            let mut digits = [0; 20];
+            let mut room = &mut digits[..];
+            write!(room, "{length}").or_err(ErrorType::InternalError, "a length has at most 20 digits")?;
+            let left = room.len();
+            add(&CONTENT_LENGTH, &digits[..20 - left]);
+        }
+        Ok(())
+    }
+}

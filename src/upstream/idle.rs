@@ -1,0 +1,155 @@
+//! The idle HTTP/1 connections of one replica.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use pingora::protocols::Stream;
+use tokio::io::AsyncReadExt;
+
+use crate::config::limits;
+
+/// Those that were released last are taken first, so that the others grow old and are closed.
+#[derive(Default)]
+pub(super) struct IdleConnections(Mutex<VecDeque<Idle>>);
+
+struct Idle {
+    stream: Stream,
+    since: Instant,
+}
+
+impl IdleConnections {
+    /// One that was released at most `timeout` ago, and that the replica has neither closed nor written to.
+    pub(super) fn take(&self, timeout: Duration) -> Option<Stream> {
+        loop {
+            let mut idle = self.lock().pop_back()?;
+            if idle.since.elapsed() < timeout && is_quiet(&mut idle.stream) {
+                return Some(idle.stream);
+            }
+        }
+    }
+
+    /// Keeps `stream`, on which an exchange has ended; the oldest goes when there are too many.
+    pub(super) fn put(&self, mut stream: Stream) {
+        if !is_quiet(&mut stream) {
+            return;
+        }
+        let mut idle = self.lock();
+        let oldest = if idle.len() >= limits::IDLE_PER_ENDPOINT { idle.pop_front() } else { None };
+        idle.push_back(Idle { stream, since: Instant::now() });
+        drop(idle);
+        // Closed here, outside the lock.
+        drop(oldest);
+    }
+
+    /// Closes those that were released more than `timeout` ago, and those that the replica has closed.
+    pub(super) fn sweep(&self, timeout: Duration) {
+        let all = std::mem::take(&mut *self.lock());
+        let is_good = |idle: &mut Idle| idle.since.elapsed() < timeout && is_quiet(&mut idle.stream);
+        let (mut kept, mut gone) = (VecDeque::new(), Vec::new());
+        for mut idle in all {
+            if is_good(&mut idle) {
+                kept.push_back(idle);
+            } else {
+                gone.push(idle);
+            }
+        }
+        let mut idle = self.lock();
+        // What was released meanwhile is younger.
+        let younger = std::mem::replace(&mut *idle, kept);
+        idle.extend(younger);
+        drop(idle);
+        drop(gone);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for IdleConnections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("IdleConnections").field(&self.lock().len()).finish()
+    }
+}
+
+/// True when nothing has come in: neither the connection's end, nor bytes that would be taken for the next answer.
+fn is_quiet(stream: &mut Stream) -> bool {
+    let mut byte = [0; 1];
+    // Without a budget, which would look like silence when it is used up.
+    let read = pin!(tokio::task::unconstrained(stream.read(&mut byte)));
+    read.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pingora::protocols::l4::stream::Stream as L4Stream;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A connection to a replica, and the replica's side of it.
+    async fn connected() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let edge = TcpStream::connect(listener.local_addr().expect("it is bound")).await.expect("it listens");
+        let (replica, _) = listener.accept().await.expect("a client");
+        (Box::new(L4Stream::from(edge)), replica)
+    }
+
+    #[tokio::test]
+    async fn the_last_one_is_taken_first_and_the_old_are_closed() {
+        let idle = IdleConnections::default();
+        let ((first, _one), (second, _two)) = (connected().await, connected().await);
+        let ids = [first.id(), second.id()];
+        idle.put(first);
+        idle.put(second);
+        assert_eq!(idle.take(LONG).map(|stream| stream.id()), Some(ids[1]));
+        assert!(idle.take(Duration::ZERO).is_none(), "its time is over");
+        assert!(idle.take(LONG).is_none(), "it was closed");
+    }
+
+    #[tokio::test]
+    async fn what_has_ended_or_spoken_is_not_taken() {
+        for speaks in [true, false] {
+            let idle = IdleConnections::default();
+            let (stream, mut replica) = connected().await;
+            idle.put(stream);
+            match speaks {
+                true => replica.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("the edge is there"),
+                false => drop(replica),
+            }
+            // Until the event loop has heard of it.
+            let heard = async {
+                while let Some(stream) = idle.take(LONG) {
+                    idle.put(stream);
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), heard).await.expect("it is heard of");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sweep_closes_what_is_old_or_dead_and_keeps_the_rest() {
+        let idle = IdleConnections::default();
+        let ((dead, replica), (good, _open)) = (connected().await, connected().await);
+        let id = good.id();
+        idle.put(dead);
+        idle.put(good);
+        drop(replica);
+        let swept = async {
+            while idle.lock().len() > 1 {
+                idle.sweep(LONG);
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), swept).await.expect("it is heard of");
+        assert_eq!(idle.lock().front().map(|idle| idle.stream.id()), Some(id));
+        idle.sweep(Duration::ZERO);
+        assert_eq!(idle.lock().len(), 0);
+    }
+}
