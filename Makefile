@@ -1,6 +1,6 @@
 # Targets install what they need (scripts/setup); only a Rust toolchain must be there before.
 
-.PHONY: help build demo test check conformance bench fmt clean
+.PHONY: help build demo test check conformance bench compare fmt clean
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -27,6 +27,9 @@ conformance: ## Runs the official MCP suite direct and through the edge, and com
 bench: ## Runs the benchmarks
 	@scripts/setup build
 	cargo bench --features fleet
+
+compare: ## Measures the edge beside nginx, HAProxy and Envoy (ARGS="--tables one,latency --seconds 4 --rounds 5")
+	@exec scripts/compare $(ARGS)
 
 fmt: ## Formats the code
 	cargo fmt

@@ -3,10 +3,14 @@
 
 mod connection;
 mod currenttime;
+mod events;
 mod everything;
 mod fininfo;
 mod handler;
 mod issuer;
+mod latency;
+mod listen;
+mod load;
 mod mcpgw;
 mod mode;
 mod offset;
@@ -17,6 +21,7 @@ mod session;
 mod signer;
 mod stock;
 mod switch;
+mod target;
 mod token;
 mod vitals;
 
@@ -44,6 +49,12 @@ enum Command {
     Session(session::Session),
     /// Fetches a token from a fleet's issuer and prints it.
     Token(token::Token),
+    /// Sends requests at a steady rate and prints how long their answers take, as one JSON line.
+    Load(load::Load),
+    /// Serves event streams whose events say when they were sent.
+    Events(events::Events),
+    /// Opens many such streams and prints how late their events come, as JSON lines.
+    Listen(listen::Listen),
 }
 
 #[tokio::main]
@@ -52,6 +63,9 @@ async fn main() -> ExitCode {
         Command::Serve(serve) => serve.run().await,
         Command::Session(session) => session.run().await,
         Command::Token(token) => token.run().await,
+        Command::Load(load) => load.run(),
+        Command::Events(events) => events.run().await,
+        Command::Listen(listen) => listen.run().await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

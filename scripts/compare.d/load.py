@@ -1,0 +1,95 @@
+"""Load: wrk for as much as goes through, `mcp-fleet load` for a steady rate, and what both have seen."""
+
+import json
+import re
+import subprocess
+import time
+
+from proxies import token
+
+BODY = json.dumps(
+    {"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+     "params": {"name": "get_stock_aggregates", "arguments": {"symbol": "AAPL", "from": "2026-01-01", "to": "2026-02-01", "span": "day"}}},
+    separators=(",", ":"),
+)
+
+
+def fields(session=None, bearer=None):
+    """What an MCP client sends."""
+    named = {
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": "2025-11-25",
+        "User-Agent": "claude-code/2.1.0",
+        "Authorization": f"Bearer {bearer or token()}",
+    }
+    if session:
+        named["Mcp-Session-Id"] = session
+    return named
+
+
+def script(folder, name, session=None, tokens=None):
+    """The wrk script for these requests; `tokens` is a file with one token in each line."""
+    lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(BODY)}"]
+    lines += [f"wrk.headers[{json.dumps(key)}] = {json.dumps(value)}" for key, value in fields(session).items()]
+    if tokens:
+        lines += [
+            "local requests, next_one = {}, 0",
+            "function init(args)",
+            f"  for token in io.lines({json.dumps(tokens)}) do",
+            '    wrk.headers["Authorization"] = "Bearer " .. token',
+            "    requests[#requests + 1] = wrk.format()",
+            "  end",
+            "end",
+            "function request() next_one = next_one % #requests + 1 return requests[next_one] end",
+        ]
+    path = f"{folder}/{name}.lua"
+    with open(path, "w") as file:
+        file.write("\n".join(lines) + "\n")
+    return path
+
+
+UNITS = {"us": 1, "ms": 1e3, "s": 1e6, "m": 6e7}
+
+
+def wrk(url, lua, seconds, connections, threads, cpus):
+    command = ["wrk", "--latency", "-t", str(threads), "-c", str(connections), "-d", f"{seconds}s", "-s", lua, url]
+    if cpus is not None:
+        command = ["taskset", "-c", cpus, *command]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def latency(percentile):
+        value, unit = re.search(rf"{percentile}%\s+([\d.]+)(us|ms|s|m)", text).groups()
+        return float(value) * UNITS[unit]
+
+    failed = sum(int(number) for number in re.findall(r"Non-2xx or 3xx responses: (\d+)", text))
+    failed += sum(sum(map(int, found)) for found in re.findall(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", text))
+    requests, took = re.search(r"(\d+) requests in ([\d.]+)s", text).groups()
+    return {"requests": int(requests), "per_second": int(requests) / float(took), "p50_us": latency(50), "p99_us": latency(99), "failed": failed}
+
+
+def steady(fleet, url, rate, connections, seconds, session, cpus):
+    """Latency at a steady rate; `rate` 0: one request after the other."""
+    command = [fleet, "load", "--url", url, "--rate", str(rate), "--connections", str(connections), "--seconds", str(seconds), "--body", BODY]
+    for key, value in fields(session).items():
+        command += ["--header", f"{key}: {value}"]
+    if cpus is not None:
+        command = ["taskset", "-c", cpus, *command]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def streams(fleet, url, count, seconds, session, cpus, used):
+    """Delays of events over many open streams; `used` says what the target has used of its CPU so far."""
+    command = [fleet, "listen", "--url", url, "--count", str(count), "--seconds", str(seconds)]
+    for key, value in fields(session).items():
+        if key != "Content-Type":
+            command += ["--header", f"{key}: {value}"]
+    if cpus is not None:
+        command = ["taskset", "-c", cpus, *command]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
+        listener.stdout.readline()
+        begun, before = time.monotonic(), used()
+        time.sleep(seconds)
+        spent, span = used() - before, time.monotonic() - begun
+        result = json.loads(listener.stdout.readline())
+    return {**result, "cpu_share": spent / span}

@@ -1,0 +1,120 @@
+//! `mcp-fleet load`: requests at a steady rate, and how long their answers take.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+use crate::latency::Latencies;
+use crate::target::Target;
+
+/// Sends the same request again and again.
+#[derive(clap::Args)]
+pub(crate) struct Load {
+    #[command(flatten)]
+    target: Target,
+    /// The body of the POST.
+    #[arg(long)]
+    body: String,
+    /// Requests per second over all connections; 0: each follows the answer before.
+    #[arg(long)]
+    rate: u32,
+    #[arg(long, default_value_t = 1)]
+    connections: u32,
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+}
+
+struct Client {
+    stream: TcpStream,
+    request: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl Load {
+    /// Threads and blocking sockets: what is measured is the target, and not the timers of an event loop.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let (address, request) = (self.target.address()?, self.target.request("POST", &self.body)?);
+        let begin = Instant::now() + Duration::from_millis(200);
+        let span = Duration::from_secs(self.seconds);
+        let interval = match self.rate {
+            0 => Duration::ZERO,
+            rate => Duration::from_secs(1) * self.connections / rate,
+        };
+        let clients: Vec<_> = (0..self.connections)
+            .map(|number| {
+                let (request, first) = (request.clone(), begin + interval * number / self.connections);
+                thread::spawn(move || Client::connect(address, request)?.run(first, interval, begin + span))
+            })
+            .collect();
+        let (mut all, mut failed) = (Latencies::default(), 0);
+        for client in clients {
+            let (latencies, failures) = client.join().map_err(|_| "a client has panicked")??;
+            all.extend(latencies);
+            failed += failures;
+        }
+        let mut summary = all.summary();
+        summary["failed"] = failed.into();
+        writeln!(io::stdout(), "{summary}")?;
+        Ok(())
+    }
+}
+
+impl Client {
+    fn connect(address: SocketAddr, request: Vec<u8>) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        Ok(Self { stream, request, buffer: Vec::with_capacity(4 << 10) })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "it has a thread of its own")]
+    fn run(mut self, first: Instant, interval: Duration, end: Instant) -> Result<(Latencies, u64), Failure> {
+        let (mut latencies, mut failed, mut due) = (Latencies::default(), 0, first);
+        // Warm: the connection to the upstream, and what the target remembers.
+        self.ask()?;
+        while due < end && Instant::now() < end {
+            let now = Instant::now();
+            // Who is late because of the answer before counts from when it was due.
+            let begun = match due.checked_duration_since(now) {
+                Some(early) => {
+                    thread::sleep(early);
+                    Instant::now()
+                }
+                None if interval.is_zero() => now,
+                None => due,
+            };
+            match self.ask()? {
+                200 => latencies.add(begun.elapsed()),
+                _ => failed += 1,
+            }
+            due = if interval.is_zero() { Instant::now() } else { due + interval };
+        }
+        Ok((latencies, failed))
+    }
+
+    /// One request; the status of its answer, which has a `Content-Length`.
+    fn ask(&mut self) -> Result<u16, Failure> {
+        self.stream.write_all(&self.request)?;
+        self.buffer.clear();
+        let mut piece = [0; 4 << 10];
+        loop {
+            let read = self.stream.read(&mut piece)?;
+            if read == 0 {
+                return Err("the connection was closed".into());
+            }
+            self.buffer.extend_from_slice(&piece[..read]);
+            let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+            let head = std::str::from_utf8(&self.buffer[..end])?;
+            let status = head.get(9..12).and_then(|status| status.parse().ok()).ok_or("the answer has no status")?;
+            let length = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+            });
+            if self.buffer.len() >= end + 4 + length.ok_or("the answer has no Content-Length")? {
+                return Ok(status);
+            }
+        }
+    }
+}
