@@ -174,11 +174,11 @@ impl Relay<'_> {
             let event = match first.take() {
                 Some(piece) => Event::Piece(piece),
                 None => tokio::select! {
-                biased;
-                piece = upstream.read_response_body() => Event::Piece(piece.map_err(|error| error.into_up())?),
-                left = self.client.leaves(session) => { left?; Event::Left }
-                () = &mut timer => Event::Timer,
-                () = &mut ending => Event::Ending,
+                    biased;
+                    piece = upstream.read_response_body() => Event::Piece(piece.map_err(|error| error.into_up())?),
+                    left = self.client.leaves(session) => { left?; Event::Left }
+                    () = &mut timer => Event::Timer,
+                    () = &mut ending => Event::Ending,
                 },
             };
             match event {

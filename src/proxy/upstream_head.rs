@@ -91,9 +91,8 @@ impl<'a> UpstreamHead<'a> {
         let header = session.req_header();
         let named: Vec<HeaderName> = headers::named_in_connection(&header.headers).collect();
         for (name, value) in &header.headers {
-            // What is compressed could not be looked at; the edge has answered `Expect` itself.
-            let of_edge = [HOST, ACCEPT_ENCODING, EXPECT, CONTENT_LENGTH].contains(name) || name == SESSION_HEADER;
-            let is_left_out = of_edge
+            let is_left_out = *name == HOST
+                || is_of_exchange(name)
                 || headers::is_of_connection(name)
                 || named.contains(name)
                 || headers::misleads(name)
@@ -102,7 +101,11 @@ impl<'a> UpstreamHead<'a> {
                 add(name, value.as_bytes());
             }
         }
-        headers::of_the_edge(context, route, permit, &mut add)?;
+        headers::of_the_edge(context, route, permit, |name, value| {
+            if !is_of_exchange(name) {
+                add(name, value);
+            }
+        })?;
         if let Some(id) = session_id {
             add(&HeaderName::from_static(SESSION_HEADER), id.as_bytes());
         }
@@ -115,4 +118,10 @@ impl<'a> UpstreamHead<'a> {
         }
         Ok(())
     }
+}
+
+/// True for what neither a client nor a route says to an MCP upstream: what is compressed could not be looked at, the edge
+/// has answered `Expect` itself, and it knows the length and the session.
+fn is_of_exchange(name: &HeaderName) -> bool {
+    [ACCEPT_ENCODING, EXPECT, CONTENT_LENGTH].contains(name) || name == SESSION_HEADER
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::guarded::*;
 use crate::harness::http2::Http2;
-use crate::harness::{Reply, exchange, request};
+use crate::harness::{Origin, Reply, TestEdge, answer, exchange, request};
 
 const SESSION: &str = "Mcp-Session-Id";
 
@@ -262,5 +262,33 @@ async fn a_token_goes_on_only_where_the_route_says_so_and_identity_is_the_edges(
         let seen = guarded.origin.count();
         let reply = guarded.exchange(&post(path, &headers, call("get").as_bytes())).await;
         assert_eq!((reply.status, guarded.origin.count()), (400, seen), "{path}");
+    }
+}
+
+/// What the edge itself has to know of an exchange is not a route's to set.
+#[tokio::test]
+async fn a_route_cannot_set_what_the_edge_needs_to_know() {
+    let origin =
+        Origin::answering(|_| answer("200 OK", "application/json", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await;
+    let yaml = format!(
+        "upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes:
+  - path: /a/
+    upstream: a
+    protocol: mcp
+    auth: none
+    request_headers: {{set: {{Accept-Encoding: gzip, Expect: 100-continue, Mcp-Session-Id: made-up, X-Team: blue}}}}
+",
+        origin.address
+    );
+    let edge = TestEdge::start(&yaml).await;
+    for method in ["POST", "GET"] {
+        let body = if method == "POST" { call("get") } else { String::new() };
+        let fields = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")];
+        let reply = exchange(edge.address, request(method, "/a/mcp", &fields, &body)).await;
+        assert_eq!(reply.status, 200, "{method}");
+        let sent = origin.last();
+        let seen = ["accept-encoding", "expect", "mcp-session-id", "x-team"].map(|name| sent.header(name));
+        assert_eq!(seen, [None, None, None, Some("blue")], "{method}");
     }
 }
