@@ -45,6 +45,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 mod hash_key;
+mod http1;
 pub mod import;
 pub mod mcp;
 pub mod metrics;

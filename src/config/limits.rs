@@ -51,6 +51,12 @@ pub const CHALLENGE_BYTES: usize = 2 << 10;
 pub const EARLY_BYTES: u64 = 32 << 20;
 /// The longest name or URI that an authentication server is asked about, in bytes.
 pub const LOOKUP_NAME_BYTES: usize = 2 << 10;
+/// The largest head of a request that the edge reads itself, in bytes; larger ones are left to Pingora.
+pub const PLAIN_HEAD_BYTES: usize = 16 << 10;
+/// The largest head of an MCP upstream's answer, in bytes.
+pub const ANSWER_HEAD_BYTES: usize = 64 << 10;
+/// How long the end of a TLS connection may take.
+pub const GOODBYE: Duration = Duration::from_millis(500);
 /// How many connections may wait to be accepted on one address; the system may allow fewer.
 pub const LISTEN_QUEUE: u32 = 128;
 /// How many networks `auth.outbound.allow` may list.

@@ -1,8 +1,8 @@
 //! The caller's permission, or what a client is told that has none.
 
 use http::HeaderValue;
-use pingora_proxy::Session;
 
+use super::client_session::ClientSession;
 use super::context::RequestContext;
 use super::headers;
 use super::reject::Rejection;
@@ -15,7 +15,7 @@ use crate::types::{ClientCertificate, Operation, Principal, ScopeSet};
 
 /// What providers may look at.
 pub(super) fn original<'a>(
-    session: &'a Session,
+    session: &'a ClientSession<'_>,
     context: &'a RequestContext,
     query: Option<&'a str>,
     operation: Option<&'a AskedOperation>,
@@ -34,12 +34,12 @@ pub(super) fn original<'a>(
 }
 
 /// What the client has shown when the connection was made; the listener has verified it. Both versions of HTTP know it.
-fn client_certificate(session: &Session) -> Option<&ClientCertificate> {
-    session.digest()?.ssl_digest.as_ref()?.extension.get()
+fn client_certificate<'a>(session: &'a ClientSession<'_>) -> Option<&'a ClientCertificate> {
+    session.tls()?.extension.get()
 }
 
 /// Refuses a request whose fields an authentication server would read otherwise than the upstream.
-pub(super) fn check_fields(session: &Session, route: &RouteContext) -> Result<(), Rejection> {
+pub(super) fn check_fields(session: &ClientSession<'_>, route: &RouteContext) -> Result<(), Rejection> {
     let Some(authenticator) = &route.authenticator else { return Ok(()) };
     let fields = &session.req_header().headers;
     if headers::named_in_connection(fields).any(|name| authenticator.shows(&name)) {

@@ -1,7 +1,9 @@
 //! Whether the client is still there while an upstream works for it.
 
 use pingora::{Error, ErrorType};
-use pingora_proxy::Session;
+use tokio::time::Instant;
+
+use super::client_session::{ClientSession, Idle};
 
 /// Watches one client during one exchange.
 #[derive(Debug)]
@@ -14,6 +16,15 @@ pub(super) struct ClientWatch {
     gone: bool,
     /// Bytes that came although none were expected.
     stray: usize,
+}
+
+/// How a wait has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waited {
+    /// The deadline was reached.
+    Enough,
+    /// The client has done something that does not end its request.
+    NotYet,
 }
 
 /// How many bytes may come before a request is answered until nobody listens any more.
@@ -30,30 +41,31 @@ impl ClientWatch {
         self.gone
     }
 
-    /// Waits until the client leaves; for ever when that changes nothing.
+    /// Waits until `deadline`, or until the client does something.
     ///
     /// # Errors
     /// It has left, and its request ends with it.
-    pub(super) async fn leaves(&mut self, session: &mut Session) -> pingora::Result<()> {
-        if self.silent {
-            return std::future::pending().await;
-        }
-        let read = session.read_body_or_idle(true).await;
-        match read {
+    pub(super) async fn waits(
+        &mut self,
+        session: &mut ClientSession<'_>,
+        deadline: Instant,
+    ) -> pingora::Result<Waited> {
+        match session.idle(deadline, !self.silent).await {
+            Ok(Idle::Late) => Ok(Waited::Enough),
             // It has sent the next request before the answer to this one: it is there, but the byte that was read is lost.
-            Err(error) if *error.etype() == ErrorType::ConnectError => {
-                session.set_keepalive(None);
+            Ok(Idle::Spoke) => {
+                session.close_after();
                 self.stray += 1;
                 self.silent = self.stray >= STRAY_BYTES;
-                return Ok(());
+                Ok(Waited::NotYet)
             }
-            _ => self.silent = true,
-        }
-        match read {
             // Whether it still reads shows when the answer is written.
-            Ok(_) | Err(_) if !self.ends => Ok(()),
-            Ok(_) => Err(Error::explain(ErrorType::ConnectionClosed, "the client has left").into_down()),
-            Err(error) => Err(error.into_down()),
+            Ok(Idle::Left) | Err(_) if !self.ends => {
+                self.silent = true;
+                Ok(Waited::NotYet)
+            }
+            Ok(Idle::Left) => Err(Error::explain(ErrorType::ConnectionClosed, "the client has left").into_down()),
+            Err(error) => Err(error),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the upstream is shown in place of the client's credential, made before anything is sent there.
 
-use pingora_proxy::Session;
+use pingora::http::RequestHeader;
 
 use super::context::RequestContext;
 use super::reject::Rejection;
@@ -12,10 +12,10 @@ use crate::metrics::RejectionReason as Reason;
 ///
 /// # Errors
 /// There is none for this caller, or none now. Nothing is sent to the upstream.
-pub(super) async fn acquire(session: &Session, context: &mut RequestContext) -> Result<(), Rejection> {
+pub(super) async fn acquire(request: &RequestHeader, context: &mut RequestContext) -> Result<(), Rejection> {
     let Some(credential) = context.route.as_ref().and_then(|route| route.credential.clone()) else { return Ok(()) };
     let principal = context.permit.as_ref().and_then(|permit| permit.principal());
-    let shown = credential.show(principal, &session.req_header().headers).await;
+    let shown = credential.show(principal, &request.headers).await;
     context.credential = Some(shown.map_err(|error| match error {
         UpstreamTokenError::Refused(message) => Rejection::new(Reason::CredentialRefused, message),
         UpstreamTokenError::Unavailable(message) => Rejection::new(Reason::AuthUnavailable, message),

@@ -10,16 +10,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, StatusCode, Uri, Version};
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession;
 use pingora::{Error, ErrorSource, ErrorType, OrErr};
-use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use super::call::Call;
-use super::client::ClientWatch;
+use super::client::{ClientWatch, Waited};
+use super::client_session::ClientSession;
 use super::context::RequestContext;
-use super::hooks::Edge;
+use super::edge::Edge;
 use super::link::Link;
 use super::reject::Rejection;
 use super::snapshot::RouteContext;
@@ -35,22 +35,23 @@ use crate::upstream::Endpoint;
 /// The inner error is a refusal that the client is still to be told; the outer one says that the exchange broke off.
 pub(super) async fn run(
     edge: &Edge,
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     context: &mut RequestContext,
     route: &Arc<RouteContext>,
     mut call: Call,
 ) -> pingora::Result<Result<(), Rejection>> {
-    if let Err(rejection) = credential::acquire(session, context).await {
+    if let Err(rejection) = credential::acquire(session.req_header(), context).await {
         return Ok(Err(rejection));
     }
     let mut client = ClientWatch::new(call.ends_with_client(route.settings.cancel_on_disconnect));
     loop {
-        let endpoint = match choose(edge, session, context, route, &mut call).await {
+        let endpoint = match choose(edge, session.req_header(), context, route, &mut call).await {
             Ok(endpoint) => endpoint,
             Err(rejection) => return Ok(Err(rejection)),
         };
         context.endpoint = Some(endpoint.begin());
-        let (mut link, reused) = match Link::open(edge, &route.upstream, &endpoint).await {
+        let (mut link, reused) = match Link::open(edge, &route.upstream, &endpoint, &session.req_header().method).await
+        {
             Ok(connection) => connection,
             Err(error) => {
                 // Nothing was sent, so any call may go to another endpoint.
@@ -65,8 +66,8 @@ pub(super) async fn run(
         };
         route.upstream.metrics().connected(reused);
         let limit = call.deadline.unwrap_or(route.upstream.settings().timeouts.response.0);
-        let whole = match send(session, context, route, &mut link, (&call, limit), &mut client).await {
-            Ok(whole) => whole,
+        let (whole, head) = match send(session, context, route, &mut link, (&call, limit), &mut client).await {
+            Ok(answer) => answer,
             Err(error) => {
                 // An idle connection that the replica had closed says nothing about the replica; anything else might, and a
                 // session has no other replica to go to.
@@ -87,14 +88,14 @@ pub(super) async fn run(
                     context.tried.push(endpoint.address());
                 }
                 // A signed assertion is for one request.
-                if let Err(rejection) = credential::acquire(session, context).await {
+                if let Err(rejection) = credential::acquire(session.req_header(), context).await {
                     return Ok(Err(rejection));
                 }
                 continue;
             }
         };
         call.is_sent(route.settings.sessions.resume);
-        let relayed = relay::relay(edge, session, context, route, &call, (link.session(), &mut client)).await;
+        let relayed = relay::relay(edge, session, context, route, &call, head, (&mut link, &mut client)).await;
         // With half a request on it, the next one would be taken for the rest.
         if whole && matches!(relayed, Ok(Ok(()))) {
             link.release(edge).await;
@@ -108,12 +109,12 @@ pub(super) async fn run(
 /// The endpoint of the call's session, or any other that the call has not failed on.
 async fn choose(
     edge: &Edge,
-    session: &Session,
+    client: &RequestHeader,
     context: &mut RequestContext,
     route: &Arc<RouteContext>,
     call: &mut Call,
 ) -> Result<Arc<Endpoint>, Rejection> {
-    let Some(open) = &mut call.session else { return peer::endpoint(session, context, route) };
+    let Some(open) = &mut call.session else { return peer::endpoint(client, context, route) };
     if route.settings.sessions.resume {
         edge.resumptions.follow(open).await;
     }
@@ -128,25 +129,25 @@ async fn choose(
         // The session is gone with its endpoint, before a byte of this request was sent.
         _ if route.settings.sessions.resume && !context.retried && resume::is_possible(open, call.kind) => {
             // Boxed, because it is large and rare: else every request would carry room for it.
-            Box::pin(resume::resume(edge, session, context, route, open)).await
+            Box::pin(resume::resume(edge, client, context, route, open)).await
         }
         _ => Err(session::unknown()),
     }
 }
 
-/// Sends the request and waits for the head of the answer. False when that came although the request was not sent whole.
+/// Sends the request and waits for the head of the answer. False beside it when the request was not sent whole.
 async fn send(
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     context: &mut RequestContext,
     route: &RouteContext,
     link: &mut Link,
     (call, limit): (&Call, Duration),
     client: &mut ClientWatch,
-) -> pingora::Result<bool> {
+) -> pingora::Result<(bool, ResponseHeader)> {
     let deadline = Instant::now() + limit;
     let open = call.session.as_ref().filter(|open| !open.legacy);
     let session_id = open.map(|open| open.target.id.as_str());
-    let head = UpstreamHead::new(session, context, route).with_session(session_id);
+    let head = UpstreamHead::new(session.req_header(), context, route).with_session(session_id);
     let request = link.request(head, &call.body)?;
     let writing = link.send(request, context.snapshot.config.limits.write_timeout.0);
     let sending = attended(writing, session, client, deadline).await;
@@ -154,25 +155,25 @@ async fn send(
         Err(error) if *error.esource() == ErrorSource::Downstream => return Err(error),
         written => written,
     };
-    let read = attended(read_head(link.session()), session, client, deadline);
+    let read = attended(link.read_head(), session, client, deadline);
     let whole = written.is_ok();
-    let status = match written {
+    let head = match written {
         Ok(()) => read.await?,
         // A server may refuse a body before it has read all of it; then the answer is there already.
         Err(error) => match tokio::time::timeout(Duration::from_secs(1), read).await {
-            Ok(Ok(status)) => status,
+            Ok(Ok(head)) => head,
             _ => return Err(error),
         },
     };
-    peer::answered(context, status.as_u16());
-    Ok(whole)
+    peer::answered(context, head.status.as_u16());
+    Ok((whole, head))
 }
 
 /// Waits for `work` with the upstream as long as its client wants it and there is time. When the client leaves and its
 /// request goes on, so does the work: some of it may be done.
 async fn attended<T>(
     work: impl Future<Output = pingora::Result<T>>,
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     client: &mut ClientWatch,
     deadline: Instant,
 ) -> pingora::Result<T> {
@@ -181,10 +182,9 @@ async fn attended<T>(
         tokio::select! {
             biased;
             done = &mut work => return done.map_err(|error| error.into_up()),
-            left = client.leaves(session) => left?,
-            () = tokio::time::sleep_until(deadline) => {
+            waited = client.waits(session, deadline) => if waited? == Waited::Enough {
                 return Err(Error::explain(ErrorType::ReadTimedout, "no response in time").into_up());
-            }
+            },
         }
     }
 }

@@ -1,14 +1,10 @@
 //! Pingora's hooks.
 
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora::connectors::http::Connector;
-use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -16,67 +12,15 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
+use super::client_session::ClientSession;
 use super::context::RequestContext;
 use super::downstream::Downstream;
-use super::held::Held;
-use super::listener::ListenerContext;
-use super::reject;
-use super::request::{self, Admission};
-use super::resume::Resumptions;
-use super::snapshot::Snapshot;
-use super::{body, credential, headers, log, peer, retry};
-use crate::metrics::Metrics;
-use crate::upstream::Connections;
+use super::edge::Edge;
+use super::{body, headers, log, peer, reject, request, retry};
 
-/// The data path of one edge.
-pub struct Edge {
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    listeners: Vec<ListenerContext>,
-    metrics: Arc<Metrics>,
-    /// Of opaque routes.
-    pub(super) connections: Connections,
-    /// Connects MCP routes to their upstreams over HTTP/1.
-    pub(super) transport: TransportConnector,
-    /// The same over HTTP/2, and for sessions that are opened again; it keeps idle connections.
-    pub(super) upstreams: Connector,
-    pub(super) held: Held,
-    /// The same for messages whose senders are not known yet.
-    pub(super) held_early: Held,
-    pub(super) resumptions: Resumptions,
-}
-
-impl std::fmt::Debug for Edge {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Edge").field("listeners", &self.listeners).finish_non_exhaustive()
-    }
-}
-
-impl Edge {
-    /// Serves what `snapshot` holds at the start of each request; `idle_connections` to upstreams are kept.
-    pub fn new(
-        snapshot: Arc<ArcSwap<Snapshot>>,
-        listeners: Vec<ListenerContext>,
-        metrics: Arc<Metrics>,
-        idle_connections: usize,
-    ) -> Self {
-        Self {
-            snapshot,
-            listeners,
-            metrics,
-            connections: Connections::default(),
-            transport: TransportConnector::new(None),
-            upstreams: Connector::new(Some(ConnectorOptions::new(idle_connections))),
-            held: Held::default(),
-            held_early: Held::default(),
-            resumptions: Resumptions::default(),
-        }
-    }
-
-    /// The listener that accepted a connection to `local`.
-    pub(super) fn listener(&self, local: SocketAddr) -> Option<&ListenerContext> {
-        self.listeners.iter().find(|listener| listener.accepted(local))
-    }
-}
+/// Puts an edge into Pingora's proxy.
+#[derive(Debug)]
+pub struct Hooks(pub Arc<Edge>);
 
 /// A hook that runs after the route was found; it always was, or the request was answered.
 fn unrouted() -> Box<Error> {
@@ -84,11 +28,11 @@ fn unrouted() -> Box<Error> {
 }
 
 #[async_trait]
-impl ProxyHttp for Edge {
+impl ProxyHttp for Hooks {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
-        RequestContext::new(self.snapshot.load_full())
+        self.0.begin()
     }
 
     /// None: compression would hold streams back.
@@ -100,20 +44,9 @@ impl ProxyHttp for Edge {
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> pingora::Result<bool> {
-        let admitted = match request::admit(self, session, context).await? {
-            Ok(Admission::Proxy) => credential::acquire(session, context).await.map(|()| Admission::Proxy),
-            admitted => admitted,
-        };
-        match admitted {
-            Ok(Admission::Proxy) => Ok(false),
-            Ok(Admission::Answered) => Ok(true),
-            Err(rejection) => {
-                let told = reject::respond(session, context, &rejection).await;
-                // A client that did not wait for it was refused all the same.
-                context.rejection = Some(rejection);
-                told.map(|()| true).map_err(|error| error.into_down())
-            }
-        }
+        let mut session = ClientSession::of_pingora(session);
+        let located = request::locate(&self.0, &mut session, context);
+        self.0.serve(&mut session, context, located).await
     }
 
     async fn upstream_peer(
@@ -122,7 +55,7 @@ impl ProxyHttp for Edge {
         context: &mut RequestContext,
     ) -> pingora::Result<Box<HttpPeer>> {
         let route = context.route.clone().ok_or_else(unrouted)?;
-        peer::choose(self, session, context, &route)
+        peer::choose(&self.0, session, context, &route)
     }
 
     async fn connected_to_upstream(
@@ -135,7 +68,7 @@ impl ProxyHttp for Edge {
         context: &mut RequestContext,
     ) -> pingora::Result<()> {
         let route = context.route.clone().ok_or_else(unrouted)?;
-        peer::connected(self, context, &route, peer, (descriptor, reused));
+        peer::connected(&self.0, context, &route, peer, (descriptor, reused));
         Ok(())
     }
 
@@ -193,11 +126,11 @@ impl ProxyHttp for Edge {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut RequestContext) -> FailToProxy {
-        reject::fail(session, context, error).await
+        reject::fail(&mut ClientSession::of_pingora(session), context, error).await
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut RequestContext) {
-        log::finish(&self.metrics, session, error, context);
+        log::finish(&self.0.metrics, &ClientSession::of_pingora(session), error, context);
         Downstream::next_request(session);
     }
 

@@ -5,12 +5,11 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use pingora::{Error, ErrorSource, ErrorType};
-use pingora_proxy::Session;
 use serde::Serialize;
 
+use super::client_session::ClientSession;
 use super::context::RequestContext;
 use super::peer::head_time;
-use super::reject;
 use crate::config::{AccessLog, LogFormat};
 use crate::metrics::{CallOutcome, EndpointResult, Label, Metrics, RejectionReason};
 
@@ -54,8 +53,13 @@ struct Line<'a> {
 }
 
 /// The request has ended: metrics and the log are told.
-pub(super) fn finish(metrics: &Metrics, session: &Session, error: Option<&Error>, context: &mut RequestContext) {
-    let status = reject::answer(session).map_or(CLIENT_GONE, |head| head.status.as_u16());
+pub(super) fn finish(
+    metrics: &Metrics,
+    session: &ClientSession<'_>,
+    error: Option<&Error>,
+    context: &mut RequestContext,
+) {
+    let status = session.status().map_or(CLIENT_GONE, |status| status.as_u16());
     let duration = context.started.elapsed();
     if let Some(rejection) = &context.rejection {
         metrics.rejected(rejection.reason);
@@ -120,7 +124,7 @@ fn endpoint_result(error: Option<&Error>, context: &RequestContext) -> EndpointR
 }
 
 fn line<'a>(
-    session: &'a Session,
+    session: &'a ClientSession<'_>,
     error: Option<&Error>,
     context: &'a RequestContext,
     status: u16,
@@ -144,8 +148,8 @@ fn line<'a>(
         status,
         reason: context.rejection.as_ref().map(|rejection| rejection.reason.label()),
         aborted: error.is_some() && context.rejection.is_none() && status != CLIENT_GONE,
-        bytes_in: session.body_bytes_read() as u64,
-        bytes_out: session.body_bytes_sent() as u64,
+        bytes_in: session.bytes_in(),
+        bytes_out: session.bytes_out(),
         duration_ms: millis(duration),
         upstream_ms: head_time(context).map(millis),
     }

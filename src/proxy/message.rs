@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use super::call::{Call, CallKind, CallRecord};
+use super::client_session::ClientSession;
 use super::context::RequestContext;
+use super::edge::Edge;
 use super::held::HeldBytes;
-use super::hooks::Edge;
 use super::reject::Rejection;
 use super::snapshot::RouteContext;
 use super::{authorize, headers, session};
@@ -40,7 +40,7 @@ pub(super) struct EarlyBody {
 /// Why the request goes nowhere. The outer error is a lost connection.
 pub(super) async fn read_early(
     edge: &Edge,
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     context: &mut RequestContext,
     route: &RouteContext,
     query: Option<&str>,
@@ -86,7 +86,7 @@ fn asked_operation(body: &Bytes, context: &mut RequestContext) -> Result<AskedOp
 /// Why it goes nowhere. The outer error is a lost connection.
 pub(super) async fn receive(
     edge: &Edge,
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     context: &mut RequestContext,
     route: &RouteContext,
     query: Option<&str>,
@@ -112,7 +112,7 @@ pub(super) async fn receive(
 }
 
 /// Method, content type and coding: what cannot be read without doubt is not read at all.
-fn check_form(session: &mut Session) -> Result<(), Rejection> {
+fn check_form(session: &mut ClientSession<'_>) -> Result<(), Rejection> {
     let has_body = !session.is_body_empty();
     let header = session.req_header();
     let mut named = headers::named_in_connection(&header.headers);
@@ -161,7 +161,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// A request that carries no message: the route's own scopes have decided on it.
 fn bare(
-    session: &Session,
+    session: &ClientSession<'_>,
     context: &mut RequestContext,
     route: &RouteContext,
     query: Option<&str>,
@@ -219,16 +219,13 @@ fn no_memory() -> Rejection {
 /// Reads the whole body, within the route's limit, in bounded time and bounded memory.
 async fn read(
     edge: &Edge,
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     context: &mut RequestContext,
     route: &RouteContext,
     sender: Sender,
 ) -> pingora::Result<Result<Body, Rejection>> {
     if session.req_header().headers.contains_key(EXPECT) {
-        let keepalive = session.get_keepalive();
-        session.write_continue_response().await.map_err(|error| error.into_down())?;
-        // Pingora would close the connection after it.
-        session.set_keepalive(keepalive);
+        session.write_continue().await?;
     }
     let (limit, patience) = (route.settings.body_bytes, context.snapshot.config.limits.body_timeout.0);
     let begun = Instant::now();
@@ -242,7 +239,7 @@ async fn read(
             Sender::Known => (begun + earned).min(Instant::now()) + patience,
             Sender::Unknown => begun + patience,
         };
-        let Ok(piece) = tokio::time::timeout_at(deadline, session.read_request_body()).await else {
+        let Ok(piece) = tokio::time::timeout_at(deadline, session.read_body()).await else {
             return Ok(Err(Rejection::new(Reason::BodyTimeout, "the request body did not come in time")));
         };
         let Some(piece) = piece.map_err(|error| error.into_down())? else { break };

@@ -1,20 +1,26 @@
 //! The data path: Pingora's hooks, each of which delegates to the file that it is about.
 
+mod alarm;
 mod answer;
 mod authorize;
 mod body;
 mod call;
 mod client;
+mod client_session;
 mod clock;
 mod context;
 mod credential;
 mod deadline;
 mod downstream;
+mod edge;
 mod ending;
 mod exchange;
+mod front;
 mod headers;
 mod held;
 mod hooks;
+mod http1_link;
+mod http1_session;
 mod link;
 mod listener;
 mod log;
@@ -30,10 +36,13 @@ mod session;
 mod snapshot;
 mod upstream_head;
 mod wellknown;
+mod within;
 
 pub use context::RequestContext;
 pub use downstream::Downstream;
-pub use hooks::Edge;
+pub use edge::Edge;
+pub use front::Front;
+pub use hooks::Hooks;
 pub use listener::ListenerContext;
 pub(crate) use log::TARGET as ACCESS_LOG;
 pub use snapshot::{RouteContext, Snapshot};

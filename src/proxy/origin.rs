@@ -11,8 +11,8 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora_proxy::Session;
 
+use super::client_session::ClientSession;
 use super::context::{Client, RequestContext};
 use super::listener::ListenerContext;
 use super::reject::{self, Rejection};
@@ -86,7 +86,7 @@ pub(super) fn check(
 /// Answers a preflight of a page that may call (Fetch standard, "CORS protocol"). It carries no credential, and needs none.
 /// False when the request is none, or the route leaves CORS to its upstream.
 pub(super) async fn answer_preflight(
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     context: &RequestContext,
     route: &RouteContext,
 ) -> pingora::Result<bool> {

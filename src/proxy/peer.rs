@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, CONTENT_TYPE, COOKIE};
+use pingora::http::RequestHeader;
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::{H1UpgradePolicy, HttpPeer};
 use pingora::{Error, ErrorType};
@@ -12,7 +13,7 @@ use pingora_proxy::Session;
 
 use super::context::RequestContext;
 use super::deadline::HeadDeadline;
-use super::hooks::Edge;
+use super::edge::Edge;
 use super::reject::Rejection;
 use super::snapshot::RouteContext;
 use crate::config::HashOn;
@@ -33,7 +34,7 @@ pub(super) fn choose(
     context.received = 0;
     context.endpoint = None;
     context.deadline = None;
-    let endpoint = endpoint(session, context, route).map_err(|rejection| {
+    let endpoint = endpoint(session.req_header(), context, route).map_err(|rejection| {
         let error = Error::explain(ErrorType::HTTPStatus(rejection.status().as_u16()), "no endpoint");
         context.rejection = Some(rejection);
         error
@@ -50,7 +51,7 @@ pub(super) fn choose(
         edge.connections.follow(&mut peer);
     } else {
         // Streams share a connection, so a deadline cannot end it: one limit must do for both.
-        let limit = if may_stream(session) { idle } else { upstream.settings().timeouts.response.0 };
+        let limit = if may_stream(session.req_header()) { idle } else { upstream.settings().timeouts.response.0 };
         peer.options.read_timeout = Some(limit);
     }
     Ok(peer)
@@ -61,11 +62,11 @@ pub(super) fn choose(
 /// # Errors
 /// There is none.
 pub(super) fn endpoint(
-    session: &Session,
+    request: &RequestHeader,
     context: &RequestContext,
     route: &RouteContext,
 ) -> Result<Arc<Endpoint>, Rejection> {
-    let key = route.upstream.hash_on().and_then(|on| hash_key(on, session, context));
+    let key = route.upstream.hash_on().and_then(|on| hash_key(on, request, context));
     route.upstream.choose(key.as_deref(), &context.tried).map_err(|NoEndpoint| {
         if context.tried.is_empty() {
             Rejection::new(RejectionReason::NoEndpoint, "no endpoint of the upstream is healthy")
@@ -76,16 +77,16 @@ pub(super) fn endpoint(
 }
 
 /// True when the response may be a stream, as far as the request tells.
-fn may_stream(session: &Session) -> bool {
-    let headers = &session.req_header().headers;
+fn may_stream(request: &RequestHeader) -> bool {
+    let headers = &request.headers;
     let holds = |name, text: &str| {
         headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value: &str| value.contains(text))
     };
     holds(ACCEPT, "text/event-stream") || holds(CONTENT_TYPE, "application/grpc")
 }
 
-fn hash_key(on: &HashOn, session: &Session, context: &RequestContext) -> Option<Vec<u8>> {
-    let headers = &session.req_header().headers;
+fn hash_key(on: &HashOn, request: &RequestHeader, context: &RequestContext) -> Option<Vec<u8>> {
+    let headers = &request.headers;
     if let Some(name) = &on.header {
         return headers.get(&name.0).map(|value| value.as_bytes().to_vec());
     }

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
-use pingora_proxy::{FailToProxy, Session};
+use pingora_proxy::FailToProxy;
 
+use super::client_session::{ClientSession, Follows};
 use super::context::RequestContext;
 use super::origin;
 use super::snapshot::RouteContext;
@@ -129,7 +130,7 @@ impl Rejection {
 
 /// Answers with `rejection`, and keeps the connection when that is safe.
 pub(super) async fn respond(
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     context: &RequestContext,
     rejection: &Rejection,
 ) -> pingora::Result<()> {
@@ -167,19 +168,19 @@ pub(super) fn methods(route: Option<&RouteContext>) -> &'static str {
 
 /// Writes an answer of the edge itself that has no body.
 pub(super) async fn write_empty(
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     context: &RequestContext,
     mut head: ResponseHeader,
 ) -> pingora::Result<()> {
     head.insert_header("x-request-id", context.id.to_header())?;
     origin::expose(&mut head, context)?;
     keep_or_close(session).await;
-    session.write_response_header(Box::new(head), true).await
+    session.write_head(head, Follows::Nothing).await
 }
 
 /// Writes an answer of the edge itself.
 pub(super) async fn write(
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     context: &RequestContext,
     mut head: ResponseHeader,
     content_type: &'static str,
@@ -192,75 +193,74 @@ pub(super) async fn write(
     origin::expose(&mut head, context)?;
     keep_or_close(session).await;
     let bodiless = session.req_header().method == Method::HEAD;
-    session.write_response_header(Box::new(head), bodiless).await?;
-    if !bodiless {
-        session.write_response_body(Some(body), true).await?;
+    if bodiless {
+        session.write_head(head, Follows::Nothing).await?;
+    } else {
+        session.write_head(head, Follows::AtOnce).await?;
+        session.write_body(body, true).await?;
     }
-    if !session.is_http2() && !session.is_body_done() {
+    if !session.can_answer_early() && !session.is_body_done() {
         // With unread bytes the connection would be reset, and the answer lost.
-        let _ = tokio::time::timeout(LINGER, session.drain_request_body()).await;
+        let _ = tokio::time::timeout(LINGER, session.drain_body()).await;
     }
     Ok(())
 }
 
-/// The head of the answer, if it was sent: 1xx but 101 is not the answer yet.
-pub(super) fn answer(session: &Session) -> Option<&ResponseHeader> {
-    let sent = session.response_written();
-    sent.filter(|head| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS)
-}
-
 /// True for a client that sends its body when it is told to, and was not.
-fn waits_for_continue(session: &Session) -> bool {
-    session.req_header().headers.contains_key(EXPECT) && session.response_written().is_none()
+fn waits_for_continue(session: &ClientSession<'_>) -> bool {
+    session.req_header().headers.contains_key(EXPECT) && session.is_unanswered()
 }
 
 /// A connection can serve another request only if the rest of this one's body was read. A short rest is read; with a
 /// long one the connection is closed instead.
-async fn keep_or_close(session: &mut Session) {
+async fn keep_or_close(session: &mut ClientSession<'_>) {
     if session.is_body_done() {
         return;
     }
     let short = !waits_for_continue(session)
         && content_length(session).is_some_and(|length| length <= limits::SMALL_BODY_BYTES as u64);
     let drained = short && {
-        let drain = tokio::time::timeout(Duration::from_secs(1), session.drain_request_body());
+        let drain = tokio::time::timeout(Duration::from_secs(1), session.drain_body());
         matches!(drain.await, Ok(Ok(())))
     };
     if !drained {
-        session.set_keepalive(None);
+        session.close_after();
     }
 }
 
 /// The declared length of the request body.
-pub(super) fn content_length(session: &Session) -> Option<u64> {
+pub(super) fn content_length(session: &ClientSession<'_>) -> Option<u64> {
     session.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The id of the JSON-RPC request that failed, if it was one. What was not read of the body yet is read for it, within
-/// the retry buffer and a second.
-async fn message_id(session: &mut Session, context: &RequestContext) -> Option<MessageId> {
+/// The id of the JSON-RPC request that failed, if it was one. A body that nobody has read is read for it, if it is small
+/// and comes within a second.
+async fn message_id(session: &mut ClientSession<'_>, context: &RequestContext) -> Option<MessageId> {
     let route = context.route.as_ref()?;
     let message = route.settings.protocol == Protocol::Mcp && session.req_header().method == Method::POST;
-    if !message || waits_for_continue(session) {
+    if !message || waits_for_continue(session) || session.is_body_done() || session.bytes_in() > 0 {
         return None;
     }
-    if !session.is_body_done() {
-        session.enable_retry_buffering();
-        let rest = async {
-            while !session.retry_buffer_truncated() && matches!(session.read_request_body().await, Ok(Some(_))) {}
-        };
-        tokio::time::timeout(Duration::from_secs(1), rest).await.ok()?;
-    }
-    MessageId::of_request(&session.get_retry_buffer()?)
+    let mut body = BytesMut::new();
+    let read = async {
+        while let Ok(Some(piece)) = session.read_body().await {
+            body.extend_from_slice(&piece);
+            if body.len() > limits::SMALL_BODY_BYTES {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), read).await.ok()?;
+    MessageId::of_request(&body)
 }
 
 /// The exchange failed: the client is told, unless it has seen a part of the response or is gone.
-pub(super) async fn fail(session: &mut Session, context: &mut RequestContext, error: &Error) -> FailToProxy {
+pub(super) async fn fail(session: &mut ClientSession<'_>, context: &mut RequestContext, error: &Error) -> FailToProxy {
     let rejection = context.rejection.take().or_else(|| Rejection::from_error(error, context));
     let mut outcome = FailToProxy { error_code: 0, can_reuse_downstream: false };
     // After the head there is no other way to say "broken off" than to break off.
     if let Some(rejection) = rejection
-        && answer(session).is_none()
+        && session.status().is_none()
     {
         outcome.error_code = rejection.status().as_u16();
         // An error says that the client is gone now; the log will show that.

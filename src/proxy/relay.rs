@@ -1,29 +1,27 @@
 //! Passes an upstream's answer on to the client, piece by piece, as it comes.
 
-use std::future::poll_fn;
 use std::pin::pin;
-use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::client::HttpSession;
 use pingora::{Error, ErrorType};
-use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::call::{Call, CallKind};
-use super::client::ClientWatch;
+use super::client::{ClientWatch, Waited};
+use super::client_session::{ClientSession, Follows};
 use super::clock::Clock;
 use super::context::RequestContext;
-use super::downstream::Downstream;
+use super::edge::Edge;
 use super::ending::Ending;
-use super::hooks::Edge;
+use super::link::Link;
 use super::reject::Rejection;
 use super::session::SESSION_HEADER;
 use super::snapshot::RouteContext;
+use super::within::at_once;
 use super::{headers, session};
 use crate::mcp::{Era, error_message};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
@@ -31,21 +29,19 @@ use crate::metrics::{CallOutcome, RejectionReason as Reason};
 /// The comment that keeps a silent stream open.
 const COMMENT: &[u8] = b":\n\n";
 
-/// Passes on the answer whose head `upstream` has read.
+/// Passes on the answer that begins with `head`.
 ///
 /// # Errors
 /// The inner error is a refusal, when the client has seen nothing yet; the outer one says that the answer broke off.
 pub(super) async fn relay(
     edge: &Edge,
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     context: &mut RequestContext,
     route: &RouteContext,
     call: &Call,
-    (upstream, client): (&mut HttpSession, &mut ClientWatch),
+    head: ResponseHeader,
+    (upstream, client): (&mut Link, &mut ClientWatch),
 ) -> pingora::Result<Result<(), Rejection>> {
-    let Some(head) = upstream.response_header().cloned() else {
-        return Err(Error::explain(ErrorType::InvalidHTTPHeader, "there is no response head").into_up());
-    };
     let status = head.status;
     let answer = match Answer::new(status, &head.headers, call, route, edge.held.begin()) {
         Ok(answer) => answer,
@@ -87,7 +83,7 @@ pub(super) async fn relay(
 fn head_for_client(
     mut head: ResponseHeader,
     answer: &Answer,
-    session: &Session,
+    session: &ClientSession<'_>,
     context: &RequestContext,
     (route, call): (&RouteContext, &Call),
 ) -> Result<pingora::Result<ResponseHeader>, Rejection> {
@@ -139,45 +135,34 @@ struct Relay<'a> {
 /// What a relay waits for.
 enum Event {
     Piece(Option<Bytes>),
-    Left,
-    Timer,
+    Waited(Waited),
     Ending,
 }
 
 impl Relay<'_> {
     async fn run(
         &mut self,
-        session: &mut Session,
-        upstream: &mut HttpSession,
+        session: &mut ClientSession<'_>,
+        upstream: &mut Link,
         head: ResponseHeader,
     ) -> pingora::Result<Result<(), Rejection>> {
         let mut held = Some(head);
-        let mut first = None;
-        if !self.answer.holds_head()
-            && let Some(head) = held.take()
-        {
-            first = at_hand(upstream).await.transpose().map_err(|error| error.into_up())?;
-            if first.as_ref().is_some_and(Option::is_some) {
-                Downstream::cork(session);
-            }
-            let written = self.write_head(session, head).await;
-            Downstream::uncork(session);
-            written?;
+        // What has come of the body already, or that it is at its end. What cannot be passed on is still refused then.
+        let mut ahead = at_once(pin!(upstream.read_body())).await;
+        if ahead.is_none() {
+            self.write_held(session, &mut held, Follows::Later).await?;
         }
         let mut clock = Clock::start(self.context, self.route, self.call, self.is_stream);
-        let timer = tokio::time::sleep_until(clock.next());
-        tokio::pin!(timer);
-        // Made once, like the timer: not for every piece.
+        // Made once: not for every piece.
         let ending = comes(self.is_stream.then(|| Ending::of(self.context, self.route, self.call.endless)).flatten());
         tokio::pin!(ending);
-        loop {
-            let event = match first.take() {
-                Some(piece) => Event::Piece(piece),
+        let last = loop {
+            let event = match ahead.take() {
+                Some(piece) => Event::Piece(piece.map_err(|error| error.into_up())?),
                 None => tokio::select! {
                     biased;
-                    piece = upstream.read_response_body() => Event::Piece(piece.map_err(|error| error.into_up())?),
-                    left = self.client.leaves(session) => { left?; Event::Left }
-                    () = &mut timer => Event::Timer,
+                    piece = upstream.read_body() => Event::Piece(piece.map_err(|error| error.into_up())?),
+                    waited = self.client.waits(session, clock.next()) => Event::Waited(waited?),
                     () = &mut ending => Event::Ending,
                 },
             };
@@ -188,6 +173,13 @@ impl Relay<'_> {
                         Err(rejection) => return self.refuse(held.is_some(), rejection),
                     };
                     let progressed = self.answer.take_progress();
+                    ahead = at_once(pin!(upstream.read_body())).await;
+                    if matches!(ahead, Some(Ok(None))) {
+                        // It goes out with the end.
+                        break out;
+                    }
+                    let follows = if out.is_empty() { Follows::Later } else { Follows::AtOnce };
+                    self.write_held(session, &mut held, follows).await?;
                     self.write(session, out).await?;
                     // The client's slowness is not the upstream's silence.
                     clock.piece(progressed, self.client.is_gone());
@@ -195,14 +187,14 @@ impl Relay<'_> {
                         return self.give_up(session, held.is_some()).await;
                     }
                 }
-                Event::Piece(None) => break,
-                Event::Left => {}
+                Event::Piece(None) => break Bytes::new(),
+                Event::Waited(Waited::NotYet) => {}
                 Event::Ending => {
                     let rejection = Rejection::new(Reason::InvalidToken, "the credential is no longer good");
                     let error = Error::explain(ErrorType::ConnectionClosed, "the credential is no longer good");
                     return self.end(session, held.is_some(), rejection, error.into_down()).await;
                 }
-                Event::Timer => {
+                Event::Waited(Waited::Enough) => {
                     let now = Instant::now();
                     if clock.is_late(now) {
                         return self.give_up(session, held.is_some()).await;
@@ -210,44 +202,64 @@ impl Relay<'_> {
                     if clock.wants_comment(now) && self.answer.is_between_events() {
                         self.write(session, Bytes::from_static(COMMENT)).await?;
                     }
-                    timer.as_mut().reset(clock.next());
                 }
             }
-        }
+        };
         let rest = match self.answer.finish(self.route, self.context) {
             Ok(rest) => rest,
             Err(rejection) => return self.refuse(held.is_some(), rejection),
         };
         if let Some(mut head) = held.take() {
-            head.insert_header(CONTENT_LENGTH, rest.len())?;
-            self.write_head(session, head).await?;
+            if self.answer.holds_head() {
+                head.insert_header(CONTENT_LENGTH, rest.len())?;
+            }
+            self.write_head(session, head, Follows::AtOnce).await?;
         }
-        self.write(session, rest).await?;
+        let last = match (last.is_empty(), rest.is_empty()) {
+            (true, _) => rest,
+            (_, true) => last,
+            _ => [last, rest].concat().into(),
+        };
+        if !self.client.is_gone() && session.req_header().method != Method::HEAD {
+            let written = session.write_body(last, true).await;
+            written.or_else(|error| self.client.is_lost(error))?;
+        }
         if self.client.is_gone() {
             return Err(Error::explain(ErrorType::ConnectionClosed, "the client has left").into_down());
-        }
-        if session.req_header().method != Method::HEAD {
-            session.write_response_body(Some(Bytes::new()), true).await.map_err(|error| error.into_down())?;
         }
         Ok(Ok(()))
     }
 
-    async fn write_head(&mut self, session: &mut Session, head: ResponseHeader) -> pingora::Result<()> {
-        let bodiless = session.req_header().method == Method::HEAD;
-        match session.write_response_header(Box::new(head), bodiless).await {
-            Ok(()) => Ok(()),
-            Err(error) => self.client.is_lost(error),
+    /// Writes the head, unless that is done or has to wait for the whole body.
+    async fn write_held(
+        &mut self,
+        session: &mut ClientSession<'_>,
+        held: &mut Option<ResponseHeader>,
+        follows: Follows,
+    ) -> pingora::Result<()> {
+        match held.take_if(|_| !self.answer.holds_head()) {
+            Some(head) => self.write_head(session, head, follows).await,
+            None => Ok(()),
         }
     }
 
-    async fn write(&mut self, session: &mut Session, piece: Bytes) -> pingora::Result<()> {
+    async fn write_head(
+        &mut self,
+        session: &mut ClientSession<'_>,
+        head: ResponseHeader,
+        follows: Follows,
+    ) -> pingora::Result<()> {
+        let bodiless = session.req_header().method == Method::HEAD;
+        let written = session.write_head(head, if bodiless { Follows::Nothing } else { follows }).await;
+        written.or_else(|error| self.client.is_lost(error))
+    }
+
+    async fn write(&mut self, session: &mut ClientSession<'_>, piece: Bytes) -> pingora::Result<()> {
         if piece.is_empty() || self.client.is_gone() {
             return Ok(());
         }
-        match session.write_response_body(Some(piece), false).await {
-            Ok(()) => Ok(()),
-            Err(error) => self.client.is_lost(error),
-        }
+        let written = session.write_body(piece, false).await;
+        written.or_else(|error| self.client.is_lost(error))
     }
 
     /// The answer cannot be passed on.
@@ -259,7 +271,11 @@ impl Relay<'_> {
     }
 
     /// The upstream took too long.
-    async fn give_up(&mut self, session: &mut Session, unseen: bool) -> pingora::Result<Result<(), Rejection>> {
+    async fn give_up(
+        &mut self,
+        session: &mut ClientSession<'_>,
+        unseen: bool,
+    ) -> pingora::Result<Result<(), Rejection>> {
         let rejection = Rejection::new(Reason::UpstreamTimeout, "the upstream did not answer in time");
         let error = Error::explain(ErrorType::ReadTimedout, "the answer took too long");
         self.end(session, unseen, rejection, error.into_up()).await
@@ -269,7 +285,7 @@ impl Relay<'_> {
     /// answer, and a clean end; anything else is broken off with `error`, which has a status of its own before the head.
     async fn end(
         &mut self,
-        session: &mut Session,
+        session: &mut ClientSession<'_>,
         unseen: bool,
         rejection: Rejection,
         error: Box<Error>,
@@ -282,23 +298,13 @@ impl Relay<'_> {
             let error = error_message(Some(id), rejection.rpc_code(), &rejection.message, self.context.id.as_str());
             self.write(session, format!("event: message\ndata: {error}\n\n").into()).await?;
         }
-        session.write_response_body(Some(Bytes::new()), true).await.map_err(|error| error.into_down())?;
+        session.write_body(Bytes::new(), true).await.map_err(|error| error.into_down())?;
         if let Some(record) = &mut self.context.call {
             record.outcome = Some(CallOutcome::Failed);
         }
         self.context.rejection = Some(rejection);
         Ok(Ok(()))
     }
-}
-
-/// What has come of the body already; `None` when that is still awaited.
-async fn at_hand(upstream: &mut HttpSession) -> Option<pingora::Result<Option<Bytes>>> {
-    let mut piece = pin!(upstream.read_response_body());
-    poll_fn(|cx| match piece.as_mut().poll(cx) {
-        Poll::Ready(piece) => Poll::Ready(Some(piece)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
 }
 
 async fn comes(ending: Option<Ending>) {

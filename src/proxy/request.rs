@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use http::header::{HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method};
-use pingora_proxy::Session;
 
+use super::client_session::ClientSession;
 use super::context::RequestContext;
-use super::hooks::Edge;
+use super::edge::Edge;
 use super::listener::ListenerContext;
 use super::message::Body;
 use super::reject::{self, Rejection};
@@ -27,20 +27,47 @@ pub(super) enum Admission {
     Answered,
 }
 
-/// Decides on a request. Everything that it learns is in `context`.
+/// Finds the route of a request. Everything that it learns is in `context`.
+///
+/// # Errors
+/// The request is out of bounds or malformed.
+pub(super) fn locate<'e>(
+    edge: &'e Edge,
+    session: &mut ClientSession<'_>,
+    context: &mut RequestContext,
+) -> Result<Located<'e>, Rejection> {
+    let limits = &context.snapshot.config.limits;
+    session.set_timeouts(limits.write_timeout.0, limits.body_timeout.0, limits.keepalive_timeout.0);
+    let identified = identify(edge, session, context)?;
+    let route = context.snapshot.router.find(&identified.host, &identified.path).map(Arc::clone);
+    Ok(Located { identified, route })
+}
+
+/// A request's target, and the route that carries it.
+pub(super) struct Located<'e> {
+    identified: Identified<'e>,
+    route: Option<Arc<RouteContext>>,
+}
+
+impl Located<'_> {
+    /// True for what only Pingora's proxy can pass on.
+    pub(super) fn is_opaque(&self) -> bool {
+        let opaque = self.route.as_ref().is_some_and(|route| route.settings.protocol == Protocol::Http);
+        // Some have no route of their own, and then go to that of their path.
+        opaque || wellknown::resource_path(&self.identified.path).is_some()
+    }
+}
+
+/// Decides on a request.
 ///
 /// # Errors
 /// Why the request goes nowhere; the caller answers with it. The outer error is a lost connection.
 pub(super) async fn admit(
     edge: &Edge,
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     context: &mut RequestContext,
+    Located { identified, route }: Located<'_>,
 ) -> pingora::Result<Result<Admission, Rejection>> {
-    set_timeouts(session, context);
-    let identified = match identify(edge, session, context) {
-        Ok(identified) => identified,
-        Err(rejection) => return Ok(Err(rejection)),
-    };
     let host = &*identified.host;
     if let Some(path) = wellknown::resource_path(&identified.path) {
         match wellknown::answer(session, context, host, path).await? {
@@ -49,8 +76,7 @@ pub(super) async fn admit(
             Err(rejection) => return Ok(Err(rejection)),
         }
     }
-    let snapshot = Arc::clone(&context.snapshot);
-    let Some(route) = snapshot.router.find(host, &identified.path) else {
+    let Some(route) = &route else {
         return Ok(Err(Rejection::new(Reason::NotFound, "no route matches this host and path")));
     };
     context.enter(route);
@@ -93,7 +119,7 @@ pub(super) async fn admit(
 /// An MCP request is read and judged before an upstream is chosen, and then exchanged with it.
 async fn serve(
     edge: &Edge,
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     context: &mut RequestContext,
     route: &Arc<RouteContext>,
     query: Option<&str>,
@@ -115,18 +141,12 @@ struct Identified<'e> {
     listener: Option<&'e ListenerContext>,
 }
 
-fn set_timeouts(session: &mut Session, context: &RequestContext) {
-    let limits = &context.snapshot.config.limits;
-    // An HTTP/1.0 client may wait for the connection's end.
-    if session.get_keepalive().is_some() {
-        session.set_keepalive(Some(limits.keepalive_timeout.0.as_secs().max(1)));
-    }
-    session.set_read_timeout(Some(limits.body_timeout.0));
-    session.set_write_timeout(Some(limits.write_timeout.0));
-}
-
 /// Bounds, client, host and path.
-fn identify<'e>(edge: &'e Edge, session: &Session, context: &mut RequestContext) -> Result<Identified<'e>, Rejection> {
+fn identify<'e>(
+    edge: &'e Edge,
+    session: &ClientSession<'_>,
+    context: &mut RequestContext,
+) -> Result<Identified<'e>, Rejection> {
     let limits = &context.snapshot.config.limits;
     let header = session.req_header();
     let target = header.raw_path();
@@ -163,8 +183,8 @@ fn identify<'e>(edge: &'e Edge, session: &Session, context: &mut RequestContext)
         None => None,
     };
     context.client.path.clone_from(&path);
-    let listener = session.server_addr().and_then(|address| address.as_inet()).and_then(|local| edge.listener(*local));
-    let peer = session.client_addr().and_then(|address| address.as_inet()).copied();
+    let listener = session.local().and_then(|local| edge.listener(local));
+    let peer = session.peer();
     let host = read_client(header, listener, peer, context)?;
     Ok(Identified { host, path, query, listener })
 }
@@ -240,7 +260,11 @@ fn list<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
 }
 
 /// What the route says about bodies and upgrades.
-fn check_message(session: &Session, context: &mut RequestContext, route: &RouteContext) -> Result<(), Rejection> {
+fn check_message(
+    session: &ClientSession<'_>,
+    context: &mut RequestContext,
+    route: &RouteContext,
+) -> Result<(), Rejection> {
     let header = session.req_header();
     if reject::content_length(session).is_some_and(|length| length > route.settings.body_bytes) {
         return Err(Rejection::too_large(route));

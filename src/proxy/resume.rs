@@ -13,12 +13,11 @@ use http::{Method, StatusCode};
 use moka::future::Cache;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
-use pingora_proxy::Session;
 use serde_json::Value;
 
 use super::call::CallKind;
 use super::context::RequestContext;
-use super::hooks::Edge;
+use super::edge::Edge;
 use super::reject::Rejection;
 use super::session::{OpenSession, SESSION_HEADER, unknown};
 use super::snapshot::RouteContext;
@@ -80,7 +79,7 @@ pub(super) fn is_possible(open: &OpenSession, kind: CallKind) -> bool {
 /// The session cannot be opened again: the client has to.
 pub(super) async fn resume(
     edge: &Edge,
-    session: &Session,
+    client: &RequestHeader,
     context: &mut RequestContext,
     route: &Arc<RouteContext>,
     open: &mut OpenSession,
@@ -89,7 +88,7 @@ pub(super) async fn resume(
     let message = messages.get(&open.sealed).await.ok_or_else(unknown)?;
     let lost = open.target.clone();
     // Boxed, because the cache passes it on by value, several calls deep.
-    let attempt = Box::pin(initialize(edge, session, context, route, message));
+    let attempt = Box::pin(initialize(edge, client, context, route, message));
     let moved = moved.entry(open.sealed.clone()).and_compute_with(async |known| match known {
         // Another request has done it meanwhile.
         Some(known) if *known.value() != lost => moka::ops::compute::Op::Nop,
@@ -114,33 +113,33 @@ pub(super) async fn resume(
 /// Opens a session on another endpoint with the client's own words.
 async fn initialize(
     edge: &Edge,
-    session: &Session,
+    client: &RequestHeader,
     context: &mut RequestContext,
     route: &Arc<RouteContext>,
     message: Bytes,
 ) -> Option<SessionTarget> {
-    let endpoint = peer::endpoint(session, context, route).ok()?;
+    let endpoint = peer::endpoint(client, context, route).ok()?;
     // It is in flight there, and the `Host` may depend on it.
     context.endpoint = Some(endpoint.begin());
-    let request = message_request(session, context, route)?;
+    let request = message_request(client, context, route)?;
     let mut upstream = send(edge, context, &endpoint, request, message).await?;
     let id = upstream.response_header()?.headers.get(SESSION_HEADER)?.to_str().ok()?.to_owned();
     let version = negotiated(&mut upstream).await?;
     // A signed assertion is for one request.
-    credential::acquire(session, context).await.ok()?;
-    let mut request = message_request(session, context, route)?;
+    credential::acquire(client, context).await.ok()?;
+    let mut request = message_request(client, context, route)?;
     request.insert_header(SESSION_HEADER, id.as_str()).ok()?;
     request.insert_header(VERSION_HEADER, version).ok()?;
     let initialized = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
     send(edge, context, &endpoint, request, initialized).await?;
-    credential::acquire(session, context).await.ok()?;
+    credential::acquire(client, context).await.ok()?;
     log::info!("route {}: a session was opened again on {}", route.settings.name, endpoint.address());
     Some(SessionTarget { endpoint: endpoint.address(), id })
 }
 
 /// A request for a message of the edge's own, in the client's name.
-fn message_request(session: &Session, context: &RequestContext, route: &RouteContext) -> Option<RequestHeader> {
-    let mut request = UpstreamHead::new(session, context, route).to_header(0).ok()?;
+fn message_request(client: &RequestHeader, context: &RequestContext, route: &RouteContext) -> Option<RequestHeader> {
+    let mut request = UpstreamHead::new(client, context, route).to_header(0).ok()?;
     request.set_method(Method::POST);
     request.insert_header(CONTENT_TYPE, "application/json").ok()?;
     request.insert_header(ACCEPT, "application/json, text/event-stream").ok()?;

@@ -7,7 +7,6 @@ use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST};
 use http::{HeaderName, HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, OrErr};
-use pingora_proxy::Session;
 
 use super::context::RequestContext;
 use super::headers;
@@ -17,7 +16,7 @@ use super::snapshot::RouteContext;
 /// Made from a client's request that is permitted.
 #[derive(Clone, Copy)]
 pub(super) struct UpstreamHead<'a> {
-    session: &'a Session,
+    header: &'a RequestHeader,
     context: &'a RequestContext,
     route: &'a RouteContext,
     session_id: Option<&'a str>,
@@ -25,8 +24,8 @@ pub(super) struct UpstreamHead<'a> {
 
 impl<'a> UpstreamHead<'a> {
     /// Without a session.
-    pub(super) fn new(session: &'a Session, context: &'a RequestContext, route: &'a RouteContext) -> Self {
-        Self { session, context, route, session_id: None }
+    pub(super) fn new(header: &'a RequestHeader, context: &'a RequestContext, route: &'a RouteContext) -> Self {
+        Self { header, context, route, session_id: None }
     }
 
     /// With the session's own id, where there is one.
@@ -36,7 +35,7 @@ impl<'a> UpstreamHead<'a> {
 
     /// The client's method.
     pub(super) fn method(&self) -> &Method {
-        &self.session.req_header().method
+        &self.header.method
     }
 
     /// In Pingora's form. `length` is that of the body of a POST.
@@ -85,10 +84,9 @@ impl<'a> UpstreamHead<'a> {
 
     /// Hands on every field, those of the client first.
     fn fields(self, length: usize, mut add: impl FnMut(&HeaderName, &[u8])) -> pingora::Result<()> {
-        let Self { session, context, route, session_id } = self;
+        let Self { header, context, route, session_id } = self;
         let permit = context.permit.as_ref();
         let permit = permit.ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no permit"))?;
-        let header = session.req_header();
         let named: Vec<HeaderName> = headers::named_in_connection(&header.headers).collect();
         for (name, value) in &header.headers {
             let is_left_out = *name == HOST

@@ -6,8 +6,8 @@ use http::header::{
 };
 use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
-use pingora_proxy::Session;
 
+use super::client_session::ClientSession;
 use super::context::{Client, RequestContext};
 use super::origin;
 use super::reject::{self, Rejection};
@@ -56,7 +56,7 @@ impl ResourceUrl {
 /// route is open, or there is none: then the request is one like any other, and a server behind the edge may have a
 /// document of its own.
 pub(super) async fn answer(
-    session: &mut Session,
+    session: &mut ClientSession<'_>,
     context: &RequestContext,
     host: &str,
     path: &str,

@@ -26,7 +26,7 @@ use super::tls::TlsEndpoint;
 use super::watch::watch as watch_files;
 use crate::admin::Admin;
 use crate::config::{Config, Threads, limits};
-use crate::proxy::{Edge, ListenerContext};
+use crate::proxy::{Edge, Front, Hooks, ListenerContext};
 
 /// Why an edge does not start.
 #[derive(Debug, Error)]
@@ -62,7 +62,7 @@ pub struct RunningEdge {
     /// Where its admin listener is.
     pub admin_address: SocketAddr,
     reloader: Arc<Reloader>,
-    proxy: Arc<HttpProxy<Edge>>,
+    pipeline: Arc<HttpProxy<Hooks>>,
     ready: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     stop_admin: watch::Sender<bool>,
@@ -128,7 +128,9 @@ impl RunningEdge {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let idle = limits::POOL_PER_THREAD * threads(&config);
         let edge = Edge::new(Arc::clone(&snapshot), contexts, Arc::clone(&shared.metrics), idle);
-        let proxy = Arc::new(proxy(&config, edge));
+        let edge = Arc::new(edge);
+        let pipeline = Arc::new(pipeline(&config, Arc::clone(&edge)));
+        let front = Arc::new(Front::new(edge, Arc::clone(&pipeline), !is_pipeline_only()));
         let reloader = Arc::new(Reloader::new(path.to_owned(), Arc::clone(&shared), snapshot, certificates));
         let ready = Arc::new(AtomicBool::new(true));
         let (stop, stopping) = watch::channel(false);
@@ -160,9 +162,9 @@ impl RunningEdge {
             background.spawn(async move { cache.refresh().await });
         }
         let serve =
-            |bound: BoundListener| tokio::spawn(bound.serve(Arc::clone(&proxy), stopping.clone(), bounds.clone()));
+            |bound: BoundListener| tokio::spawn(bound.serve(Arc::clone(&front), stopping.clone(), bounds.clone()));
         let listeners = bound.into_iter().map(serve).collect();
-        Ok(Self { addresses, admin_address, reloader, proxy, ready, stop, stop_admin, listeners, background })
+        Ok(Self { addresses, admin_address, reloader, pipeline, ready, stop, stop_admin, listeners, background })
     }
 
     /// Reloads this edge.
@@ -183,7 +185,7 @@ impl RunningEdge {
             }
         }
         // Connections that wait for another request.
-        self.proxy.http_cleanup().await;
+        self.pipeline.http_cleanup().await;
         let idle = async {
             for connections in &mut open {
                 while connections.join_next().await.is_some() {}
@@ -210,6 +212,11 @@ fn bind(config: &Config) -> Result<(Vec<BoundListener>, Vec<Arc<TlsEndpoint>>), 
     Ok((bound, certificates))
 }
 
+/// For tests: so all requests take the way through Pingora's proxy, as those over HTTP/2 do.
+fn is_pipeline_only() -> bool {
+    std::env::var_os("MCP_EDGE_TEST_PIPELINE").is_some()
+}
+
 fn threads(config: &Config) -> usize {
     match config.server.threads {
         Threads::Count(threads) => threads,
@@ -217,7 +224,7 @@ fn threads(config: &Config) -> usize {
     }
 }
 
-fn proxy(config: &Config, edge: Edge) -> HttpProxy<Edge> {
+fn pipeline(config: &Config, edge: Arc<Edge>) -> HttpProxy<Hooks> {
     let threads = threads(config);
     let conf = ServerConf {
         threads,
@@ -226,15 +233,15 @@ fn proxy(config: &Config, edge: Edge) -> HttpProxy<Edge> {
         max_retries: limits::ATTEMPTS + 1,
         ..ServerConf::default()
     };
-    let mut proxy = HttpProxy::new(edge, Arc::new(conf));
-    proxy.handle_init_modules();
+    let mut pipeline = HttpProxy::new(Hooks(edge), Arc::new(conf));
+    pipeline.handle_init_modules();
     let mut options = HttpServerOptions::default();
     options.h2c = true;
     options.h2_idle_timeout = Some(config.limits.keepalive_timeout.0);
-    proxy.server_options = Some(options);
+    pipeline.server_options = Some(options);
     let mut h2 = default_h2_options();
     h2.max_concurrent_streams(limits::CLIENT_H2_STREAMS);
     h2.max_header_list_size(config.limits.header_bytes.0 as u32);
-    proxy.h2_options = Some(h2);
-    proxy
+    pipeline.h2_options = Some(h2);
+    pipeline
 }

@@ -1,0 +1,168 @@
+//! How long a body is (RFC 9112 section 6.3), and whether a connection goes on after it (section 9.3).
+
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+
+/// Where a body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// After so many bytes.
+    Exact(u64),
+    /// At the chunk of size zero.
+    Chunked,
+    /// With the connection.
+    UntilClose,
+}
+
+impl BodyLength {
+    /// Of a request. `None` where two readers could find different ends: both `Transfer-Encoding` and `Content-Length`, a
+    /// coding that is not plainly `chunked`, a length that is not one plain number.
+    pub fn of_request(version: Version, headers: &HeaderMap) -> Option<Self> {
+        match (coding(headers), length(headers)) {
+            (Coding::None, Length::None) => Some(Self::Exact(0)),
+            (Coding::None, Length::Of(length)) => Some(Self::Exact(length)),
+            (Coding::Chunked, Length::None) if version == Version::HTTP_11 => Some(Self::Chunked),
+            _ => None,
+        }
+    }
+
+    /// Of the answer to a request with `method`. `None` as of requests, but for `Transfer-Encoding` beside
+    /// `Content-Length`, which servers do send: the coding counts.
+    pub fn of_response(method: &Method, status: StatusCode, version: Version, headers: &HeaderMap) -> Option<Self> {
+        if *method == Method::HEAD || has_no_body(status) {
+            return Some(Self::Exact(0));
+        }
+        match (coding(headers), length(headers)) {
+            (Coding::Chunked, _) if version == Version::HTTP_11 => Some(Self::Chunked),
+            (Coding::None, Length::Of(length)) => Some(Self::Exact(length)),
+            (Coding::None, Length::None) => Some(Self::UntilClose),
+            _ => None,
+        }
+    }
+}
+
+/// True for what never has a body, whatever its fields say.
+fn has_no_body(status: StatusCode) -> bool {
+    status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
+}
+
+enum Coding {
+    None,
+    Chunked,
+    Other,
+}
+
+fn coding(headers: &HeaderMap) -> Coding {
+    let mut fields = headers.get_all(TRANSFER_ENCODING).iter();
+    match (fields.next(), fields.next()) {
+        (None, _) => Coding::None,
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Coding::Chunked,
+        _ => Coding::Other,
+    }
+}
+
+enum Length {
+    None,
+    Of(u64),
+    Bad,
+}
+
+/// Equal lengths count as one (RFC 9110 section 8.6).
+fn length(headers: &HeaderMap) -> Length {
+    let mut found = None;
+    let fields = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    for item in fields.flat_map(|field| field.split(|byte| *byte == b',')) {
+        let digits = item.trim_ascii();
+        // 19 digits are always below 2^64.
+        if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
+            return Length::Bad;
+        }
+        let length = digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+        if found.is_some_and(|found| found != length) {
+            return Length::Bad;
+        }
+        found = Some(length);
+    }
+    found.map_or(Length::None, Length::Of)
+}
+
+/// Whether the sender of this head keeps the connection open after its message.
+pub fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
+    let says = |option: &str| {
+        let fields = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
+        let mut options = fields.flat_map(|field| field.split(|byte| *byte == b','));
+        options.any(|said| said.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+    };
+    match version {
+        Version::HTTP_11 => !says("close"),
+        _ => says("keep-alive") && !says("close"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderName;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let field = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        fields.iter().map(field).collect()
+    }
+
+    #[test]
+    fn a_request_has_one_end_or_none() {
+        let length = |fields: &[_]| BodyLength::of_request(Version::HTTP_11, &headers(fields));
+        assert_eq!(length(&[]), Some(BodyLength::Exact(0)));
+        assert_eq!(length(&[("content-length", "17")]), Some(BodyLength::Exact(17)));
+        assert_eq!(length(&[("content-length", "17"), ("content-length", "17, 17")]), Some(BodyLength::Exact(17)));
+        assert_eq!(length(&[("transfer-encoding", "Chunked")]), Some(BodyLength::Chunked));
+        for doubtful in [
+            &[("content-length", "17"), ("content-length", "18")][..],
+            &[("content-length", "17,")],
+            &[("content-length", "+17")],
+            &[("content-length", "0x11")],
+            &[("content-length", "")],
+            &[("content-length", "1 7")],
+            &[("content-length", "99999999999999999999")],
+            &[("content-length", "17"), ("transfer-encoding", "chunked")],
+            &[("transfer-encoding", "gzip, chunked")],
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            &[("transfer-encoding", "identity")],
+            &[("transfer-encoding", "")],
+            &[("transfer-encoding", "\u{b}chunked")],
+        ] {
+            if doubtful.iter().all(|(_, value)| HeaderValue::from_str(value).is_ok()) {
+                assert_eq!(length(doubtful), None, "{doubtful:?}");
+            }
+        }
+        let old = BodyLength::of_request(Version::HTTP_10, &headers(&[("transfer-encoding", "chunked")]));
+        assert_eq!(old, None, "HTTP/1.0 has no chunks");
+    }
+
+    #[test]
+    fn an_answer_may_end_with_its_connection() {
+        let length = |method: Method, status: u16, fields: &[_]| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            BodyLength::of_response(&method, status, Version::HTTP_11, &headers(fields))
+        };
+        assert_eq!(length(Method::POST, 200, &[]), Some(BodyLength::UntilClose));
+        assert_eq!(length(Method::POST, 200, &[("content-length", "5")]), Some(BodyLength::Exact(5)));
+        assert_eq!(length(Method::HEAD, 200, &[("content-length", "5")]), Some(BodyLength::Exact(0)));
+        assert_eq!(length(Method::POST, 204, &[("content-length", "5")]), Some(BodyLength::Exact(0)));
+        let both = &[("content-length", "5"), ("transfer-encoding", "chunked")];
+        assert_eq!(length(Method::POST, 200, both), Some(BodyLength::Chunked));
+        assert_eq!(length(Method::POST, 200, &[("transfer-encoding", "gzip")]), None);
+        assert_eq!(length(Method::POST, 200, &[("content-length", "5"), ("content-length", "6")]), None);
+    }
+
+    #[test]
+    fn a_connection_goes_on_as_its_version_says() {
+        let keeps = |version, fields: &[_]| keeps_alive(version, &headers(fields));
+        assert!(keeps(Version::HTTP_11, &[]) && !keeps(Version::HTTP_10, &[]));
+        assert!(!keeps(Version::HTTP_11, &[("connection", "upgrade, Close")]));
+        assert!(keeps(Version::HTTP_10, &[("connection", "Keep-Alive")]));
+        assert!(!keeps(Version::HTTP_10, &[("connection", "keep-alive"), ("connection", "close")]));
+    }
+}

@@ -1,0 +1,311 @@
+//! One HTTP/1 request of a client and its answer, on a connection that the edge reads and writes itself.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONNECTION, DATE};
+use http::{HeaderName, StatusCode, Version};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::date::get_cached_date;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{GetSocketDigest, Ssl};
+use pingora::{Error, ErrorType, OrErr};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use super::alarm::Alarm;
+use super::client_session::{Follows, Idle};
+use super::downstream::Downstream;
+use super::within::within;
+use crate::http1::{BodyLength, BodyReader, BodyWriter, Step, encode_head, keeps_alive};
+
+/// Room for what a client sends at once, in bytes: most requests whole.
+pub(super) const READ_BYTES: usize = 4 << 10;
+/// Larger pieces of a body are not copied behind their framing, in bytes.
+const TOGETHER: usize = 16 << 10;
+/// How much of the next request is read while one is served, in bytes. Until then the client's end is noticed.
+const AHEAD: usize = READ_BYTES;
+
+/// A client's connection and what was read of it.
+pub(super) struct Http1Connection {
+    pub(super) stream: Box<Downstream>,
+    pub(super) input: BytesMut,
+    output: BytesMut,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) local: Option<SocketAddr>,
+    tls: Option<Arc<SslDigest>>,
+    /// For answers that take their time.
+    alarm: Option<Alarm>,
+}
+
+impl Http1Connection {
+    pub(super) fn new(stream: Box<Downstream>) -> Self {
+        let digest = stream.get_socket_digest();
+        let (peer, local) = match &digest {
+            Some(digest) => (digest.peer_addr(), digest.local_addr()),
+            None => (None, None),
+        };
+        let [peer, local] = [peer, local].map(|address| address.and_then(|address| address.as_inet()).copied());
+        let tls = stream.get_ssl_digest();
+        Self { stream, input: BytesMut::new(), output: BytesMut::new(), peer, local, tls, alarm: None }
+    }
+
+    /// Reads what has come, about `room` bytes at most. Zero is the connection's end.
+    pub(super) async fn fill(&mut self, room: usize) -> std::io::Result<usize> {
+        fill(&mut self.stream, &mut self.input, room).await
+    }
+
+    /// The request is served. A connection that waits needs little room.
+    pub(super) fn end_request(&mut self, idle: Duration) {
+        if self.input.is_empty() && self.input.capacity() > 2 * READ_BYTES {
+            self.input = BytesMut::new();
+        }
+        self.stream.end_request(idle);
+    }
+
+    /// Writes what was collected, and `piece` behind it.
+    async fn flush(&mut self, piece: &[u8], limit: Duration) -> pingora::Result<()> {
+        let Self { stream, output, .. } = self;
+        let writing = async {
+            stream.write_all(output).await?;
+            stream.write_all(piece).await?;
+            stream.flush().await
+        };
+        let written = within(limit, writing).await;
+        if output.capacity() > 4 * TOGETHER {
+            *output = BytesMut::new();
+        }
+        output.clear();
+        match written {
+            Ok(written) => {
+                written.or_err(ErrorType::WriteError, "writing an answer").map_err(|error| error.into_down())
+            }
+            Err(_) => Err(Error::explain(ErrorType::WriteTimedout, "the client does not read").into_down()),
+        }
+    }
+}
+
+/// A request, and what was answered.
+pub(super) struct Http1Session<'c> {
+    connection: &'c mut Http1Connection,
+    head: RequestHeader,
+    body: BodyReader,
+    /// The request has no body at all.
+    bodiless: bool,
+    received: usize,
+    keepalive: bool,
+    write_timeout: Duration,
+    continued: bool,
+    status: Option<StatusCode>,
+    writer: BodyWriter,
+    sent: usize,
+    /// The answer is whole.
+    answered: bool,
+}
+
+impl<'c> Http1Session<'c> {
+    /// A request whose head was read from `connection`, with a body of `length`.
+    pub(super) fn new(connection: &'c mut Http1Connection, head: RequestHeader, length: BodyLength) -> Self {
+        Self {
+            connection,
+            body: BodyReader::new(length),
+            bodiless: length == BodyLength::Exact(0),
+            received: 0,
+            keepalive: keeps_alive(head.version, &head.headers),
+            write_timeout: Duration::MAX,
+            continued: false,
+            status: None,
+            writer: BodyWriter::new(BodyLength::Exact(0)),
+            sent: 0,
+            answered: false,
+            head,
+        }
+    }
+
+    pub(super) fn head(&self) -> &RequestHeader {
+        &self.head
+    }
+
+    pub(super) fn tls(&self) -> Option<&SslDigest> {
+        self.connection.tls.as_deref()
+    }
+
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.connection.peer
+    }
+
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.connection.local
+    }
+
+    pub(super) fn set_write_timeout(&mut self, limit: Duration) {
+        self.write_timeout = limit;
+    }
+
+    /// The connection ends with this answer.
+    pub(super) fn close_after(&mut self) {
+        self.keepalive = false;
+    }
+
+    pub(super) fn is_bodiless(&self) -> bool {
+        self.bodiless
+    }
+
+    pub(super) fn is_body_done(&self) -> bool {
+        self.body.is_done()
+    }
+
+    pub(super) fn received(&self) -> usize {
+        self.received
+    }
+
+    pub(super) fn sent(&self) -> usize {
+        self.sent
+    }
+
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        self.status
+    }
+
+    /// True when not even 100 was written.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.status.is_none() && !self.continued
+    }
+
+    /// The next piece of the request's body. It can be dropped while it waits.
+    pub(super) async fn read_body(&mut self) -> pingora::Result<Option<Bytes>> {
+        loop {
+            let step = self.body.next(&mut self.connection.input);
+            match step.or_err(ErrorType::InvalidHTTPHeader, "reading a body").map_err(|error| error.into_down())? {
+                Step::Piece(piece) => {
+                    self.received += piece.len();
+                    return Ok(Some(piece));
+                }
+                Step::End => return Ok(None),
+                Step::Wait => {}
+            }
+            let room = usize::try_from(self.body.expected()).unwrap_or(usize::MAX).clamp(READ_BYTES, 4 * TOGETHER);
+            let read = self.connection.fill(room).await;
+            if read.or_err(ErrorType::ReadError, "reading a body").map_err(|error| error.into_down())? == 0 {
+                let ended = self.body.closed();
+                ended.or_err(ErrorType::ConnectionClosed, "reading a body").map_err(|error| error.into_down())?;
+            }
+        }
+    }
+
+    /// Reads the body to its end, for nobody.
+    pub(super) async fn drain_body(&mut self) -> pingora::Result<()> {
+        while self.read_body().await?.is_some() {}
+        Ok(())
+    }
+
+    /// Waits until `deadline`; where it `listens`, until the client has left. Of the next request no more is read than fits:
+    /// then nobody listens.
+    pub(super) async fn idle(&mut self, deadline: Instant, listens: bool) -> pingora::Result<Idle> {
+        let Http1Connection { stream, input, alarm, .. } = &mut *self.connection;
+        let leaves = async {
+            while input.len() < AHEAD {
+                if fill(stream, input, READ_BYTES).await? == 0 {
+                    return Ok(Idle::Left);
+                }
+            }
+            std::future::pending().await
+        };
+        let alarm = alarm.get_or_insert_with(|| Alarm::new(deadline));
+        let seen: std::io::Result<Idle> = tokio::select! {
+            biased;
+            left = leaves, if listens => left,
+            () = alarm.comes(deadline) => Ok(Idle::Late),
+        };
+        self.keepalive &= matches!(seen, Ok(Idle::Late));
+        seen.or_err(ErrorType::ReadError, "the client is gone").map_err(|error| error.into_down())
+    }
+
+    /// Tells a client to send its body.
+    pub(super) async fn write_continue(&mut self) -> pingora::Result<()> {
+        self.continued = true;
+        self.connection.flush(b"HTTP/1.1 100 Continue\r\n\r\n", self.write_timeout).await
+    }
+
+    /// Writes the head of the answer; it waits for a body that follows at once.
+    pub(super) async fn write_head(&mut self, mut head: ResponseHeader, follows: Follows) -> pingora::Result<()> {
+        let bodiless = follows == Follows::Nothing;
+        let length = BodyLength::of_response(&self.head.method, head.status, Version::HTTP_11, &head.headers);
+        self.writer =
+            BodyWriter::new(if bodiless { BodyLength::Exact(0) } else { length.unwrap_or(BodyLength::UntilClose) });
+        // A body that nobody has read would be taken for the next request.
+        self.keepalive &= self.writer.is_delimited() && self.body.is_done();
+        let output = &mut self.connection.output;
+        head.remove_header(&CONNECTION);
+        encode_head(&head, output);
+        if !head.headers.contains_key(DATE) {
+            field(&DATE, get_cached_date().as_bytes(), output);
+        }
+        match (self.keepalive, self.head.version) {
+            (false, _) => field(&CONNECTION, b"close", output),
+            (true, Version::HTTP_10) => field(&CONNECTION, b"keep-alive", output),
+            (true, _) => {}
+        }
+        output.put_slice(b"\r\n");
+        self.status = Some(head.status);
+        match follows {
+            Follows::AtOnce => Ok(()),
+            Follows::Later => self.connection.flush(&[], self.write_timeout).await,
+            Follows::Nothing => {
+                self.answered = true;
+                self.connection.flush(&[], self.write_timeout).await
+            }
+        }
+    }
+
+    /// Writes a piece of the answer's body, and its end if that is known to follow.
+    pub(super) async fn write_body(&mut self, piece: &[u8], end: bool) -> pingora::Result<()> {
+        let length = self.writer.begin_piece(piece.len(), &mut self.connection.output);
+        let piece = &piece[..length];
+        self.sent += length;
+        if length <= TOGETHER {
+            self.connection.output.put_slice(piece);
+        } else {
+            self.connection.flush(piece, self.write_timeout).await?;
+        }
+        let output = &mut self.connection.output;
+        self.writer.end_piece(length, output);
+        if end {
+            // Fewer bytes than were announced: only the connection's end can say so.
+            let ended = self.writer.end(output);
+            ended.or_err(ErrorType::WriteError, "ending an answer").map_err(|error| error.into_down())?;
+            self.answered = true;
+        }
+        if self.connection.output.is_empty() {
+            return Ok(());
+        }
+        self.connection.flush(&[], self.write_timeout).await
+    }
+
+    /// True when the client has got all of the answer.
+    pub(super) fn is_whole(&self) -> bool {
+        self.answered
+    }
+
+    /// True when the connection can serve another request.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.keepalive && self.answered && self.body.is_done()
+    }
+}
+
+async fn fill(stream: &mut Downstream, input: &mut BytesMut, room: usize) -> std::io::Result<usize> {
+    // Most requests fit into what the ones before have left.
+    if input.capacity() - input.len() < room / 8 {
+        input.reserve(room);
+    }
+    stream.read_buf(input).await
+}
+
+fn field(name: &HeaderName, value: &[u8], wire: &mut BytesMut) {
+    wire.put_slice(name.as_str().as_bytes());
+    wire.put_slice(b": ");
+    wire.put_slice(value);
+    wire.put_slice(b"\r\n");
+}
