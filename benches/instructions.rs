@@ -1,0 +1,386 @@
+//! How many instructions the edge executes in user space for one request, with everything on: JWT through the token cache,
+//! rules for tools, sealed session ids, metrics for each tool, access log. Prints figures; it is no timed benchmark.
+//!
+//! The edge runs under callgrind, which counts each instruction of all its threads, with one worker thread. A first run
+//! sends the warm-up of all kinds of requests, and one more run for each kind the same and then 2,000 of that kind (500 of
+//! the largest). The figure is the difference of the two totals divided by that number: start, first requests and end are
+//! in both.
+//! Requests go one at a time over one kept connection, so that none waits for another or makes a connection.
+//!
+//! Equal runs may differ in the seeds of hash maps and in how many lines the log's thread finds at a time. Six
+//! runs on a busy machine with two processors: 127,877 to 128,120 instructions for a call with JSON answer, 133,175 to
+//! 133,523 with an event, 719,852 to 720,432 for the list, 144,154 to 144,546 on the opaque route. A change of 1 % shows.
+//!
+//! Valgrind's processor is not the machine's (it has no AVX-512), and the kernel is not counted: figures are for comparing
+//! two edges, not for computing times. `MCP_EDGE_BIN` names another binary than the bench's own, such as one of `make build`.
+
+#![allow(clippy::print_stdout, reason = "it prints its figures")]
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
+
+/// Requests of each kind in every run that nobody counts.
+const WARM_UP: usize = 100;
+/// Callgrind reads the debug data of the binary first.
+const START_TIME: Duration = Duration::from_secs(60);
+/// A run that takes longer sees the edge look at its files, which it does every 30 s: that would be counted, too.
+const LOAD_TIME: Duration = Duration::from_secs(25);
+const END_TIME: Duration = Duration::from_secs(30);
+const WHOLE_TIME: Duration = Duration::from_secs(600);
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_stock_aggregates","arguments":{"symbol":"AAPL","from":"2026-01-01","to":"2026-02-01","span":"day"}}}"#;
+const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"instructions","version":"1"}}}"#;
+const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"AAPL 187.42 USD, day +0.8 %, volume 51.2M, as of 2026-02-01T21:00:00Z, delayed by 15 min"}],"isError":false}}"#;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// One kind of request, and what shows that it went all the way.
+struct Kind {
+    name: &'static str,
+    path: &'static str,
+    body: &'static str,
+    wanted: &'static str,
+    /// How many are counted: so many that what differs between two starts does not show.
+    counted: usize,
+}
+
+const KINDS: [Kind; 4] = [
+    Kind { name: "tools/call, JSON answer", path: "/one/mcp", body: CALL, wanted: ANSWER, counted: 2_000 },
+    Kind { name: "tools/call, answer as one event", path: "/one/events", body: CALL, wanted: ANSWER, counted: 2_000 },
+    Kind { name: "tools/list of 20, 13 are shown", path: "/one/mcp", body: LIST, wanted: "get_stock_11", counted: 500 },
+    Kind { name: "opaque route", path: "/opaque/mcp", body: CALL, wanted: ANSWER, counted: 2_000 },
+];
+/// In the whole list, but not in what the policy leaves of it.
+const HIDDEN: &str = "train_model";
+
+fn main() -> ExitCode {
+    // `cargo test --benches` runs every bench: this one then has nothing to do. A word is a filter, as criterion has it.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--test") {
+        return ExitCode::SUCCESS;
+    }
+    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
+    let kinds: Vec<&Kind> = KINDS.iter().filter(|kind| filter.is_none_or(|word| kind.name.contains(word))).collect();
+    if kinds.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    // Whatever ends it early drops the edge, which ends with that.
+    let outcome = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            outcome = measure(&kinds) => outcome,
+            () = sleep(WHOLE_TIME) => Err(format!("not done after {} s", WHOLE_TIME.as_secs()).into()),
+            _ = terminate.recv() => Err("ended by SIGTERM".into()),
+            _ = tokio::signal::ctrl_c() => Err("ended by SIGINT".into()),
+        }
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("benches/instructions: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(kinds: &[&Kind]) -> Result<(), Failure> {
+    let binary = std::env::var_os("MCP_EDGE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_mcp-edge").into(), PathBuf::from);
+    if !binary.is_file() {
+        return Err(format!("{} is no file: set MCP_EDGE_BIN to an mcp-edge binary", binary.display()).into());
+    }
+    let upstream = TcpListener::bind("127.0.0.1:0").await?;
+    let bench = Bench { binary, upstream: upstream.local_addr()?, authorization: format!("Bearer {}", token()) };
+    tokio::spawn(answer_all(upstream));
+    let before = bench.instructions(None).await?;
+    for kind in kinds {
+        let after = bench.instructions(Some(kind)).await?;
+        let each = after.saturating_sub(before) / kind.counted as u64;
+        println!("{}: {} instructions", kind.name, with_commas(each));
+    }
+    Ok(())
+}
+
+struct Bench {
+    binary: PathBuf,
+    upstream: SocketAddr,
+    authorization: String,
+}
+
+impl Bench {
+    /// All instructions of an edge that gets the warm-up, and then those of `kind` that are counted.
+    async fn instructions(&self, kind: Option<&Kind>) -> Result<u64, Failure> {
+        let edge = Edge::start(&self.binary, self.upstream).await?;
+        let loaded = timeout(LOAD_TIME, self.load(edge.address, kind)).await;
+        let loaded = loaded.unwrap_or_else(|_| {
+            let text = "longer than {} s: no figure would be steady; see that nothing else keeps the machine busy";
+            Err(text.replace("{}", &LOAD_TIME.as_secs().to_string()).into())
+        });
+        if let Err(failure) = loaded {
+            return Err(format!("the requests: {failure}\n{}", edge.said()).into());
+        }
+        edge.end().await
+    }
+
+    async fn load(&self, edge: SocketAddr, kind: Option<&Kind>) -> Result<(), Failure> {
+        let mut client = Client { stream: TcpStream::connect(edge).await?, seen: Vec::new() };
+        client.stream.set_nodelay(true)?;
+        client.exchange(&self.request("/one/mcp", INITIALIZE, None)).await?;
+        let session = client.field("mcp-session-id").ok_or("`initialize` gave no session")?;
+        for (kind, count) in KINDS.iter().map(|kind| (kind, WARM_UP)).chain(kind.map(|kind| (kind, kind.counted))) {
+            let request = self.request(kind.path, kind.body, Some(&session));
+            for _ in 0..count {
+                client.exchange(&request).await?;
+                let text = client.text();
+                if !text.starts_with("HTTP/1.1 200 ") || !text.contains(kind.wanted) || text.contains(HIDDEN) {
+                    return Err(format!("{} was answered with\n{text}", kind.name).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As an MCP client sends it.
+    fn request(&self, path: &str, body: &str, session: Option<&str>) -> Vec<u8> {
+        let session = session.map(|id| format!("Mcp-Session-Id: {id}\r\n")).unwrap_or_default();
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+             Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2025-11-25\r\n\
+             User-Agent: claude-code/2.1.0\r\nAuthorization: {}\r\n{session}Content-Length: {}\r\n\r\n{body}",
+            self.authorization,
+            body.len()
+        )
+        .into_bytes()
+    }
+}
+
+/// One kept connection to the edge, and the last answer.
+struct Client {
+    stream: TcpStream,
+    seen: Vec<u8>,
+}
+
+impl Client {
+    async fn exchange(&mut self, request: &[u8]) -> Result<(), Failure> {
+        self.stream.write_all(request).await?;
+        self.seen.clear();
+        while !is_whole(&self.seen) {
+            if self.stream.read_buf(&mut self.seen).await? == 0 {
+                return Err(format!("the edge has closed the connection after {:?}", self.text()).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
+    fn field(&self, name: &str) -> Option<String> {
+        let (head, _) = split(&self.seen)?;
+        field(head, name).map(str::to_owned)
+    }
+}
+
+/// The head of an HTTP message, and what has come of its body.
+fn split(message: &[u8]) -> Option<(&str, &[u8])> {
+    let end = message.windows(4).position(|window| window == b"\r\n\r\n")?;
+    Some((std::str::from_utf8(&message[..end]).ok()?, &message[end + 4..]))
+}
+
+fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+    fields.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+/// True for a whole HTTP message; nothing follows one before it is answered.
+fn is_whole(message: &[u8]) -> bool {
+    let Some((head, body)) = split(message) else { return false };
+    match field(head, "content-length").and_then(|length| length.parse::<usize>().ok()) {
+        Some(length) => body.len() >= length,
+        None => field(head, "transfer-encoding").is_none() || body.ends_with(b"0\r\n\r\n"),
+    }
+}
+
+/// An MCP server on every connection that comes.
+async fn answer_all(listener: TcpListener) {
+    let json = response("application/json", ANSWER);
+    let opened = json.replacen("\r\n", "\r\nMcp-Session-Id: 0b9f3c1e-3b1c-4f3a-8f0e-6d1f0c5a7b11\r\n", 1);
+    let event = format!("event: message\ndata: {ANSWER}\n\n");
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let event = format!("{head}{:x}\r\n{event}\r\n0\r\n\r\n", event.len());
+    let list = response("application/json", &list());
+    let answers: &[String; 4] = Box::leak(Box::new([json, opened, event, list]));
+    while let Ok((stream, _)) = listener.accept().await {
+        // A connection that fails shows in what the edge answers.
+        tokio::spawn(async move { answer(stream, answers).await.ok() });
+    }
+}
+
+async fn answer(mut stream: TcpStream, [json, opened, event, list]: &[String; 4]) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut seen = Vec::new();
+    loop {
+        seen.clear();
+        while !is_whole(&seen) {
+            if stream.read_buf(&mut seen).await? == 0 {
+                return Ok(());
+            }
+        }
+        let text = String::from_utf8_lossy(&seen);
+        let answer = if text.contains(r#""method":"initialize""#) {
+            opened
+        } else if text.contains(r#""method":"tools/list""#) {
+            list
+        } else if text.lines().next().is_some_and(|line| line.contains("/events ")) {
+            event
+        } else {
+            json
+        };
+        stream.write_all(answer.as_bytes()).await?;
+    }
+}
+
+fn response(media_type: &str, body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// 20 tools: 12 are for all, one is for those who trade, three are for those who train, and no rule is about four.
+fn list() -> String {
+    let names = (0..12).map(|index| format!("get_stock_{index}")).chain(["place_order".to_owned()]);
+    let hidden = (0..3).map(|index| format!("{HIDDEN}_{index}")).chain((0..4).map(|index| format!("delete_{index}")));
+    let tools = names.chain(hidden).map(|name| {
+        format!(
+            r#"{{"name":"{name}","description":"What the tool {name} does, in a sentence.","inputSchema":{{"type":"object","properties":{{"symbol":{{"type":"string"}}}},"required":["symbol"]}}}}"#
+        )
+    });
+    let tools: Vec<String> = tools.collect();
+    format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[{}]}}}}"#, tools.join(","))
+}
+
+/// An access token of about 400 bytes.
+fn token() -> String {
+    let claims = r#"{"iss":"https://idp.example","aud":"mcp-edge","sub":"alice","iat":1760000000,"exp":4102444800,"jti":"00000000000000000000000000000000","client_id":"claude-code","email":"alice.liddell@corp.example","scope":"one:read one:trade"}"#;
+    let message = [r#"{"alg":"HS256","typ":"at+jwt"}"#, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, message.as_bytes())))
+}
+
+/// An edge under callgrind. Dropped, it is killed.
+struct Edge {
+    child: Child,
+    address: SocketAddr,
+    /// What it and callgrind write; not where its configuration is, because the edge watches that folder.
+    output: TempDir,
+    _config: TempDir,
+}
+
+impl Edge {
+    async fn start(binary: &Path, upstream: SocketAddr) -> Result<Self, Failure> {
+        let (output, config) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        std::fs::write(config.path().join("secret"), SECRET)?;
+        std::fs::write(config.path().join("session.key"), "6".repeat(64))?;
+        let path = config.path().join("edge.yaml");
+        std::fs::write(&path, yaml(upstream))?;
+        let log = File::create(output.path().join("log"))?;
+        let child = Command::new("valgrind")
+            .args(["--tool=callgrind", "--read-inline-info=no"])
+            .arg(format!("--callgrind-out-file={}", output.path().join("counts").display()))
+            .arg(binary)
+            .args(["run", "--config"])
+            .arg(path)
+            .stdin(Stdio::null())
+            .stderr(log.try_clone()?)
+            .stdout(log)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| format!("valgrind cannot be run ({error}): install it, with `scripts/setup bench` or `sudo apt-get install valgrind` on Debian"))?;
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut edge = Self { child, address, output, _config: config };
+        edge.address = match timeout(START_TIME, edge.ready()).await {
+            Ok(address) => address.ok_or_else(|| format!("the edge has ended at its start:\n{}", edge.said()))?,
+            Err(_) => return Err(format!("no edge after {} s:\n{}", START_TIME.as_secs(), edge.said()).into()),
+        };
+        Ok(edge)
+    }
+
+    /// Where it listens, once it does; `None` when it has ended.
+    async fn ready(&mut self) -> Option<SocketAddr> {
+        while self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            let said = self.said();
+            if said.contains("admin listener on ") {
+                let (_, address) = said.split_once("\"listening on ")?;
+                return address.split('"').next()?.parse().ok();
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        None
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(self.output.path().join("log")).unwrap_or_default()
+    }
+
+    /// Ends it, and says how many instructions it has executed.
+    async fn end(mut self) -> Result<u64, Failure> {
+        let id = self.child.id().ok_or_else(|| format!("the edge has ended by itself:\n{}", self.said()))?;
+        // The standard library only kills, and then callgrind writes nothing.
+        if !Command::new("kill").args(["-TERM", &id.to_string()]).status().await?.success() {
+            return Err("`kill` does not end the edge".into());
+        }
+        let Ok(status) = timeout(END_TIME, self.child.wait()).await else {
+            return Err(
+                format!("the edge has not ended {} s after SIGTERM:\n{}", END_TIME.as_secs(), self.said()).into()
+            );
+        };
+        if !status?.success() {
+            return Err(format!("the edge has failed:\n{}", self.said()).into());
+        }
+        let counts = std::fs::read_to_string(self.output.path().join("counts"))?;
+        let total = counts.lines().find_map(|line| line.strip_prefix("summary: "));
+        let total = total.and_then(|total| total.trim().parse().ok());
+        total.ok_or_else(|| "callgrind has written no `summary`: valgrind 3.19 does".into())
+    }
+}
+
+/// Everything on.
+fn yaml(upstream: SocketAddr) -> String {
+    format!(
+        "server: {{threads: 1, grace_period: 5s}}
+listeners: [{{address: '127.0.0.1:0', hosts: [127.0.0.1]}}]
+admin: {{address: '127.0.0.1:0'}}
+sessions: {{keys: [{{file: session.key}}]}}
+auth: {{providers: {{corp: {{jwt: {{issuer: 'https://idp.example', audiences: [mcp-edge], algorithms: [HS256],
+        secret: {{file: secret}}}}}}}}}}
+upstreams: {{one: {{endpoints: [{{address: '{upstream}'}}], balance: least_request, timeouts: {{keepalive: 60s}}}}}}
+routes:
+  - path: /one/
+    upstream: one
+    protocol: mcp
+    auth: {{providers: [corp], scopes: ['one:read']}}
+    tools: [{{match: 'train_*', scopes: ['one:train']}}, {{match: 'get_*'}}, {{match: place_order, scopes: ['one:trade']}}]
+  - {{path: /opaque/, upstream: one, auth: {{providers: [corp], scopes: ['one:read']}}}}\n"
+    )
+}
+
+fn with_commas(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits")).collect();
+    groups.join(",")
+}
