@@ -25,7 +25,7 @@ conformance: ## Runs the official MCP suite direct and through the edge, and com
 	@exec scripts/conformance
 
 bench: ## Runs the benchmarks
-	@scripts/setup build
+	@scripts/setup bench
 	cargo bench --features fleet
 
 compare: ## Measures the edge beside nginx, HAProxy and Envoy (ARGS="--tables one,latency --seconds 4 --rounds 5")
