@@ -77,7 +77,7 @@ pub(super) struct Client {
     /// Whether a proxy that is trusted stands before the edge.
     pub(super) behind_proxy: bool,
     /// For the upstream.
-    pub(super) forwarded_for: Option<HeaderValue>,
+    pub(super) forwarded_for: String,
 }
 
 impl RequestContext {
@@ -88,7 +88,7 @@ impl RequestContext {
             authority: String::new(),
             path: String::new(),
             behind_proxy: false,
-            forwarded_for: None,
+            forwarded_for: String::new(),
         };
         Self {
             snapshot,

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,13 +15,14 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
-    UniqueID, UniqueIDType,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
+use crate::upstream::Wire;
 
 /// What every HTTP/2 connection begins with (RFC 9113 section 3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -34,7 +36,8 @@ const SERVING: u8 = 2;
 
 /// Wraps a connection, cleartext or TLS.
 pub struct Downstream {
-    inner: Stream,
+    inner: Wire,
+    socket: Arc<SocketDigest>,
     /// Shared with the hooks, which see the connection by reference only.
     phase: AtomicU8,
     head_limit: Duration,
@@ -56,10 +59,11 @@ impl fmt::Debug for Downstream {
 
 impl Downstream {
     /// A connection that was accepted at `accepted`; from then on its first request head is due within `limit`.
-    pub fn new(inner: Stream, accepted: Instant, limit: Duration) -> Self {
-        let is_h2 = matches!(inner.selected_alpn_proto(), Some(ALPN::H2));
+    pub fn new(inner: Wire, socket: Arc<SocketDigest>, accepted: Instant, limit: Duration) -> Self {
+        let is_h2 = matches!(alpn(&inner), Some(ALPN::H2));
         Self {
             inner,
+            socket,
             phase: AtomicU8::new(HEAD),
             head_limit: limit,
             idle_limit: None,
@@ -215,40 +219,59 @@ impl AsyncWrite for Downstream {
 #[async_trait]
 impl Shutdown for Downstream {
     async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
+        match &mut self.inner {
+            Wire::Tcp(stream) => drop(stream.shutdown().await),
+            Wire::Pingora(stream) => Shutdown::shutdown(&mut **stream).await,
+        }
     }
 }
 
 impl UniqueID for Downstream {
     fn id(&self) -> UniqueIDType {
-        self.inner.id()
+        match &self.inner {
+            Wire::Tcp(stream) => stream.as_raw_fd(),
+            Wire::Pingora(stream) => stream.id(),
+        }
     }
 }
 
 impl Ssl for Downstream {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
+        match &self.inner {
+            Wire::Tcp(_) => None,
+            Wire::Pingora(stream) => stream.get_ssl_digest(),
+        }
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
+        alpn(&self.inner)
     }
 }
 
 impl GetTimingDigest for Downstream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
+        match &self.inner {
+            Wire::Tcp(_) => Vec::new(),
+            Wire::Pingora(stream) => stream.get_timing_digest(),
+        }
     }
 }
 
 impl GetProxyDigest for Downstream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.inner.get_proxy_digest()
+        None
     }
 }
 
 impl GetSocketDigest for Downstream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
+        Some(Arc::clone(&self.socket))
+    }
+}
+
+fn alpn(wire: &Wire) -> Option<ALPN> {
+    match wire {
+        Wire::Tcp(_) => None,
+        Wire::Pingora(stream) => stream.selected_alpn_proto(),
     }
 }

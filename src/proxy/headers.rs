@@ -16,19 +16,22 @@ use super::snapshot::RouteContext;
 use crate::auth::Permit;
 use crate::config::{HeaderChange, HostHeader, Identity};
 
-/// Fields that only the edge may write: clients and the proxies before the edge could lie in them.
-const EDGE_ONLY: &[&str] = &[
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-original-method",
-    "x-original-uri",
-    "x-original-url",
-    "x-real-ip",
-    "x-request-id",
-];
+/// True for fields that only the edge may write: clients and the proxies before the edge could lie in them.
+fn is_of_the_edge(name: &str) -> bool {
+    matches!(
+        name,
+        "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "x-forwarded-proto"
+            | "x-original-method"
+            | "x-original-uri"
+            | "x-original-url"
+            | "x-real-ip"
+            | "x-request-id"
+    )
+}
 
 /// The media type of event streams.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
@@ -98,7 +101,7 @@ pub(super) fn stays_at_edge(name: &HeaderName, context: &RequestContext, route: 
         let shown: Option<HeaderName> = matches!(plain, Cow::Owned(_)).then(|| plain.parse().ok()).flatten();
         shown.is_some_and(|shown| route.authenticator.as_ref().is_some_and(|providers| providers.shows(&shown)))
     };
-    EDGE_ONLY.contains(&&*plain)
+    is_of_the_edge(&plain)
         || is_respelt()
         || *plain == *subject_header.0.as_str()
         || *plain == *scopes_header.0.as_str()
@@ -137,9 +140,7 @@ pub(super) fn of_the_edge(
     add(&HOST, upstream_host(route, context).as_bytes());
     let client = &context.client;
     let [forwarded_for, forwarded_proto, forwarded_host, request_id] = &SET_LAST;
-    if let Some(addresses) = &client.forwarded_for {
-        add(forwarded_for, addresses.as_bytes());
-    }
+    add(forwarded_for, client.forwarded_for.as_bytes());
     add(forwarded_proto, client.scheme.as_bytes());
     add(forwarded_host, client.authority.as_bytes());
     add(request_id, context.id.as_str().as_bytes());
@@ -176,10 +177,9 @@ fn in_hyphens(name: &str) -> Cow<'_, str> {
 /// True for what an MCP server might take for something else than was judged: MCP's own fields in the spelling of CGI, and
 /// those that some frameworks take another method from.
 pub(super) fn misleads(name: &HeaderName) -> bool {
-    const OVERRIDES: &[&str] = &["x-http-method", "x-http-method-override", "x-method-override"];
-    let name = name.as_str();
-    let plain = in_hyphens(name);
-    OVERRIDES.contains(&&*plain) || (plain != name && (plain.starts_with("mcp-") || plain == "last-event-id"))
+    let plain = in_hyphens(name.as_str());
+    let respelt = || matches!(plain, Cow::Owned(_)) && (plain.starts_with("mcp-") || plain == "last-event-id");
+    matches!(&*plain, "x-http-method" | "x-http-method-override" | "x-method-override") || respelt()
 }
 
 /// Makes `response` what the client should see.

@@ -6,13 +6,13 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
-use pingora::protocols::Stream;
 use pingora::{Error, ErrorType, OrErr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::within::within;
 use crate::config::limits;
 use crate::http1::{BodyLength, BodyReader, Step, keeps_alive, parse_response};
+use crate::upstream::Wire;
 
 /// Room for what a replica sends at once, in bytes: most answers whole.
 const READ_BYTES: usize = 4 << 10;
@@ -21,7 +21,7 @@ const READ_MORE_BYTES: usize = 64 << 10;
 
 /// An exchange with a replica.
 pub(super) struct Http1Link {
-    stream: Stream,
+    stream: Wire,
     input: BytesMut,
     method: Method,
     /// Of the answer, once its head was read.
@@ -32,7 +32,7 @@ pub(super) struct Http1Link {
 
 impl Http1Link {
     /// For a request with `method`, on a connection on which nothing is under way.
-    pub(super) fn new(stream: Stream, method: Method) -> Self {
+    pub(super) fn new(stream: Wire, method: Method) -> Self {
         Self { stream, input: BytesMut::new(), method, body: None, keepalive: false }
     }
 
@@ -113,7 +113,7 @@ impl Http1Link {
     }
 
     /// The connection, if another request can be sent on it.
-    pub(super) fn into_idle(self) -> Option<Stream> {
+    pub(super) fn into_idle(self) -> Option<Wire> {
         let whole = self.body.is_some_and(|body| body.is_done()) && self.input.is_empty();
         (self.keepalive && whole).then_some(self.stream)
     }

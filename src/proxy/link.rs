@@ -14,7 +14,7 @@ use super::exchange::{read_head, write_body, write_head};
 use super::http1_link::Http1Link;
 use super::upstream_head::UpstreamHead;
 use crate::config::limits;
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::{Endpoint, Upstream, Wire};
 
 /// Bodies up to this size are copied behind their heads, in bytes.
 const AT_ONCE: usize = 16 << 10;
@@ -29,10 +29,10 @@ pub(super) enum LinkRequest {
 /// A connection, and where it belongs.
 pub(super) struct Link {
     endpoint: Arc<Endpoint>,
-    wire: Wire,
+    protocol: Protocol,
 }
 
-enum Wire {
+enum Protocol {
     Http1(Http1Link),
     /// HTTP/2, or what was negotiated in its place.
     Pingora(Box<HttpSession>),
@@ -46,27 +46,29 @@ impl Link {
         endpoint: &Arc<Endpoint>,
         method: &Method,
     ) -> pingora::Result<(Self, bool)> {
-        let link = |wire| Self { endpoint: Arc::clone(endpoint), wire };
+        let link = |protocol| Self { endpoint: Arc::clone(endpoint), protocol };
         if upstream.settings().http2 {
             // Boxed, because a TLS handshake is large, and streams would carry room for it to their end.
             let (session, reused) = Box::pin(edge.upstreams.get_http_session(endpoint.peer())).await?;
-            return Ok((link(Wire::Pingora(Box::new(session))), reused));
+            return Ok((link(Protocol::Pingora(Box::new(session))), reused));
         }
         if let Some(stream) = endpoint.take_idle() {
-            return Ok((link(Wire::Http1(Http1Link::new(stream, method.clone()))), true));
+            return Ok((link(Protocol::Http1(Http1Link::new(stream, method.clone()))), true));
         }
-        let stream = Box::pin(edge.transport.new_stream(endpoint.peer())).await?;
-        Ok((link(Wire::Http1(Http1Link::new(stream, method.clone()))), false))
+        let stream = Wire::connect(&edge.transport, endpoint.peer(), endpoint.address()).await?;
+        Ok((link(Protocol::Http1(Http1Link::new(stream, method.clone()))), false))
     }
 
     /// The request in the form that this connection wants.
     pub(super) fn request(&self, head: UpstreamHead<'_>, body: &Bytes) -> pingora::Result<LinkRequest> {
-        match &self.wire {
-            Wire::Http1(_) if body.len() <= AT_ONCE => {
+        match &self.protocol {
+            Protocol::Http1(_) if body.len() <= AT_ONCE => {
                 head.to_wire(body).map(|wire| LinkRequest::Wire(wire.freeze(), Bytes::new()))
             }
-            Wire::Http1(_) => head.to_wire_head(body.len()).map(|wire| LinkRequest::Wire(wire.freeze(), body.clone())),
-            Wire::Pingora(_) => {
+            Protocol::Http1(_) => {
+                head.to_wire_head(body.len()).map(|wire| LinkRequest::Wire(wire.freeze(), body.clone()))
+            }
+            Protocol::Pingora(_) => {
                 head.to_header(body.len()).map(|head| LinkRequest::Message(Box::new(head), body.clone()))
             }
         }
@@ -74,9 +76,9 @@ impl Link {
 
     /// Sends a whole request. The head of its answer may be there even if this fails.
     pub(super) async fn send(&mut self, request: LinkRequest, limit: Duration) -> pingora::Result<()> {
-        match (request, &mut self.wire) {
-            (LinkRequest::Wire(head, body), Wire::Http1(link)) => link.send(&head, &body, limit).await,
-            (LinkRequest::Message(head, body), Wire::Pingora(session)) => {
+        match (request, &mut self.protocol) {
+            (LinkRequest::Wire(head, body), Protocol::Http1(link)) => link.send(&head, &body, limit).await,
+            (LinkRequest::Message(head, body), Protocol::Pingora(session)) => {
                 session.set_write_timeout(Some(limit));
                 write_head(session, *head).await?;
                 write_body(session, body).await
@@ -87,9 +89,9 @@ impl Link {
 
     /// Reads the head of the answer.
     pub(super) async fn read_head(&mut self) -> pingora::Result<ResponseHeader> {
-        match &mut self.wire {
-            Wire::Http1(link) => link.read_head().await,
-            Wire::Pingora(session) => {
+        match &mut self.protocol {
+            Protocol::Http1(link) => link.read_head().await,
+            Protocol::Pingora(session) => {
                 read_head(session).await?;
                 let head = session.response_header().cloned();
                 head.ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "there is no response head"))
@@ -99,21 +101,21 @@ impl Link {
 
     /// The next piece of the answer's body. It can be dropped while it waits.
     pub(super) async fn read_body(&mut self) -> pingora::Result<Option<Bytes>> {
-        match &mut self.wire {
-            Wire::Http1(link) => link.read_body().await,
-            Wire::Pingora(session) => session.read_response_body().await,
+        match &mut self.protocol {
+            Protocol::Http1(link) => link.read_body().await,
+            Protocol::Pingora(session) => session.read_response_body().await,
         }
     }
 
     /// After an exchange that is whole: the connection serves others, if the replica wants that.
     pub(super) async fn release(self, edge: &Edge) {
-        match self.wire {
-            Wire::Http1(link) => {
+        match self.protocol {
+            Protocol::Http1(link) => {
                 if let Some(stream) = link.into_idle() {
                     self.endpoint.keep_idle(stream);
                 }
             }
-            Wire::Pingora(session) => {
+            Protocol::Pingora(session) => {
                 let peer = self.endpoint.peer();
                 edge.upstreams.release_http_session(*session, peer, peer.options.idle_timeout).await;
             }
@@ -122,9 +124,9 @@ impl Link {
 
     /// Ends an exchange in the middle: the upstream sees its connection, or stream, closed.
     pub(super) async fn abandon(self) {
-        match self.wire {
-            Wire::Http1(mut link) => link.shutdown().await,
-            Wire::Pingora(mut session) => drop(tokio::time::timeout(limits::GOODBYE, session.shutdown()).await),
+        match self.protocol {
+            Protocol::Http1(mut link) => link.shutdown().await,
+            Protocol::Pingora(mut session) => drop(tokio::time::timeout(limits::GOODBYE, session.shutdown()).await),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Reads the MCP message of a request, and judges it before anything goes to an upstream.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +15,7 @@ use super::edge::Edge;
 use super::held::HeldBytes;
 use super::reject::Rejection;
 use super::snapshot::RouteContext;
+use super::within::at_once;
 use super::{authorize, headers, session};
 use crate::auth::AskedOperation;
 use crate::config::{Protocol, limits};
@@ -228,19 +230,30 @@ async fn read(
         session.write_continue().await?;
     }
     let (limit, patience) = (route.settings.body_bytes, context.snapshot.config.limits.body_timeout.0);
-    let begun = Instant::now();
+    let mut begun = None;
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let mut held: Option<HeldBytes> = None;
     loop {
-        let earned = Duration::from_secs(context.received / limits::MESSAGE_RATE);
-        let deadline = match sender {
-            // Time that was earned is for what comes slowly. Silence has one limit, and HTTP/2 has no other timer for it.
-            Sender::Known => (begun + earned).min(Instant::now()) + patience,
-            Sender::Unknown => begun + patience,
-        };
-        let Ok(piece) = tokio::time::timeout_at(deadline, session.read_body()).await else {
-            return Ok(Err(Rejection::new(Reason::BodyTimeout, "the request body did not come in time")));
+        // Most bodies are there with their heads.
+        let mut reading = pin!(session.read_body());
+        let piece = match at_once(reading.as_mut()).await {
+            Some(piece) => piece,
+            None => {
+                let now = Instant::now();
+                let begun = *begun.get_or_insert(now);
+                let earned = Duration::from_secs(context.received / limits::MESSAGE_RATE);
+                let deadline = match sender {
+                    // Time that was earned is for what comes slowly. Silence has one limit, and HTTP/2 has no other timer
+                    // for it.
+                    Sender::Known => (begun + earned).min(now) + patience,
+                    Sender::Unknown => begun + patience,
+                };
+                let Ok(piece) = tokio::time::timeout_at(deadline, reading).await else {
+                    return Ok(Err(Rejection::new(Reason::BodyTimeout, "the request body did not come in time")));
+                };
+                piece
+            }
         };
         let Some(piece) = piece.map_err(|error| error.into_down())? else { break };
         context.received += piece.len() as u64;

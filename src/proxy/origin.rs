@@ -35,18 +35,22 @@ pub(super) fn check(
     context: &mut RequestContext,
 ) -> Result<(), Rejection> {
     let mcp = route.settings.protocol == Protocol::Mcp;
+    let on_loopback = listener.is_some_and(ListenerContext::is_on_loopback);
+    let mut fields = header.headers.get_all(ORIGIN).iter();
+    let field = fields.next();
+    if field.is_none() && !(mcp && on_loopback) {
+        return Ok(());
+    }
     let Ok(authority) = Authority::parse(&context.client.authority) else {
         return Err(Rejection::new(Reason::BadRequest, "the Host is malformed"));
     };
-    let on_loopback = listener.is_some_and(ListenerContext::is_on_loopback);
     if mcp && on_loopback && !context.client.behind_proxy && !authority.is_loopback() {
         return Err(Rejection::new(
             Reason::Misdirected,
             "this listener is on loopback and answers to loopback hosts only: list others in its `hosts`",
         ));
     }
-    let mut fields = header.headers.get_all(ORIGIN).iter();
-    let Some(field) = fields.next() else { return Ok(()) };
+    let Some(field) = field else { return Ok(()) };
     let origin = field.to_str().ok().and_then(|text| text.parse::<Origin>().ok());
     let allows = |patterns: &[OriginPattern]| {
         patterns.iter().any(|pattern| match &origin {

@@ -1,5 +1,6 @@
 //! What happens to a request before it may go to an upstream: bounds, host, path, route, page, caller, permission.
 
+use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -231,8 +232,9 @@ fn read_client(
     if !forwarded_for.is_empty() {
         forwarded_for.push_str(", ");
     }
-    forwarded_for.push_str(&peer.to_string());
-    client.forwarded_for = HeaderValue::from_str(&forwarded_for).ok();
+    // Writing to a string cannot fail.
+    let _ = write!(forwarded_for, "{peer}");
+    client.forwarded_for = forwarded_for;
     Ok(host)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use log::{debug, warn};
 use pingora::apps::ServerApp;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetSocketDigest, SocketDigest, Stream};
+use pingora::protocols::{SocketDigest, Stream};
 use prometheus::IntGauge;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::tls::TlsEndpoint;
 use crate::config::limits;
 use crate::proxy::Downstream;
+use crate::upstream::Wire;
 
 /// A bound address.
 pub(super) struct BoundListener {
@@ -116,17 +117,17 @@ async fn connection(
     // Known already; the digest would ask the kernel again. The cells are new, so setting them cannot fail.
     let _ = digest.peer_addr.set(Some(peer.into()));
     let _ = digest.local_addr.set(Some(local.into()));
-    let mut stream = L4Stream::from(stream);
-    stream.set_socket_digest(digest);
-    let stream: Stream = match tls {
-        None => Box::new(stream),
+    let digest = Arc::new(digest);
+    let wire = match tls {
+        None => Wire::Tcp(stream),
         Some(tls) => {
+            let stream = L4Stream::from(stream);
             let handshake = tokio::time::timeout_at(accepted + header_timeout, tls.handshake(stream));
             let handshake = handshake.await.map_err(|_| "the TLS handshake took too long".to_owned())?;
-            Box::new(handshake.map_err(|error| format!("the TLS handshake failed: {error}"))?)
+            Wire::Pingora(Box::new(handshake.map_err(|error| format!("the TLS handshake failed: {error}"))?))
         }
     };
-    Ok(Box::new(Downstream::new(stream, accepted, header_timeout)))
+    Ok(Box::new(Downstream::new(wire, digest, accepted, header_timeout)))
 }
 
 /// Counts an open connection.

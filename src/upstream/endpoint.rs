@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pingora::protocols::Stream;
 use pingora::upstreams::peer::HttpPeer;
 use serde::Serialize;
 
 use super::idle::IdleConnections;
+use super::wire::Wire;
 use crate::metrics::{EndpointMetrics, EndpointResult, InFlight};
 
 /// A replica at an address. It lives as long as its address and weight stay in the pool.
@@ -110,12 +110,12 @@ impl Endpoint {
     }
 
     /// An idle HTTP/1 connection, if there is a good one.
-    pub fn take_idle(&self) -> Option<Stream> {
+    pub fn take_idle(&self) -> Option<Wire> {
         self.idle.take(self.keepalive())
     }
 
     /// Keeps an HTTP/1 connection on which an exchange has ended whole.
-    pub fn keep_idle(&self, stream: Stream) {
+    pub fn keep_idle(&self, stream: Wire) {
         self.idle.put(stream);
     }
 

@@ -6,9 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use pingora::protocols::Stream;
 use tokio::io::AsyncReadExt;
 
+use super::wire::Wire;
 use crate::config::limits;
 
 /// Those that were released last are taken first, so that the others grow old and are closed.
@@ -16,13 +16,13 @@ use crate::config::limits;
 pub(super) struct IdleConnections(Mutex<VecDeque<Idle>>);
 
 struct Idle {
-    stream: Stream,
+    stream: Wire,
     since: Instant,
 }
 
 impl IdleConnections {
     /// One that was released at most `timeout` ago, and that the replica has neither closed nor written to.
-    pub(super) fn take(&self, timeout: Duration) -> Option<Stream> {
+    pub(super) fn take(&self, timeout: Duration) -> Option<Wire> {
         loop {
             let mut idle = self.lock().pop_back()?;
             if idle.since.elapsed() < timeout && is_quiet(&mut idle.stream) {
@@ -32,10 +32,7 @@ impl IdleConnections {
     }
 
     /// Keeps `stream`, on which an exchange has ended; the oldest goes when there are too many.
-    pub(super) fn put(&self, mut stream: Stream) {
-        if !is_quiet(&mut stream) {
-            return;
-        }
+    pub(super) fn put(&self, stream: Wire) {
         let mut idle = self.lock();
         let oldest = if idle.len() >= limits::IDLE_PER_ENDPOINT { idle.pop_front() } else { None };
         idle.push_back(Idle { stream, since: Instant::now() });
@@ -76,7 +73,7 @@ impl std::fmt::Debug for IdleConnections {
 }
 
 /// True when nothing has come in: neither the connection's end, nor bytes that would be taken for the next answer.
-fn is_quiet(stream: &mut Stream) -> bool {
+fn is_quiet(stream: &mut Wire) -> bool {
     let mut byte = [0; 1];
     // Without a budget, which would look like silence when it is used up.
     let read = pin!(tokio::task::unconstrained(stream.read(&mut byte)));
@@ -86,28 +83,32 @@ fn is_quiet(stream: &mut Stream) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pingora::protocols::l4::stream::Stream as L4Stream;
     use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
 
     const LONG: Duration = Duration::from_secs(60);
 
     /// A connection to a replica, and the replica's side of it.
-    async fn connected() -> (Stream, TcpStream) {
+    async fn connected() -> (Wire, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let edge = TcpStream::connect(listener.local_addr().expect("it is bound")).await.expect("it listens");
         let (replica, _) = listener.accept().await.expect("a client");
-        (Box::new(L4Stream::from(edge)), replica)
+        (Wire::Tcp(edge), replica)
+    }
+
+    fn id(wire: &Wire) -> std::net::SocketAddr {
+        let Wire::Tcp(stream) = wire else { panic!("it is cleartext") };
+        stream.local_addr().expect("it is connected")
     }
 
     #[tokio::test]
     async fn the_last_one_is_taken_first_and_the_old_are_closed() {
         let idle = IdleConnections::default();
         let ((first, _one), (second, _two)) = (connected().await, connected().await);
-        let ids = [first.id(), second.id()];
+        let ids = [id(&first), id(&second)];
         idle.put(first);
         idle.put(second);
-        assert_eq!(idle.take(LONG).map(|stream| stream.id()), Some(ids[1]));
+        assert_eq!(idle.take(LONG).as_ref().map(id), Some(ids[1]));
         assert!(idle.take(Duration::ZERO).is_none(), "its time is over");
         assert!(idle.take(LONG).is_none(), "it was closed");
     }
@@ -137,7 +138,7 @@ mod tests {
     async fn a_sweep_closes_what_is_old_or_dead_and_keeps_the_rest() {
         let idle = IdleConnections::default();
         let ((dead, replica), (good, _open)) = (connected().await, connected().await);
-        let id = good.id();
+        let kept = id(&good);
         idle.put(dead);
         idle.put(good);
         drop(replica);
@@ -148,7 +149,7 @@ mod tests {
             }
         };
         tokio::time::timeout(Duration::from_secs(10), swept).await.expect("it is heard of");
-        assert_eq!(idle.lock().front().map(|idle| idle.stream.id()), Some(id));
+        assert_eq!(idle.lock().front().map(|idle| id(&idle.stream)), Some(kept));
         idle.sweep(Duration::ZERO);
         assert_eq!(idle.lock().len(), 0);
     }

@@ -8,9 +8,11 @@ mod health;
 mod idle;
 mod peer;
 mod pool;
+mod wire;
 
 pub use balance::Table;
 pub use connection::{Connection, Connections};
 pub use endpoint::{Endpoint, EndpointStatus, InFlightGuard};
 pub use health::ProbeClient;
 pub use pool::{NoEndpoint, Upstream, UpstreamStatus};
+pub use wire::Wire;

@@ -1,0 +1,101 @@
+//! The byte stream of a connection, to a client or to a replica.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pingora::connectors::TransportConnector;
+use pingora::protocols::Stream;
+use pingora::upstreams::peer::{HttpPeer, Peer};
+use pingora::{Error, ErrorType, OrErr};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Cleartext goes to the system directly: Pingora's stream keeps time and buffers, which cost at every read.
+#[derive(Debug)]
+pub enum Wire {
+    /// Cleartext.
+    Tcp(TcpStream),
+    /// TLS.
+    Pingora(Stream),
+}
+
+impl Wire {
+    /// Connects to `peer`, which is at `address`.
+    ///
+    /// # Errors
+    /// It cannot be reached, in time; or the TLS handshake fails.
+    pub async fn connect(
+        transport: &TransportConnector,
+        peer: &HttpPeer,
+        address: SocketAddr,
+    ) -> pingora::Result<Self> {
+        if peer.tls() {
+            // Boxed, because a TLS handshake is large, and streams would carry room for it to their end.
+            return Box::pin(transport.new_stream(peer)).await.map(Self::Pingora);
+        }
+        let connecting = TcpStream::connect(address);
+        let connected = match peer.options.connection_timeout {
+            Some(limit) => match tokio::time::timeout(limit, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => return Error::e_explain(ErrorType::ConnectTimedout, "the upstream does not answer"),
+            },
+            None => connecting.await,
+        };
+        let stream = connected.or_err(ErrorType::ConnectError, "connecting to the upstream")?;
+        stream.set_nodelay(true).or_err(ErrorType::SocketError, "setting TCP_NODELAY")?;
+        Ok(Self::Tcp(stream))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Pingora(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Pingora(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            // Nothing is kept back.
+            Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Pingora(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Pingora(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Pingora(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Pingora(stream) => stream.is_write_vectored(),
+        }
+    }
+}
