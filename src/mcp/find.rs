@@ -1,23 +1,38 @@
 //! The search that the scanners spend their time in.
 
-/// The place of the first byte that is `a` or `b`: eight bytes at a time, since mostly it is near or there is none.
+/// The place of the first byte that is `a` or `b`.
 pub(super) fn find_either(bytes: &[u8], a: u8, b: u8) -> Option<usize> {
+    find(bytes, |word| equal(word, a) | equal(word, b), |byte| byte == a || byte == b)
+}
+
+/// The place of the first byte that JSON gives a meaning in a string, or does not allow there.
+pub(super) fn find_in_string(bytes: &[u8]) -> Option<usize> {
+    find(
+        bytes,
+        |word| equal(word, b'"') | equal(word, b'\\') | word.wrapping_sub(LOW * 0x20) & !word & (LOW << 7),
+        |byte| byte == b'"' || byte == b'\\' || byte < 0x20,
+    )
+}
+
+/// Eight bytes at a time, since mostly what is looked for is near or not there. `in_word` marks the highest bit of bytes
+/// that fit; only the first mark counts.
+fn find(bytes: &[u8], in_word: impl Fn(u64) -> u64, fits: impl Fn(u8) -> bool) -> Option<usize> {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let found = zeros(word ^ (LOW * u64::from(a))) | zeros(word ^ (LOW * u64::from(b)));
+        let found = in_word(u64::from_le_bytes(*word));
         if found != 0 {
             return Some(index * 8 + found.trailing_zeros() as usize / 8);
         }
     }
-    rest.iter().position(|&byte| byte == a || byte == b).map(|at| words.len() * 8 + at)
+    rest.iter().position(|&byte| fits(byte)).map(|at| words.len() * 8 + at)
 }
 
 /// The lowest bit of each byte.
 const LOW: u64 = u64::from_le_bytes([1; 8]);
 
-/// The highest bit of each byte that is zero. Of those behind the first zero byte some may be marked that are not.
-fn zeros(word: u64) -> u64 {
+/// The highest bit of each byte that is `byte`. Of those behind the first one some may be marked that are not.
+fn equal(word: u64, byte: u8) -> u64 {
+    let word = word ^ (LOW * u64::from(byte));
     word.wrapping_sub(LOW) & !word & (LOW << 7)
 }
 
@@ -38,6 +53,23 @@ mod tests {
             assert_eq!(find_either(&vec![b'x'; length], b'a', b'b'), None);
             assert_eq!(find_either(&vec![b'a' ^ 1; length], b'a', b'\x80'), None);
             assert_eq!(find_either(&vec![0xff; length], 0, 0x7f), None);
+        }
+    }
+
+    #[test]
+    fn it_finds_what_matters_in_strings() {
+        for length in 1..20 {
+            for byte in 0..=u8::MAX {
+                let matters = byte < 0x20 || byte == b'"' || byte == b'\\';
+                for filler in [b' ', b'!', b'#', 0x7f, 0x80, 0xff] {
+                    let mut bytes = vec![filler; length];
+                    assert_eq!(find_in_string(&bytes), None);
+                    bytes[length - 1] = byte;
+                    assert_eq!(find_in_string(&bytes), matters.then_some(length - 1), "{byte:x} {filler:x}");
+                    bytes.push(b'"');
+                    assert_eq!(find_in_string(&bytes), Some(if matters { length - 1 } else { length }));
+                }
+            }
         }
     }
 }

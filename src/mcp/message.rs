@@ -5,11 +5,9 @@
 //! behind the message; text that is no UTF-8. Nothing is changed: the bytes that were read here are those that go on.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
-
+use super::cursor::{Cursor, Flaw};
+use super::find::find_in_string;
 use super::jsonrpc::{INVALID_REQUEST, MessageId, PARSE_ERROR};
 use super::members::is_same_member;
 use crate::config::limits;
@@ -27,6 +25,25 @@ pub struct BadMessage {
     pub reason: &'static str,
     /// The id of the message, as far as it could be read.
     pub id: Option<MessageId>,
+}
+
+impl BadMessage {
+    const fn unread(reason: &'static str) -> Self {
+        Self { code: PARSE_ERROR, reason, id: None }
+    }
+
+    const fn invalid(reason: &'static str) -> Self {
+        Self { code: INVALID_REQUEST, reason, id: None }
+    }
+}
+
+impl From<Flaw> for BadMessage {
+    fn from(flaw: Flaw) -> Self {
+        Self::unread(match flaw {
+            Flaw::NotJson => "the body is not one JSON value",
+            Flaw::TooDeep => "the body is nested more than 64 deep",
+        })
+    }
 }
 
 /// The messages of one body.
@@ -69,15 +86,10 @@ impl<'a> Messages<'a> {
     /// # Errors
     /// It is not JSON, not JSON-RPC 2.0, or could be read in more than one way.
     pub fn read(body: &'a [u8]) -> Result<Self, BadMessage> {
-        let parse = |reason| BadMessage { code: PARSE_ERROR, reason, id: None };
-        let text = std::str::from_utf8(body).map_err(|_| parse("the body is not UTF-8"))?;
-        if !is_shallow(text) {
-            return Err(parse("the body is nested more than 64 deep"));
-        }
-        let raw: &RawValue = serde_json::from_str(text).map_err(|_| parse("the body is not one JSON value"))?;
-        match raw.get().as_bytes().first() {
-            Some(b'[') => batch(raw).map(Self::Batch),
-            _ => Message::read(raw).map(Self::One),
+        let text = std::str::from_utf8(body).map_err(|_| BadMessage::unread("the body is not UTF-8"))?;
+        match Cursor::new(text).peek() {
+            Some(b'[') => batch(text).map(Self::Batch),
+            _ => Message::read(text).map(Self::One),
         }
     }
 
@@ -104,24 +116,25 @@ impl<'a> Messages<'a> {
 }
 
 impl<'a> Message<'a> {
-    fn read(raw: &'a RawValue) -> Result<Self, BadMessage> {
-        let invalid = |reason| BadMessage { code: INVALID_REQUEST, reason, id: None };
+    fn read(message: &'a str) -> Result<Self, BadMessage> {
         let [version, id, method, params, result, error] =
-            fields(raw, ["jsonrpc", "id", "method", "params", "result", "error"]).map_err(invalid)?;
-        if version.map(RawValue::get) != Some("\"2.0\"") {
-            return Err(invalid("`jsonrpc` is not \"2.0\""));
+            fields(message, ["jsonrpc", "id", "method", "params", "result", "error"])?;
+        if version != Some("\"2.0\"") {
+            return Err(BadMessage::invalid("`jsonrpc` is not \"2.0\""));
         }
-        let id = match id.map(|id| MessageId::written(id.get())) {
-            Some(None) => return Err(invalid("`id` is neither a string nor a number, or it is too long")),
+        let id = match id.map(MessageId::written) {
+            Some(None) => {
+                return Err(BadMessage::invalid("`id` is neither a string nor a number, or it is too long"));
+            }
             Some(Some(id)) => Some(id),
             None => None,
         };
-        let invalid = |reason| BadMessage { code: INVALID_REQUEST, reason, id: id.clone() };
+        let with_id = |bad| BadMessage { id: id.clone(), ..bad };
         match (method, result, error) {
             (Some(method), None, None) => {
-                let method = text(method).ok_or_else(|| invalid("`method` is no string"))?;
+                let method = text(method).ok_or_else(|| with_id(BadMessage::invalid("`method` is no string")))?;
                 let (target, meta_version) = match params {
-                    Some(params) => read_params(&method, params).map_err(invalid)?,
+                    Some(params) => read_params(&method, params).map_err(with_id)?,
                     None => (Named::Nothing, None),
                 };
                 Ok(Self { id, meta_version, kind: Kind::Call { method, target } })
@@ -129,7 +142,7 @@ impl<'a> Message<'a> {
             (None, Some(_), None) | (None, None, Some(_)) if params.is_none() => {
                 Ok(Self { id: None, meta_version: None, kind: Kind::Answer })
             }
-            _ => Err(invalid("it is neither a request, nor a notification, nor a response")),
+            _ => Err(with_id(BadMessage::invalid("it is neither a request, nor a notification, nor a response"))),
         }
     }
 
@@ -172,11 +185,11 @@ impl<'a> Message<'a> {
 
 const LISTEN: &str = "subscriptions/listen";
 
-fn read_params<'a>(method: &str, params: &'a RawValue) -> Result<(Named<'a>, Option<Cow<'a, str>>), &'static str> {
+fn read_params<'a>(method: &str, params: &'a str) -> Result<(Named<'a>, Option<Cow<'a, str>>), BadMessage> {
     let [name, uri, task, reference, notifications, meta, _] =
         fields(params, ["name", "uri", "taskId", "ref", "notifications", "_meta", "arguments"])?;
-    let string = |value: Option<&'a RawValue>, reason| match value {
-        Some(value) => text(value).map(Some).ok_or(reason),
+    let string = |value: Option<&'a str>, reason| match value {
+        Some(value) => text(value).map(Some).ok_or(BadMessage::invalid(reason)),
         None => Ok(None),
     };
     let resource = |uri: Option<Cow<'a, str>>| uri.map_or(Named::Nothing, |uri| Named::Resources(vec![uri]));
@@ -189,12 +202,15 @@ fn read_params<'a>(method: &str, params: &'a RawValue) -> Result<(Named<'a>, Opt
         "completion/complete" => match reference {
             Some(reference) => {
                 let [kind, name, uri] = fields(reference, ["type", "name", "uri"])?;
-                match kind.map(RawValue::get) {
+                match kind {
                     Some("\"ref/prompt\"") => {
                         string(name, "`params.ref.name` is no string")?.map_or(Named::Nothing, Named::Prompt)
                     }
                     Some("\"ref/resource\"") => resource(string(uri, "`params.ref.uri` is no string")?),
-                    _ => return Err("`params.ref.type` is neither \"ref/prompt\" nor \"ref/resource\""),
+                    _ => {
+                        let reason = "`params.ref.type` is neither \"ref/prompt\" nor \"ref/resource\"";
+                        return Err(BadMessage::invalid(reason));
+                    }
                 }
             }
             None => Named::Nothing,
@@ -224,122 +240,57 @@ fn read_params<'a>(method: &str, params: &'a RawValue) -> Result<(Named<'a>, Opt
     Ok((target, version))
 }
 
-fn batch(raw: &RawValue) -> Result<Vec<Message<'_>>, BadMessage> {
-    let invalid = |reason| BadMessage { code: INVALID_REQUEST, reason, id: None };
-    let items = items(raw, limits::BATCH_MESSAGES).ok_or_else(|| invalid("the batch has too many messages"))?;
+fn batch(body: &str) -> Result<Vec<Message<'_>>, BadMessage> {
+    let items = items(body, limits::BATCH_MESSAGES, "the batch has too many messages")?;
     if items.is_empty() {
-        return Err(invalid("the batch is empty"));
+        return Err(BadMessage::invalid("the batch is empty"));
     }
     let messages: Vec<_> = items.into_iter().map(Message::read).collect::<Result<_, _>>()?;
     if messages.iter().any(|message| message.method() == Some("initialize")) {
-        return Err(invalid("`initialize` cannot be part of a batch"));
+        return Err(BadMessage::invalid("`initialize` cannot be part of a batch"));
     }
     Ok(messages)
 }
 
-/// True when objects and arrays stand in each other at most [`limits::MESSAGE_DEPTH`] deep.
-fn is_shallow(text: &str) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                if depth > limits::MESSAGE_DEPTH {
-                    return false;
-                }
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    true
+/// The string that `value` is.
+fn text(value: &str) -> Option<Cow<'_, str>> {
+    let inside = value.strip_prefix('"')?.strip_suffix('"')?;
+    if inside.contains('\\') { serde_json::from_str(value).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inside)) }
 }
 
-/// The string that `raw` is.
-fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let inside = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    if inside.contains('\\') {
-        serde_json::from_str(raw.get()).ok().map(Cow::Owned)
-    } else {
-        Some(Cow::Borrowed(inside))
-    }
+fn texts(value: &str) -> Result<Vec<Cow<'_, str>>, BadMessage> {
+    const NO_LIST: &str = "`resourceSubscriptions` is no list, or too long";
+    let items = items(value, limits::MESSAGE_RESOURCES, NO_LIST).map_err(|_| BadMessage::invalid(NO_LIST))?;
+    let no_text = BadMessage::invalid("a resource of `resourceSubscriptions` is no string");
+    items.into_iter().map(text).collect::<Option<_>>().ok_or(no_text)
 }
 
-fn texts(raw: &RawValue) -> Result<Vec<Cow<'_, str>>, &'static str> {
-    let items = items(raw, limits::MESSAGE_RESOURCES).ok_or("`resourceSubscriptions` is no list, or too long")?;
-    items.into_iter().map(|item| text(item).ok_or("a resource of `resourceSubscriptions` is no string")).collect()
+/// The items of the array that `array` is, all of which is read before it is said that there are more than `most`.
+fn items<'a>(array: &'a str, most: usize, too_many: &'static str) -> Result<Vec<&'a str>, BadMessage> {
+    let (mut items, mut more, mut cursor) = (Vec::new(), false, Cursor::new(array));
+    cursor.items(|item| if items.len() < most { items.push(item) } else { more = true })?;
+    cursor.end()?;
+    if more { Err(BadMessage::invalid(too_many)) } else { Ok(items) }
 }
 
-/// The items of the array `raw`; `None` when it is none or has more than `most`.
-fn items(raw: &RawValue, most: usize) -> Option<Vec<&RawValue>> {
-    struct Items(usize);
-    impl<'de> Visitor<'de> for Items {
-        type Value = Vec<&'de RawValue>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an array")
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-            let mut items = Vec::new();
-            while let Some(item) = array.next_element()? {
-                if items.len() == self.0 {
-                    return Err(de::Error::custom("too long"));
-                }
-                items.push(item);
-            }
-            Ok(items)
-        }
+/// The values of the keys `wanted` in the object that `object` is, all of which is read before it is said that keys clash.
+fn fields<'a, const N: usize>(object: &'a str, wanted: [&str; N]) -> Result<[Option<&'a str>; N], BadMessage> {
+    let mut cursor = Cursor::new(object);
+    if cursor.peek() != Some(b'{') {
+        cursor.value()?;
+        cursor.end()?;
+        return Err(BadMessage::invalid("there is something else where an object belongs"));
     }
-    serde_json::Deserializer::from_str(raw.get()).deserialize_seq(Items(most)).ok()
-}
-
-/// The values of the keys `wanted` in the object `raw`.
-fn fields<'a, const N: usize>(raw: &'a RawValue, wanted: [&str; N]) -> Result<[Option<&'a RawValue>; N], &'static str> {
-    if !raw.get().starts_with('{') {
-        return Err("there is something else where an object belongs");
-    }
-    let mut found = Fields { wanted: &wanted, values: [None; N], clash: None };
-    // It is well-formed, as a part of a value that was read: only the visitor can fail.
-    let read = serde_json::Deserializer::from_str(raw.get()).deserialize_map(&mut found);
-    match (read, found.clash) {
-        (Ok(()), _) => Ok(found.values),
-        (Err(_), Some(reason)) => Err(reason),
-        (Err(_), None) => Err("an object cannot be read"),
-    }
-}
-
-struct Fields<'w, 'de, const N: usize> {
-    wanted: &'w [&'w str; N],
-    values: [Option<&'de RawValue>; N],
-    clash: Option<&'static str>,
-}
-
-impl<'de, const N: usize> Visitor<'de> for &mut Fields<'_, 'de, N> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(KeyOf(self.wanted))? {
-            match key {
-                Key::Other => drop(map.next_value::<IgnoredAny>()?),
-                Key::Wanted(index) if self.values[index].is_none() => self.values[index] = Some(map.next_value()?),
-                Key::Wanted(_) => {
-                    self.clash = Some("a key is there twice");
-                    return Err(de::Error::custom("twice"));
-                }
-                Key::Lookalike => {
-                    self.clash = Some("a key differs from one of MCP's in case or escapes only");
-                    return Err(de::Error::custom("lookalike"));
-                }
-            }
-        }
-        Ok(())
-    }
+    let (mut values, mut clash) = ([None; N], None);
+    cursor.members(|key, value| match Key::of(key, &wanted) {
+        Key::Other => {}
+        Key::Wanted(index) if values[index].is_none() => values[index] = Some(value),
+        Key::Wanted(_) => clash = clash.or(Some("a key is there twice")),
+        Key::Lookalike => clash = clash.or(Some("a key differs from one of MCP's in case or escapes only")),
+        Key::NoText => clash = clash.or(Some("an object cannot be read")),
+    })?;
+    cursor.end()?;
+    clash.map_or(Ok(values), |clash| Err(BadMessage::invalid(clash)))
 }
 
 enum Key {
@@ -347,38 +298,21 @@ enum Key {
     /// Some parsers would take it for a wanted one.
     Lookalike,
     Other,
+    /// It has escapes that stand for no text.
+    NoText,
 }
 
-#[derive(Clone, Copy)]
-struct KeyOf<'w>(&'w [&'w str]);
-
-impl<'de> DeserializeSeed<'de> for KeyOf<'_> {
-    type Value = Key;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for KeyOf<'_> {
-    type Value = Key;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    /// Written without escapes.
-    fn visit_borrowed_str<E: de::Error>(self, key: &'de str) -> Result<Key, E> {
-        match self.0.iter().position(|wanted| *wanted == key) {
-            Some(index) => Ok(Key::Wanted(index)),
-            None => self.visit_str(key),
+impl Key {
+    /// Looks up `key`, which stands in its quotes.
+    fn of(key: &str, wanted: &[&str]) -> Self {
+        let Some(name) = text(key) else { return Self::NoText };
+        // What was written with escapes is never a wanted one.
+        let is_plain = matches!(name, Cow::Borrowed(_));
+        match wanted.iter().position(|wanted| *wanted == name) {
+            Some(index) if is_plain => Self::Wanted(index),
+            _ if wanted.iter().any(|wanted| is_same_member(&name, wanted)) => Self::Lookalike,
+            _ => Self::Other,
         }
-    }
-
-    /// Written with escapes, or not wanted.
-    fn visit_str<E: de::Error>(self, key: &str) -> Result<Key, E> {
-        let alike = self.0.iter().any(|wanted| is_same_member(key, wanted));
-        Ok(if alike { Key::Lookalike } else { Key::Other })
     }
 }
 

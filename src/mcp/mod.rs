@@ -1,6 +1,7 @@
 //! The Model Context Protocol, without I/O.
 
 mod claims;
+mod cursor;
 mod find;
 mod jsonrpc;
 mod list;
