@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::message::{Message, Messages};
 
@@ -15,6 +15,11 @@ use super::message::{Message, Messages};
 pub const VERSION_HEADER: &str = "mcp-protocol-version";
 const METHOD_HEADER: &str = "mcp-method";
 const NAME_HEADER: &str = "mcp-name";
+
+// A look-up by text would check the text anew each time.
+static VERSION: HeaderName = HeaderName::from_static(VERSION_HEADER);
+static METHOD: HeaderName = HeaderName::from_static(METHOD_HEADER);
+static NAME: HeaderName = HeaderName::from_static(NAME_HEADER);
 
 /// The last revision of the era of sessions.
 const LAST_WITH_SESSIONS: &str = "2025-11-25";
@@ -88,11 +93,11 @@ fn stateless(headers: &HeaderMap, version: Option<&str>, message: &Message<'_>) 
     if version.is_none() || (meta.is_some() && version != meta) {
         return Err(Misfit::Mismatch("MCP-Protocol-Version is not the version in the body's `_meta`"));
     }
-    let method = single(headers, METHOD_HEADER, "there is more than one Mcp-Method")?;
+    let method = single(headers, &METHOD, "there is more than one Mcp-Method")?;
     if method.and_then(|method| method.to_str().ok()) != message.method() {
         return Err(Misfit::Mismatch("Mcp-Method is not the body's `method`"));
     }
-    let claimed = single(headers, NAME_HEADER, "there is more than one Mcp-Name")?;
+    let claimed = single(headers, &NAME, "there is more than one Mcp-Name")?;
     match (claimed.map(decoded), message.name()) {
         (None, None) => Ok(()),
         (None, Some(_)) if !needs_name(message) => Ok(()),
@@ -114,11 +119,15 @@ fn needs_name(message: &Message<'_>) -> bool {
 }
 
 fn version(headers: &HeaderMap) -> Result<Option<&str>, Misfit> {
-    let version = single(headers, VERSION_HEADER, "there is more than one MCP-Protocol-Version")?;
+    let version = single(headers, &VERSION, "there is more than one MCP-Protocol-Version")?;
     version.map(|value| value.to_str().map_err(|_| Misfit::Form("MCP-Protocol-Version is no text"))).transpose()
 }
 
-fn single<'h>(headers: &'h HeaderMap, name: &str, doubled: &'static str) -> Result<Option<&'h HeaderValue>, Misfit> {
+fn single<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+    doubled: &'static str,
+) -> Result<Option<&'h HeaderValue>, Misfit> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() { Err(Misfit::Mismatch(doubled)) } else { Ok(first) }

@@ -47,14 +47,14 @@ impl<'a> Cursor<'a> {
         if self.peek().is_none() { Ok(()) } else { Err(Flaw::NotJson) }
     }
 
-    /// Calls `each` with the key, in its quotes, and the value of each member of the object that comes next.
-    pub(super) fn members(&mut self, mut each: impl FnMut(&'a str, &'a str)) -> Result<(), Flaw> {
+    /// Calls `each` with the key, in its quotes, of each member of the object that comes next; it passes over the value.
+    pub(super) fn members(&mut self, mut each: impl FnMut(&mut Self, &'a str) -> Result<(), Flaw>) -> Result<(), Flaw> {
         self.expect(b'{')?;
         self.open(true)?;
         if self.peek() != Some(b'}') {
             loop {
                 let key = self.key()?;
-                each(key, self.value()?);
+                each(self, key)?;
                 match self.peek() {
                     Some(b',') => self.at += 1,
                     _ => break,
@@ -82,6 +82,14 @@ impl<'a> Cursor<'a> {
         self.expect(b']')?;
         self.close();
         Ok(())
+    }
+
+    /// What `pass` passes over.
+    pub(super) fn passed(&mut self, pass: impl FnOnce(&mut Self) -> Result<(), Flaw>) -> Result<&'a str, Flaw> {
+        self.peek();
+        let begin = self.at;
+        pass(self)?;
+        Ok(&self.text[begin..self.at])
     }
 
     /// Passes over the value that comes next, without recursion.
@@ -247,7 +255,10 @@ mod tests {
 
     fn members(text: &str) -> Result<Vec<(&str, &str)>, Flaw> {
         let (mut all, mut cursor) = (Vec::new(), Cursor::new(text));
-        cursor.members(|key, value| all.push((key, value)))?;
+        cursor.members(|cursor, key| {
+            all.push((key, cursor.passed(|cursor| cursor.value().map(drop))?));
+            Ok(())
+        })?;
         cursor.end().map(|()| all)
     }
 

@@ -117,8 +117,18 @@ impl<'a> Messages<'a> {
 
 impl<'a> Message<'a> {
     fn read(message: &'a str) -> Result<Self, BadMessage> {
-        let [version, id, method, params, result, error] =
-            fields(message, ["jsonrpc", "id", "method", "params", "result", "error"])?;
+        let mut params = None;
+        let [_, version, id, method, result, error] = whole(message, |cursor| {
+            let keys = ["params", "jsonrpc", "id", "method", "result", "error"];
+            Fields::read(cursor, keys, |cursor, index| match index {
+                // On the way: a second pass over the arguments would cost as much as the first.
+                0 => cursor.passed(|cursor| {
+                    params = Some(Fields::read(cursor, PARAMS, |cursor, _| cursor.value())?);
+                    Ok(())
+                }),
+                _ => cursor.value(),
+            })
+        })?;
         if version != Some("\"2.0\"") {
             return Err(BadMessage::invalid("`jsonrpc` is not \"2.0\""));
         }
@@ -185,9 +195,14 @@ impl<'a> Message<'a> {
 
 const LISTEN: &str = "subscriptions/listen";
 
-fn read_params<'a>(method: &str, params: &'a str) -> Result<(Named<'a>, Option<Cow<'a, str>>), BadMessage> {
-    let [name, uri, task, reference, notifications, meta, _] =
-        fields(params, ["name", "uri", "taskId", "ref", "notifications", "_meta", "arguments"])?;
+/// The keys of parameters that matter, or that must not be there twice.
+const PARAMS: [&str; 7] = ["name", "uri", "taskId", "ref", "notifications", "_meta", "arguments"];
+
+fn read_params<'a>(
+    method: &str,
+    params: Fields<'a, { PARAMS.len() }>,
+) -> Result<(Named<'a>, Option<Cow<'a, str>>), BadMessage> {
+    let [name, uri, task, reference, notifications, meta, _] = params.found()?;
     let string = |value: Option<&'a str>, reason| match value {
         Some(value) => text(value).map(Some).ok_or(BadMessage::invalid(reason)),
         None => Ok(None),
@@ -255,7 +270,11 @@ fn batch(body: &str) -> Result<Vec<Message<'_>>, BadMessage> {
 /// The string that `value` is.
 fn text(value: &str) -> Option<Cow<'_, str>> {
     let inside = value.strip_prefix('"')?.strip_suffix('"')?;
-    if inside.contains('\\') { serde_json::from_str(value).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inside)) }
+    // In what was read nothing else has a meaning there but escapes.
+    match find_in_string(inside.as_bytes()) {
+        None => Some(Cow::Borrowed(inside)),
+        Some(_) => serde_json::from_str(value).ok().map(Cow::Owned),
+    }
 }
 
 fn texts(value: &str) -> Result<Vec<Cow<'_, str>>, BadMessage> {
@@ -273,24 +292,60 @@ fn items<'a>(array: &'a str, most: usize, too_many: &'static str) -> Result<Vec<
     if more { Err(BadMessage::invalid(too_many)) } else { Ok(items) }
 }
 
-/// The values of the keys `wanted` in the object that `object` is, all of which is read before it is said that keys clash.
+/// The values of the keys `wanted` in the object that `object` is.
 fn fields<'a, const N: usize>(object: &'a str, wanted: [&str; N]) -> Result<[Option<&'a str>; N], BadMessage> {
-    let mut cursor = Cursor::new(object);
-    if cursor.peek() != Some(b'{') {
-        cursor.value()?;
-        cursor.end()?;
-        return Err(BadMessage::invalid("there is something else where an object belongs"));
-    }
-    let (mut values, mut clash) = ([None; N], None);
-    cursor.members(|key, value| match Key::of(key, &wanted) {
-        Key::Other => {}
-        Key::Wanted(index) if values[index].is_none() => values[index] = Some(value),
-        Key::Wanted(_) => clash = clash.or(Some("a key is there twice")),
-        Key::Lookalike => clash = clash.or(Some("a key differs from one of MCP's in case or escapes only")),
-        Key::NoText => clash = clash.or(Some("an object cannot be read")),
-    })?;
+    whole(object, |cursor| Fields::read(cursor, wanted, |cursor, _| cursor.value()))
+}
+
+/// What `read` finds in the object that all of `text` is.
+fn whole<'a, const N: usize>(
+    text: &'a str,
+    read: impl FnOnce(&mut Cursor<'a>) -> Result<Fields<'a, N>, Flaw>,
+) -> Result<[Option<&'a str>; N], BadMessage> {
+    let mut cursor = Cursor::new(text);
+    let fields = read(&mut cursor)?;
     cursor.end()?;
-    clash.map_or(Ok(values), |clash| Err(BadMessage::invalid(clash)))
+    fields.found()
+}
+
+/// The values of some keys of an object, all of which is read before it is said that keys clash.
+struct Fields<'a, const N: usize> {
+    values: [Option<&'a str>; N],
+    clash: Option<&'static str>,
+}
+
+impl<'a, const N: usize> Fields<'a, N> {
+    /// Reads the object that comes next. `value` passes over the value of the key `wanted[index]`.
+    fn read(
+        cursor: &mut Cursor<'a>,
+        wanted: [&str; N],
+        mut value: impl FnMut(&mut Cursor<'a>, usize) -> Result<&'a str, Flaw>,
+    ) -> Result<Self, Flaw> {
+        let (mut values, mut clash) = ([None; N], None);
+        if cursor.peek() != Some(b'{') {
+            cursor.value()?;
+            return Ok(Self { values, clash: Some("there is something else where an object belongs") });
+        }
+        cursor.members(|cursor, key| {
+            let reason = match Key::of(key, &wanted) {
+                Key::Wanted(index) if values[index].is_none() => {
+                    values[index] = Some(value(cursor, index)?);
+                    return Ok(());
+                }
+                Key::Wanted(_) => Some("a key is there twice"),
+                Key::Lookalike => Some("a key differs from one of MCP's in case or escapes only"),
+                Key::NoText => Some("an object cannot be read"),
+                Key::Other => None,
+            };
+            clash = clash.or(reason);
+            cursor.value().map(drop)
+        })?;
+        Ok(Self { values, clash })
+    }
+
+    fn found(self) -> Result<[Option<&'a str>; N], BadMessage> {
+        self.clash.map_or(Ok(self.values), |clash| Err(BadMessage::invalid(clash)))
+    }
 }
 
 enum Key {
@@ -305,13 +360,15 @@ enum Key {
 impl Key {
     /// Looks up `key`, which stands in its quotes.
     fn of(key: &str, wanted: &[&str]) -> Self {
-        let Some(name) = text(key) else { return Self::NoText };
-        // What was written with escapes is never a wanted one.
-        let is_plain = matches!(name, Cow::Borrowed(_));
-        match wanted.iter().position(|wanted| *wanted == name) {
-            Some(index) if is_plain => Self::Wanted(index),
-            _ if wanted.iter().any(|wanted| is_same_member(&name, wanted)) => Self::Lookalike,
-            _ => Self::Other,
+        // As it is written: with escapes in it, it is never a wanted one.
+        let written = key.get(1..key.len() - 1);
+        if let Some(index) = wanted.iter().position(|wanted| Some(*wanted) == written) {
+            return Self::Wanted(index);
+        }
+        match text(key) {
+            None => Self::NoText,
+            Some(name) if wanted.iter().any(|wanted| is_same_member(&name, wanted)) => Self::Lookalike,
+            Some(_) => Self::Other,
         }
     }
 }
