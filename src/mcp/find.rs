@@ -6,10 +6,11 @@ pub(super) fn find_either(bytes: &[u8], a: u8, b: u8) -> Option<usize> {
 }
 
 /// The place of the first byte that JSON gives a meaning in a string, or does not allow there.
-pub(super) fn find_in_string(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn find_in_string(bytes: &[u8]) -> Option<usize> {
     find(
         bytes,
-        |word| equal(word, b'"') | equal(word, b'\\') | word.wrapping_sub(LOW * 0x20) & !word & (LOW << 7),
+        // With its second bit turned over, a quote is a space, and nothing but that and control characters is below `!`.
+        |word| (word ^ LOW * 2).wrapping_sub(LOW * 0x21) & !word & (LOW << 7) | equal(word, b'\\'),
         |byte| byte == b'"' || byte == b'\\' || byte < 0x20,
     )
 }

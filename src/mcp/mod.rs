@@ -13,6 +13,7 @@ mod seal;
 mod sse;
 
 pub use claims::{Era, Misfit, VERSION_HEADER, encoded};
+pub(crate) use find::find_in_string;
 pub use jsonrpc::{HEADER_MISMATCH, INVALID_REQUEST, MessageId, PARSE_ERROR, error_message};
 pub use list::{ListError, ListKind, filter_list, listed_tools};
 pub use message::{BadMessage, Message, Messages};

@@ -1,12 +1,13 @@
 //! The line that each request leaves in the log.
 
-use std::fmt::Write;
-use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+mod line;
+
+use std::cell::Cell;
+use std::time::Duration;
 
 use pingora::{Error, ErrorSource, ErrorType};
-use serde::Serialize;
 
+use self::line::{Line, Millis, Time};
 use super::client_session::ClientSession;
 use super::context::RequestContext;
 use super::peer::head_time;
@@ -19,38 +20,10 @@ pub(crate) const TARGET: &str = "access";
 /// The status that is logged when the client left before there was one (nginx's).
 const CLIENT_GONE: u16 = 499;
 
-#[derive(Serialize)]
-struct Line<'a> {
-    time: String,
-    request_id: &'a str,
-    client: IpAddr,
-    method: &'a str,
-    host: &'a str,
-    path: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    endpoint: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mcp_method: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mcp_tool: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<&'static str>,
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    /// The response broke off after its head.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    aborted: bool,
-    bytes_in: u64,
-    bytes_out: u64,
-    duration_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_ms: Option<f64>,
-}
+/// What is kept of the memory for lines: most are much shorter.
+const LINE_BYTES: usize = 4 << 10;
+
+thread_local!(static MEMORY: Cell<String> = const { Cell::new(String::new()) });
 
 /// The request has ended: metrics and the log are told.
 pub(super) fn finish(
@@ -82,11 +55,15 @@ pub(super) fn finish(
     };
     if wanted {
         let line = Line { outcome: outcome.map(Label::label), ..line(session, error, context, status, duration) };
-        let text = match log.format {
-            LogFormat::Json => serde_json::to_string(&line).unwrap_or_default(),
-            LogFormat::Text => to_text(&line),
-        };
+        let mut text = MEMORY.take();
+        match log.format {
+            LogFormat::Json => line.write_json(&mut text),
+            LogFormat::Text => line.write_text(&mut text),
+        }
         log::info!(target: TARGET, "{text}");
+        text.clear();
+        text.shrink_to(LINE_BYTES);
+        MEMORY.set(text);
     }
 }
 
@@ -130,10 +107,9 @@ fn line<'a>(
     status: u16,
     duration: Duration,
 ) -> Line<'a> {
-    let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
     let principal = context.permit.as_ref().and_then(|permit| permit.principal());
     Line {
-        time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+        time: Time::now(),
         request_id: context.id.as_str(),
         client: context.client.address,
         method: session.req_header().method.as_str(),
@@ -150,64 +126,7 @@ fn line<'a>(
         aborted: error.is_some() && context.rejection.is_none() && status != CLIENT_GONE,
         bytes_in: session.bytes_in(),
         bytes_out: session.bytes_out(),
-        duration_ms: millis(duration),
-        upstream_ms: head_time(context).map(millis),
-    }
-}
-
-/// `key=value` pairs; values with anything but plain characters are quoted and escaped as JSON strings are.
-fn to_text(line: &Line<'_>) -> String {
-    let mut text = String::new();
-    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(line) else { return text };
-    for (key, value) in fields {
-        let value = match value {
-            serde_json::Value::String(value) if is_plain(&value) => value,
-            other => other.to_string(),
-        };
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{key}={value}");
-    }
-    text
-}
-
-fn is_plain(value: &str) -> bool {
-    !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'=')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_cannot_leave_their_line_or_field() {
-        for evil in ["a\nb", "a b=c", "\u{1b}[31m", "\"", ""] {
-            let line = Line {
-                time: String::new(),
-                request_id: "r",
-                client: IpAddr::from([192, 0, 2, 1]),
-                method: "GET",
-                host: "h",
-                path: "/p",
-                route: None,
-                endpoint: None,
-                subject: Some(evil),
-                mcp_method: None,
-                mcp_tool: Some(evil),
-                outcome: None,
-                status: 200,
-                reason: None,
-                aborted: false,
-                bytes_in: 0,
-                bytes_out: 0,
-                duration_ms: 1.5,
-                upstream_ms: None,
-            };
-            let text = to_text(&line);
-            assert!(text.contains(&format!("subject={}", serde_json::Value::from(evil))), "{text}");
-            assert!(!text.contains(char::is_control), "{text:?}");
-        }
+        duration_ms: Millis::of(duration),
+        upstream_ms: head_time(context).map(Millis::of),
     }
 }

@@ -1,6 +1,8 @@
 //! Log lines: made where they arise, written by a thread of their own. When standard output is blocked, lines are
 //! dropped and counted; requests never wait.
 
+use std::cell::Cell;
+use std::fmt::Write;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +13,11 @@ use serde_json::json;
 use super::log_queue::LogQueue;
 use crate::config::LogFormat;
 use crate::proxy::ACCESS_LOG;
+
+/// What is kept of the memory for access lines: most are much shorter.
+const LINE_BYTES: usize = 4 << 10;
+
+thread_local!(static MEMORY: Cell<String> = const { Cell::new(String::new()) });
 
 /// The process's logger.
 static LOGGER: OnceLock<Telemetry> = OnceLock::new();
@@ -71,7 +78,17 @@ impl Log for Telemetry {
         let taken = match record.args().as_str() {
             _ if record.target() != ACCESS_LOG => self.queue.add(&self.line(record)),
             Some(line) => self.queue.add(line),
-            None => self.queue.add(&record.args().to_string()),
+            // It is copied before the queue is locked: what arguments do when they are written is their own affair.
+            None => {
+                let mut text = MEMORY.take();
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{}", record.args());
+                let taken = self.queue.add(&text);
+                text.clear();
+                text.shrink_to(LINE_BYTES);
+                MEMORY.set(text);
+                taken
+            }
         };
         if !taken {
             self.dropped.inc();
