@@ -1,6 +1,6 @@
 //! The metrics of MCP calls on one route.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -20,11 +20,19 @@ const OTHER_TOOL: &str = "other";
 pub struct CallMetrics {
     route: Arc<str>,
     families: Arc<Metrics>,
-    tools: RwLock<HashSet<Box<str>>>,
-    series: RwLock<HashMap<&'static str, ByTool>>,
+    known: RwLock<Known>,
 }
 
-type ByTool = HashMap<Box<str>, Arc<Series>>;
+/// The series of those that are labels, of all other tools, and of calls that are about no tool.
+#[derive(Debug, Default)]
+struct Known {
+    tools: HashMap<Box<str>, ByMethod>,
+    other: ByMethod,
+    none: ByMethod,
+}
+
+/// Few, so a scan is the fastest look-up.
+type ByMethod = Vec<(&'static str, Series)>;
 
 #[derive(Debug)]
 struct Series {
@@ -35,26 +43,21 @@ struct Series {
 impl CallMetrics {
     /// The handles of the route named `route`.
     pub fn new(families: &Arc<Metrics>, route: &Arc<str>) -> Self {
-        Self {
-            route: Arc::clone(route),
-            families: Arc::clone(families),
-            tools: RwLock::default(),
-            series: RwLock::default(),
-        }
+        Self { route: Arc::clone(route), families: Arc::clone(families), known: RwLock::default() }
     }
 
     /// Makes labels of `names`, as many as a route may have; a counter tells of those that were too many.
     pub fn learn<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
-        let known = self.tools.read().unwrap_or_else(PoisonError::into_inner);
-        let new: Vec<&str> = names.into_iter().filter(|name| !known.contains(*name)).collect();
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let new: Vec<&str> = names.into_iter().filter(|name| !known.tools.contains_key(*name)).collect();
         drop(known);
         if new.is_empty() {
             return;
         }
-        let mut known = self.tools.write().unwrap_or_else(PoisonError::into_inner);
+        let tools = &mut self.known.write().unwrap_or_else(PoisonError::into_inner).tools;
         for name in new {
-            if known.len() < limits::TOOL_LABELS {
-                known.insert(name.into());
+            if tools.len() < limits::TOOL_LABELS {
+                tools.entry(name.into()).or_default();
             } else {
                 self.families.tool_labels_dropped.with_label_values(&[&*self.route]).inc();
             }
@@ -64,39 +67,59 @@ impl CallMetrics {
     /// Counts a call of `method`, and of `tool` if it was about one.
     pub fn finished(&self, method: KnownMethod, tool: Option<&str>, outcome: CallOutcome, duration: Duration) {
         let method = method.label();
-        let tool = match tool {
-            Some(tool) if self.tools.read().unwrap_or_else(PoisonError::into_inner).contains(tool) => tool,
-            Some(_) => OTHER_TOOL,
-            None => "",
-        };
-        let series = self.series(method, tool);
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let (label, series) = known.of(tool);
+        if let Some((_, series)) = series.iter().find(|(known, _)| *known == method) {
+            return self.count(series, (method, label), outcome, duration);
+        }
+        drop(known);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let (label, _) = known.of(tool);
+        let made = self.families.mcp_call_duration.with_label_values(&[&*self.route, method, label]);
+        let made = Series { duration: made, outcomes: Default::default() };
+        self.count(&made, (method, label), outcome, duration);
+        let series = known.of_mut(tool);
+        // Another thread may have been faster; both have the same counters.
+        if series.iter().all(|(known, _)| *known != method) {
+            series.push((method, made));
+        }
+    }
+
+    fn count(&self, series: &Series, (method, tool): (&str, &str), outcome: CallOutcome, duration: Duration) {
         series.duration.observe(duration.as_secs_f64());
         let counter = series.outcomes[outcome as usize]
             .get_or_init(|| self.families.mcp_calls.with_label_values(&[&*self.route, method, tool, outcome.label()]));
         counter.inc();
     }
+}
 
-    fn series(&self, method: &'static str, tool: &str) -> Arc<Series> {
-        let known = self.series.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(series) = known.get(method).and_then(|tools| tools.get(tool)) {
-            return Arc::clone(series);
+impl Known {
+    /// The label of `tool`, and its series.
+    fn of<'t>(&self, tool: Option<&'t str>) -> (&'t str, &ByMethod) {
+        match tool.map(|tool| (tool, self.tools.get(tool))) {
+            Some((tool, Some(series))) => (tool, series),
+            Some((_, None)) => (OTHER_TOOL, &self.other),
+            None => ("", &self.none),
         }
-        drop(known);
-        let mut known = self.series.write().unwrap_or_else(PoisonError::into_inner);
-        let series = known.entry(method).or_default().entry(tool.into()).or_insert_with(|| {
-            let duration = self.families.mcp_call_duration.with_label_values(&[&*self.route, method, tool]);
-            Arc::new(Series { duration, outcomes: Default::default() })
-        });
-        Arc::clone(series)
+    }
+
+    fn of_mut(&mut self, tool: Option<&str>) -> &mut ByMethod {
+        match tool.map(|tool| self.tools.get_mut(tool)) {
+            Some(Some(series)) => series,
+            Some(None) => &mut self.other,
+            None => &mut self.none,
+        }
     }
 }
 
 impl Drop for CallMetrics {
     fn drop(&mut self) {
         let route = &*self.route;
-        let series = std::mem::take(&mut *self.series.write().unwrap_or_else(PoisonError::into_inner));
-        for (method, tools) in series {
-            for tool in tools.keys() {
+        let Known { tools, other, none } =
+            std::mem::take(&mut *self.known.write().unwrap_or_else(PoisonError::into_inner));
+        let tools = tools.iter().map(|(tool, series)| (&**tool, series));
+        for (tool, series) in tools.chain([(OTHER_TOOL, &other), ("", &none)]) {
+            for (method, _) in series {
                 for outcome in CallOutcome::ALL {
                     // Absent series are no error here and below.
                     let _ = self.families.mcp_calls.remove_label_values(&[route, method, tool, outcome.label()]);
