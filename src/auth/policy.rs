@@ -90,21 +90,32 @@ impl Policy {
     }
 
     fn decide(&self, principal: Option<&Principal>, operation: Operation<'_>) -> Result<(), Denial> {
-        let mut needs = Needs { principal, scopes: Vec::new(), met: true };
+        let mut needs = Needs { principal, scopes: None, met: true };
+        self.rules_on(operation, &mut needs)?;
+        if needs.met {
+            return Ok(());
+        }
+        // A refusal names all that is needed; it is gathered only for that.
+        needs.scopes = Some(Vec::new());
+        self.rules_on(operation, &mut needs)?;
+        Err(Denial { scopes: needs.scopes.into_iter().flatten().collect() })
+    }
+
+    fn rules_on(&self, operation: Operation<'_>, needs: &mut Needs<'_>) -> Result<(), Denial> {
         match &self.scopes {
-            Some(scopes) if principal.is_some() => needs.all(scopes),
+            Some(scopes) if needs.principal.is_some() => needs.all(scopes),
             Some(scopes) => return Err(Denial { scopes: scopes.clone() }),
             None => {}
         }
         if let Some(method) = operation.method() {
-            self.method_rule(method, &mut needs)?;
+            self.method_rule(method, needs)?;
             if let Operation::Targeted(_, target) = operation {
-                self.target_rule(target, &mut needs)?;
+                self.target_rule(target, needs)?;
             } else if self.needs_target(method) {
                 return Err(Denial::default());
             }
         }
-        if needs.met { Ok(()) } else { Err(Denial { scopes: needs.scopes.into_iter().collect() }) }
+        Ok(())
     }
 
     fn method_rule(&self, method: &str, needs: &mut Needs<'_>) -> Result<(), Denial> {
@@ -170,13 +181,16 @@ fn first_match<'r>(rules: &'r [Rule], name: &str) -> Option<&'r Rule> {
 /// What one operation needs, and whether the caller has it.
 struct Needs<'p> {
     principal: Option<&'p Principal>,
-    scopes: Vec<Scope>,
+    /// All that is needed, for those who want to know.
+    scopes: Option<Vec<Scope>>,
     met: bool,
 }
 
 impl Needs<'_> {
     fn all(&mut self, scopes: &ScopeSet) {
-        self.scopes.extend(scopes.iter().cloned());
+        if let Some(all) = &mut self.scopes {
+            all.extend(scopes.iter().cloned());
+        }
         self.met &= scopes.is_empty() || self.principal.is_some_and(|caller| caller.scopes().covers(scopes));
     }
 
@@ -188,7 +202,9 @@ impl Needs<'_> {
                 let held =
                     scopes.iter().find(|scope| self.principal.is_some_and(|caller| caller.scopes().contains(scope)));
                 // A caller that has none is told the first.
-                self.scopes.extend(held.or(scopes.first()).cloned());
+                if let Some(all) = &mut self.scopes {
+                    all.extend(held.or(scopes.first()).cloned());
+                }
                 self.met &= held.is_some();
             }
         }

@@ -10,7 +10,11 @@ use super::excerpt::excerpt;
 /// An exact name, or a glob in which `*` stands for any run of characters: also for none, and also for `/`. No other
 /// character is special, so a `?` in the URI of a resource is itself. Case counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamePattern(Box<str>);
+pub struct NamePattern {
+    text: Box<str>,
+    /// Where the first `*` stands and where the last does, which may be the same; `None` when there is none.
+    stars: Option<(usize, usize)>,
+}
 
 /// A string that is no pattern of names.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -23,33 +27,35 @@ const MOST: usize = 256;
 impl NamePattern {
     /// The pattern as written, but with a single `*` for each run of them.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// True when it has no `*` and so is one name.
     pub fn is_exact(&self) -> bool {
-        !self.0.contains('*')
+        self.stars.is_none()
     }
 
     /// True when `name` fits. The time it takes grows with the length of the name and of the pattern, not with their
     /// product: the text around the first and the last `*` is fixed, and what stands between two of them is best found as
     /// early as possible.
     pub fn matches(&self, name: &str) -> bool {
-        let Some((head, rest)) = self.0.split_once('*') else { return *self.0 == *name };
-        let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
-        let inside = name.strip_prefix(head).and_then(|name| name.strip_suffix(tail));
+        let Some((first, last)) = self.stars else { return *self.text == *name };
+        let inside = name.strip_prefix(&self.text[..first]).and_then(|name| name.strip_suffix(&self.text[last + 1..]));
         inside.is_some_and(|inside| {
-            middle
-                .split('*')
-                .try_fold(inside, |rest, piece| rest.find(piece).map(|at| &rest[at + piece.len()..]))
-                .is_some()
+            // With a single `*` nothing stands between.
+            let middle = self.text.get(first + 1..last).unwrap_or_default();
+            middle.is_empty()
+                || middle
+                    .split('*')
+                    .try_fold(inside, |rest, piece| rest.find(piece).map(|at| &rest[at + piece.len()..]))
+                    .is_some()
         })
     }
 
     /// True when every name that fits `other` fits this one too.
     pub fn covers(&self, other: &NamePattern) -> bool {
         // Only a `*` of this pattern can take up a `*` of the other, and then it takes up whatever that stands for.
-        self.matches(&other.0)
+        self.matches(&other.text)
     }
 }
 
@@ -67,13 +73,14 @@ impl FromStr for NamePattern {
                 pattern.push(sign);
             }
         }
-        Ok(Self(pattern.into()))
+        let stars = pattern.find('*').zip(pattern.rfind('*'));
+        Ok(Self { text: pattern.into(), stars })
     }
 }
 
 impl fmt::Display for NamePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
