@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::bearer::{self, BearerError, bearer};
 use super::cache::{TokenCache, Validation};
+use super::choices::Choices;
 use super::error::AuthError;
 use super::jwt::claimed_issuer;
 use super::lookup::{LookupValidator, OriginalRequest};
@@ -14,6 +15,9 @@ use super::provider::Provider;
 use super::revocation::Revocations;
 use crate::config::Cache as CacheSettings;
 use crate::types::{ClientCertificate, Principal, api_key_id};
+
+/// In place of the instance of a provider, in keys of tokens that none has been chosen for.
+const NO_PROVIDER: u64 = u64::MAX;
 
 /// What a request shows.
 enum Credential<'a> {
@@ -34,6 +38,7 @@ enum Choice<'a> {
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     providers: Arc<[Arc<Provider>]>,
+    choices: Arc<Choices>,
     cache: Arc<TokenCache>,
     settings: CacheSettings,
 }
@@ -41,7 +46,8 @@ pub struct Authenticator {
 impl Authenticator {
     /// At least one provider.
     pub fn new(providers: Vec<Arc<Provider>>, cache: Arc<TokenCache>, settings: CacheSettings) -> Self {
-        Self { providers: providers.into(), cache, settings }
+        let choices = Arc::new(Choices::among(providers.len()));
+        Self { providers: providers.into(), choices, cache, settings }
     }
 
     /// The authorization servers that clients are pointed to.
@@ -170,7 +176,16 @@ impl Authenticator {
         if let (Some(only), None) = (known_by_token.next(), known_by_token.next()) {
             return Some(only);
         }
-        self.by_key(token).or_else(|| self.by_issuer(token)).or_else(|| self.find(Provider::is_opaque))
+        let key = self.cache.key(NO_PROVIDER, [token.as_bytes()]);
+        if let Some(chosen) = self.choices.get(key) {
+            return self.providers.get(chosen);
+        }
+        let chosen = self.by_key(token).or_else(|| self.by_issuer(token)).or_else(|| self.find(Provider::is_opaque))?;
+        // The token and the providers decide, and the providers stay as they are.
+        if let Some(number) = self.providers.iter().position(|provider| Arc::ptr_eq(provider, chosen)) {
+            self.choices.put(key, number);
+        }
+        Some(chosen)
     }
 
     /// A key belongs to the provider with its id; one that nobody knows is denied by any of them.

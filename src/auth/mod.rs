@@ -6,6 +6,7 @@ mod authenticator;
 mod bearer;
 mod cache;
 mod challenge;
+mod choices;
 mod claims;
 mod client;
 mod client_authentication;

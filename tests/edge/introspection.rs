@@ -206,10 +206,15 @@ async fn only_opaque_tokens_are_asked_about() {
     assert_eq!(edge.get_as(&Tokens::token("bob", ""), "/both/").await.status, 200);
     assert_eq!((origin.last().headers("x-user"), server.count()), (vec!["bob"], 0));
     let bad = Tokens::token("bob", "") + "x";
-    assert_eq!(edge.get_as(&bad, "/both/").await.status, 401);
+    // Whoever was chosen for a token is chosen again.
+    for _ in 0..3 {
+        assert_eq!(edge.get_as(&bad, "/both/").await.status, 401);
+    }
     assert_eq!(server.count(), 0, "a bad token of a known issuer is not tried elsewhere");
-    assert_eq!(edge.get_as("opaque", "/both/").await.status, 200);
-    assert_eq!((origin.last().headers("x-user"), server.count()), (vec!["alice"], 1));
+    for _ in 0..3 {
+        assert_eq!(edge.get_as("opaque", "/both/").await.status, 200);
+        assert_eq!((origin.last().headers("x-user"), server.count()), (vec!["alice"], 1));
+    }
     assert_eq!(edge.get("/both/", &[("X-Api-Key", "opaque")]).await.status, 401);
     assert_eq!(server.count(), 1);
 }

@@ -10,6 +10,13 @@ use ring::rand::{SecureRandom, SystemRandom};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenKey([u64; 2]);
 
+impl TokenKey {
+    /// Both are hashes of the whole.
+    pub(in crate::auth) fn halves(self) -> [u64; 2] {
+        self.0
+    }
+}
+
 impl Hash for TokenKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.0[0]);
