@@ -33,13 +33,15 @@ pub fn canonical_path(path: &[u8]) -> Result<Cow<'_, str>, PathError> {
     if path.first() != Some(&b'/') {
         return Err(PathError::NotAbsolute);
     }
-    let mut escaped = false;
+    let (mut escaped, mut dots) = (false, false);
     let mut previous = 0;
     for &byte in path {
         match byte {
             b'/' if previous == b'/' => return Err(PathError::EmptySegment),
+            // Escaped dots are not accepted, so that only these can make such a segment.
+            b'.' => dots |= previous == b'/',
             b'%' => escaped = true,
-            _ if is_path_byte(byte) => {}
+            _ if IS_PATH_BYTE[usize::from(byte)] => {}
             _ => return Err(PathError::IllegalByte),
         }
         previous = byte;
@@ -49,16 +51,27 @@ pub fn canonical_path(path: &[u8]) -> Result<Cow<'_, str>, PathError> {
     } else {
         Cow::Borrowed(std::str::from_utf8(path).map_err(|_| PathError::IllegalByte)?)
     };
-    if canonical.split('/').any(is_dot_segment) {
+    if dots && canonical.split('/').any(is_dot_segment) {
         return Err(PathError::DotSegment);
     }
     Ok(canonical)
 }
 
 /// `pchar` of RFC 3986 without `%`, and `/`.
-fn is_path_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte)
-}
+static IS_PATH_BYTE: [bool; 256] = {
+    let (mut table, others) = ([false; 256], b"/-._~!$&'()*+,;=:@");
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < others.len() {
+        table[others[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
 
 /// `..;x` counts too: servers that take path parameters off see `..` there.
 fn is_dot_segment(segment: &str) -> bool {
@@ -141,7 +154,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_characters_of_rfc_3986() {
+        for byte in 0..=u8::MAX {
+            let legal = byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte);
+            assert_eq!(IS_PATH_BYTE[usize::from(byte)], legal, "{byte:x}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn dot_segments_are_found_wherever_they_stand(path in "(/[.;a]{1,4}){1,4}") {
+            let expected = path.split('/').any(is_dot_segment);
+            prop_assert_eq!(canonical_path(path.as_bytes()).err() == Some(PathError::DotSegment), expected, "{}", path);
+        }
+
         #[test]
         fn never_panics_and_is_idempotent(path in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(once) = canonical_path(&path) {
