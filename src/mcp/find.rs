@@ -10,7 +10,7 @@ pub(crate) fn find_in_string(bytes: &[u8]) -> Option<usize> {
     find(
         bytes,
         // With its second bit turned over, a quote is a space, and nothing but that and control characters is below `!`.
-        |word| (word ^ LOW * 2).wrapping_sub(LOW * 0x21) & !word & (LOW << 7) | equal(word, b'\\'),
+        |word| (word ^ (LOW * 2)).wrapping_sub(LOW * 0x21) & !word & (LOW << 7) | equal(word, b'\\'),
         |byte| byte == b'"' || byte == b'\\' || byte < 0x20,
     )
 }
