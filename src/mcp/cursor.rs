@@ -36,10 +36,12 @@ impl<'a> Cursor<'a> {
 
     /// What stands behind white space.
     pub(super) fn peek(&mut self) -> Option<u8> {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.byte() {
-            self.at += 1;
+        loop {
+            match self.byte() {
+                Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
+                byte => return byte,
+            }
         }
-        self.byte()
     }
 
     /// Nothing may follow.
