@@ -13,10 +13,9 @@ pub const MAX_FIELDS: usize = 128;
 
 /// What a buffer begins with.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and a box would be one more allocation")]
 pub enum RequestParse {
     /// A whole head, which was taken out of the buffer, and its bytes.
-    Head(RequestHeader, Bytes),
+    Head(Box<RequestHeader>, Bytes),
     /// The beginning of one.
     Partial,
     /// Something that is no plain request: malformed, with too many fields, or with a target that is no path.
@@ -90,7 +89,7 @@ pub fn parse_request(buffer: &mut BytesMut) -> RequestParse {
     }
     let (mut parts, ()) = http::Request::new(()).into_parts();
     (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, headers);
-    RequestParse::Head(parts.into(), head)
+    RequestParse::Head(Box::new(parts.into()), head)
 }
 
 fn put_back(buffer: &mut BytesMut, head: Bytes) -> RequestParse {
@@ -105,7 +104,7 @@ fn put_back(buffer: &mut BytesMut, head: Bytes) -> RequestParse {
 ///
 /// # Errors
 /// It is malformed, or has more than [`MAX_FIELDS`] fields.
-pub fn parse_response(buffer: &mut BytesMut) -> Result<Option<ResponseHeader>, HeadError> {
+pub fn parse_response(buffer: &mut BytesMut) -> Result<Option<Box<ResponseHeader>>, HeadError> {
     let mut storage = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let config = ParserConfig::default();
@@ -123,7 +122,7 @@ pub fn parse_response(buffer: &mut BytesMut) -> Result<Option<ResponseHeader>, H
     let headers = fields(&head, &spans[..count]).ok_or(HeadError("a field is not as HTTP has it"))?;
     let (mut parts, ()) = http::Response::new(()).into_parts();
     (parts.status, parts.version, parts.headers) = (status, version, headers);
-    Ok(Some(parts.into()))
+    Ok(Some(Box::new(parts.into())))
 }
 
 /// Writes the head of an answer, but for the empty line at its end.

@@ -183,12 +183,10 @@ impl<'a> ClientSession<'a> {
     }
 
     /// Writes the head of the answer.
-    pub(super) async fn write_head(&mut self, head: ResponseHeader, follows: Follows) -> pingora::Result<()> {
+    pub(super) async fn write_head(&mut self, head: Box<ResponseHeader>, follows: Follows) -> pingora::Result<()> {
         match self {
             Self::Http1(session) => session.write_head(head, follows).await,
-            Self::Pingora(session, _) => {
-                session.write_response_header(Box::new(head), follows == Follows::Nothing).await
-            }
+            Self::Pingora(session, _) => session.write_response_header(head, follows == Follows::Nothing).await,
         }
     }
 

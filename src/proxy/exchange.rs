@@ -143,7 +143,7 @@ async fn send(
     link: &mut Link,
     (call, limit): (&Call, Duration),
     client: &mut ClientWatch,
-) -> pingora::Result<(bool, ResponseHeader)> {
+) -> pingora::Result<(bool, Box<ResponseHeader>)> {
     let deadline = Instant::now() + limit;
     let open = call.session.as_ref().filter(|open| !open.legacy);
     let session_id = open.map(|open| open.target.id.as_str());

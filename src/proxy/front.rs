@@ -41,10 +41,9 @@ impl std::fmt::Debug for Front {
 }
 
 /// What comes next on a connection.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and a box would be one more allocation")]
 enum Next {
     /// A request that can be served here, and the bytes of its head.
-    Request(RequestHeader, BodyLength, Bytes),
+    Request(Box<RequestHeader>, BodyLength, Bytes),
     /// Something else.
     Other(Bytes),
     /// The connection's end, or too long a silence.

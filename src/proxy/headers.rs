@@ -46,7 +46,8 @@ pub(super) fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
 pub(super) fn is_of_connection(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "connection"
+        "close"
+            | "connection"
             | "http2-settings"
             | "keep-alive"
             | "proxy-authenticate"
@@ -62,7 +63,10 @@ pub(super) fn is_of_connection(name: &HeaderName) -> bool {
 /// The names in `Connection`.
 pub(super) fn named_in_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
     let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    named.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok())
+    let options = named.flat_map(|value| value.split(',')).map(str::trim);
+    // What most connections say is about themselves, and names no field that is not taken off anyway.
+    let fields = options.filter(|option| !["keep-alive", "close"].iter().any(|own| option.eq_ignore_ascii_case(own)));
+    fields.filter_map(|name| name.parse().ok())
 }
 
 /// Makes `request` what the upstream should see. Hop-by-hop fields were taken off before, so a client cannot name any of

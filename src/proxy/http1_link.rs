@@ -51,7 +51,7 @@ impl Http1Link {
     }
 
     /// The head of the answer. 1xx is not the answer yet, and MCP upgrades nothing.
-    pub(super) async fn read_head(&mut self) -> pingora::Result<ResponseHeader> {
+    pub(super) async fn read_head(&mut self) -> pingora::Result<Box<ResponseHeader>> {
         loop {
             let parsed = parse_response(&mut self.input);
             match parsed.or_err(ErrorType::InvalidHTTPHeader, "reading an answer")? {
@@ -72,7 +72,7 @@ impl Http1Link {
         }
     }
 
-    fn begin_body(&mut self, mut head: ResponseHeader) -> pingora::Result<ResponseHeader> {
+    fn begin_body(&mut self, mut head: Box<ResponseHeader>) -> pingora::Result<Box<ResponseHeader>> {
         let length = BodyLength::of_response(&self.method, head.status, head.version, &head.headers);
         let Some(length) = length else {
             return Error::e_explain(ErrorType::InvalidHTTPHeader, "the length of the answer is in doubt");

@@ -90,7 +90,7 @@ impl Http1Connection {
 /// A request, and what was answered.
 pub(super) struct Http1Session<'c> {
     connection: &'c mut Http1Connection,
-    head: RequestHeader,
+    head: Box<RequestHeader>,
     body: BodyReader,
     /// The request has no body at all.
     bodiless: bool,
@@ -107,7 +107,7 @@ pub(super) struct Http1Session<'c> {
 
 impl<'c> Http1Session<'c> {
     /// A request whose head was read from `connection`, with a body of `length`.
-    pub(super) fn new(connection: &'c mut Http1Connection, head: RequestHeader, length: BodyLength) -> Self {
+    pub(super) fn new(connection: &'c mut Http1Connection, head: Box<RequestHeader>, length: BodyLength) -> Self {
         Self {
             connection,
             body: BodyReader::new(length),
@@ -230,7 +230,7 @@ impl<'c> Http1Session<'c> {
     }
 
     /// Writes the head of the answer; it waits for a body that follows at once.
-    pub(super) async fn write_head(&mut self, mut head: ResponseHeader, follows: Follows) -> pingora::Result<()> {
+    pub(super) async fn write_head(&mut self, mut head: Box<ResponseHeader>, follows: Follows) -> pingora::Result<()> {
         let bodiless = follows == Follows::Nothing;
         let length = BodyLength::of_response(&self.head.method, head.status, Version::HTTP_11, &head.headers);
         self.writer =

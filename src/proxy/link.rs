@@ -88,12 +88,12 @@ impl Link {
     }
 
     /// Reads the head of the answer.
-    pub(super) async fn read_head(&mut self) -> pingora::Result<ResponseHeader> {
+    pub(super) async fn read_head(&mut self) -> pingora::Result<Box<ResponseHeader>> {
         match &mut self.protocol {
             Protocol::Http1(link) => link.read_head().await,
             Protocol::Pingora(session) => {
                 read_head(session).await?;
-                let head = session.response_header().cloned();
+                let head = session.response_header().cloned().map(Box::new);
                 head.ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "there is no response head"))
             }
         }

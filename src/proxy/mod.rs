@@ -34,6 +34,7 @@ mod resume;
 mod retry;
 mod session;
 mod snapshot;
+mod text;
 mod upstream_head;
 mod wellknown;
 mod within;

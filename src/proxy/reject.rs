@@ -175,7 +175,7 @@ pub(super) async fn write_empty(
     head.insert_header("x-request-id", context.id.to_header())?;
     origin::expose(&mut head, context)?;
     keep_or_close(session).await;
-    session.write_head(head, Follows::Nothing).await
+    session.write_head(Box::new(head), Follows::Nothing).await
 }
 
 /// Writes an answer of the edge itself.
@@ -194,9 +194,9 @@ pub(super) async fn write(
     keep_or_close(session).await;
     let bodiless = session.req_header().method == Method::HEAD;
     if bodiless {
-        session.write_head(head, Follows::Nothing).await?;
+        session.write_head(Box::new(head), Follows::Nothing).await?;
     } else {
-        session.write_head(head, Follows::AtOnce).await?;
+        session.write_head(Box::new(head), Follows::AtOnce).await?;
         session.write_body(body, true).await?;
     }
     if !session.can_answer_early() && !session.is_body_done() {

@@ -39,7 +39,7 @@ pub(super) async fn relay(
     context: &mut RequestContext,
     route: &RouteContext,
     call: &Call,
-    head: ResponseHeader,
+    head: Box<ResponseHeader>,
     (upstream, client): (&mut Link, &mut ClientWatch),
 ) -> pingora::Result<Result<(), Rejection>> {
     let status = head.status;
@@ -81,12 +81,12 @@ pub(super) async fn relay(
 
 /// The head of the answer as the client may see it. The outer error is a refusal, the inner one a mistake of the edge.
 fn head_for_client(
-    mut head: ResponseHeader,
+    mut head: Box<ResponseHeader>,
     answer: &Answer,
     session: &ClientSession<'_>,
     context: &RequestContext,
     (route, call): (&RouteContext, &Call),
-) -> Result<pingora::Result<ResponseHeader>, Rejection> {
+) -> Result<pingora::Result<Box<ResponseHeader>>, Rejection> {
     for name in headers::hop_by_hop(&head.headers) {
         head.remove_header(&name);
     }
@@ -144,7 +144,7 @@ impl Relay<'_> {
         &mut self,
         session: &mut ClientSession<'_>,
         upstream: &mut Link,
-        head: ResponseHeader,
+        head: Box<ResponseHeader>,
     ) -> pingora::Result<Result<(), Rejection>> {
         let mut held = Some(head);
         // What has come of the body already, or that it is at its end. What cannot be passed on is still refused then.
@@ -234,7 +234,7 @@ impl Relay<'_> {
     async fn write_held(
         &mut self,
         session: &mut ClientSession<'_>,
-        held: &mut Option<ResponseHeader>,
+        held: &mut Option<Box<ResponseHeader>>,
         follows: Follows,
     ) -> pingora::Result<()> {
         match held.take_if(|_| !self.answer.holds_head()) {
@@ -246,7 +246,7 @@ impl Relay<'_> {
     async fn write_head(
         &mut self,
         session: &mut ClientSession<'_>,
-        head: ResponseHeader,
+        head: Box<ResponseHeader>,
         follows: Follows,
     ) -> pingora::Result<()> {
         let bodiless = session.req_header().method == Method::HEAD;

@@ -1,6 +1,5 @@
 //! What happens to a request before it may go to an upstream: bounds, host, path, route, page, caller, permission.
 
-use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use super::listener::ListenerContext;
 use super::message::Body;
 use super::reject::{self, Rejection};
 use super::snapshot::RouteContext;
+use super::text::push_address;
 use super::{authorize, exchange, message, origin, wellknown};
 use crate::config::Protocol;
 use crate::metrics::RejectionReason as Reason;
@@ -228,12 +228,12 @@ fn read_client(
             client.authority = forwarded.to_owned();
         }
     }
-    let mut forwarded_for = chain.join(", ");
+    let mut forwarded_for = String::with_capacity(40);
+    forwarded_for.push_str(&chain.join(", "));
     if !forwarded_for.is_empty() {
         forwarded_for.push_str(", ");
     }
-    // Writing to a string cannot fail.
-    let _ = write!(forwarded_for, "{peer}");
+    push_address(&mut forwarded_for, peer);
     client.forwarded_for = forwarded_for;
     Ok(host)
 }

@@ -1,12 +1,10 @@
 //! The head of an MCP request as its upstream may see it.
 
-use std::io::Write;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST};
 use http::{HeaderName, HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType, OrErr};
+use pingora::{Error, ErrorType};
 
 use super::context::RequestContext;
 use super::headers;
@@ -108,11 +106,7 @@ impl<'a> UpstreamHead<'a> {
             add(&HeaderName::from_static(SESSION_HEADER), id.as_bytes());
         }
         if header.method == Method::POST {
-            let mut digits = [0; 20];
-            let mut room = &mut digits[..];
-            write!(room, "{length}").or_err(ErrorType::InternalError, "a length has at most 20 digits")?;
-            let left = room.len();
-            add(&CONTENT_LENGTH, &digits[..20 - left]);
+            add(&CONTENT_LENGTH, HeaderValue::from(length).as_bytes());
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Serialize, Serializer};
 
 use crate::mcp::find_in_string;
+use crate::proxy::text::{push_address, push_number};
 
 /// What is logged of a request.
 #[derive(Clone, Debug, Serialize)]
@@ -51,7 +52,7 @@ impl Line<'_> {
         out.push('"');
         text(out, ",\"request_id\":\"", self.request_id);
         out.push_str(",\"client\":\"");
-        address(out, self.client);
+        push_address(out, self.client);
         out.push('"');
         text(out, ",\"method\":\"", self.method);
         text(out, ",\"host\":\"", self.host);
@@ -69,7 +70,7 @@ impl Line<'_> {
             }
         }
         out.push_str(",\"status\":");
-        number(out, self.status.into());
+        push_number(out, self.status.into());
         if let Some(reason) = self.reason {
             text(out, ",\"reason\":\"", reason);
         }
@@ -77,9 +78,9 @@ impl Line<'_> {
             out.push_str(",\"aborted\":true");
         }
         out.push_str(",\"bytes_in\":");
-        number(out, self.bytes_in);
+        push_number(out, self.bytes_in);
         out.push_str(",\"bytes_out\":");
-        number(out, self.bytes_out);
+        push_number(out, self.bytes_out);
         out.push_str(",\"duration_ms\":");
         self.duration_ms.write(out);
         if let Some(span) = self.upstream_ms {
@@ -150,7 +151,7 @@ impl Millis {
     }
 
     fn write(self, out: &mut String) {
-        number(out, self.micros / 1_000);
+        push_number(out, self.micros / 1_000);
         out.push('.');
         three_digits(out, (self.micros % 1_000) as u32);
         // One digit stays.
@@ -179,28 +180,6 @@ fn text(out: &mut String, key: &str, value: &str) {
         }
     }
     out.push('"');
-}
-
-fn address(out: &mut String, address: IpAddr) {
-    match address {
-        IpAddr::V4(address) => {
-            for (index, octet) in address.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push('.');
-                }
-                number(out, octet.into());
-            }
-        }
-        // Writing to a string cannot fail.
-        IpAddr::V6(address) => drop(write!(out, "{address}")),
-    }
-}
-
-fn number(out: &mut String, value: u64) {
-    if value >= 10 {
-        number(out, value / 10);
-    }
-    out.push(char::from(b'0' + (value % 10) as u8));
 }
 
 fn three_digits(out: &mut String, value: u32) {
