@@ -11,6 +11,7 @@ use super::call::CallRecord;
 use super::deadline::HeadDeadline;
 use super::ending::EndingGuard;
 use super::reject::Rejection;
+use super::session::LastOpened;
 use super::snapshot::{RouteContext, Snapshot};
 use crate::auth::{Permit, ShownCredential};
 use crate::mcp::MessageId;
@@ -53,6 +54,8 @@ pub struct RequestContext {
     pub(super) ending: Option<EndingGuard>,
     /// The revocations that the caller's credential was checked against.
     pub(super) revocations_checked: u64,
+    /// What the requests before on the same connection have opened.
+    pub(super) last_session: Option<Box<LastOpened>>,
     /// Why the edge answered, when it did.
     pub(super) rejection: Option<Rejection>,
     /// The status that the upstream answered with.
@@ -111,6 +114,7 @@ impl RequestContext {
             connection: Weak::new(),
             ending: None,
             revocations_checked: 0,
+            last_session: None,
             rejection: None,
             upstream_status: None,
             head_at: None,

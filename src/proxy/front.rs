@@ -74,6 +74,7 @@ impl Front {
             };
             connection.stream.begin_request();
             let mut context = self.edge.begin();
+            context.last_session = connection.last_session.take();
             let mut session = ClientSession::Http1(Http1Session::new(&mut connection, head, length));
             if *shutdown.borrow() {
                 session.close_after();
@@ -96,6 +97,7 @@ impl Front {
             let ClientSession::Http1(session) = session else { return };
             let (whole, goes_on) = (session.is_whole(), goes_on && session.can_go_on());
             let idle = context.snapshot.config.limits.keepalive_timeout.0;
+            connection.last_session = context.last_session.take();
             drop(context);
             if !goes_on {
                 if whole {

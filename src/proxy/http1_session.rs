@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::alarm::Alarm;
 use super::client_session::{Follows, Idle};
 use super::downstream::Downstream;
+use super::session::LastOpened;
 use super::within::within;
 use crate::http1::{BodyLength, BodyReader, BodyWriter, Step, encode_head, keeps_alive};
 
@@ -38,6 +39,8 @@ pub(super) struct Http1Connection {
     tls: Option<Arc<SslDigest>>,
     /// For answers that take their time.
     alarm: Option<Alarm>,
+    /// Kept from one request to the next.
+    pub(super) last_session: Option<Box<LastOpened>>,
 }
 
 impl Http1Connection {
@@ -49,7 +52,16 @@ impl Http1Connection {
         };
         let [peer, local] = [peer, local].map(|address| address.and_then(|address| address.as_inet()).copied());
         let tls = stream.get_ssl_digest();
-        Self { stream, input: BytesMut::new(), output: BytesMut::new(), peer, local, tls, alarm: None }
+        Self {
+            stream,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            peer,
+            local,
+            tls,
+            alarm: None,
+            last_session: None,
+        }
     }
 
     /// Reads what has come, about `room` bytes at most. Zero is the connection's end.

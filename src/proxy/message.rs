@@ -184,7 +184,7 @@ fn enter_session(
     query: Option<&str>,
 ) -> Result<Call, Rejection> {
     if call.era == Era::Sessions {
-        call.session = session::open(&context.snapshot.session_keys, headers, query, route, context)?;
+        call.session = session::open(headers, query, route, context)?;
         if let Some(session) = call.session.as_ref().filter(|session| session.legacy) {
             context.target.clone_from(&session.target.id);
         }

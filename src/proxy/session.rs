@@ -1,5 +1,7 @@
 //! MCP sessions at the edge: what clients see of them, and where they lead.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue};
 use pingora::http::ResponseHeader;
 
@@ -10,7 +12,7 @@ use super::snapshot::RouteContext;
 use crate::config::Rewrite;
 use crate::mcp::{KeyRing, SessionOwner, SessionTarget};
 use crate::metrics::RejectionReason as Reason;
-use crate::types::canonical_path;
+use crate::types::{Principal, canonical_path};
 
 /// The field that carries a session's id.
 pub(super) const SESSION_HEADER: &str = "mcp-session-id";
@@ -29,6 +31,31 @@ pub(super) struct OpenSession {
     pub(super) legacy: bool,
 }
 
+/// The session that was opened last on a connection, with everything that decides what opens: most requests on it are of
+/// the same one, and opening it again is most of what sessions cost.
+#[derive(Debug)]
+pub(super) struct LastOpened {
+    sealed: String,
+    target: SessionTarget,
+    /// Of the snapshot, whose keys opened it.
+    generation: u64,
+    route: Arc<str>,
+    principal: Option<Arc<Principal>>,
+}
+
+impl LastOpened {
+    /// True when it was `sealed` that was opened, with the keys of `generation` and for `owner`.
+    fn is(&self, sealed: &str, generation: u64, owner: SessionOwner<'_>) -> bool {
+        fn whom(principal: &Principal) -> (&str, &str) {
+            (principal.provider(), principal.subject())
+        }
+        self.generation == generation
+            && self.sealed == sealed
+            && *self.route == *owner.route
+            && self.principal.as_deref().map(whom) == owner.principal.map(whom)
+    }
+}
+
 /// 404, upon which a client initializes again (MCP 2025-11-25, "Session management").
 pub(super) fn unknown() -> Rejection {
     Rejection::new(Reason::UnknownSession, "the session is not known here: initialize again")
@@ -44,11 +71,10 @@ fn owner<'a>(route: &'a RouteContext, context: &'a RequestContext) -> SessionOwn
 /// # Errors
 /// It is not the caller's, not of this route, or made up.
 pub(super) fn open(
-    keys: &KeyRing,
     headers: &HeaderMap,
     query: Option<&str>,
     route: &RouteContext,
-    context: &RequestContext,
+    context: &mut RequestContext,
 ) -> Result<Option<OpenSession>, Rejection> {
     let mut fields = headers.get_all(SESSION_HEADER).iter();
     let legacy = query
@@ -62,7 +88,19 @@ pub(super) fn open(
     if fields.next().is_some() {
         return Err(Rejection::new(Reason::BadRequest, "there is more than one Mcp-Session-Id"));
     }
-    let target = keys.open(sealed, owner(route, context)).ok_or_else(unknown)?;
+    let (whose, generation) = (owner(route, context), context.snapshot.generation);
+    let known = context.last_session.as_ref().filter(|last| last.is(sealed, generation, whose));
+    let target = match known {
+        Some(last) => last.target.clone(),
+        None => {
+            let target = context.snapshot.session_keys.open(sealed, whose).ok_or_else(unknown)?;
+            let principal = context.permit.as_ref().and_then(|permit| permit.principal()).cloned();
+            let (sealed, route) = (sealed.to_owned(), Arc::clone(&route.settings.name));
+            let last = LastOpened { sealed, target: target.clone(), generation, route, principal };
+            context.last_session = Some(Box::new(last));
+            target
+        }
+    };
     // A path stands for a session of the old transport only: neither kind can be used as the other.
     if target.id.starts_with('/') != legacy {
         return Err(unknown());

@@ -1,6 +1,7 @@
 //! MCP sessions, up to revision 2025-11-25: where they live, who may use them, and what becomes of them.
 
 mod affinity;
+mod connection;
 mod legacy;
 mod resume;
 
