@@ -8,19 +8,22 @@
 //! * [`import`] — an nginx configuration and a scope file to YAML.
 //! * [`server`] — build, bind, serve, reload, drain. It owns every background task.
 //! * [`admin`] — `/livez`, `/readyz`, `/metrics`, `/status`, `/jwks.json`, `POST /reload`.
-//! * [`proxy`] — the data path: Pingora's hooks, each delegating to one file. `request` is the pipeline that a request
-//!   goes through before it may go anywhere; `reject` is the only place that knows HTTP statuses. Opaque routes go on
-//!   through Pingora's proxy. MCP routes take the `exchange`: `message` reads and judges a body whole, `exchange` chooses
-//!   the endpoint, which a `session` may have chosen before, and sends over a `link`; `relay` passes the `answer` on.
+//! * [`proxy`] — the data path. `front` has the connections: it reads HTTP/1 itself and serves MCP routes at once, and
+//!   hands opaque routes, HTTP/2 and whatever is no plain request to Pingora's proxy, whose `hooks` lead to the same files
+//!   (a `client_session` is a request of either kind). `request` is the pipeline that a request goes through before it may
+//!   go anywhere; `reject` is the only place that knows HTTP statuses. MCP routes take the `exchange`: `message` reads and
+//!   judges a body whole, `exchange` chooses the endpoint, which a `session` may have chosen before, and sends over a
+//!   `link`; `relay` passes the `answer` on.
 //! * [`upstream`] — pools of replicas: discovery, health, balance, connections.
 //! * [`auth`] — providers, the token cache, challenges, the `policy`, which decides on every operation, and what upstreams
 //!   are shown in place of a client's credential.
+//! * `http1` — HTTP/1 messages, without I/O: heads, framing, bodies.
 //! * [`mcp`] — the protocol, without I/O: messages, header claims, sealed sessions, scanners and filters of answers.
 //! * [`route`] — host and path to route.
 //! * [`metrics`] — Prometheus families with closed label sets.
 //! * [`config`] — YAML as written, and the checked [`Config`](config::Config); every bound is in [`config::limits`].
 //!
-//! Pingora is named only in `server`, `admin`, `proxy` and `upstream`.
+//! Pingora is named only in `server`, `admin`, `proxy` and `upstream`; `http1` uses its types of heads.
 //!
 //! # Invariants
 //!

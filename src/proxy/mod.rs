@@ -1,4 +1,4 @@
-//! The data path: Pingora's hooks, each of which delegates to the file that it is about.
+//! The data path: connections of clients, what is decided about their requests, and what becomes of these.
 
 mod alarm;
 mod answer;
