@@ -1,6 +1,6 @@
 //! JSON text, passed over once: all of it is checked, and nothing is copied.
 //!
-//! It takes what serde_json takes, but for what is too deep; property tests hold it to that. serde_json needs a pass to
+//! It takes what serde_json takes, but for what is deeper than asked for; property tests hold it to that. serde_json needs a pass to
 //! check a text and one more for each level that is looked at, and costs three times as much on the message of a call.
 
 use super::find::find_in_string;
@@ -21,17 +21,23 @@ pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    /// How deep it may be.
+    limit: usize,
     /// For each open bracket whether it is that of an object; the lowest bit is the innermost.
     objects: u64,
+    /// The same for brackets further out, 64 at a time.
+    outer: Vec<u64>,
 }
-
-// Each open bracket has its bit.
-const _: () = assert!(limits::MESSAGE_DEPTH <= u64::BITS as usize);
 
 impl<'a> Cursor<'a> {
     /// At the beginning of `text`.
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth: 0, objects: 0 }
+        Self { text, at: 0, depth: 0, limit: limits::MESSAGE_DEPTH, objects: 0, outer: Vec::new() }
+    }
+
+    /// The same for a text that may be of any depth: it costs a bit for each level.
+    pub(super) fn of_any_depth(text: &'a str) -> Self {
+        Self { limit: usize::MAX, ..Self::new(text) }
     }
 
     /// What stands behind white space.
@@ -70,11 +76,16 @@ impl<'a> Cursor<'a> {
 
     /// Calls `each` with each item of the array that comes next.
     pub(super) fn items(&mut self, mut each: impl FnMut(&'a str)) -> Result<(), Flaw> {
+        self.entries(|cursor| cursor.value().map(&mut each))
+    }
+
+    /// Calls `each` at each item of the array that comes next; it passes over the item.
+    pub(super) fn entries(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), Flaw>) -> Result<(), Flaw> {
         self.expect(b'[')?;
         self.open(false)?;
         if self.peek() != Some(b']') {
             loop {
-                each(self.value()?);
+                each(self)?;
                 match self.peek() {
                     Some(b',') => self.at += 1,
                     _ => break,
@@ -222,8 +233,11 @@ impl<'a> Cursor<'a> {
     }
 
     fn open(&mut self, object: bool) -> Result<(), Flaw> {
-        if self.depth == limits::MESSAGE_DEPTH {
+        if self.depth == self.limit {
             return Err(Flaw::TooDeep);
+        }
+        if self.is_word_full() {
+            self.outer.push(self.objects);
         }
         self.at += 1;
         self.depth += 1;
@@ -234,7 +248,12 @@ impl<'a> Cursor<'a> {
     fn close(&mut self) {
         self.at += 1;
         self.depth -= 1;
-        self.objects >>= 1;
+        self.objects = if self.is_word_full() { self.outer.pop().unwrap_or_default() } else { self.objects >> 1 };
+    }
+
+    /// Whether the brackets that are open fill words of bits.
+    fn is_word_full(&self) -> bool {
+        self.depth.is_multiple_of(u64::BITS as usize) && self.depth > 0
     }
 
     fn byte(&self) -> Option<u8> {
@@ -243,154 +262,4 @@ impl<'a> Cursor<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::value::RawValue;
-
-    /// The text of the one value in `text`.
-    fn whole(text: &str) -> Result<&str, Flaw> {
-        let mut cursor = Cursor::new(text);
-        let value = cursor.value()?;
-        cursor.end().map(|()| value)
-    }
-
-    fn members(text: &str) -> Result<Vec<(&str, &str)>, Flaw> {
-        let (mut all, mut cursor) = (Vec::new(), Cursor::new(text));
-        cursor.members(|cursor, key| {
-            all.push((key, cursor.passed(|cursor| cursor.value().map(drop))?));
-            Ok(())
-        })?;
-        cursor.end().map(|()| all)
-    }
-
-    fn items(text: &str) -> Result<Vec<&str>, Flaw> {
-        let (mut all, mut cursor) = (Vec::new(), Cursor::new(text));
-        cursor.items(|item| all.push(item))?;
-        cursor.end().map(|()| all)
-    }
-
-    /// All ways to read `text` agree with serde_json.
-    fn agrees(text: &str) -> Result<(), TestCaseError> {
-        let raw = serde_json::from_str::<&RawValue>(text).ok().map(RawValue::get);
-        prop_assert_eq!(whole(text).ok(), raw, "{:?}", text);
-        let begins = |bracket| raw.is_some_and(|raw| raw.starts_with(bracket));
-        prop_assert_eq!(members(text).is_ok(), begins('{'), "{:?}", text);
-        prop_assert_eq!(items(text).is_ok(), begins('['), "{:?}", text);
-        let all = serde_json::from_str::<Vec<&RawValue>>(text).ok();
-        prop_assert_eq!(items(text).ok(), all.map(|all| all.into_iter().map(RawValue::get).collect()), "{:?}", text);
-        Ok(())
-    }
-
-    #[test]
-    fn keys_and_values_are_as_written() {
-        let members = members(" {\"a\" : 1.50 ,\"\\u0061\":[ 1 ],\n\"\":{\"a\" :\"\\u0061\"} }\t").expect("an object");
-        assert_eq!(members, [("\"a\"", "1.50"), ("\"\\u0061\"", "[ 1 ]"), ("\"\"", "{\"a\" :\"\\u0061\"}")]);
-        assert_eq!(items("[ 1e999 ,{ } ,[]]"), Ok(vec!["1e999", "{ }", "[]"]));
-        assert_eq!((items("[ ]"), whole(" \"\\ud800\" ")), (Ok(vec![]), Ok("\"\\ud800\"")));
-    }
-
-    #[test]
-    fn whatever_is_no_json_is_none() {
-        for text in [
-            "",
-            " ",
-            "{",
-            "[",
-            "}",
-            "]",
-            "{]",
-            "[}",
-            "{}}",
-            "[1,]",
-            "[,1]",
-            "{\"a\":1,}",
-            "{,}",
-            "{\"a\"}",
-            "{1:1}",
-            "[1 2]",
-            "{\"a\":1 \"b\":2}",
-            "[{]}",
-            "\"",
-            "\"\\\"",
-            "\"\\x\"",
-            "\"\\u12g4\"",
-            "\"\\u123",
-            "\"\n\"",
-            "\"\u{0}\"",
-            "01",
-            "-",
-            "1.",
-            ".5",
-            "1e",
-            "+1",
-            "tru",
-            "truee",
-            "NaN",
-            "1\u{a0}",
-            "\u{feff}1",
-            "1 2",
-            "//",
-        ] {
-            assert_eq!(whole(text), Err(Flaw::NotJson), "{text:?}");
-            assert!(serde_json::from_str::<&RawValue>(text).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn depth_is_bounded() {
-        let nested = |depth: usize| {
-            [("[", "]"), ("{\"a\":", "}")]
-                .map(|(open, close)| format!("{}1{}", open.repeat(depth), close.repeat(depth)))
-        };
-        for text in nested(limits::MESSAGE_DEPTH) {
-            assert_eq!(whole(&text), Ok(&*text));
-            assert!(members(&text).is_ok() || items(&text).is_ok());
-        }
-        for text in nested(limits::MESSAGE_DEPTH + 1) {
-            assert_eq!(whole(&text), Err(Flaw::TooDeep));
-            assert!(members(&text) == Err(Flaw::TooDeep) || items(&text) == Err(Flaw::TooDeep));
-        }
-        let side_by_side = format!("[{}1]", "[[]],{\"a\":[]},".repeat(limits::MESSAGE_DEPTH));
-        assert!(whole(&side_by_side).is_ok() && items(&side_by_side).is_ok());
-    }
-
-    /// Values of all kinds, with white space.
-    fn json() -> impl Strategy<Value = String> {
-        let text = r#""([a-zé\u{2028}\u{10000} {}\[\],:]|\\["\\/bfnrtu]|\\u[0-9a-fA-F]{4}){0,12}""#;
-        let number = "-?(0|[1-9][0-9]{0,3})(\\.[0-9]{1,2})?([eE][+-]?[0-9]{1,3})?";
-        let leaf = prop_oneof![text, number, "true|false|null"];
-        leaf.prop_recursive(5, 40, 5, |inner| {
-            let member = ("[ \n]?", "\"[a-c]{0,9}\"", "[ \t]?", inner.clone());
-            let member =
-                member.prop_map(|(before, key, behind, value)| format!("{before}{key}{behind}:{behind}{value}"));
-            let joined = |all: Vec<String>| all.join(",");
-            prop_oneof![
-                proptest::collection::vec(inner, 0..5).prop_map(move |all| format!("[{}]", joined(all))),
-                proptest::collection::vec(member, 0..5).prop_map(move |all| format!("{{{} }}\r", joined(all))),
-            ]
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn it_takes_what_serde_json_takes(text in json()) {
-            agrees(&text)?;
-        }
-
-        #[test]
-        fn it_refuses_what_serde_json_refuses(
-            text in json(), at in any::<prop::sample::Index>(), cut in 0..3_usize, put in "[\\PC\u{0}-\u{1f}]{0,2}",
-        ) {
-            let mut signs: Vec<char> = text.chars().collect();
-            let at = at.index(signs.len() + 1);
-            signs.splice(at..(at + cut).min(signs.len()), put.chars());
-            agrees(&String::from_iter(signs))?;
-        }
-
-        #[test]
-        fn no_text_is_read_in_another_way(text in r#"([\[\]{}:,"\\ \n0-9eE.+u-]|true|null|"a"|"a":|\u{0}|é){0,16}"#) {
-            agrees(&text)?;
-        }
-    }
-}
+mod tests;

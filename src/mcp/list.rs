@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::members::{each_item, each_member, is_same_member};
+use super::cursor::{Cursor, Flaw};
+use super::members::{Named, named};
 
 /// What a list lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,15 +27,11 @@ pub enum ListError {
     Ambiguous(&'static str),
 }
 
-impl From<serde_json::Error> for ListError {
-    fn from(_: serde_json::Error) -> Self {
+impl From<Flaw> for ListError {
+    fn from(_: Flaw) -> Self {
         Self::NotJson
     }
 }
-
-/// The longest list whose names are taken for metrics, and the longest such name, in bytes.
-const LISTED: usize = 1_000;
-const LISTED_BYTES: usize = 128;
 
 /// Who may keep a result, and the value for the one who asked (MCP 2026-07-28).
 const CACHE_SCOPE: &str = "cacheScope";
@@ -44,6 +40,15 @@ const PRIVATE: &str = r#""private""#;
 impl ListKind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::ResourceTemplates];
+    /// So many names of one message are labels for metrics at most.
+    pub const LABELS: usize = 1_000;
+    /// The longest such name, in bytes.
+    pub const LABEL_BYTES: usize = 128;
+
+    /// Whether metrics may have `name`, which a list of this kind has, as a label.
+    pub fn is_label(self, name: &str) -> bool {
+        self == Self::Tools && name.len() <= Self::LABEL_BYTES
+    }
 
     /// What the answer to `method` lists; `None` for all methods but the four that list.
     pub fn of_method(method: &str) -> Option<Self> {
@@ -84,7 +89,8 @@ impl ListKind {
 /// set to `private`, so that no cache gives it to others. One that is there already is set in any case, and in any
 /// spelling.
 ///
-/// Everything that stays, stays byte for byte. `None`: nothing has to change.
+/// Everything that stays, stays byte for byte. `None`: nothing has to change. `is_allowed` is asked about all items that
+/// have a name, in their order, and before it is known whether the message is good.
 ///
 /// # Errors
 /// When the message is not JSON, or when readers may differ about where its lists are. Keys are compared as readers
@@ -94,53 +100,21 @@ pub fn filter_list(
     is_allowed: &mut dyn FnMut(ListKind, &str) -> bool,
     mark_private: bool,
 ) -> Result<Option<Vec<u8>>, ListError> {
-    let text = str::from_utf8(message).map_err(|_| ListError::NotJson)?;
-    let message = serde_json::from_str(text)?;
-    let mut filter = Filter { text, is_allowed, mark_private, edits: Vec::new() };
-    each_response(message, &mut |response| filter.response(response))?;
-    Ok(filter.edited())
+    Ok(Filter::read(message, is_allowed, mark_private)?.edited())
 }
 
-/// The tools that `message`, a response or a batch of them, lists: at most 1,000 of at most 128 bytes, as labels for
-/// metrics. Empty when it lists none or is not to be understood.
+/// The tools that `message`, a response or a batch of them, lists, as far as they are labels for metrics. Empty when it
+/// lists none or is not to be understood.
 pub fn listed_tools(message: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
-    let Ok(message) = serde_json::from_slice(message) else { return names };
-    let listed = each_response(message, &mut |response| {
-        let Some(result) = member(response, "result")? else { return Ok(()) };
-        let Some(list) = member(result, ListKind::Tools.list_key())? else { return Ok(()) };
-        each_item(list, &mut |item| {
-            let name = if names.len() < LISTED { name_of(item, ListKind::Tools) } else { None };
-            names.extend(name.filter(|name| name.len() <= LISTED_BYTES).map(Cow::into_owned));
-            Ok(())
-        })
-    });
-    if listed.is_err() { Vec::new() } else { names }
-}
-
-/// Calls `each` with the message, or with each of a batch; what is no object or array is passed over.
-fn each_response<'a>(
-    message: &'a RawValue,
-    each: &mut dyn FnMut(&'a RawValue) -> Result<(), ListError>,
-) -> Result<(), ListError> {
-    if message.get().starts_with('[') { each_item(message, each) } else { each(message) }
-}
-
-/// The only member of that name; an error when another could be taken for it.
-fn member<'a>(object: &'a RawValue, name: &'static str) -> Result<Option<&'a RawValue>, ListError> {
-    let mut found = None;
-    each_member(object, &mut |key, value| match is_same_member(key, name) {
-        true if key != name || found.replace(value).is_some() => Err(ListError::Ambiguous(name)),
-        _ => Ok(()),
-    })?;
-    Ok(found)
-}
-
-/// The name of an item that names itself in one way only.
-fn name_of(item: &RawValue, kind: ListKind) -> Option<Cow<'_, str>> {
-    let name = member(item, kind.name_key()).ok()??.get();
-    let plain = name.strip_prefix('"')?.strip_suffix('"')?;
-    if plain.contains('\\') { serde_json::from_str(name).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(plain)) }
+    let mut listed = |kind: ListKind, name: &str| {
+        if names.len() < ListKind::LABELS && kind.is_label(name) {
+            names.push(name.to_owned());
+        }
+        true
+    };
+    let is_understood = Filter::read(message, &mut listed, false).is_ok();
+    if is_understood { names } else { Vec::new() }
 }
 
 /// What is to be cut out of a message, and put in.
@@ -149,59 +123,82 @@ struct Filter<'a, 'f> {
     is_allowed: &'f mut dyn FnMut(ListKind, &str) -> bool,
     mark_private: bool,
     edits: Vec<(Range<usize>, &'static str)>,
+    /// Why the message is refused if it is JSON, which is known at its end.
+    doubt: Option<ListError>,
 }
 
-impl<'a> Filter<'a, '_> {
-    fn response(&mut self, response: &'a RawValue) -> Result<(), ListError> {
-        match member(response, "result")? {
-            Some(result) => self.result(result),
-            None => Ok(()),
+impl<'a, 'f> Filter<'a, 'f> {
+    fn read(
+        message: &'a [u8],
+        is_allowed: &'f mut dyn FnMut(ListKind, &str) -> bool,
+        mark_private: bool,
+    ) -> Result<Self, ListError> {
+        let text = str::from_utf8(message).map_err(|_| ListError::NotJson)?;
+        let mut filter = Self { text, is_allowed, mark_private, edits: Vec::new(), doubt: None };
+        let mut cursor = Cursor::of_any_depth(text);
+        match cursor.peek() {
+            Some(b'[') => cursor.entries(|cursor| filter.response(cursor))?,
+            _ => filter.response(&mut cursor)?,
         }
+        cursor.end()?;
+        filter.doubt.map_or(Ok(filter), Err)
     }
 
-    fn result(&mut self, result: &'a RawValue) -> Result<(), ListError> {
-        let mut lists = [None; ListKind::ALL.len()];
-        let mut scopes = Vec::new();
-        let mut end = 0;
-        each_member(result, &mut |key, value| {
-            end = self.place(value).end;
-            for (kind, list) in ListKind::ALL.into_iter().zip(&mut lists) {
-                let name = kind.list_key();
-                if is_same_member(key, name) && (key != name || list.replace(value).is_some()) {
-                    return Err(ListError::Ambiguous(name));
+    fn response(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Flaw> {
+        if cursor.peek() != Some(b'{') {
+            return cursor.value().map(drop);
+        }
+        let mut seen = false;
+        cursor.members(|cursor, key| {
+            if self.is_it(key, "result", &mut seen) { self.result(cursor) } else { cursor.value().map(drop) }
+        })
+    }
+
+    fn result(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Flaw> {
+        if cursor.peek() != Some(b'{') {
+            return cursor.value().map(drop);
+        }
+        let (mut seen, mut has_list) = ([false; ListKind::ALL.len()], false);
+        let (mut scopes, mut end) = (Vec::new(), 0);
+        cursor.members(|cursor, key| {
+            let kinds = ListKind::ALL.into_iter().zip(&mut seen);
+            let kind = kinds.filter_map(|(kind, seen)| self.is_it(key, kind.list_key(), seen).then_some(kind)).last();
+            match kind {
+                Some(kind) if cursor.peek() == Some(b'[') => {
+                    has_list = true;
+                    let list = cursor.passed(|cursor| self.list(kind, cursor))?;
+                    end = self.place(list).end;
                 }
-            }
-            if is_same_member(key, CACHE_SCOPE) {
-                scopes.push(value);
+                _ => {
+                    let place = self.place(cursor.value()?);
+                    end = place.end;
+                    if let Named::This | Named::Lookalike = named(key, CACHE_SCOPE) {
+                        scopes.push(place);
+                    }
+                }
             }
             Ok(())
         })?;
-        let mut has_list = false;
-        for (kind, list) in ListKind::ALL.into_iter().zip(lists) {
-            if let Some(list) = list.filter(|list| list.get().starts_with('[')) {
-                has_list = true;
-                self.list(kind, list)?;
-            }
-        }
         if !has_list {
             return Ok(());
         }
         if scopes.is_empty() && self.mark_private {
             self.edits.push((end..end, r#","cacheScope":"private""#));
         }
-        for scope in scopes.into_iter().filter(|scope| scope.get() != PRIVATE) {
-            self.edits.push((self.place(scope), PRIVATE));
+        for scope in scopes.into_iter().filter(|scope| &self.text[scope.clone()] != PRIVATE) {
+            self.edits.push((scope, PRIVATE));
         }
         Ok(())
     }
 
     /// Each item that goes takes a comma with it: the one before it, or when nothing before it stays, the one behind.
-    fn list(&mut self, kind: ListKind, list: &'a RawValue) -> Result<(), ListError> {
+    fn list(&mut self, kind: ListKind, cursor: &mut Cursor<'a>) -> Result<(), Flaw> {
         let mut kept_end = None;
         let mut gone: Option<Range<usize>> = None;
-        each_item::<ListError>(list, &mut |item| {
-            let place = self.place(item);
-            if name_of(item, kind).is_some_and(|name| (self.is_allowed)(kind, &name)) {
+        cursor.entries(|cursor| {
+            let mut name = None;
+            let place = self.place(cursor.passed(|cursor| Ok(name = name_of(cursor, kind)?))?);
+            if name.is_some_and(|name| (self.is_allowed)(kind, &name)) {
                 let end = if kept_end.is_none() { place.start } else { gone.as_ref().map_or(0, |gone| gone.end) };
                 self.edits.extend(gone.take().map(|gone| (gone.start..end, "")));
                 kept_end = Some(place.end);
@@ -215,10 +212,25 @@ impl<'a> Filter<'a, '_> {
         Ok(())
     }
 
+    /// Whether `key` is `name`, which nothing before it was. It is in doubt when it was, or when `key` may be taken for it.
+    fn is_it(&mut self, key: &str, name: &'static str, seen: &mut bool) -> bool {
+        let doubt = match named(key, name) {
+            Named::Other => return false,
+            Named::This if !std::mem::replace(seen, true) => return true,
+            Named::This | Named::Lookalike => ListError::Ambiguous(name),
+            Named::Unreadable => ListError::NotJson,
+        };
+        // Servers may call what is no JSON so, but never what is ambiguous.
+        if let None | Some(ListError::NotJson) = self.doubt {
+            self.doubt = Some(doubt);
+        }
+        false
+    }
+
     /// Where `value`, a part of the message, stands in it.
-    fn place(&self, value: &'a RawValue) -> Range<usize> {
-        let start = value.get().as_ptr().addr() - self.text.as_ptr().addr();
-        start..start + value.get().len()
+    fn place(&self, value: &'a str) -> Range<usize> {
+        let start = value.as_ptr().addr() - self.text.as_ptr().addr();
+        start..start + value.len()
     }
 
     fn edited(mut self) -> Option<Vec<u8>> {
@@ -236,6 +248,30 @@ impl<'a> Filter<'a, '_> {
         edited.extend_from_slice(&self.text.as_bytes()[done..]);
         Some(edited)
     }
+}
+
+/// The name of the item that comes next, if it names itself in one way only; it passes over the item.
+fn name_of<'a>(cursor: &mut Cursor<'a>, kind: ListKind) -> Result<Option<Cow<'a, str>>, Flaw> {
+    if cursor.peek() != Some(b'{') {
+        return cursor.value().map(|_| None);
+    }
+    let (mut name, mut in_doubt) = (None, false);
+    cursor.members(|cursor, key| {
+        let value = cursor.value()?;
+        in_doubt |= match named(key, kind.name_key()) {
+            Named::Other => false,
+            Named::This => name.replace(value).is_some(),
+            Named::Lookalike | Named::Unreadable => true,
+        };
+        Ok(())
+    })?;
+    Ok(name.filter(|_| !in_doubt).and_then(text_of))
+}
+
+/// What the string `value` says; `None` when it is no string, or says what is no text.
+fn text_of(value: &str) -> Option<Cow<'_, str>> {
+    let plain = value.strip_prefix('"')?.strip_suffix('"')?;
+    if plain.contains('\\') { serde_json::from_str(value).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(plain)) }
 }
 
 #[cfg(test)]

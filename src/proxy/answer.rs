@@ -183,7 +183,6 @@ impl Answer {
                         // Some servers send a `ping` with the time: it lists nothing.
                         Ok(None)
                     } else {
-                        learn(data, route);
                         filter(data, private, route, context)
                     };
                     failed |= changed.is_err();
@@ -230,7 +229,6 @@ impl Answer {
             Plan::Pass => Bytes::new(),
             Plan::HoldList(held) => {
                 let held = std::mem::take(held);
-                learn(&held, route);
                 let filtered = match filter(&held, self.private, route, context) {
                     // Servers call errors JSON that are plain text, or empty, and clients tell by them what to do.
                     Err(ListError::NotJson) if self.is_error || held.is_empty() => None,
@@ -339,15 +337,26 @@ fn target(list: ListKind, name: &str) -> Target<'_> {
     }
 }
 
+/// Filters the lists in `message`, and learns what tools there are.
 fn filter(
     message: &[u8],
     private: bool,
     route: &RouteContext,
     context: &RequestContext,
 ) -> Result<Option<Vec<u8>>, ListError> {
-    let mut shows =
-        |list, name: &str| context.permit.as_ref().is_some_and(|permit| route.policy.shows(permit, target(list, name)));
-    filter_list(message, &mut shows, private)
+    // All names in one text: most are known, and are only looked up.
+    let (mut names, mut ends) = (String::new(), Vec::new());
+    let mut shows = |list: ListKind, name: &str| {
+        if ends.len() < ListKind::LABELS && list.is_label(name) {
+            names.push_str(name);
+            ends.push(names.len());
+        }
+        context.permit.as_ref().is_some_and(|permit| route.policy.shows(permit, target(list, name)))
+    };
+    let filtered = filter_list(message, &mut shows, private)?;
+    let begins = std::iter::once(0).chain(ends.iter().copied());
+    route.metrics.calls.learn(begins.zip(&ends).map(|(begin, &end)| &names[begin..end]));
+    Ok(filtered)
 }
 
 fn too_long() -> Rejection {

@@ -3,6 +3,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod reference;
+
 /// Keeps what begins with `a`.
 fn filter(message: &str, mark_private: bool) -> Result<Option<String>, ListError> {
     let filtered = filter_list(message.as_bytes(), &mut |_, name| name.starts_with('a'), mark_private)?;
@@ -144,12 +146,12 @@ fn depth_costs_no_stack() {
 #[test]
 fn tools_for_metrics() {
     let list = |names: &[&str]| json!({"result": {"tools": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()}});
-    let long = "x".repeat(LISTED_BYTES + 1);
+    let long = "x".repeat(ListKind::LABEL_BYTES + 1);
     for (message, expected) in [
         (list(&["a", "b\n"]), vec!["a", "b\n"]),
         (list(&["a", &long, &long[1..]]), vec!["a", &long[1..]]),
         (json!([list(&["a"]), 1, {"error": {}}, list(&["b"])]), vec!["a", "b"]),
-        (list(&["a"; LISTED + 1]), vec!["a"; LISTED]),
+        (list(&["a"; ListKind::LABELS + 1]), vec!["a"; ListKind::LABELS]),
         (json!({"result": {"tools": [1, {"name": 1}, {"name": "a"}]}}), vec!["a"]),
         (json!({"result": {"prompts": [{"name": "a"}]}}), vec![]),
         (json!({"params": {"tools": [{"name": "a"}]}}), vec![]),
@@ -179,6 +181,49 @@ fn item() -> impl Strategy<Value = Value> {
         let inner = json!({"name": "z", "tools": [1, {"uri": x}]});
         json!({"name": name, "uri": uri, "uriTemplate": template, "x": if nested { inner } else { json!(x) }})
     })
+}
+
+/// Messages with keys that are there twice, look like others, or cannot be read, and now and then no JSON.
+fn raw_message() -> impl Strategy<Value = String> {
+    let name = prop_oneof![
+        6 => r#""[ab]{1,2}""#,
+        1 => r#"("\\u0061b"|"a\\ud800"|7|null|\{\}|\["a"\])"#,
+    ];
+    let key = r#"("name"|"uri"|"uriTemplate"|"x"|"Name"|"n\\u0061me"|"\\ud800"|"")"#;
+    let joined = |all: Vec<String>, space: &str| all.join(&format!("{space},{space}"));
+    let members = proptest::collection::vec((key, name.clone()).prop_map(|(key, name)| format!("{key}: {name}")), 0..3);
+    let item = prop_oneof![
+        6 => name.prop_map(|name| format!(r#"{{"name":{name},"uri":{name}}}"#)),
+        3 => members.prop_map(move |all| format!("{{{}}}", joined(all, ""))),
+        1 => r#"(1|"a"|null|\[\]|\[\{"name":"a"\}\])"#,
+    ];
+    let items = proptest::collection::vec(item, 0..5);
+    let list = (items, " ?").prop_map(move |(all, space)| format!("[{space}{}{space}]", joined(all, &space)));
+    let list = prop_oneof![4 => list, 1 => r#"(1|null|"private"|"public"|\{"tools":\[\]\})"#];
+    let key = prop_oneof![
+        8 => r#"("tools"|"prompts"|"resources"|"resourceTemplates"|"cacheScope")"#,
+        2 => r#"("_meta"|"Tools"|"too\\u006cs"|"\\ud800"|"CacheScope"|"\\u0063acheScope"|"")"#,
+    ];
+    let result = proptest::collection::vec((key, list.clone()), 0..4).prop_map(move |all| {
+        format!("{{{}}}", joined(all.into_iter().map(|(key, value)| format!("{key}:{value}")).collect(), ""))
+    });
+    let key =
+        prop_oneof![8 => Just(r#""result""#), 1 => Just(r#""Result""#), 1 => Just(r#""\ud800""#), 1 => Just(r#""id""#)];
+    let value = prop_oneof![6 => result, 1 => list];
+    let message = proptest::collection::vec((key, value), 0..3).prop_map(move |all| {
+        format!("{{{} }}", joined(all.into_iter().map(|(key, value)| format!("{key} :{value}")).collect(), "\n"))
+    });
+    let batch = proptest::collection::vec(message.clone(), 0..3).prop_map(move |all| format!("[{}]", joined(all, " ")));
+    let whole = prop_oneof![4 => message, 1 => batch];
+    (whole, any::<prop::sample::Index>(), prop_oneof![9 => Just(None), 1 => "[\\[\\]{},:\"]".prop_map(Some)]).prop_map(
+        |(mut text, at, put)| {
+            if let Some(put) = put {
+                let at = at.index(text.len() + 1);
+                text.insert_str(text.floor_char_boundary(at), &put);
+            }
+            text
+        },
+    )
 }
 
 proptest! {
@@ -216,5 +261,26 @@ proptest! {
             serde_json::from_slice::<Value>(&filtered).expect("JSON stays JSON");
         }
         listed_tools(text.as_bytes());
+    }
+
+    /// One pass sees what one pass for each level sees.
+    #[test]
+    fn it_agrees_with_the_reference(text in raw_message(), mark in any::<bool>()) {
+        let (mut asked, mut expected) = (Vec::new(), Vec::new());
+        let judge = |asked: &mut Vec<(ListKind, String)>, kind, name: &str| {
+            asked.push((kind, name.to_owned()));
+            name.starts_with('a')
+        };
+        let filtered = filter_list(text.as_bytes(), &mut |kind, name| judge(&mut asked, kind, name), mark);
+        let reference =
+            reference::filter_list(text.as_bytes(), &mut |kind, name| judge(&mut expected, kind, name), mark);
+        prop_assert_eq!(&filtered.as_ref().ok(), &reference.as_ref().ok());
+        if filtered.is_ok() {
+            asked.sort_by_key(|(kind, _)| *kind as usize);
+            expected.sort_by_key(|(kind, _)| *kind as usize);
+            prop_assert_eq!(asked, expected);
+        }
+        // What is not JSON may go on as an error: no more does than what a reader of each level could not read.
+        prop_assert!(filtered != Err(ListError::NotJson) || reference == filtered);
     }
 }
