@@ -5,6 +5,16 @@ pub(super) fn find_either(bytes: &[u8], a: u8, b: u8) -> Option<usize> {
     find(bytes, |word| equal(word, a) | equal(word, b), |byte| byte == a || byte == b)
 }
 
+/// The place of the first `\n` or `\r`.
+pub(super) fn find_line_end(bytes: &[u8]) -> Option<usize> {
+    let in_word = |word: u64| {
+        // Little else is below the one behind `\r`, and that is asked with half as much.
+        let low = word.wrapping_sub(LOW * u64::from(b'\r' + 1)) & !word & (LOW << 7);
+        if low == 0 { 0 } else { equal(word, b'\n') | equal(word, b'\r') }
+    };
+    find(bytes, in_word, |byte| byte == b'\n' || byte == b'\r')
+}
+
 /// The place of the first byte that JSON gives a meaning in a string, or does not allow there.
 pub(crate) fn find_in_string(bytes: &[u8]) -> Option<usize> {
     find(
@@ -17,15 +27,17 @@ pub(crate) fn find_in_string(bytes: &[u8]) -> Option<usize> {
 
 /// Eight bytes at a time, since mostly what is looked for is near or not there. `in_word` marks the highest bit of bytes
 /// that fit; only the first mark counts.
+#[inline(always)]
 fn find(bytes: &[u8], in_word: impl Fn(u64) -> u64, fits: impl Fn(u8) -> bool) -> Option<usize> {
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
+    let mut at = 0;
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let found = in_word(u64::from_le_bytes(*word));
         if found != 0 {
-            return Some(index * 8 + found.trailing_zeros() as usize / 8);
+            return Some(at + found.trailing_zeros() as usize / 8);
         }
+        at += 8;
     }
-    rest.iter().position(|&byte| fits(byte)).map(|at| words.len() * 8 + at)
+    bytes[at..].iter().position(|&byte| fits(byte)).map(|place| at + place)
 }
 
 /// The lowest bit of each byte.
@@ -54,6 +66,23 @@ mod tests {
             assert_eq!(find_either(&vec![b'x'; length], b'a', b'b'), None);
             assert_eq!(find_either(&vec![b'a' ^ 1; length], b'a', b'\x80'), None);
             assert_eq!(find_either(&vec![0xff; length], 0, 0x7f), None);
+        }
+    }
+
+    #[test]
+    fn it_finds_line_ends() {
+        for length in 1..20 {
+            for byte in 0..=u8::MAX {
+                for filler in [0, b'\t', 0x0b, 0x0c, 0x0e, b' ', 0x7f, 0x80, 0x8a, 0xff] {
+                    let mut bytes = vec![filler; length];
+                    assert_eq!(find_line_end(&bytes), None);
+                    bytes[length - 1] = byte;
+                    let ends = byte == b'\n' || byte == b'\r';
+                    assert_eq!(find_line_end(&bytes), ends.then_some(length - 1), "{byte:x} {filler:x}");
+                    bytes.push(b'\r');
+                    assert_eq!(find_line_end(&bytes), Some(if ends { length - 1 } else { length }));
+                }
+            }
         }
     }
 

@@ -31,9 +31,11 @@ pub struct MessageScan {
     depth: usize,
     /// The member of the watched object that is being read.
     member: Member,
+    role: Role,
     word: Word,
-    /// The `\uXXXX` that is being read.
+    /// The `\uXXXX` that is being read, and how many digits are to come.
     code: u16,
+    digits: u8,
     found: Found,
 }
 
@@ -54,11 +56,11 @@ enum State {
     /// More of a number, `true`, `false` or `null` in a watched object.
     Literal,
     /// More of a string that is read.
-    Text(Role),
+    Text,
     /// What a backslash makes of it.
-    Escape(Role),
-    /// So many hexadecimal digits.
-    Hex(Role, u8),
+    Escape,
+    /// Hexadecimal digits.
+    Hex,
     /// More of an array or object that does not matter.
     Skip,
     /// More of a string that does not matter, or is in something that does not.
@@ -74,8 +76,9 @@ enum State {
 }
 
 /// What a string that is read is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Role {
+    #[default]
     Key,
     Method,
 }
@@ -114,15 +117,34 @@ impl MessageScan {
     /// Looks at the next piece of the message.
     pub fn push(&mut self, piece: &[u8]) {
         let mut rest = piece;
-        while let Some((byte, after)) = rest.split_first() {
+        while let [byte, after @ ..] = rest {
             rest = match self.state {
-                State::Skip | State::SkipText | State::SkipEscape => self.skip(rest),
-                State::Text(_) => self.text(rest),
+                State::Open | State::Key if *byte == b'"' => self.members(after),
+                State::Value => self.value_begins(*byte, after),
+                State::Literal => self.literal(rest),
+                State::Text => self.text(rest),
+                State::Skip => self.skip(rest),
+                State::SkipText => self.skip_text(rest),
                 State::Broken => return,
                 _ => {
                     self.state = self.step(*byte);
                     after
                 }
+            };
+        }
+    }
+
+    /// Reads what is behind the quote of a key, and more members as long as nothing unusual comes.
+    fn members<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
+        let mut rest = piece;
+        loop {
+            (self.role, self.word.length) = (Role::Key, 0);
+            rest = self.text(rest);
+            let (State::Colon, [b':', byte, after @ ..]) = (self.state, rest) else { return rest };
+            rest = self.value_begins(*byte, after);
+            rest = match (self.state, rest) {
+                (State::After, [b',', b'"', after @ ..]) | (State::Open, [b'"', after @ ..]) => after,
+                _ => return rest,
             };
         }
     }
@@ -140,95 +162,125 @@ impl MessageScan {
         }
     }
 
-    /// Goes through what does not matter, which is nearly all of a long message, and returns what is behind it.
+    /// Goes through an array or object that does not matter, which is nearly all of a long message, and returns what is
+    /// behind it.
     fn skip<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
-        let mut rest = piece;
-        while let Some((byte, after)) = rest.split_first() {
-            match (self.state, byte) {
-                (State::SkipText, _) => {
-                    let Some(end) = find_either(rest, b'"', b'\\') else { return &[] };
-                    self.state = match rest[end] {
-                        b'\\' => State::SkipEscape,
-                        _ if self.depth > 0 => State::Skip,
-                        _ => State::After,
-                    };
-                    rest = &rest[end + 1..];
-                    continue;
-                }
-                // The digits of \uXXXX are as good as any other bytes.
-                (State::SkipEscape, _) => self.state = State::SkipText,
-                (State::Skip, b'"') => self.state = State::SkipText,
-                (State::Skip, b'{' | b'[') => self.depth += 1,
-                (State::Skip, b'}' | b']') => {
-                    self.depth -= 1;
-                    if self.depth == 0 {
+        let (mut rest, mut depth) = (piece, self.depth);
+        self.state = State::Skip;
+        while let [byte, after @ ..] = rest {
+            rest = after;
+            match byte {
+                b'"' => match past_text(rest) {
+                    Ok(after) => rest = after,
+                    Err(state) => {
+                        (self.state, rest) = (state, &[]);
+                        break;
+                    }
+                },
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => {
+                    depth -= 1;
+                    if depth == 0 {
                         self.state = State::After;
+                        break;
                     }
                 }
-                (State::Skip, _) => {}
-                _ => return rest,
+                _ => {}
             }
-            rest = after;
         }
+        self.depth = depth;
         rest
     }
 
-    /// Reads the plain bytes of a string and the one behind them.
+    /// Goes through a string that does not matter, and returns what is behind it.
+    fn skip_text<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
+        let past = past_text(piece);
+        self.state = match past {
+            Err(state) => state,
+            Ok(_) if self.depth > 0 => State::Skip,
+            Ok(_) => State::After,
+        };
+        past.unwrap_or_default()
+    }
+
+    /// Reads more of a string and the byte behind it. A string in one piece is not copied.
+    #[inline(always)]
     fn text<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
-        let State::Text(role) = self.state else { return piece };
-        let end = find_either(piece, b'"', b'\\').unwrap_or(piece.len());
-        let (plain, rest) = piece.split_at(end);
-        self.word.extend(plain);
-        let Some((byte, after)) = rest.split_first() else { return rest };
-        self.state = if *byte == b'"' { self.text_ends(role) } else { State::Escape(role) };
+        let end = find_either(piece, b'"', b'\\');
+        let (plain, rest) = piece.split_at(end.unwrap_or(piece.len()));
+        let [byte, after @ ..] = rest else {
+            self.word.extend(plain);
+            self.state = State::Text;
+            return rest;
+        };
+        self.state = if *byte == b'\\' {
+            self.word.extend(plain);
+            State::Escape
+        } else if self.word.length == 0 {
+            self.text_ends(plain)
+        } else {
+            self.word.extend(plain);
+            let word = self.word;
+            self.text_ends(word.text())
+        };
         after
+    }
+
+    /// Reads more of a number or word. The byte behind it stays.
+    #[inline(always)]
+    fn literal<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
+        let is_in_it = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+        let end = piece.iter().position(|byte| !is_in_it(byte)).unwrap_or(piece.len());
+        let (plain, rest) = piece.split_at(end);
+        if let Member::Other | Member::Result = self.member {
+            self.value(plain);
+        } else {
+            self.word.extend(plain);
+            let word = self.word;
+            self.value(word.text());
+        }
+        self.state = if rest.is_empty() { State::Literal } else { State::After };
+        rest
     }
 
     fn step(&mut self, byte: u8) -> State {
         let space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         match (self.state, byte) {
-            (State::Escape(role), _) => self.escape(role, byte),
-            (State::Hex(role, left), _) => self.hex(role, left, byte),
-            (State::Literal, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'+' | b'-' | b'.') => {
-                self.word.push(byte);
-                State::Literal
-            }
-            (State::Literal, _) => {
-                self.value(self.word.is(b"null"), self.word.is(b"true"));
-                self.after(byte)
-            }
+            (State::Escape, _) => self.escape(byte),
+            (State::Hex, _) => self.hex(byte),
+            (State::SkipEscape, _) => State::SkipText,
             (state, _) if space => state,
             (State::Start, b'{') => State::Open,
-            (State::Open | State::Key, b'"') => {
-                self.word = Word::default();
-                State::Text(Role::Key)
-            }
             (State::Open, b'}') => self.object_ends(),
             (State::Colon, b':') => State::Value,
-            (State::Value, _) => self.value_begins(byte),
             (State::After, _) => self.after(byte),
             _ => State::Broken,
         }
     }
 
-    fn text_ends(&mut self, role: Role) -> State {
-        match role {
-            Role::Key => self.key_ends(),
+    #[inline(always)]
+    fn text_ends(&mut self, text: &[u8]) -> State {
+        match self.role {
+            Role::Key => self.key_ends(text),
             Role::Method => {
-                self.value(false, false);
-                self.found.progress = self.word.is(b"notifications/progress");
+                self.value(b"");
+                self.found.progress = text == b"notifications/progress";
                 State::After
             }
         }
     }
 
-    fn key_ends(&mut self) -> State {
-        self.member = match self.level {
-            Level::Message if self.word.is(b"method") => Member::Method,
-            Level::Message if self.word.is(b"error") => Member::Error,
-            Level::Message if self.word.is(b"result") => Member::Result,
-            Level::Result if self.word.is(b"isError") => Member::IsError,
-            _ => Member::Other,
+    #[inline(always)]
+    fn key_ends(&mut self, key: &[u8]) -> State {
+        self.member = match (key, self.level) {
+            (b"result", Level::Message) => Member::Result,
+            (b"error", Level::Message) => Member::Error,
+            (b"method", Level::Message) => Member::Method,
+            (b"isError", Level::Result) => Member::IsError,
+            _ => {
+                self.member = Member::Other;
+                return State::Colon;
+            }
         };
         let bit = self.member as u8;
         if self.found.members & bit != 0 {
@@ -238,37 +290,45 @@ impl MessageScan {
         State::Colon
     }
 
-    fn value_begins(&mut self, byte: u8) -> State {
-        self.word = Word::default();
+    /// Reads the value that begins with `byte`, or white space before it.
+    #[inline(always)]
+    fn value_begins<'a>(&mut self, byte: u8, after: &'a [u8]) -> &'a [u8] {
+        self.word.length = 0;
         match byte {
-            b'"' if self.member == Member::Method => return State::Text(Role::Method),
-            b'"' | b'{' | b'[' => self.value(false, false),
+            b'"' if self.member == Member::Method => {
+                self.role = Role::Method;
+                return self.text(after);
+            }
+            b'"' => {
+                self.value(b"");
+                return self.skip_text(after);
+            }
             b't' | b'f' | b'n' | b'-' | b'0'..=b'9' => {
                 self.word.push(byte);
-                return State::Literal;
+                return self.literal(after);
             }
-            _ => return State::Broken,
-        }
-        match byte {
-            b'"' => State::SkipText,
             b'{' if self.member == Member::Result => {
-                self.level = Level::Result;
-                State::Open
+                self.value(b"");
+                (self.level, self.state) = (Level::Result, State::Open);
             }
-            _ => {
+            b'{' | b'[' => {
+                self.value(b"");
                 self.depth = 1;
-                State::Skip
+                return self.skip(after);
             }
+            b' ' | b'\t' | b'\n' | b'\r' => self.state = State::Value,
+            _ => self.state = State::Broken,
         }
+        after
     }
 
-    /// Notes the value of the current member.
-    fn value(&mut self, is_null: bool, is_true: bool) {
+    /// Notes the value of the current member; of one that is no number or word, nothing.
+    fn value(&mut self, word: &[u8]) {
         match self.member {
-            Member::Method => self.found.method = !is_null,
-            Member::Error => self.found.error = !is_null,
+            Member::Method => self.found.method = word != b"null",
+            Member::Error => self.found.error = word != b"null",
             Member::Result => self.found.result = true,
-            Member::IsError => self.found.is_error = is_true,
+            Member::IsError => self.found.is_error = word == b"true",
             Member::Other => {}
         }
     }
@@ -289,29 +349,46 @@ impl MessageScan {
         }
     }
 
-    fn escape(&mut self, role: Role, byte: u8) -> State {
-        self.code = 0;
+    fn escape(&mut self, byte: u8) -> State {
         let plain = match byte {
             b'"' | b'\\' | b'/' => byte,
             // None of these is in a word that is looked for.
             b'b' | b'f' | b'n' | b'r' | b't' => 0,
-            b'u' => return State::Hex(role, 4),
+            b'u' => {
+                (self.code, self.digits) = (0, 4);
+                return State::Hex;
+            }
             _ => return State::Broken,
         };
         self.word.push(plain);
-        State::Text(role)
+        State::Text
     }
 
-    fn hex(&mut self, role: Role, left: u8, byte: u8) -> State {
+    fn hex(&mut self, byte: u8) -> State {
         let Some(digit) = char::from(byte).to_digit(16) else { return State::Broken };
         self.code = self.code << 4 | digit as u16;
-        if left > 1 {
-            return State::Hex(role, left - 1);
+        self.digits -= 1;
+        if self.digits > 0 {
+            return State::Hex;
         }
         // All words that are looked for are ASCII; another character only has to differ from them.
         self.word.push(u8::try_from(self.code).ok().filter(u8::is_ascii).unwrap_or(u8::MAX));
-        State::Text(role)
+        State::Text
     }
+}
+
+/// What is behind the string that `piece` is in; when that has no end here, the state that it leaves.
+#[inline(always)]
+fn past_text(piece: &[u8]) -> Result<&[u8], State> {
+    let mut rest = piece;
+    while let Some(end) = find_either(rest, b'"', b'\\') {
+        if rest[end] == b'"' {
+            return Ok(&rest[end + 1..]);
+        }
+        // The digits of \uXXXX are as good as any other bytes.
+        rest = rest.get(end + 2..).ok_or(State::SkipEscape)?;
+    }
+    Err(State::SkipText)
 }
 
 /// A short string; of a longer one only that it is longer.
@@ -337,8 +414,9 @@ impl Word {
         self.length = length;
     }
 
-    fn is(&self, word: &[u8]) -> bool {
-        self.bytes.get(..self.length) == Some(word)
+    /// One that is too long is none of those that are looked for.
+    fn text(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or(&self.bytes)
     }
 }
 

@@ -3,6 +3,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod reference;
+
 fn scan(message: &[u8]) -> Scanned {
     let mut scan = MessageScan::default();
     scan.push(message);
@@ -152,5 +154,25 @@ proptest! {
             split.push(&bytes[piece[0]..piece[1]]);
         }
         prop_assert_eq!(split.finish(), scan(&bytes));
+    }
+
+    /// However it is cut, each byte is seen as if it came alone.
+    #[test]
+    fn it_agrees_with_the_reference(
+        text in prop_oneof![
+            r#"[ \n]?\{("result"|"error"|"method"|"m\\u0065thod"|"isError"|"id"|"[a-z]{0,40}"|"\\[nux/]"|"notifications/progress"|"\\u002[fF]"|[{}\[\]:,] ?|true|null|-1.5e3|truer|\\|"|\t){0,24}"#,
+            r#"\{"(result|error|method)" ?: ?(\{("(isError|is\\u0045rror|a)":(true|false|null|"x\\"y"|\[1,"\]"\]|\{\}),?){0,3}\}|"notifications(/|\\/)progress"|null|nullx|7)[ ,}]?("(result|error|method|id)":(null|1|"a\\\\")[},]?){0,2}\}?\n?"#,
+        ],
+        cuts in proptest::collection::vec(0..120_usize, 0..6),
+    ) {
+        let mut reference = reference::MessageScan::default();
+        reference.push(text.as_bytes());
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).chain([0, text.len()]).collect();
+        cuts.sort_unstable();
+        let mut split = MessageScan::default();
+        for piece in cuts.windows(2) {
+            split.push(&text.as_bytes()[piece[0]..piece[1]]);
+        }
+        prop_assert_eq!(split.finish(), reference.finish(), "{:?}", text);
     }
 }

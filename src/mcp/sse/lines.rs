@@ -1,6 +1,6 @@
 //! The lines of a stream that comes in pieces.
 
-use crate::mcp::find::find_either;
+use crate::mcp::find::{find_either, find_line_end};
 
 /// The byte order mark that a stream may begin with.
 const MARK: &[u8; 3] = b"\xef\xbb\xbf";
@@ -48,6 +48,7 @@ impl Part<'_> {
 
 impl Lines {
     /// Takes the next part off the beginning of `rest`; `None` when more of the stream has to come.
+    #[inline]
     pub fn next<'a>(&mut self, rest: &mut &'a [u8]) -> Option<Part<'a>> {
         while let Some(matched) = self.mark.map(usize::from) {
             let (first, after) = rest.split_first()?;
@@ -71,7 +72,7 @@ impl Lines {
                 return Some(Part::Tail);
             }
         }
-        let length = find_either(rest, b'\n', b'\r').unwrap_or(rest.len());
+        let length = find_line_end(rest).unwrap_or(rest.len());
         let (part, after) = rest.split_at(length.max(1));
         *rest = after;
         self.after_return = part == b"\r";
@@ -104,7 +105,7 @@ pub(super) fn lines(buffer: &[u8]) -> impl Iterator<Item = Line<'_>> {
         if rest.is_empty() {
             return None;
         }
-        let length = find_either(rest, b'\n', b'\r').unwrap_or(rest.len());
+        let length = find_line_end(rest).unwrap_or(rest.len());
         let ending = match &rest[length..] {
             [b'\r', b'\n', ..] => 2,
             behind => behind.len().min(1),

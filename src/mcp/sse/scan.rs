@@ -69,6 +69,10 @@ impl EventScan {
     fn text(&mut self, text: &[u8]) {
         const DATA: &[u8] = b"data";
         let mut rest = text;
+        if let (Line::Name(0), Some(value)) = (self.line, text.strip_prefix(b"data:")) {
+            self.data_line();
+            (self.line, rest) = (Line::Value, value);
+        }
         while let (Line::Name(matched), Some((byte, after))) = (self.line, rest.split_first()) {
             self.line = match byte {
                 b':' if matched == 0 => Line::Comment,
