@@ -142,7 +142,7 @@ impl MessageScan {
                 State::Literal
             }
             (State::Literal, _) => {
-                self.value((self.word == b"null"), (self.word == b"true"));
+                self.value(self.word == b"null", self.word == b"true");
                 self.after(byte)
             }
             (state, _) if space => state,
