@@ -154,6 +154,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Passes over a key and its colon.
+    #[inline]
     fn key(&mut self) -> Result<&'a str, Flaw> {
         self.expect(b'"')?;
         let begin = self.at;
@@ -164,6 +165,7 @@ impl<'a> Cursor<'a> {
         Ok(key)
     }
 
+    #[inline]
     fn string(&mut self) -> Result<(), Flaw> {
         let bytes = self.text.as_bytes();
         self.at += 1;
@@ -179,6 +181,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Half a surrogate pair is JSON all the same; it matters to those who want the text.
+    #[cold]
     fn escape(&mut self) -> Result<(), Flaw> {
         self.at += match self.text.as_bytes()[self.at + 1..] {
             [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,

@@ -197,7 +197,7 @@ impl<'a, 'f> Filter<'a, 'f> {
         let mut gone: Option<Range<usize>> = None;
         cursor.entries(|cursor| {
             let mut name = None;
-            let place = self.place(cursor.passed(|cursor| Ok(name = name_of(cursor, kind)?))?);
+            let place = self.place(cursor.passed(|cursor| name_of(cursor, kind).map(|found| name = found))?);
             if name.is_some_and(|name| (self.is_allowed)(kind, &name)) {
                 let end = if kept_end.is_none() { place.start } else { gone.as_ref().map_or(0, |gone| gone.end) };
                 self.edits.extend(gone.take().map(|gone| (gone.start..end, "")));

@@ -1,5 +1,7 @@
 //! The names of members, as readers may take them.
 
+use super::find::find_either;
+
 /// What a key, as it was written, is for a reader that looks for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Named {
@@ -15,7 +17,7 @@ pub(super) enum Named {
 pub(super) fn named(key: &str, name: &str) -> Named {
     let plain = &key[1..key.len() - 1];
     let [first, ..] = plain.as_bytes() else { return Named::Other };
-    if !plain.contains('\\') {
+    if find_either(plain.as_bytes(), b'\\', b'\\').is_none() {
         return match plain == name {
             true => Named::This,
             // Nearly all others differ in the first letter.

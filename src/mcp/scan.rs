@@ -1,6 +1,9 @@
 //! What a JSON-RPC message is, found out while it goes by.
 
+mod word;
+
 use super::find::find_either;
+use word::Word;
 
 /// What a message turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -389,35 +392,6 @@ fn past_text(piece: &[u8]) -> Result<&[u8], State> {
         rest = rest.get(end + 2..).ok_or(State::SkipEscape)?;
     }
     Err(State::SkipText)
-}
-
-/// A short string; of a longer one only that it is longer.
-#[derive(Clone, Copy, Debug, Default)]
-struct Word {
-    bytes: [u8; Self::BYTES],
-    length: usize,
-}
-
-impl Word {
-    /// Enough for the longest word that is looked for, `notifications/progress`.
-    const BYTES: usize = 32;
-
-    fn push(&mut self, byte: u8) {
-        self.extend(&[byte]);
-    }
-
-    fn extend(&mut self, bytes: &[u8]) {
-        let length = self.length.saturating_add(bytes.len());
-        if let Some(place) = self.bytes.get_mut(self.length..length) {
-            place.copy_from_slice(bytes);
-        }
-        self.length = length;
-    }
-
-    /// One that is too long is none of those that are looked for.
-    fn text(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or(&self.bytes)
-    }
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ fn depth_is_bounded() {
 fn any_depth_can_be_asked_for() {
     for depth in [63, 64, 65, 127, 128, 129, 1_000] {
         for rhythm in 1..8 {
-            let is_object = |level: usize| level % rhythm == 0 || level % 5 == 1;
+            let is_object = |level: usize| level.is_multiple_of(rhythm) || level % 5 == 1;
             let open = |level| if is_object(level) { "{\"a\":[],\"b\":" } else { "[{}," };
             let close = |level| if is_object(level) { "}" } else { "]" };
             let open: String = (0..depth).map(open).collect();

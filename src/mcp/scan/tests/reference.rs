@@ -164,7 +164,7 @@ impl MessageScan {
             Role::Key => self.key_ends(),
             Role::Method => {
                 self.value(false, false);
-                self.found.progress = (self.word == b"notifications/progress");
+                self.found.progress = self.word == b"notifications/progress";
                 State::After
             }
         }
