@@ -16,7 +16,6 @@ use super::alarm::Alarm;
 use super::http1_session::Http1Session;
 
 /// What those see who decide about a request.
-#[expect(clippy::large_enum_variant, reason = "there is one for each request, and it is passed by reference")]
 pub(super) enum ClientSession<'a> {
     Http1(Http1Session<'a>),
     Pingora(&'a mut Session, Option<Alarm>),

@@ -156,12 +156,15 @@ pub(super) fn of_the_edge(
     Ok(())
 }
 
+/// Carries the request's id, both ways.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// What every upstream is told, whatever a route sets.
 static SET_LAST: [HeaderName; 4] = [
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-forwarded-proto"),
     HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-request-id"),
+    REQUEST_ID,
 ];
 
 /// The `Host` that the upstream sees.
@@ -199,7 +202,7 @@ pub(super) fn to_client(
         }
     }
     origin::expose(response, context)?;
-    response.insert_header("x-request-id", context.id.to_header())
+    response.insert_header(REQUEST_ID, context.id.to_header())
 }
 
 /// True when a message has the media type `essence`, whatever its parameters. Case does not count (RFC 9110 section 8.3.1).

@@ -12,8 +12,8 @@ use pingora_proxy::FailToProxy;
 
 use super::client_session::{ClientSession, Follows};
 use super::context::RequestContext;
-use super::origin;
 use super::snapshot::RouteContext;
+use super::{headers, origin};
 use crate::config::{Protocol, limits};
 use crate::mcp::{MessageId, error_message};
 use crate::metrics::{Label, RejectionReason};
@@ -172,7 +172,7 @@ pub(super) async fn write_empty(
     context: &RequestContext,
     mut head: ResponseHeader,
 ) -> pingora::Result<()> {
-    head.insert_header("x-request-id", context.id.to_header())?;
+    head.insert_header(headers::REQUEST_ID, context.id.to_header())?;
     origin::expose(&mut head, context)?;
     keep_or_close(session).await;
     session.write_head(Box::new(head), Follows::Nothing).await
@@ -189,7 +189,7 @@ pub(super) async fn write(
     head.insert_header(CONTENT_TYPE, content_type)?;
     head.insert_header(CONTENT_LENGTH, body.len())?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
-    head.insert_header("x-request-id", context.id.to_header())?;
+    head.insert_header(headers::REQUEST_ID, context.id.to_header())?;
     origin::expose(&mut head, context)?;
     keep_or_close(session).await;
     let bodiless = session.req_header().method == Method::HEAD;

@@ -54,7 +54,7 @@ pub(super) async fn relay(
     // The call has kept its message only if it may have to be repeated.
     if call.kind == CallKind::Initialize
         && !call.body.is_empty()
-        && let Some(sealed) = head.headers.get(SESSION_HEADER).and_then(|id| id.to_str().ok())
+        && let Some(sealed) = head.headers.get(&SESSION_HEADER).and_then(|id| id.to_str().ok())
     {
         edge.resumptions.remember(sealed.to_owned(), call.body.clone()).await;
     }
@@ -92,7 +92,7 @@ fn head_for_client(
     }
     match call.era {
         // There are no sessions in it.
-        Era::Stateless => drop(head.remove_header(SESSION_HEADER)),
+        Era::Stateless => drop(head.remove_header(&SESSION_HEADER)),
         Era::Sessions => {
             let keys = &context.snapshot.session_keys;
             session::seal_response(&mut head, keys, route, context, call.session.as_ref())?;

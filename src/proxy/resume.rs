@@ -123,12 +123,12 @@ async fn initialize(
     context.endpoint = Some(endpoint.begin());
     let request = message_request(client, context, route)?;
     let mut upstream = send(edge, context, &endpoint, request, message).await?;
-    let id = upstream.response_header()?.headers.get(SESSION_HEADER)?.to_str().ok()?.to_owned();
+    let id = upstream.response_header()?.headers.get(&SESSION_HEADER)?.to_str().ok()?.to_owned();
     let version = negotiated(&mut upstream).await?;
     // A signed assertion is for one request.
     credential::acquire(client, context).await.ok()?;
     let mut request = message_request(client, context, route)?;
-    request.insert_header(SESSION_HEADER, id.as_str()).ok()?;
+    request.insert_header(SESSION_HEADER.clone(), id.as_str()).ok()?;
     request.insert_header(VERSION_HEADER, version).ok()?;
     let initialized = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
     send(edge, context, &endpoint, request, initialized).await?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 
 use super::context::RequestContext;
@@ -15,7 +15,7 @@ use crate::metrics::RejectionReason as Reason;
 use crate::types::{Principal, canonical_path};
 
 /// The field that carries a session's id.
-pub(super) const SESSION_HEADER: &str = "mcp-session-id";
+pub(super) static SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// The query parameter that carries a session of the 2024-11-05 transport.
 const SESSION_PARAMETER: &str = "mcp_edge_session";
@@ -76,7 +76,7 @@ pub(super) fn open(
     route: &RouteContext,
     context: &mut RequestContext,
 ) -> Result<Option<OpenSession>, Rejection> {
-    let mut fields = headers.get_all(SESSION_HEADER).iter();
+    let mut fields = headers.get_all(&SESSION_HEADER).iter();
     let legacy = query
         .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix(SESSION_PARAMETER)?.strip_prefix('=')));
     let (sealed, legacy) = match (fields.next(), legacy) {
@@ -120,7 +120,7 @@ pub(super) fn seal_response(
     known: Option<&OpenSession>,
 ) -> Result<(), Rejection> {
     let bad = || Rejection::new(Reason::UpstreamFailed, "the upstream sent a session id that is none");
-    let Some(id) = response.headers.get(SESSION_HEADER) else { return Ok(()) };
+    let Some(id) = response.headers.get(&SESSION_HEADER) else { return Ok(()) };
     let id = id.to_str().map_err(|_| bad())?;
     let endpoint = context.endpoint.as_ref().ok_or_else(bad)?.endpoint().address();
     let sealed = match known {
@@ -133,7 +133,7 @@ pub(super) fn seal_response(
         }
     };
     let value = HeaderValue::from_str(&sealed).map_err(|_| bad())?;
-    response.insert_header(SESSION_HEADER, value).map_err(|_| bad())
+    response.insert_header(SESSION_HEADER.clone(), value).map_err(|_| bad())
 }
 
 /// The public form of the URL in an `endpoint` event (MCP 2024-11-05, "HTTP with SSE"): the path that the client can

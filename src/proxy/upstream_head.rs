@@ -103,7 +103,7 @@ impl<'a> UpstreamHead<'a> {
             }
         })?;
         if let Some(id) = session_id {
-            add(&HeaderName::from_static(SESSION_HEADER), id.as_bytes());
+            add(&SESSION_HEADER, id.as_bytes());
         }
         if header.method == Method::POST {
             add(&CONTENT_LENGTH, HeaderValue::from(length).as_bytes());
@@ -115,5 +115,5 @@ impl<'a> UpstreamHead<'a> {
 /// True for what neither a client nor a route says to an MCP upstream: what is compressed could not be looked at, the edge
 /// has answered `Expect` itself, and it knows the length and the session.
 fn is_of_exchange(name: &HeaderName) -> bool {
-    [ACCEPT_ENCODING, EXPECT, CONTENT_LENGTH].contains(name) || name == SESSION_HEADER
+    [ACCEPT_ENCODING, EXPECT, CONTENT_LENGTH].contains(name) || *name == SESSION_HEADER
 }
