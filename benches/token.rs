@@ -173,6 +173,10 @@ fn authenticate(criterion: &mut Criterion) {
         let authenticator = Authenticator::new(vec![Arc::clone(provider)], shared.cache, settings.clone());
         measure(&format!("verify_{algorithm}"), &headers(token), &authenticator, false);
     }
+    // What a verification off the event loop would cost before it begins.
+    group.bench_function("hand_over_to_another_thread_and_back", |bencher| {
+        bencher.to_async(&runtime).iter(|| tokio::task::spawn_blocking(|| ()));
+    });
     let route = snapshot.routes.get("/one").expect("the route is in the configuration");
     let authenticator = route.authenticator.as_ref().expect("the route is not open");
     let own: Vec<HeaderMap> = (0..8).map(|_| headers(&token("ES256", es256))).collect();
