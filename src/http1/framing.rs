@@ -16,25 +16,25 @@ pub enum BodyLength {
 
 impl BodyLength {
     /// Of a request. `None` where two readers could find different ends: both `Transfer-Encoding` and `Content-Length`, a
-    /// coding that is not plainly `chunked`, a length that is not one plain number.
+    /// coding that is not plainly `chunked`, a length that is not one plain number, written once.
     pub fn of_request(version: Version, headers: &HeaderMap) -> Option<Self> {
         match (coding(headers), length(headers)) {
             (Coding::None, Length::None) => Some(Self::Exact(0)),
-            (Coding::None, Length::Of(length)) => Some(Self::Exact(length)),
+            (Coding::None, Length::Of(length, 1)) => Some(Self::Exact(length)),
             (Coding::Chunked, Length::None) if version == Version::HTTP_11 => Some(Self::Chunked),
             _ => None,
         }
     }
 
-    /// Of the answer to a request with `method`. `None` as of requests, but for `Transfer-Encoding` beside
-    /// `Content-Length`, which servers do send: the coding counts.
+    /// Of the answer to a request with `method`. `None` as of requests, but for what servers do send: a length that is
+    /// repeated (RFC 9110 section 8.6), and `Transfer-Encoding` beside it, which counts then.
     pub fn of_response(method: &Method, status: StatusCode, version: Version, headers: &HeaderMap) -> Option<Self> {
         if *method == Method::HEAD || has_no_body(status) {
             return Some(Self::Exact(0));
         }
         match (coding(headers), length(headers)) {
             (Coding::Chunked, _) if version == Version::HTTP_11 => Some(Self::Chunked),
-            (Coding::None, Length::Of(length)) => Some(Self::Exact(length)),
+            (Coding::None, Length::Of(length, _)) => Some(Self::Exact(length)),
             (Coding::None, Length::None) => Some(Self::UntilClose),
             _ => None,
         }
@@ -63,13 +63,13 @@ fn coding(headers: &HeaderMap) -> Coding {
 
 enum Length {
     None,
-    Of(u64),
+    /// And how often it is said.
+    Of(u64, usize),
     Bad,
 }
 
-/// Equal lengths count as one (RFC 9110 section 8.6).
 fn length(headers: &HeaderMap) -> Length {
-    let mut found = None;
+    let (mut found, mut times) = (None, 0);
     let fields = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
     for item in fields.flat_map(|field| field.split(|byte| *byte == b',')) {
         let digits = item.trim_ascii();
@@ -81,9 +81,9 @@ fn length(headers: &HeaderMap) -> Length {
         if found.is_some_and(|found| found != length) {
             return Length::Bad;
         }
-        found = Some(length);
+        (found, times) = (Some(length), times + 1);
     }
-    found.map_or(Length::None, Length::Of)
+    found.map_or(Length::None, |length| Length::Of(length, times))
 }
 
 /// Whether the sender of this head keeps the connection open after its message.
@@ -116,10 +116,11 @@ mod tests {
         let length = |fields: &[_]| BodyLength::of_request(Version::HTTP_11, &headers(fields));
         assert_eq!(length(&[]), Some(BodyLength::Exact(0)));
         assert_eq!(length(&[("content-length", "17")]), Some(BodyLength::Exact(17)));
-        assert_eq!(length(&[("content-length", "17"), ("content-length", "17, 17")]), Some(BodyLength::Exact(17)));
         assert_eq!(length(&[("transfer-encoding", "Chunked")]), Some(BodyLength::Chunked));
         for doubtful in [
             &[("content-length", "17"), ("content-length", "18")][..],
+            &[("content-length", "17"), ("content-length", "17")],
+            &[("content-length", "17, 17")],
             &[("content-length", "17,")],
             &[("content-length", "+17")],
             &[("content-length", "0x11")],
@@ -149,6 +150,8 @@ mod tests {
         };
         assert_eq!(length(Method::POST, 200, &[]), Some(BodyLength::UntilClose));
         assert_eq!(length(Method::POST, 200, &[("content-length", "5")]), Some(BodyLength::Exact(5)));
+        let repeated = &[("content-length", "5, 5"), ("content-length", "5")];
+        assert_eq!(length(Method::POST, 200, repeated), Some(BodyLength::Exact(5)));
         assert_eq!(length(Method::HEAD, 200, &[("content-length", "5")]), Some(BodyLength::Exact(0)));
         assert_eq!(length(Method::POST, 204, &[("content-length", "5")]), Some(BodyLength::Exact(0)));
         let both = &[("content-length", "5"), ("transfer-encoding", "chunked")];

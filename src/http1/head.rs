@@ -92,6 +92,14 @@ pub fn parse_request(buffer: &mut BytesMut) -> RequestParse {
     RequestParse::Head(Box::new(parts.into()), head)
 }
 
+/// True when a line of `head` ends without CR. `httparse` takes that for a line's end, others for a part of it: a head that
+/// both read differently ends at different places (RFC 9112 section 2.2 allows to refuse it).
+pub fn has_bare_line_feed(head: &[u8]) -> bool {
+    // Without a way out of the loop the compiler checks many bytes at once.
+    let bare = head.windows(2).fold(false, |bare, pair| bare | ((pair[1] == b'\n') & (pair[0] != b'\r')));
+    bare || head.first() == Some(&b'\n')
+}
+
 fn put_back(buffer: &mut BytesMut, head: Bytes) -> RequestParse {
     let rest = buffer.split();
     buffer.reserve(head.len() + rest.len());
@@ -119,6 +127,9 @@ pub fn parse_response(buffer: &mut BytesMut) -> Result<Option<Box<ResponseHeader
     let version = if response.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     let (count, spans) = (response.headers.len(), spans(buffer, response.headers));
     let head = buffer.split_to(length).freeze();
+    if has_bare_line_feed(&head) {
+        return Err(HeadError("a line ends without CR"));
+    }
     let headers = fields(&head, &spans[..count]).ok_or(HeadError("a field is not as HTTP has it"))?;
     let (mut parts, ()) = http::Response::new(()).into_parts();
     (parts.status, parts.version, parts.headers) = (status, version, headers);
@@ -197,6 +208,18 @@ mod tests {
             assert!(matches!(parsed, RequestParse::Other), "{odd}: {parsed:?}");
             assert_eq!(rest, odd.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_line_that_ends_without_cr_is_seen() {
+        for bare in
+            ["GET /a HTTP/1.1\nHost: h\r\n\r\n", "GET /a HTTP/1.1\r\nHost: h\r\n\n", "\nGET /a HTTP/1.1\r\n\r\n"]
+        {
+            assert!(has_bare_line_feed(bare.as_bytes()), "{bare:?}");
+        }
+        let (parsed, _) = request(b"\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert!(matches!(parsed, RequestParse::Head(_, raw) if !has_bare_line_feed(&raw)));
+        assert!(parse_response(&mut BytesMut::from(&b"HTTP/1.1 200 OK\r\na: b\n\r\n"[..])).is_err());
     }
 
     #[test]

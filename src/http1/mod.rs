@@ -1,7 +1,7 @@
 //! HTTP/1 messages on a wire (RFC 9112), without I/O: heads, how long a body is, and its bytes.
 //!
-//! Heads are parsed by `httparse`. What could be framed in two ways is never framed here: a request is left to somebody
-//! who can refuse it politely, and an answer ends its exchange.
+//! Heads are parsed by `httparse`. What could be framed in two ways is never framed: a request is refused, and an answer
+//! ends its exchange.
 
 mod body;
 mod framing;
@@ -9,4 +9,4 @@ mod head;
 
 pub use body::{BodyReader, BodyWriter, Step};
 pub use framing::{BodyLength, keeps_alive};
-pub use head::{RequestParse, encode_head, parse_request, parse_response};
+pub use head::{RequestParse, encode_head, has_bare_line_feed, parse_request, parse_response};

@@ -60,11 +60,13 @@ impl ClientWatch {
                 Ok(Waited::NotYet)
             }
             // Whether it still reads shows when the answer is written.
-            Ok(Idle::Left) | Err(_) if !self.ends => {
+            Ok(Idle::Left | Idle::Full) | Err(_) if !self.ends => {
                 self.silent = true;
                 Ok(Waited::NotYet)
             }
             Ok(Idle::Left) => Err(Error::explain(ErrorType::ConnectionClosed, "the client has left").into_down()),
+            // Nobody could tell any more whether it is there, and its request ends when it is not.
+            Ok(Idle::Full) => Err(Error::explain(ErrorType::ConnectionClosed, "the client does not wait").into_down()),
             Err(error) => Err(error),
         }
     }

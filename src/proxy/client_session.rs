@@ -39,6 +39,8 @@ pub(super) enum Idle {
     Left,
     /// It has sent something that is lost.
     Spoke,
+    /// It has sent more than is read ahead.
+    Full,
     /// Nothing for too long.
     Late,
 }

@@ -18,7 +18,7 @@ use crate::mcp::MessageId;
 use crate::types::RequestId;
 use crate::upstream::{Connection, InFlightGuard};
 
-/// Pingora's per-request context.
+/// What the edge learns of a request, from its start to its line in the log.
 #[derive(Debug)]
 pub struct RequestContext {
     pub(super) snapshot: Arc<Snapshot>,

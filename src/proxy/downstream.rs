@@ -18,6 +18,7 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     UniqueIDType,
 };
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 
@@ -95,9 +96,9 @@ impl Downstream {
         *self.phase.get_mut() = SERVING;
     }
 
-    /// The request has ended; another one may come within `limit`.
-    pub(super) fn end_request(&mut self, limit: Duration) {
-        *self.phase.get_mut() = IDLE;
+    /// The request has ended; another one may come within `limit`, or has `begun` to come.
+    pub(super) fn end_request(&mut self, limit: Duration, begun: bool) {
+        *self.phase.get_mut() = if begun || !self.peeked.is_empty() { HEAD } else { IDLE };
         self.idle_limit = Some(limit);
         self.due = None;
     }
@@ -112,6 +113,14 @@ impl Downstream {
     pub(super) fn unread(&mut self, bytes: &[&[u8]]) {
         *self.phase.get_mut() = HEAD;
         self.peeked.splice(..0, bytes.concat());
+    }
+
+    /// Ends a cleartext connection with a reset: a clean end would say that the answer is whole.
+    pub(super) fn reset(&self) {
+        if let Wire::Tcp(stream) = &self.inner {
+            // Without it the connection ends all the same.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// True when nothing has come for too long.

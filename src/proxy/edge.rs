@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora::connectors::http::Connector;
@@ -65,6 +66,11 @@ impl Edge {
     /// The listener that accepted a connection to `local`.
     pub(super) fn listener(&self, local: SocketAddr) -> Option<&ListenerContext> {
         self.listeners.iter().find(|listener| listener.accepted(local))
+    }
+
+    /// How long a client's connection may wait for its next request.
+    pub(super) fn keepalive_timeout(&self) -> Duration {
+        self.snapshot.load().config.limits.keepalive_timeout.0
     }
 
     /// What is known of a request at its start: the snapshot that it captures.

@@ -5,7 +5,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,10 +20,12 @@ use super::client_session::ClientSession;
 use super::downstream::Downstream;
 use super::edge::Edge;
 use super::hooks::Hooks;
-use super::http1_session::{Http1Connection, Http1Session, READ_BYTES};
-use super::{log, reject, request};
+use super::http1_session::{End, Http1Connection, Http1Session, READ_BYTES};
+use super::reject::{self, Rejection};
+use super::{log, request};
 use crate::config::limits;
-use crate::http1::{BodyLength, RequestParse, parse_request};
+use crate::http1::{BodyLength, RequestParse, has_bare_line_feed, parse_request};
+use crate::metrics::RejectionReason;
 
 /// Serves the connections of all listeners.
 pub struct Front {
@@ -42,8 +43,8 @@ impl std::fmt::Debug for Front {
 
 /// What comes next on a connection.
 enum Next {
-    /// A request that can be served here, and the bytes of its head.
-    Request(Box<RequestHeader>, BodyLength, Bytes),
+    /// A request that can be served here, the length of its body or why it is refused, and the bytes of its head.
+    Request(Box<RequestHeader>, Result<BodyLength, &'static str>, Bytes),
     /// Something else.
     Other(Bytes),
     /// The connection's end, or too long a silence.
@@ -75,11 +76,16 @@ impl Front {
             connection.stream.begin_request();
             let mut context = self.edge.begin();
             context.last_session = connection.last_session.take();
-            let mut session = ClientSession::Http1(Http1Session::new(&mut connection, head, length));
-            if *shutdown.borrow() {
+            let session = Http1Session::new(&mut connection, head, length.unwrap_or(BodyLength::Exact(0)));
+            let mut session = ClientSession::Http1(session);
+            if *shutdown.borrow() || length.is_err() {
                 session.close_after();
             }
             let located = request::locate(&self.edge, &mut session, &mut context);
+            let located = match length {
+                Ok(_) => located,
+                Err(doubt) => Err(Rejection::new(RejectionReason::BadRequest, doubt)),
+            };
             if located.as_ref().is_ok_and(request::Located::is_opaque) {
                 drop((session, context));
                 match self.hand_over(connection, &raw, shutdown).await {
@@ -95,14 +101,21 @@ impl Front {
             };
             log::finish(&self.edge.metrics, &session, served.as_ref().err().map(|error| &**error), &mut context);
             let ClientSession::Http1(session) = session else { return };
-            let (whole, goes_on) = (session.is_whole(), goes_on && session.can_go_on());
+            let (end, goes_on) = (session.end(), goes_on && session.can_go_on());
             let idle = context.snapshot.config.limits.keepalive_timeout.0;
             connection.last_session = context.last_session.take();
             drop(context);
             if !goes_on {
-                if whole {
+                match end {
                     // TLS says goodbye, so that the client knows that nothing is missing.
-                    let _ = tokio::time::timeout(limits::GOODBYE, connection.stream.shutdown()).await;
+                    End::Whole => {
+                        let _ = tokio::time::timeout(limits::GOODBYE, connection.stream.shutdown()).await;
+                        if length.is_err() || !connection.input.is_empty() {
+                            connection.linger().await;
+                        }
+                    }
+                    End::Broken => {}
+                    End::BrokenUnseen => connection.stream.reset(),
                 }
                 return;
             }
@@ -131,12 +144,8 @@ impl Front {
         let (stream, settings) = reused.consume();
         drop(settings);
         let mut stream = stream.into_any().downcast::<Downstream>().ok()?;
-        stream.end_request(self.idle_limit());
+        stream.end_request(self.edge.keepalive_timeout(), false);
         Some(stream)
-    }
-
-    fn idle_limit(&self) -> Duration {
-        self.edge.begin().snapshot.config.limits.keepalive_timeout.0
     }
 }
 
@@ -161,9 +170,15 @@ async fn next(connection: &mut Http1Connection, mut ending: Pin<&mut impl Future
         if !connection.input.is_empty() {
             match parse_request(&mut connection.input) {
                 RequestParse::Head(head, raw) => {
-                    let length = BodyLength::of_request(head.version, &head.headers);
-                    let length = length.filter(|_| !head.headers.contains_key(UPGRADE));
-                    return length.map_or(Next::Other(raw.clone()), |length| Next::Request(head, length, raw));
+                    let length = match BodyLength::of_request(head.version, &head.headers) {
+                        _ if has_bare_line_feed(&raw) => Err("a line of the head ends without CR"),
+                        None => {
+                            Err("the length of the body is in doubt: send one Content-Length, or nothing but `chunked`")
+                        }
+                        Some(_) if head.headers.contains_key(UPGRADE) => return Next::Other(raw),
+                        Some(length) => Ok(length),
+                    };
+                    return Next::Request(head, length, raw);
                 }
                 RequestParse::Partial if connection.input.len() < limits::PLAIN_HEAD_BYTES => {}
                 RequestParse::Partial | RequestParse::Other => return Next::Other(Bytes::new()),

@@ -82,6 +82,14 @@ impl Http1Link {
             // Who sends both may be a party to smuggling (RFC 9112 section 6.1).
             self.keepalive = false;
         }
+        match length {
+            // It never has a body, so a length could only be misread.
+            _ if head.status == StatusCode::NO_CONTENT => drop(head.remove_header(&CONTENT_LENGTH)),
+            BodyLength::Exact(length) if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() => {
+                head.insert_header(CONTENT_LENGTH, length)?;
+            }
+            _ => {}
+        }
         self.body = Some(BodyReader::new(length));
         Ok(head)
     }

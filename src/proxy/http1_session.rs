@@ -27,7 +27,7 @@ pub(super) const READ_BYTES: usize = 4 << 10;
 /// Larger pieces of a body are not copied behind their framing, in bytes.
 const TOGETHER: usize = 16 << 10;
 /// How much of the next request is read while one is served, in bytes. Until then the client's end is noticed.
-const AHEAD: usize = READ_BYTES;
+const AHEAD: usize = 16 << 10;
 
 /// A client's connection and what was read of it.
 pub(super) struct Http1Connection {
@@ -69,12 +69,23 @@ impl Http1Connection {
         fill(&mut self.stream, &mut self.input, room).await
     }
 
+    /// Reads what the client still sends, for nobody: with unread bytes the connection would be reset, and the answer lost.
+    pub(super) async fn linger(&mut self) {
+        let rest = async {
+            while matches!(self.fill(READ_BYTES).await, Ok(1..)) {
+                self.input.clear();
+            }
+        };
+        // A second is enough for an answer to arrive.
+        let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
+    }
+
     /// The request is served. A connection that waits needs little room.
     pub(super) fn end_request(&mut self, idle: Duration) {
         if self.input.is_empty() && self.input.capacity() > 2 * READ_BYTES {
             self.input = BytesMut::new();
         }
-        self.stream.end_request(idle);
+        self.stream.end_request(idle, !self.input.is_empty());
     }
 
     /// Writes what was collected, and `piece` behind it.
@@ -99,6 +110,16 @@ impl Http1Connection {
     }
 }
 
+/// How an answer has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Whole,
+    /// Its framing shows that something is missing.
+    Broken,
+    /// Nothing but the way the connection ends can show it.
+    BrokenUnseen,
+}
+
 /// A request, and what was answered.
 pub(super) struct Http1Session<'c> {
     connection: &'c mut Http1Connection,
@@ -110,11 +131,16 @@ pub(super) struct Http1Session<'c> {
     keepalive: bool,
     write_timeout: Duration,
     continued: bool,
+    /// Of the answer that the client has got the head of.
     status: Option<StatusCode>,
+    /// Of the one that waits to be written.
+    collected: Option<StatusCode>,
     writer: BodyWriter,
     sent: usize,
-    /// The answer is whole.
+    /// The client has got the whole answer.
     answered: bool,
+    /// The client has stopped reading.
+    lost: bool,
 }
 
 impl<'c> Http1Session<'c> {
@@ -129,9 +155,11 @@ impl<'c> Http1Session<'c> {
             write_timeout: Duration::MAX,
             continued: false,
             status: None,
+            collected: None,
             writer: BodyWriter::new(BodyLength::Exact(0)),
             sent: 0,
             answered: false,
+            lost: false,
             head,
         }
     }
@@ -214,7 +242,7 @@ impl<'c> Http1Session<'c> {
     }
 
     /// Waits until `deadline`; where it `listens`, until the client has left. Of the next request no more is read than fits:
-    /// then nobody listens.
+    /// then nobody listens any more.
     pub(super) async fn idle(&mut self, deadline: Instant, listens: bool) -> pingora::Result<Idle> {
         let Http1Connection { stream, input, alarm, .. } = &mut *self.connection;
         let leaves = async {
@@ -223,7 +251,7 @@ impl<'c> Http1Session<'c> {
                     return Ok(Idle::Left);
                 }
             }
-            std::future::pending().await
+            Ok(Idle::Full)
         };
         let alarm = alarm.get_or_insert_with(|| Alarm::new(deadline));
         let seen: std::io::Result<Idle> = tokio::select! {
@@ -231,18 +259,21 @@ impl<'c> Http1Session<'c> {
             left = leaves, if listens => left,
             () = alarm.comes(deadline) => Ok(Idle::Late),
         };
-        self.keepalive &= matches!(seen, Ok(Idle::Late));
+        self.keepalive &= matches!(seen, Ok(Idle::Late | Idle::Full));
         seen.or_err(ErrorType::ReadError, "the client is gone").map_err(|error| error.into_down())
     }
 
     /// Tells a client to send its body.
     pub(super) async fn write_continue(&mut self) -> pingora::Result<()> {
         self.continued = true;
-        self.connection.flush(b"HTTP/1.1 100 Continue\r\n\r\n", self.write_timeout).await
+        self.flush(b"HTTP/1.1 100 Continue\r\n\r\n").await
     }
 
     /// Writes the head of the answer; it waits for a body that follows at once.
     pub(super) async fn write_head(&mut self, mut head: Box<ResponseHeader>, follows: Follows) -> pingora::Result<()> {
+        if self.status.is_some() {
+            return Err(Error::explain(ErrorType::InternalError, "there is an answer already").into_down());
+        }
         let bodiless = follows == Follows::Nothing;
         let length = BodyLength::of_response(&self.head.method, head.status, Version::HTTP_11, &head.headers);
         self.writer =
@@ -250,6 +281,8 @@ impl<'c> Http1Session<'c> {
         // A body that nobody has read would be taken for the next request.
         self.keepalive &= self.writer.is_delimited() && self.body.is_done();
         let output = &mut self.connection.output;
+        // One that was not written yet is not the answer any more.
+        output.clear();
         head.remove_header(&CONNECTION);
         encode_head(&head, output);
         if !head.headers.contains_key(DATE) {
@@ -261,26 +294,38 @@ impl<'c> Http1Session<'c> {
             (true, _) => {}
         }
         output.put_slice(b"\r\n");
-        self.status = Some(head.status);
+        self.collected = Some(head.status);
         match follows {
             Follows::AtOnce => Ok(()),
-            Follows::Later => self.connection.flush(&[], self.write_timeout).await,
+            Follows::Later => self.flush(&[]).await,
             Follows::Nothing => {
+                self.flush(&[]).await?;
                 self.answered = true;
-                self.connection.flush(&[], self.write_timeout).await
+                Ok(())
             }
         }
+    }
+
+    /// Writes what was collected, and `piece` behind it.
+    async fn flush(&mut self, piece: &[u8]) -> pingora::Result<()> {
+        if self.lost {
+            return Err(Error::explain(ErrorType::WriteError, "the client has stopped reading").into_down());
+        }
+        self.lost = true;
+        self.connection.flush(piece, self.write_timeout).await?;
+        self.lost = false;
+        self.status = self.collected.take().or(self.status);
+        Ok(())
     }
 
     /// Writes a piece of the answer's body, and its end if that is known to follow.
     pub(super) async fn write_body(&mut self, piece: &[u8], end: bool) -> pingora::Result<()> {
         let length = self.writer.begin_piece(piece.len(), &mut self.connection.output);
         let piece = &piece[..length];
-        self.sent += length;
         if length <= TOGETHER {
             self.connection.output.put_slice(piece);
         } else {
-            self.connection.flush(piece, self.write_timeout).await?;
+            self.flush(piece).await?;
         }
         let output = &mut self.connection.output;
         self.writer.end_piece(length, output);
@@ -288,17 +333,22 @@ impl<'c> Http1Session<'c> {
             // Fewer bytes than were announced: only the connection's end can say so.
             let ended = self.writer.end(output);
             ended.or_err(ErrorType::WriteError, "ending an answer").map_err(|error| error.into_down())?;
-            self.answered = true;
         }
-        if self.connection.output.is_empty() {
-            return Ok(());
+        if !self.connection.output.is_empty() {
+            self.flush(&[]).await?;
         }
-        self.connection.flush(&[], self.write_timeout).await
+        self.sent += length;
+        self.answered |= end;
+        Ok(())
     }
 
-    /// True when the client has got all of the answer.
-    pub(super) fn is_whole(&self) -> bool {
-        self.answered
+    /// How the answer has ended.
+    pub(super) fn end(&self) -> End {
+        match self.status {
+            _ if self.answered => End::Whole,
+            Some(_) if !self.writer.is_delimited() => End::BrokenUnseen,
+            _ => End::Broken,
+        }
     }
 
     /// True when the connection can serve another request.

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use super::held::HeldBytes;
 use super::reject::Rejection;
 use super::snapshot::RouteContext;
 use super::within::at_once;
-use super::{authorize, headers, session};
+use super::{authorize, headers, reject, session};
 use crate::auth::AskedOperation;
 use crate::config::{Protocol, limits};
 use crate::mcp::{Era, HEADER_MISMATCH, INVALID_REQUEST, ListKind, Message, Messages, Misfit, encoded};
@@ -226,7 +226,7 @@ async fn read(
     route: &RouteContext,
     sender: Sender,
 ) -> pingora::Result<Result<Body, Rejection>> {
-    if session.req_header().headers.contains_key(EXPECT) {
+    if reject::waits_for_continue(session) {
         session.write_continue().await?;
     }
     let (limit, patience) = (route.settings.body_bytes, context.snapshot.config.limits.body_timeout.0);

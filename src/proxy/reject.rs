@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::FailToProxy;
@@ -206,9 +206,14 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// True for a client that sends its body when it is told to, and was not.
-fn waits_for_continue(session: &ClientSession<'_>) -> bool {
-    session.req_header().headers.contains_key(EXPECT) && session.is_unanswered()
+/// True for a client that sends its body when it is told to, and was not (RFC 9110 section 10.1.1; HTTP/1.0 knows no such
+/// thing).
+pub(super) fn waits_for_continue(session: &ClientSession<'_>) -> bool {
+    let header = session.req_header();
+    let mut expected = header.headers.get_all(EXPECT).iter().map(HeaderValue::as_bytes);
+    header.version != Version::HTTP_10
+        && expected.any(|expected| expected.eq_ignore_ascii_case(b"100-continue"))
+        && session.is_unanswered()
 }
 
 /// A connection can serve another request only if the rest of this one's body was read. A short rest is read; with a

@@ -10,6 +10,7 @@ mod corpus;
 mod discovery;
 mod harness;
 mod hostile;
+mod http1;
 mod identity;
 mod import;
 mod introspection;
