@@ -144,12 +144,13 @@ pub fn encode_head(head: &ResponseHeader, wire: &mut BytesMut) {
     wire.put_slice(head.get_reason_phrase().unwrap_or_default().as_bytes());
     wire.put_slice(b"\r\n");
     for (name, value) in &head.headers {
-        encode_field(name.as_str(), value.as_bytes(), wire);
+        encode_field(name, value.as_bytes(), wire);
     }
 }
 
-fn encode_field(name: &str, value: &[u8], wire: &mut BytesMut) {
-    wire.put_slice(name.as_bytes());
+/// Writes one field.
+pub fn encode_field(name: &HeaderName, value: &[u8], wire: &mut BytesMut) {
+    wire.put_slice(name.as_str().as_bytes());
     wire.put_slice(b": ");
     wire.put_slice(value);
     wire.put_slice(b"\r\n");

@@ -9,4 +9,4 @@ mod head;
 
 pub use body::{BodyReader, BodyWriter, Step};
 pub use framing::{BodyLength, keeps_alive};
-pub use head::{RequestParse, encode_head, has_bare_line_feed, parse_request, parse_response};
+pub use head::{RequestParse, encode_field, encode_head, has_bare_line_feed, parse_request, parse_response};

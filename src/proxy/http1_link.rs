@@ -7,15 +7,14 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, OrErr};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
+use super::http1_connection::{READ_BYTES, fill};
 use super::within::within;
 use crate::config::limits;
 use crate::http1::{BodyLength, BodyReader, Step, keeps_alive, parse_response};
 use crate::upstream::Wire;
 
-/// Room for what a replica sends at once, in bytes: most answers whole.
-const READ_BYTES: usize = 4 << 10;
 /// Room for more of a body that is known to be large, in bytes.
 const READ_MORE_BYTES: usize = 64 << 10;
 
@@ -114,10 +113,7 @@ impl Http1Link {
     }
 
     async fn fill(&mut self, room: usize) -> pingora::Result<usize> {
-        if self.input.capacity() - self.input.len() < room / 8 {
-            self.input.reserve(room);
-        }
-        self.stream.read_buf(&mut self.input).await.or_err(ErrorType::ReadError, "reading an answer")
+        fill(&mut self.stream, &mut self.input, room).await.or_err(ErrorType::ReadError, "reading an answer")
     }
 
     /// The connection, if another request can be sent on it.

@@ -1,114 +1,26 @@
 //! One HTTP/1 request of a client and its answer, on a connection that the edge reads and writes itself.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use http::header::{CONNECTION, DATE};
-use http::{HeaderName, StatusCode, Version};
+use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::date::get_cached_date;
 use pingora::protocols::tls::SslDigest;
-use pingora::protocols::{GetSocketDigest, Ssl};
 use pingora::{Error, ErrorType, OrErr};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
 use super::client_session::{Follows, Idle};
-use super::downstream::Downstream;
-use super::session::LastOpened;
-use super::within::within;
-use crate::http1::{BodyLength, BodyReader, BodyWriter, Step, encode_head, keeps_alive};
+use super::http1_connection::{Http1Connection, READ_BYTES, fill};
+use crate::http1::{BodyLength, BodyReader, BodyWriter, Step, encode_field, encode_head, keeps_alive};
 
-/// Room for what a client sends at once, in bytes: most requests whole.
-pub(super) const READ_BYTES: usize = 4 << 10;
 /// Larger pieces of a body are not copied behind their framing, in bytes.
 const TOGETHER: usize = 16 << 10;
 /// How much of the next request is read while one is served, in bytes. Until then the client's end is noticed.
 const AHEAD: usize = 16 << 10;
-
-/// A client's connection and what was read of it.
-pub(super) struct Http1Connection {
-    pub(super) stream: Box<Downstream>,
-    pub(super) input: BytesMut,
-    output: BytesMut,
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) local: Option<SocketAddr>,
-    tls: Option<Arc<SslDigest>>,
-    /// For answers that take their time.
-    alarm: Option<Alarm>,
-    /// Kept from one request to the next.
-    pub(super) last_session: Option<Box<LastOpened>>,
-}
-
-impl Http1Connection {
-    pub(super) fn new(stream: Box<Downstream>) -> Self {
-        let digest = stream.get_socket_digest();
-        let (peer, local) = match &digest {
-            Some(digest) => (digest.peer_addr(), digest.local_addr()),
-            None => (None, None),
-        };
-        let [peer, local] = [peer, local].map(|address| address.and_then(|address| address.as_inet()).copied());
-        let tls = stream.get_ssl_digest();
-        Self {
-            stream,
-            input: BytesMut::new(),
-            output: BytesMut::new(),
-            peer,
-            local,
-            tls,
-            alarm: None,
-            last_session: None,
-        }
-    }
-
-    /// Reads what has come, about `room` bytes at most. Zero is the connection's end.
-    pub(super) async fn fill(&mut self, room: usize) -> std::io::Result<usize> {
-        fill(&mut self.stream, &mut self.input, room).await
-    }
-
-    /// Reads what the client still sends, for nobody: with unread bytes the connection would be reset, and the answer lost.
-    pub(super) async fn linger(&mut self) {
-        let rest = async {
-            while matches!(self.fill(READ_BYTES).await, Ok(1..)) {
-                self.input.clear();
-            }
-        };
-        // A second is enough for an answer to arrive.
-        let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
-    }
-
-    /// The request is served. A connection that waits needs little room.
-    pub(super) fn end_request(&mut self, idle: Duration) {
-        if self.input.is_empty() && self.input.capacity() > 2 * READ_BYTES {
-            self.input = BytesMut::new();
-        }
-        self.stream.end_request(idle, !self.input.is_empty());
-    }
-
-    /// Writes what was collected, and `piece` behind it.
-    async fn flush(&mut self, piece: &[u8], limit: Duration) -> pingora::Result<()> {
-        let Self { stream, output, .. } = self;
-        let writing = async {
-            stream.write_all(output).await?;
-            stream.write_all(piece).await?;
-            stream.flush().await
-        };
-        let written = within(limit, writing).await;
-        if output.capacity() > 4 * TOGETHER {
-            *output = BytesMut::new();
-        }
-        output.clear();
-        match written {
-            Ok(written) => {
-                written.or_err(ErrorType::WriteError, "writing an answer").map_err(|error| error.into_down())
-            }
-            Err(_) => Err(Error::explain(ErrorType::WriteTimedout, "the client does not read").into_down()),
-        }
-    }
-}
 
 /// How an answer has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,7 +159,7 @@ impl<'c> Http1Session<'c> {
         let Http1Connection { stream, input, alarm, .. } = &mut *self.connection;
         let leaves = async {
             while input.len() < AHEAD {
-                if fill(stream, input, READ_BYTES).await? == 0 {
+                if fill(&mut **stream, input, READ_BYTES).await? == 0 {
                     return Ok(Idle::Left);
                 }
             }
@@ -286,11 +198,11 @@ impl<'c> Http1Session<'c> {
         head.remove_header(&CONNECTION);
         encode_head(&head, output);
         if !head.headers.contains_key(DATE) {
-            field(&DATE, get_cached_date().as_bytes(), output);
+            encode_field(&DATE, get_cached_date().as_bytes(), output);
         }
         match (self.keepalive, self.head.version) {
-            (false, _) => field(&CONNECTION, b"close", output),
-            (true, Version::HTTP_10) => field(&CONNECTION, b"keep-alive", output),
+            (false, _) => encode_field(&CONNECTION, b"close", output),
+            (true, Version::HTTP_10) => encode_field(&CONNECTION, b"keep-alive", output),
             (true, _) => {}
         }
         output.put_slice(b"\r\n");
@@ -355,19 +267,4 @@ impl<'c> Http1Session<'c> {
     pub(super) fn can_go_on(&self) -> bool {
         self.keepalive && self.answered && self.body.is_done()
     }
-}
-
-async fn fill(stream: &mut Downstream, input: &mut BytesMut, room: usize) -> std::io::Result<usize> {
-    // Most requests fit into what the ones before have left.
-    if input.capacity() - input.len() < room / 8 {
-        input.reserve(room);
-    }
-    stream.read_buf(input).await
-}
-
-fn field(name: &HeaderName, value: &[u8], wire: &mut BytesMut) {
-    wire.put_slice(name.as_str().as_bytes());
-    wire.put_slice(b": ");
-    wire.put_slice(value);
-    wire.put_slice(b"\r\n");
 }

@@ -19,6 +19,7 @@ mod front;
 mod headers;
 mod held;
 mod hooks;
+mod http1_connection;
 mod http1_link;
 mod http1_session;
 mod link;
