@@ -57,21 +57,10 @@ impl<'a> Cursor<'a> {
 
     /// Calls `each` with the key, in its quotes, of each member of the object that comes next; it passes over the value.
     pub(super) fn members(&mut self, mut each: impl FnMut(&mut Self, &'a str) -> Result<(), Flaw>) -> Result<(), Flaw> {
-        self.expect(b'{')?;
-        self.open(true)?;
-        if self.peek() != Some(b'}') {
-            loop {
-                let key = self.key()?;
-                each(self, key)?;
-                match self.peek() {
-                    Some(b',') => self.at += 1,
-                    _ => break,
-                }
-            }
-        }
-        self.expect(b'}')?;
-        self.close();
-        Ok(())
+        self.between(b'{', b'}', |cursor| {
+            let key = cursor.key()?;
+            each(cursor, key)
+        })
     }
 
     /// Calls `each` with each item of the array that comes next.
@@ -80,10 +69,21 @@ impl<'a> Cursor<'a> {
     }
 
     /// Calls `each` at each item of the array that comes next; it passes over the item.
-    pub(super) fn entries(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), Flaw>) -> Result<(), Flaw> {
-        self.expect(b'[')?;
-        self.open(false)?;
-        if self.peek() != Some(b']') {
+    pub(super) fn entries(&mut self, each: impl FnMut(&mut Self) -> Result<(), Flaw>) -> Result<(), Flaw> {
+        self.between(b'[', b']', each)
+    }
+
+    /// Calls `each` wherever something begins between the two brackets that come next.
+    #[inline]
+    fn between(
+        &mut self,
+        opening: u8,
+        closing: u8,
+        mut each: impl FnMut(&mut Self) -> Result<(), Flaw>,
+    ) -> Result<(), Flaw> {
+        self.expect(opening)?;
+        self.open(opening == b'{')?;
+        if self.peek() != Some(closing) {
             loop {
                 each(self)?;
                 match self.peek() {
@@ -92,7 +92,7 @@ impl<'a> Cursor<'a> {
                 }
             }
         }
-        self.expect(b']')?;
+        self.expect(closing)?;
         self.close();
         Ok(())
     }

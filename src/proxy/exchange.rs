@@ -1,8 +1,8 @@
 //! The exchange of an MCP request with its upstream.
 //!
 //! Pingora's proxy pipeline chooses an upstream before it has read a body and has no place for timers within a stream. MCP
-//! needs both, so its requests take this way: Pingora's connections and HTTP, and one loop that can be read from top to
-//! bottom. There is no other way for them, so no rule can hold on one way only.
+//! needs both, so its requests take this way, over HTTP/1 and HTTP/2: one loop that can be read from top to bottom. There is
+//! no other way for them, so no rule can hold on one way only.
 
 use std::sync::Arc;
 use std::time::Duration;

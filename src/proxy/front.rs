@@ -1,6 +1,7 @@
 //! The connections of clients. HTTP/1 is read here: requests of MCP routes are served at once, without Pingora's proxy,
-//! whose state for each request costs more than all that the edge does with one. Everything else goes to it untouched: HTTP/2,
-//! opaque routes, upgrades, and whatever is no plain request, so that there is one way to refuse it.
+//! whose state for each request costs more than all that the edge does with one. Heads that two readers could understand
+//! differently are refused here. Everything else goes to Pingora untouched: HTTP/2, opaque routes, upgrades, and whatever is
+//! no plain request.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -52,6 +53,16 @@ enum Next {
     End,
 }
 
+/// What became of a request.
+enum Answered {
+    /// Another one may come.
+    GoesOn,
+    /// Its connection ends.
+    Ends,
+    /// It has to be handed to Pingora's proxy.
+    Opaque,
+}
+
 impl Front {
     /// Serves with `edge`, and through `pipeline`, which has the hooks of the same edge. Without `reads_http1` the pipeline
     /// serves everything: so tests hold both ways against each other.
@@ -63,65 +74,76 @@ impl Front {
     async fn serve(&self, stream: Box<Downstream>, shutdown: &ShutdownWatch, mut ending: Pin<&mut impl Future>) {
         let mut connection = Http1Connection::new(stream);
         loop {
-            let (head, length, raw) = match next(&mut connection, ending.as_mut()).await {
+            let raw = match next(&mut connection, ending.as_mut()).await {
                 Next::End => return,
-                Next::Request(head, length, raw) => (head, length, raw),
-                Next::Other(raw) => match self.hand_over(connection, &raw, shutdown).await {
-                    Some(stream) => {
-                        connection = Http1Connection::new(stream);
-                        continue;
+                Next::Other(raw) => raw,
+                Next::Request(head, length, raw) => {
+                    let last = *shutdown.borrow();
+                    match self.answer(&mut connection, head, length, last).await {
+                        Answered::GoesOn => continue,
+                        Answered::Ends => return,
+                        Answered::Opaque => raw,
                     }
-                    None => return,
-                },
-            };
-            connection.stream.begin_request();
-            let mut context = self.edge.begin();
-            context.last_session = connection.last_session.take();
-            let session = Http1Session::new(&mut connection, head, length.unwrap_or(BodyLength::Exact(0)));
-            let mut session = ClientSession::Http1(session);
-            if *shutdown.borrow() || length.is_err() {
-                session.close_after();
-            }
-            let located = request::locate(&self.edge, &mut session, &mut context);
-            let located = match length {
-                Ok(_) => located,
-                Err(doubt) => Err(Rejection::new(RejectionReason::BadRequest, doubt)),
-            };
-            if located.as_ref().is_ok_and(request::Located::is_opaque) {
-                drop((session, context));
-                match self.hand_over(connection, &raw, shutdown).await {
-                    Some(stream) => connection = Http1Connection::new(stream),
-                    None => return,
                 }
-                continue;
-            }
-            let served = self.edge.serve(&mut session, &mut context, located).await;
-            let goes_on = match &served {
-                Ok(_) => true,
-                Err(error) => reject::fail(&mut session, &mut context, error).await.can_reuse_downstream,
             };
-            log::finish(&self.edge.metrics, &session, served.as_ref().err().map(|error| &**error), &mut context);
-            let ClientSession::Http1(session) = session else { return };
-            let (end, goes_on) = (session.end(), goes_on && session.can_go_on());
-            let idle = context.snapshot.config.limits.keepalive_timeout.0;
-            connection.last_session = context.last_session.take();
-            drop(context);
-            if !goes_on {
-                match end {
-                    // TLS says goodbye, so that the client knows that nothing is missing.
-                    End::Whole => {
-                        let _ = tokio::time::timeout(limits::GOODBYE, connection.stream.shutdown()).await;
-                        if length.is_err() || !connection.input.is_empty() {
-                            connection.linger().await;
-                        }
-                    }
-                    End::Broken => {}
-                    End::BrokenUnseen => connection.stream.reset(),
-                }
-                return;
+            match self.hand_over(connection, &raw, shutdown).await {
+                Some(stream) => connection = Http1Connection::new(stream),
+                None => return,
             }
-            connection.end_request(idle);
         }
+    }
+
+    /// Answers a request, unless only Pingora's proxy can; `last`: no other one is wanted on its connection.
+    async fn answer(
+        &self,
+        connection: &mut Http1Connection,
+        head: Box<RequestHeader>,
+        length: Result<BodyLength, &'static str>,
+        last: bool,
+    ) -> Answered {
+        connection.stream.begin_request();
+        let mut context = self.edge.begin();
+        context.last_session = connection.last_session.take();
+        let session = Http1Session::new(connection, head, length.unwrap_or(BodyLength::Exact(0)));
+        let mut session = ClientSession::Http1(session);
+        if last || length.is_err() {
+            session.close_after();
+        }
+        let located = request::locate(&self.edge, &mut session, &mut context);
+        let located = match length {
+            Ok(_) => located,
+            Err(doubt) => Err(Rejection::new(RejectionReason::BadRequest, doubt)),
+        };
+        if located.as_ref().is_ok_and(request::Located::is_opaque) {
+            return Answered::Opaque;
+        }
+        let served = self.edge.serve(&mut session, &mut context, located).await;
+        let goes_on = match &served {
+            Ok(_) => true,
+            Err(error) => reject::fail(&mut session, &mut context, error).await.can_reuse_downstream,
+        };
+        log::finish(&self.edge.metrics, &session, served.as_ref().err().map(|error| &**error), &mut context);
+        let ClientSession::Http1(session) = session else { return Answered::Ends };
+        let (end, goes_on) = (session.end(), goes_on && session.can_go_on());
+        let idle = context.snapshot.config.limits.keepalive_timeout.0;
+        connection.last_session = context.last_session.take();
+        drop(context);
+        if goes_on {
+            connection.end_request(idle);
+            return Answered::GoesOn;
+        }
+        match end {
+            // TLS says goodbye, so that the client knows that nothing is missing.
+            End::Whole => {
+                let _ = tokio::time::timeout(limits::GOODBYE, connection.stream.shutdown()).await;
+                if length.is_err() || !connection.input.is_empty() {
+                    connection.linger().await;
+                }
+            }
+            End::Broken => {}
+            End::BrokenUnseen => connection.stream.reset(),
+        }
+        Answered::Ends
     }
 
     /// Lets Pingora's proxy serve what begins with `raw`. Gives the connection back if it can serve another request.
@@ -142,8 +164,7 @@ impl Front {
         // Set to what the configuration says as soon as the request is read.
         session.set_keepalive((!*shutdown.borrow()).then_some(60));
         let reused = self.pipeline.process_new_http(session, shutdown).await?;
-        let (stream, settings) = reused.consume();
-        drop(settings);
+        let (stream, _) = reused.consume();
         let mut stream = stream.into_any().downcast::<Downstream>().ok()?;
         stream.end_request(self.edge.keepalive_timeout(), false);
         Some(stream)

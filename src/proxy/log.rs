@@ -1,13 +1,14 @@
 //! The line that each request leaves in the log.
 
 mod line;
+mod memory;
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use pingora::{Error, ErrorSource, ErrorType};
 
 use self::line::{Line, Millis, Time};
+pub(crate) use self::memory::LineMemory;
 use super::client_session::ClientSession;
 use super::context::RequestContext;
 use super::peer::head_time;
@@ -20,10 +21,7 @@ pub(crate) const TARGET: &str = "access";
 /// The status that is logged when the client left before there was one (nginx's).
 const CLIENT_GONE: u16 = 499;
 
-/// What is kept of the memory for lines: most are much shorter.
-const LINE_BYTES: usize = 4 << 10;
-
-thread_local!(static MEMORY: Cell<String> = const { Cell::new(String::new()) });
+thread_local!(static MEMORY: LineMemory = const { LineMemory::new() });
 
 /// The request has ended: metrics and the log are told.
 pub(super) fn finish(
@@ -55,15 +53,14 @@ pub(super) fn finish(
     };
     if wanted {
         let line = Line { outcome: outcome.map(Label::label), ..line(session, error, context, status, duration) };
-        let mut text = MEMORY.take();
-        match log.format {
-            LogFormat::Json => line.write_json(&mut text),
-            LogFormat::Text => line.write_text(&mut text),
-        }
-        log::info!(target: TARGET, "{text}");
-        text.clear();
-        text.shrink_to(LINE_BYTES);
-        MEMORY.set(text);
+        let write = |text: &mut String| {
+            match log.format {
+                LogFormat::Json => line.write_json(text),
+                LogFormat::Text => line.write_text(text),
+            }
+            log::info!(target: TARGET, "{text}");
+        };
+        MEMORY.with(|memory| memory.with(write));
     }
 }
 

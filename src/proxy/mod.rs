@@ -46,5 +46,5 @@ pub use edge::Edge;
 pub use front::Front;
 pub use hooks::Hooks;
 pub use listener::ListenerContext;
-pub(crate) use log::TARGET as ACCESS_LOG;
+pub(crate) use log::{LineMemory, TARGET as ACCESS_LOG};
 pub use snapshot::{RouteContext, Snapshot};

@@ -1,7 +1,6 @@
 //! Log lines: made where they arise, written by a thread of their own. When standard output is blocked, lines are
 //! dropped and counted; requests never wait.
 
-use std::cell::Cell;
 use std::fmt::Write;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
@@ -12,12 +11,9 @@ use serde_json::json;
 
 use super::log_queue::LogQueue;
 use crate::config::LogFormat;
-use crate::proxy::ACCESS_LOG;
+use crate::proxy::{ACCESS_LOG, LineMemory};
 
-/// What is kept of the memory for access lines: most are much shorter.
-const LINE_BYTES: usize = 4 << 10;
-
-thread_local!(static MEMORY: Cell<String> = const { Cell::new(String::new()) });
+thread_local!(static MEMORY: LineMemory = const { LineMemory::new() });
 
 /// The process's logger.
 static LOGGER: OnceLock<Telemetry> = OnceLock::new();
@@ -80,14 +76,12 @@ impl Log for Telemetry {
             Some(line) => self.queue.add(line),
             // It is copied before the queue is locked: what arguments do when they are written is their own affair.
             None => {
-                let mut text = MEMORY.take();
-                // Writing to a string cannot fail.
-                let _ = write!(text, "{}", record.args());
-                let taken = self.queue.add(&text);
-                text.clear();
-                text.shrink_to(LINE_BYTES);
-                MEMORY.set(text);
-                taken
+                let write = |text: &mut String| {
+                    // Writing to a string cannot fail.
+                    let _ = write!(text, "{}", record.args());
+                    self.queue.add(text)
+                };
+                MEMORY.with(|memory| memory.with(write))
             }
         };
         if !taken {

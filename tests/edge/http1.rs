@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Origin, TestEdge, call, eventually, message, post, read_reply, request};
+use crate::harness::{Origin, TestEdge, call, eventually, message, post, read_reply, reads_through_pingora, request};
 use crate::streaming::wire::{Wire, next, raw};
 
 /// `/mcp` for MCP and `/opaque/` for anything, to one origin.
@@ -28,15 +28,10 @@ async fn connect(edge: &TestEdge, text: &str) -> TcpStream {
     stream
 }
 
-/// True when Pingora reads the requests of this run: it accepts more.
-fn is_pipeline() -> bool {
-    std::env::var_os("MCP_EDGE_TEST_PIPELINE").is_some()
-}
-
 /// Rows 43 to 45: what two readers could end at different places is refused, and no origin sees any of it.
 #[tokio::test]
 async fn what_could_be_read_in_two_ways_is_refused_whole() {
-    if is_pipeline() {
+    if reads_through_pingora() {
         return;
     }
     let origin = Origin::saying("in").await;
@@ -95,7 +90,6 @@ async fn an_answer_that_nobody_waits_for_is_no_success() {
     let mut upstream = next(&mut accepted).await;
     upstream.until("\r\n\r\n").await;
     client.reset();
-    tokio::time::sleep(Duration::from_millis(100)).await;
     upstream.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}").await;
     let gone = r#"mcp_edge_requests_total{code="499",route="/mcp"}"#;
     eventually("it is counted", async || edge.metric(gone).await == 1.0).await;
@@ -120,7 +114,7 @@ async fn a_client_that_sends_on_cannot_hide_that_it_leaves() {
 /// Row 3: nothing else tells an HTTP/1.0 client that something is missing.
 #[tokio::test]
 async fn an_answer_without_a_length_that_breaks_off_is_reset() {
-    if is_pipeline() {
+    if reads_through_pingora() {
         return;
     }
     let (origin, mut accepted) = raw().await;

@@ -1,0 +1,26 @@
+//! Memory that each thread writes its lines into, one after the other.
+
+use std::cell::Cell;
+
+/// What is kept of it: most lines are much shorter.
+const LINE_BYTES: usize = 4 << 10;
+
+/// Empty between two lines. One is for one place only: lines that are made within each other need two.
+pub(crate) struct LineMemory(Cell<String>);
+
+impl LineMemory {
+    /// Nothing yet.
+    pub(crate) const fn new() -> Self {
+        Self(Cell::new(String::new()))
+    }
+
+    /// Gives an empty string to `write`, and keeps its memory.
+    pub(crate) fn with<T>(&self, write: impl FnOnce(&mut String) -> T) -> T {
+        let mut text = self.0.take();
+        let done = write(&mut text);
+        text.clear();
+        text.shrink_to(LINE_BYTES);
+        self.0.set(text);
+        done
+    }
+}
