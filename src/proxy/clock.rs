@@ -55,12 +55,14 @@ impl Clock {
 
     /// True when the answer has taken too long at the time of the last piece: an upstream that never pauses leaves no
     /// other moment to ask.
-    pub(super) fn is_overdue(&self) -> bool {
-        self.is_late(self.last)
+    pub(super) fn is_overdue(&self, grace: Duration) -> bool {
+        self.is_late(self.last, grace)
     }
 
-    /// True when it has taken too long, was silent for too long, or goes on for nobody.
-    pub(super) fn is_late(&self, now: Instant) -> bool {
+    /// True when it has taken longer than it may, and `grace`: it took too long, was silent for too long, or goes on for
+    /// nobody.
+    pub(super) fn is_late(&self, now: Instant, grace: Duration) -> bool {
+        let now = now - grace;
         now >= self.last + self.idle
             || self.deadline.is_some_and(|deadline| now >= self.begun + deadline)
             || self.abandoned.is_some_and(|at| now >= at + limits::ABANDONED_TIME)
@@ -75,10 +77,10 @@ impl Clock {
         wanted
     }
 
-    /// When to look again.
-    pub(super) fn next(&self) -> Instant {
-        let ends = self.deadline.map(|deadline| self.begun + deadline);
+    /// When to look again, if the answer has `grace`.
+    pub(super) fn next(&self, grace: Duration) -> Instant {
+        let ends = self.deadline.map(|deadline| self.begun + deadline + grace);
         let comment = self.comment.map(|comment| self.last.max(self.commented) + comment);
-        [ends, comment].into_iter().flatten().fold(self.last + self.idle, Instant::min)
+        [ends, comment].into_iter().flatten().fold(self.last + self.idle + grace, Instant::min)
     }
 }

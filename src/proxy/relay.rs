@@ -1,6 +1,7 @@
 //! Passes an upstream's answer on to the client, piece by piece, as it comes.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -23,6 +24,7 @@ use super::session::SESSION_HEADER;
 use super::snapshot::RouteContext;
 use super::within::at_once;
 use super::{headers, session};
+use crate::config::limits;
 use crate::mcp::{Era, error_message};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 
@@ -162,7 +164,7 @@ impl Relay<'_> {
                 None => tokio::select! {
                     biased;
                     piece = upstream.read_body() => Event::Piece(piece.map_err(|error| error.into_up())?),
-                    waited = self.client.waits(session, clock.next()) => Event::Waited(waited?),
+                    waited = self.client.waits(session, clock.next(self.grace())) => Event::Waited(waited?),
                     () = &mut ending => Event::Ending,
                 },
             };
@@ -183,7 +185,7 @@ impl Relay<'_> {
                     self.write(session, out).await?;
                     // The client's slowness is not the upstream's silence.
                     clock.piece(progressed, self.client.is_gone());
-                    if clock.is_overdue() {
+                    if clock.is_overdue(self.grace()) {
                         return self.give_up(session, held.is_some()).await;
                     }
                 }
@@ -196,7 +198,7 @@ impl Relay<'_> {
                 }
                 Event::Waited(Waited::Enough) => {
                     let now = Instant::now();
-                    if clock.is_late(now) {
+                    if clock.is_late(now, self.grace()) {
                         return self.give_up(session, held.is_some()).await;
                     }
                     if clock.wants_comment(now) && self.answer.is_between_events() {
@@ -268,6 +270,13 @@ impl Relay<'_> {
             return Ok(Err(rejection));
         }
         Err(Error::explain(ErrorType::InvalidHTTPHeader, rejection.message.into_owned()).into_up())
+    }
+
+    /// How long an event that has begun may go on when the answer's time is over: a piece ends anywhere, and an error can
+    /// stand only between events.
+    fn grace(&self) -> Duration {
+        let begun = self.is_stream && !self.answer.is_between_events() && !self.client.is_gone();
+        if begun { limits::EVENT_GRACE } else { Duration::ZERO }
     }
 
     /// The upstream took too long.

@@ -169,14 +169,43 @@ async fn a_tool_that_never_pauses_has_the_same_deadline() {
 
 /// An error put into an event would damage it.
 #[tokio::test]
-async fn a_stream_that_is_late_within_an_event_breaks_off() {
+async fn a_stream_that_is_late_within_an_event_ends_with_it() {
     let (origin, mut accepted) = held().await;
     let edge = edge(&origin, "", TOOLS).await;
-    let client = Wire::open(&edge, &post("/mcp", &[], &call("7", "train_model"))).await;
+    let mut client = Wire::open(&edge, &post("/mcp", &[], &call("7", "train_model"))).await;
     let mut upstream = next(&mut accepted).await;
     upstream.send(&format!("{EVENTS}{}", chunk("data: half"))).await;
-    let reply = parse(&client.end().await).await;
-    assert_eq!((reply.status, reply.complete, reply.body.as_str()), (200, false, "data: half"));
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    upstream.send(&chunk(" whole\n\n")).await;
+    let reply = parse(&client.until(LAST_CHUNK).await).await;
+    let (event, error) = reply.body.split_once("\n\n").expect("two events");
+    assert_eq!((reply.status, reply.complete, event), (200, true, "data: half whole"));
+    assert!(error.contains("-32004"), "{error}");
+    upstream.end().await;
+}
+
+#[tokio::test]
+async fn an_event_that_does_not_end_outlives_its_stream_by_a_second() {
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, "", TOOLS).await;
+    for silent in [true, false] {
+        let begun = Instant::now();
+        let client = Wire::open(&edge, &post("/mcp", &[], &call("7", "train_model"))).await;
+        let mut upstream = next(&mut accepted).await;
+        upstream.send(&format!("{EVENTS}{}", chunk("data: half"))).await;
+        let dripped = tokio::spawn(async move {
+            while !silent && upstream.stream.write_all(chunk("x").as_bytes()).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            upstream.end().await
+        });
+        let reply = parse(&client.end().await).await;
+        let took = begun.elapsed();
+        assert!(took > Duration::from_millis(1_900) && took < Duration::from_secs(5), "{took:?}");
+        assert_eq!((reply.status, reply.complete), (200, false));
+        assert_eq!(reply.body.trim_end_matches('x'), "data: half");
+        dripped.await.expect("the upstream's connection is closed");
+    }
 }
 
 #[tokio::test]
