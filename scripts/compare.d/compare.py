@@ -91,6 +91,12 @@ def spread(values, digits=1):
     return f"{middle(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
+def against(target, first):
+    """How many times the CPU time of `first` it took, round by round: the machine's pace drifts from one to the next."""
+    ratios = [own / other for own, other in zip(column(target, "cpu_us"), column(first, "cpu_us"))]
+    return spread(ratios, 2)
+
+
 def table(head, rows):
     print("| " + " | ".join(head) + " |")
     print("|" + " --- |" * len(head))
@@ -211,9 +217,12 @@ def size(work):
     print("### The edge with more of everything, one thread\n")
     ports = proxies.ports(1000)
     backend = proxies.backend(work, OTHERS, ports)
-    tokens = os.path.join(work, "tokens.txt")
-    with open(tokens, "w") as file:
-        file.writelines(f"{proxies.token(f'user-{number}', number)}\n" for number in range(100_000))
+    scripts = []
+    for count in (1, load.DIFFERENT):
+        tokens = os.path.join(work, f"tokens-{count}.txt")
+        with open(tokens, "w") as file:
+            file.writelines(f"{proxies.token(f'user-{number}', number)}\n" for number in range(count))
+        scripts.append(load.script(work, f"tokens-{count}", None, tokens))
     edges, targets = [], []
     try:
         for name, routes, endpoints in [("10 routes, 1 token, 2 endpoints", 10, 2), ("1,000 routes", 1000, 2), ("10,000 routes", 10_000, 2), ("1,000 endpoints", 10, 1000)]:
@@ -221,15 +230,15 @@ def size(work):
             edges.append(edge)
             targets.append(Target(name, edge, edge.port, "/one/mcp", work))
         many = Target("100,000 tokens", edges[0], edges[0].port, "/one/mcp", work)
-        many.lua = load.script(work, "tokens", None, tokens)
         targets.append(many)
+        for target in targets:
+            # Without a session: those of one edge are good for it alone.
+            target.lua = scripts[target is many]
         # Until each token was seen once.
         many.run(30, OTHERS)
-        # Without a session: those of one edge are good for it alone.
         rounds(targets, OTHERS, 1)
-        first = middle(column(targets[0], "cpu_us"))
         table(["", "CPU us/request", "x the first", "MiB", "failed"], [
-            [target.name, spread(column(target, "cpu_us")), f"{middle(column(target, 'cpu_us')) / first:.2f}", spread(column(target, "mib")),
+            [target.name, spread(column(target, "cpu_us")), against(target, targets[0]), spread(column(target, "mib")),
              str(sum(column(target, "failed")))] for target in targets])
         return {target.name: target.rounds for target in targets}
     finally:

@@ -28,17 +28,25 @@ def fields(session=None, bearer=None):
     return named
 
 
+DIFFERENT = 100_000
+
+
 def script(folder, name, session=None, tokens=None):
-    """The wrk script for these requests; `tokens` is a file with one token in each line."""
+    """The wrk script for these requests. With `tokens`, a file with one in each line, it sends as many `DIFFERENT` requests,
+    however few tokens there are: what wrk reads itself leaves less of the shared caches to the proxy, and should not be
+    taken for the tokens' doing."""
     lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(BODY)}"]
     lines += [f"wrk.headers[{json.dumps(key)}] = {json.dumps(value)}" for key, value in fields(session).items()]
     if tokens:
         lines += [
             "local requests, next_one = {}, 0",
             "function init(args)",
-            f"  for token in io.lines({json.dumps(tokens)}) do",
-            '    wrk.headers["Authorization"] = "Bearer " .. token',
-            "    requests[#requests + 1] = wrk.format()",
+            "  local tokens, body = {}, wrk.body",
+            f"  for token in io.lines({json.dumps(tokens)}) do tokens[#tokens + 1] = token end",
+            f"  for number = 1, {DIFFERENT} do",
+            '    wrk.headers["Authorization"] = "Bearer " .. tokens[number % #tokens + 1]',
+            f"    wrk.body = body:gsub('\"id\":1,', '\"id\":' .. ({DIFFERENT} + number) .. ',', 1)",
+            "    requests[number] = wrk.format()",
             "  end",
             "end",
             "function request() next_one = next_one % #requests + 1 return requests[next_one] end",
