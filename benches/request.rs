@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use mcp_edge::metrics::{CallMetrics, CallOutcome, EndpointResult, Metrics, RouteMetrics, UpstreamMetrics};
 use mcp_edge::server::{Shared, build};
-use mcp_edge::types::{Authority, KnownMethod, Operation, Principal, RequestId, Target, canonical_path};
+use mcp_edge::types::{Authority, KnownMethod, Operation, Principal, RequestId, ScopeSet, Target, canonical_path};
 
 fn target(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("target");
@@ -64,7 +64,7 @@ fn policy(criterion: &mut Criterion) {
     let path = common::write(&folder, "edge.yaml", &yaml());
     let shared = Shared::new(1_000).expect("the process can be set up");
     let snapshot = common::runtime().block_on(build(&shared, common::load(&path), None));
-    let scopes = ["one:read", "one:trade"].map(|scope| scope.parse().expect("a scope")).into_iter().collect();
+    let scopes: ScopeSet = ["one:read", "one:trade"].map(|scope| scope.parse().expect("a scope")).into_iter().collect();
     let alice = Arc::new(Principal::new("alice", scopes, "corp".into(), None).expect("legal"));
     let call = |tool| Operation::Targeted("tools/call", Target::Tool(tool));
     let mut group = criterion.benchmark_group("policy");

@@ -1,8 +1,9 @@
 //! `Authenticator::authenticate` with a bearer JWT: from the cache (at most 1 µs; by one, two and eight threads that show
-//! the same token, or tokens of their own), and with the signature checked.
+//! the same token, or tokens of their own; with one token or very many), and with the signature checked.
 
 mod common;
 
+use std::hint::black_box;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -35,17 +36,17 @@ const RSA_SIGNATURE: &str = concat!(
 );
 
 /// An access token as identity providers issue them, of about 700 bytes.
-fn token(algorithm: &str, sign: impl FnOnce(&[u8]) -> String) -> String {
+fn token(algorithm: &str, number: u32, sign: impl FnOnce(&[u8]) -> String) -> String {
     let header = format!(r#"{{"alg":"{algorithm}","typ":"at+jwt","kid":"{algorithm}"}}"#);
     let claims = format!(
         concat!(
             r#"{{"iss":"https://idp.example/realms/{}","aud":["mcp-edge","account"],"#,
-            r#""sub":"f1b7b1a4-2f3e-4f0e-9f9d-0c8f3d1c5a77","#,
+            r#""sub":"f1b7b1a4-2f3e-4f0e-9f9d-0c8f3d{:06x}","#,
             r#""iat":1760000000,"nbf":1760000000,"exp":4102444800,"jti":"0f2f3c1e-3b1c-4f3a-8f0e-6d1f0c5a7b11","#,
             r#""preferred_username":"alice.liddell","email":"alice.liddell@corp.example","client_id":"claude-code","#,
             r#""scope":"fininfo:read fininfo:write stock:read offset:read","groups":["analysts","traders"]}}"#,
         ),
-        algorithm
+        algorithm, number
     );
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let signature = sign(message.as_bytes());
@@ -88,7 +89,7 @@ fn yaml() -> String {
         ));
     }
     yaml.push_str("upstreams: {one: {endpoints: [{address: 127.0.0.1:8000}]}}\nroutes:\n");
-    for (path, providers) in [("/one", &ALGORITHMS[..1]), ("/three", &ALGORITHMS)] {
+    for (path, providers) in [("/one", &ALGORITHMS[..1]), ("/hs256", &ALGORITHMS[2..]), ("/three", &ALGORITHMS)] {
         let providers = providers.join(", ");
         yaml.push_str(&format!("- {{path: {path}, upstream: one, auth: {{providers: [{providers}]}}}}\n"));
     }
@@ -123,6 +124,34 @@ fn at_once(authenticator: &Authenticator, shown: &[&HeaderMap], rounds: u64) -> 
     })
 }
 
+/// How long it takes to authenticate `rounds` requests with `tokens` in turn, and to read what a request reads of its
+/// principal. What was sent is in the processor's caches, as it is when it has just been read from a socket.
+fn in_turn(authenticator: &Authenticator, tokens: &[String], rounds: u64) -> Duration {
+    let (runtime, mut took, mut next) = (common::runtime(), Duration::ZERO, 0);
+    for begin in (0..rounds).step_by(64) {
+        let shown: Vec<HeaderMap> = (begin..rounds.min(begin + 64))
+            .map(|_| {
+                // A step that leads past each of them, and past what would be fetched ahead.
+                next = (next + 7_919) % tokens.len();
+                headers(&tokens[next])
+            })
+            .collect();
+        let begun = Instant::now();
+        runtime.block_on(async {
+            for headers in &shown {
+                let principal = authenticator.authenticate(&request(headers)).await.expect("the token is valid");
+                assert!(!black_box(&*principal).scopes().is_empty());
+                black_box((
+                    principal.subject().as_bytes()[0],
+                    principal.scopes().iter().all(|scope| scope.as_str() != ""),
+                ));
+            }
+        });
+        took += begun.elapsed();
+    }
+    took
+}
+
 fn authenticate(criterion: &mut Criterion) {
     let random = SystemRandom::new();
     let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
@@ -136,9 +165,9 @@ fn authenticate(criterion: &mut Criterion) {
     let mac = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
     let es256 = |message: &[u8]| URL_SAFE_NO_PAD.encode(key.sign(&random, message).expect("random numbers"));
     let tokens = [
-        token("ES256", es256),
-        token("RS256", |_| RSA_SIGNATURE.to_owned()),
-        token("HS256", |message| URL_SAFE_NO_PAD.encode(hmac::sign(&mac, message))),
+        token("ES256", 0, es256),
+        token("RS256", 0x001c_5a77, |_| RSA_SIGNATURE.to_owned()),
+        token("HS256", 0, |message| URL_SAFE_NO_PAD.encode(hmac::sign(&mac, message))),
     ];
 
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -179,7 +208,7 @@ fn authenticate(criterion: &mut Criterion) {
     });
     let route = snapshot.routes.get("/one").expect("the route is in the configuration");
     let authenticator = route.authenticator.as_ref().expect("the route is not open");
-    let own: Vec<HeaderMap> = (0..8).map(|_| headers(&token("ES256", es256))).collect();
+    let own: Vec<HeaderMap> = (0..8).map(|_| headers(&token("ES256", 0, es256))).collect();
     for threads in [1, 2, 8] {
         for (name, shown) in [("one_token", vec![&cached; threads]), ("own_tokens", own.iter().take(threads).collect())]
         {
@@ -187,6 +216,17 @@ fn authenticate(criterion: &mut Criterion) {
                 bencher.iter_custom(|rounds| at_once(authenticator, &shown, rounds));
             });
         }
+    }
+    let route = snapshot.routes.get("/hs256").expect("the route is in the configuration");
+    let authenticator = route.authenticator.as_ref().expect("the route is not open");
+    let many: Vec<String> = (0..100_000)
+        .map(|number| token("HS256", number, |message| URL_SAFE_NO_PAD.encode(hmac::sign(&mac, message))))
+        .collect();
+    for count in [1, many.len()] {
+        in_turn(authenticator, &many[..count], 2 * count as u64);
+        group.bench_function(format!("hit_of_{count}_tokens_in_turn"), |bencher| {
+            bencher.iter_custom(|rounds| in_turn(authenticator, &many[..count], rounds));
+        });
     }
     group.finish();
 }

@@ -18,7 +18,7 @@ use super::mtls::MtlsValidator;
 use super::revocation::credential_digest;
 use crate::config::{self, ProviderKind, limits};
 use crate::metrics::{AuthResult, Metrics};
-use crate::types::{ClientCertificate, Principal, Scope, ScopeSet};
+use crate::types::{ClientCertificate, Grant, Principal, Scope, ScopeSet};
 
 /// Everything that a provider has to know to validate a credential, apart from the request that brought it. It has no
 /// `Debug`, because it holds the credential.
@@ -181,8 +181,8 @@ impl Provider {
     fn principal(&self, claims: Claims) -> Result<Principal, AuthError> {
         let Claims { subject, scopes, groups, expires_at, audiences, token_id } = claims;
         let scopes = self.scopes(&scopes, &groups);
-        Principal::new(&subject, scopes, Arc::clone(&self.settings.name), expires_at)
-            .map(|principal| principal.with_audiences(audiences).with_token_id(token_id))
+        Principal::new(&subject, Grant::new(scopes, audiences), Arc::clone(&self.settings.name), expires_at)
+            .map(|principal| principal.with_token_id(token_id))
             .map_err(|_| AuthError::Denied("the credential's subject cannot stand in a header"))
     }
 

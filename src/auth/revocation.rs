@@ -67,7 +67,7 @@ impl Revocation {
         match self {
             Self::All => true,
             Self::Subject { subject, provider } => {
-                **principal.subject() == **subject
+                principal.subject() == &**subject
                     && provider.as_ref().is_none_or(|provider| **principal.provider() == **provider)
             }
             Self::TokenId(id) => principal.token_id() == Some(id),

@@ -41,6 +41,8 @@ pub const LEEWAY: Duration = Duration::from_secs(30);
 pub const TOKEN_BYTES: usize = 16 << 10;
 /// How long a denied token may be remembered as denied.
 pub const NEGATIVE_TTL: Duration = Duration::from_secs(5);
+/// How many different grants principals may share.
+pub const SHARED_GRANTS: u64 = 1_024;
 /// How many denied tokens are remembered.
 pub const NEGATIVE_ENTRIES: u64 = 10_000;
 /// The largest answer of an authentication server or key set, in bytes.

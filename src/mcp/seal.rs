@@ -128,7 +128,7 @@ impl SessionOwner<'_> {
     /// Unambiguous: each part with its length.
     fn bytes(self) -> Vec<u8> {
         let (provider, subject) =
-            self.principal.map_or(("", ""), |principal| (&**principal.provider(), &**principal.subject()));
+            self.principal.map_or(("", ""), |principal| (&**principal.provider(), principal.subject()));
         let mut bytes = Vec::with_capacity(32 + self.route.len() + provider.len() + subject.len());
         bytes.push(u8::from(self.principal.is_some()));
         for part in [self.route, provider, subject] {

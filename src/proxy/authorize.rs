@@ -76,7 +76,7 @@ pub(super) async fn request(
 
 /// Whether the caller's credential was issued for this route (MCP "Authorization", token audience binding).
 fn is_meant_for(principal: &Principal, audiences: &RouteAudiences) -> bool {
-    let Some(meant) = principal.audiences() else { return true };
+    let Some(meant) = principal.grant().audiences() else { return true };
     match audiences {
         RouteAudiences::OfProviders => true,
         RouteAudiences::Listed(listed) => meant.iter().any(|audience| listed.contains(audience)),

@@ -150,8 +150,8 @@ pub(super) fn of_the_edge(
     add(request_id, context.id.as_str().as_bytes());
     if let Some(principal) = permit.principal() {
         let identity = &context.snapshot.config.identity;
-        add(&identity.subject_header.0, principal.subject_header().as_bytes());
-        add(&identity.scopes_header.0, principal.scopes_header().as_bytes());
+        add(&identity.subject_header.0, principal.subject().as_bytes());
+        add(&identity.scopes_header.0, principal.grant().scopes_text().as_bytes());
     }
     Ok(())
 }

@@ -114,7 +114,7 @@ fn line<'a>(
         path: &context.client.path,
         route: context.route.as_ref().map(|route| &*route.settings.name),
         endpoint: context.endpoint.as_ref().map(|guard| guard.endpoint().label()),
-        subject: principal.map(|principal| &**principal.subject()),
+        subject: principal.map(|principal| principal.subject()),
         mcp_method: context.call.as_ref().map(|call| call.method.label()),
         mcp_tool: context.call.as_ref().and_then(|call| call.tool.as_deref()),
         outcome: None,

@@ -4,6 +4,7 @@ mod api_key;
 mod client_certificate;
 mod clock;
 mod excerpt;
+mod grant;
 mod host;
 mod method;
 mod name_pattern;
@@ -21,6 +22,7 @@ pub use api_key::{KeyHash, KeyHashError, api_key_id, is_api_key_id, new_api_key}
 pub use client_certificate::ClientCertificate;
 pub use clock::{UnixSeconds, unix_now};
 pub(crate) use excerpt::excerpt;
+pub use grant::Grant;
 pub use host::{Authority, HostError, HostPattern};
 pub use method::KnownMethod;
 pub use name_pattern::{NamePattern, NamePatternError};

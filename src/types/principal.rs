@@ -2,23 +2,19 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
 use thiserror::Error;
 
-use super::{ScopeSet, UnixSeconds};
+use super::{Grant, ScopeSet, UnixSeconds};
 
-/// The validated caller. It is what the token cache holds, so everything that a request needs of it is made once, here.
+/// The validated caller. It is what the token cache holds, in any number: what it shares with others is not its own.
 #[derive(Debug)]
 pub struct Principal {
-    subject: Arc<str>,
-    scopes: ScopeSet,
+    subject: Box<str>,
+    grant: Arc<Grant>,
     provider: Arc<str>,
     expires_at: Option<UnixSeconds>,
-    audiences: Option<Box<[String]>>,
     token_id: Option<Box<str>>,
     credential: Option<[u8; 32]>,
-    subject_header: HeaderValue,
-    scopes_header: HeaderValue,
 }
 
 /// A subject that cannot be told to an upstream.
@@ -36,7 +32,7 @@ impl Principal {
     /// Checks that `subject` can stand in a header; `expires_at` is the credential's own end, if it has one.
     pub fn new(
         subject: &str,
-        scopes: ScopeSet,
+        grant: impl Into<Grant>,
         provider: Arc<str>,
         expires_at: Option<UnixSeconds>,
     ) -> Result<Self, PrincipalError> {
@@ -46,26 +42,14 @@ impl Principal {
         if subject.chars().any(char::is_control) {
             return Err(PrincipalError::ControlCharacter);
         }
-        let subject_header =
-            HeaderValue::from_bytes(subject.as_bytes()).map_err(|_| PrincipalError::ControlCharacter)?;
-        let scopes_header = HeaderValue::from_str(&scopes.to_string()).map_err(|_| PrincipalError::ControlCharacter)?;
-        Ok(Self {
-            subject: subject.into(),
-            scopes,
-            provider,
-            expires_at,
-            audiences: None,
-            token_id: None,
-            credential: None,
-            subject_header,
-            scopes_header,
-        })
+        let grant = Arc::new(grant.into());
+        Ok(Self { subject: subject.into(), grant, provider, expires_at, token_id: None, credential: None })
     }
 
-    /// Whom the credential says that it is meant for (RFC 7519 `aud`).
+    /// With an equal grant that others have, too.
     #[must_use]
-    pub fn with_audiences(self, audiences: Option<Vec<String>>) -> Self {
-        Self { audiences: audiences.map(Into::into), ..self }
+    pub fn with_grant(self, grant: Arc<Grant>) -> Self {
+        Self { grant, ..self }
     }
 
     /// What the credential calls itself (RFC 7519 `jti`).
@@ -85,24 +69,24 @@ impl Principal {
         self.credential.as_ref()
     }
 
-    /// Whom the credential is meant for; `None` when it cannot say.
-    pub fn audiences(&self) -> Option<&[String]> {
-        self.audiences.as_deref()
-    }
-
     /// What the credential calls itself.
     pub fn token_id(&self) -> Option<&str> {
         self.token_id.as_deref()
     }
 
-    /// The subject, as the provider gave it.
-    pub fn subject(&self) -> &Arc<str> {
+    /// The subject, as the provider gave it: it can stand in a header.
+    pub fn subject(&self) -> &str {
         &self.subject
+    }
+
+    /// What the credential grants.
+    pub fn grant(&self) -> &Arc<Grant> {
+        &self.grant
     }
 
     /// What the caller may do.
     pub fn scopes(&self) -> &ScopeSet {
-        &self.scopes
+        self.grant.scopes()
     }
 
     /// The name of the provider that validated the credential.
@@ -119,16 +103,6 @@ impl Principal {
     pub fn is_expired(&self, now: UnixSeconds) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
     }
-
-    /// The subject as a header value for the upstream.
-    pub fn subject_header(&self) -> &HeaderValue {
-        &self.subject_header
-    }
-
-    /// The scopes, separated by spaces, as a header value for the upstream.
-    pub fn scopes_header(&self) -> &HeaderValue {
-        &self.scopes_header
-    }
 }
 
 #[cfg(test)]
@@ -143,7 +117,13 @@ mod tests {
     fn a_subject_that_would_split_a_header_is_refused() {
         assert_eq!(principal("eve\r\nX-Admin: 1").err(), Some(PrincipalError::ControlCharacter));
         assert_eq!(principal("").err(), Some(PrincipalError::EmptySubject));
-        assert_eq!(principal("Zoë").expect("UTF-8 is legal").subject().as_ref(), "Zoë");
+        assert_eq!(principal("Zoë").expect("UTF-8 is legal").subject(), "Zoë");
+        // What passes is a legal value of a field.
+        for byte in 0..=u8::MAX {
+            let subject = format!("a{}", char::from(byte));
+            let legal = http::HeaderValue::from_bytes(subject.as_bytes()).is_ok();
+            assert!(legal || principal(&subject).is_err(), "{byte:x}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use mcp_edge::auth::Policy;
 use mcp_edge::config::{Config, Protocol};
 use mcp_edge::import::{ImportError, Sources, import};
-use mcp_edge::types::{Operation, Principal, Scope, Target};
+use mcp_edge::types::{Operation, Principal, Scope, ScopeSet, Target};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
@@ -232,7 +232,7 @@ fn registry_says(file: &File, held: &[&str], server: &str, method: &str, tool: O
 }
 
 fn policy_says(policy: &Policy, held: &[&str], method: &str, tool: Option<&str>) -> bool {
-    let scopes = held.iter().map(|scope| scope.parse::<Scope>().expect("legal")).collect();
+    let scopes: ScopeSet = held.iter().map(|scope| scope.parse::<Scope>().expect("legal")).collect();
     let caller = Arc::new(Principal::new("alice", scopes, "test".into(), None).expect("legal"));
     let operation = match tool {
         Some(tool) => Operation::Targeted(method, Target::Tool(tool)),

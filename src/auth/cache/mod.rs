@@ -1,6 +1,7 @@
 //! The one token cache: principals by a keyed hash of their credential, and, apart from them, recent denials.
 
 mod entry;
+mod grants;
 mod key;
 mod refresh;
 
@@ -12,6 +13,7 @@ use moka::future::Cache;
 use prometheus::IntCounter;
 
 use self::entry::{Denial, Entry, OwnLifetime, StaleLifetime};
+use self::grants::Grants;
 use self::key::{BuildAlreadyHashed, KeyMaker};
 use self::refresh::{Refresh, Refreshes};
 use super::error::AuthError;
@@ -33,6 +35,7 @@ pub struct TokenCache {
     /// Those that may stand in for a provider that cannot tell.
     stale: Entries<Arc<Entry>>,
     denials: Entries<Denial>,
+    grants: Grants,
     revocations: Revocations,
     refreshes: Refreshes,
     counters: Counters,
@@ -65,6 +68,7 @@ impl TokenCache {
             principals: principals.build_with_hasher(hasher()),
             stale: stale.build_with_hasher(hasher()),
             denials: denials.build_with_hasher(hasher()),
+            grants: Grants::new(),
             revocations: Revocations::default(),
             refreshes: Refreshes::new(),
             counters: Counters {
@@ -138,7 +142,8 @@ impl TokenCache {
         let made = self.principals.try_get_with(key, async {
             // From before: what was revoked while the provider was asked is not good.
             let generation = self.revocations.generation();
-            let entry = Arc::new(Entry::new(validate().await?, generation, settings));
+            let principal = self.grants.share(validate().await?).await;
+            let entry = Arc::new(Entry::new(principal, generation, settings));
             self.keep_for_outages(key, &entry).await;
             Ok::<_, AuthError>(entry)
         });
@@ -184,6 +189,7 @@ impl TokenCache {
                 if let Some(denial) = self.denials.get(&key).await {
                     return Err(denial.error);
                 }
+                let principal = self.grants.share(principal).await;
                 let entry = Arc::new(Entry::new(principal, generation, settings));
                 self.keep_for_outages(key, &entry).await;
                 self.principals.insert(key, Arc::clone(&entry)).await;

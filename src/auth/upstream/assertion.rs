@@ -34,7 +34,7 @@ impl Signer {
         let end = now + self.settings.lifetime.as_secs();
         let end = principal.expires_at().map_or(end, |credential| end.min(credential.max(least)));
         json!({
-            "iss": self.settings.issuer, "sub": **principal.subject(), "provider": **principal.provider(), "aud": self.settings.audience,
+            "iss": self.settings.issuer, "sub": principal.subject(), "provider": **principal.provider(), "aud": self.settings.audience,
             "scope": principal.scopes().to_string(), "iat": now, "nbf": now, "exp": end, "jti": id,
         })
     }

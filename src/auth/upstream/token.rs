@@ -87,8 +87,9 @@ impl Token {
     /// About how many bytes it takes. An owner has its subject and scopes several times over, and may be in no other cache.
     pub(super) fn bytes(&self) -> usize {
         let owner = self.owner.as_ref().map_or(0, |owner| {
-            let audiences: usize = owner.audiences().into_iter().flatten().map(|audience| audience.len() + 24).sum();
-            4 * (owner.subject_header().len() + owner.scopes_header().len()) + audiences
+            let audiences: usize =
+                owner.grant().audiences().into_iter().flatten().map(|audience| audience.len() + 24).sum();
+            4 * (owner.subject().len() + owner.grant().scopes_text().len()) + audiences
         });
         self.value.len() + owner
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use mcp_edge::auth::Policy;
 use mcp_edge::config::{self, Access, Config, Rule};
 use mcp_edge::mcp::{ListKind, Messages, filter_list};
-use mcp_edge::types::{Principal, Target};
+use mcp_edge::types::{Principal, ScopeSet, Target};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -114,7 +114,7 @@ proptest! {
         });
         let policy = Policy::new(&config::Route { policy, auth, ..some_route().clone() });
         let principal = held.map(|held| {
-            let held = held.into_iter().map(|scope| scope.parse().expect("a scope")).collect();
+            let held: ScopeSet = held.into_iter().map(|scope| scope.parse().expect("a scope")).collect();
             Arc::new(Principal::new("alice", held, "test".into(), None).expect("a subject"))
         });
         let authorize = |body: &str| {
