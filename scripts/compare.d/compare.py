@@ -105,15 +105,15 @@ def table(head, rows):
     print(flush=True)
 
 
-def rounds(targets, cpus, wrk_threads, seconds=None):
+def rounds(targets, cpus, wrk_threads, times=1):
     for target in targets:
         target.run(1, cpus, wrk_threads)
-    for number in range(options.rounds):
+    for number in range(times * options.rounds):
         # Another order in each round: what drifts, drifts for all.
         turn = targets[number % len(targets):] + targets[: number % len(targets)]
         for target in turn:
-            target.rounds.append(target.run(seconds or options.seconds, cpus, wrk_threads))
-        print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+            target.rounds.append(target.run(options.seconds, cpus, wrk_threads))
+        print(f"round {number + 1} of {times * options.rounds}", file=sys.stderr, flush=True)
 
 
 def column(target, key):
@@ -236,7 +236,8 @@ def size(work):
             target.lua = scripts[target is many]
         # Until each token was seen once.
         many.run(30, OTHERS)
-        rounds(targets, OTHERS, 1)
+        # Small differences: rounds that are near each other are compared, and many of them.
+        rounds(targets, OTHERS, 1, 4)
         table(["", "CPU us/request", "x the first", "MiB", "failed"], [
             [target.name, spread(column(target, "cpu_us")), against(target, targets[0]), spread(column(target, "mib")),
              str(sum(column(target, "failed")))] for target in targets])

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::Failure;
 
@@ -29,15 +29,23 @@ impl Events {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await?;
         let interval = Duration::from_secs(1) / self.rate.max(1);
-        loop {
+        for number in 0_u32.. {
             let (stream, _) = listener.accept().await?;
+            let offset = interval.mul_f64(turn(number));
             // A client that leaves is no failure.
-            tokio::spawn(async move { drop(serve(stream, interval).await) });
+            tokio::spawn(async move { drop(serve(stream, interval, offset).await) });
         }
+        Ok(())
     }
 }
 
-async fn serve(mut stream: TcpStream, interval: Duration) -> io::Result<()> {
+/// When in the interval the events of a stream come, from 0 to 1. The steps of the golden ratio spread any number of streams
+/// evenly: else how quickly a proxy lets them begin would decide how many events come at once.
+fn turn(number: u32) -> f64 {
+    (f64::from(number) * 0.618_033_988_749_895).fract()
+}
+
+async fn serve(mut stream: TcpStream, interval: Duration, offset: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -47,7 +55,7 @@ async fn serve(mut stream: TcpStream, interval: Duration) -> io::Result<()> {
     }
     let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(answer.as_bytes()).await?;
-    let mut ticks = tokio::time::interval(interval);
+    let mut ticks = tokio::time::interval_at(Instant::now() + offset, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
@@ -56,5 +64,19 @@ async fn serve(mut stream: TcpStream, interval: Duration) -> io::Result<()> {
             now()
         );
         stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_have_their_turns_all_over_the_interval() {
+        for begun in [0, 1_000_000] {
+            let mut turns: Vec<f64> = (begun..begun + 1_000).map(turn).collect();
+            turns.sort_by(f64::total_cmp);
+            assert!(turns.windows(2).all(|pair| pair[1] - pair[0] < 0.003) && turns[0] < 0.003 && turns[999] > 0.997);
+        }
     }
 }
