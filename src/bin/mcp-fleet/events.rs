@@ -57,13 +57,14 @@ async fn serve(mut stream: TcpStream, interval: Duration, offset: Duration) -> i
     stream.write_all(answer.as_bytes()).await?;
     let mut ticks = tokio::time::interval_at(Instant::now() + offset, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    // The first comes at once: a listener waits for it.
     loop {
-        ticks.tick().await;
         let event = format!(
             "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{\"level\":\"info\",\"sent\":{}}}}}\n\n",
             now()
         );
         stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).await?;
+        ticks.tick().await;
     }
 }
 
