@@ -128,7 +128,7 @@ pub const LIST_BYTES: usize = 8 << 20;
 pub const LESSON_BYTES: usize = 256 << 10;
 /// How long the answer to a client that has left is read on, where leaving is no cancellation.
 pub const ABANDONED_TIME: Duration = Duration::from_secs(600);
-/// How long an event that has begun may go on when its stream has to end.
+/// How long an event that has begun may go on when the time of its stream is over.
 pub const EVENT_GRACE: Duration = Duration::from_secs(1);
 /// The longest name of a tool, prompt or resource that a rule may match, in bytes.
 pub const NAME_BYTES: usize = 8 << 10;
