@@ -105,15 +105,18 @@ def table(head, rows):
     print(flush=True)
 
 
+def turns(targets, times=1):
+    """The targets in turn, in another order in each round: what drifts, drifts for all."""
+    for number in range(times * options.rounds):
+        yield from targets[number % len(targets):] + targets[: number % len(targets)]
+        print(f"round {number + 1} of {times * options.rounds}", file=sys.stderr, flush=True)
+
+
 def rounds(targets, cpus, wrk_threads, times=1):
     for target in targets:
         target.run(1, cpus, wrk_threads)
-    for number in range(times * options.rounds):
-        # Another order in each round: what drifts, drifts for all.
-        turn = targets[number % len(targets):] + targets[: number % len(targets)]
-        for target in turn:
-            target.rounds.append(target.run(options.seconds, cpus, wrk_threads))
-        print(f"round {number + 1} of {times * options.rounds}", file=sys.stderr, flush=True)
+    for target in turns(targets, times):
+        target.rounds.append(target.run(options.seconds, cpus, wrk_threads))
 
 
 def column(target, key):
@@ -161,10 +164,9 @@ def event_streams(work):
         ]
         result = {target.name: [] for target in targets}
         # Many short ones: the machine stands still now and then, which is a delay of nobody's making.
-        for number in range(2 * options.rounds):
-            for target in targets[number % len(targets):] + targets[: number % len(targets)]:
-                used = target.process.cpu_seconds if target.process else (lambda: 0.0)
-                result[target.name].append(load.streams(options.fleet, target.url, 1000, options.seconds, None, OTHERS, used))
+        for target in turns(targets, 2):
+            used = target.process.cpu_seconds if target.process else (lambda: 0.0)
+            result[target.name].append(load.streams(options.fleet, target.url, 1000, options.seconds, None, OTHERS, used))
         rows = []
         for name, seen in result.items():
             cost = [one["cpu_share"] * 1e6 / 10_000 for one in seen] if name != "direct" else []
