@@ -104,7 +104,7 @@ fn at_once(authenticator: &Authenticator, shown: &[&HeaderMap], rounds: u64) -> 
             scope.spawn(|| {
                 let runtime = common::runtime();
                 let request = request(headers);
-                let ask = async || drop(authenticator.authenticate(&request).await.expect("the token is valid"));
+                let ask = async || drop(authenticator.authenticate(&request, None).await.expect("the token is valid"));
                 runtime.block_on(ask());
                 ready.wait();
                 go.wait();
@@ -139,7 +139,8 @@ fn in_turn(authenticator: &Authenticator, tokens: &[String], rounds: u64) -> Dur
         let begun = Instant::now();
         runtime.block_on(async {
             for headers in &shown {
-                let principal = authenticator.authenticate(&request(headers)).await.expect("the token is valid");
+                let (principal, _) =
+                    authenticator.authenticate(&request(headers), None).await.expect("the token is valid");
                 assert!(!black_box(&*principal).scopes().is_empty());
                 black_box((
                     principal.subject().as_bytes()[0],
@@ -180,10 +181,10 @@ fn authenticate(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("token");
     let mut measure = |name: &str, headers: &HeaderMap, authenticator: &Authenticator, cached: bool| {
         let request = request(headers);
-        let ask = || runtime.block_on(authenticator.authenticate(&request)).expect("the token is valid");
+        let ask = || runtime.block_on(authenticator.authenticate(&request, None)).expect("the token is valid").0;
         assert_eq!(Arc::ptr_eq(&ask(), &ask()), cached, "{name}: a hit gives the same principal again");
         group.bench_function(name, |bencher| {
-            bencher.to_async(&runtime).iter(|| authenticator.authenticate(&request));
+            bencher.to_async(&runtime).iter(|| authenticator.authenticate(&request, None));
         });
     };
 

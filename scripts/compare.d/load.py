@@ -32,9 +32,9 @@ DIFFERENT = 100_000
 
 
 def script(folder, name, session=None, tokens=None):
-    """The wrk script for these requests. With `tokens`, a file with one in each line, it sends as many `DIFFERENT` requests,
-    however few tokens there are: what wrk reads itself leaves less of the shared caches to the proxy, and should not be
-    taken for the tokens' doing."""
+    """The wrk script for these requests: always the same. With `tokens`, a file with one in each line, it sends `DIFFERENT`
+    ones, however few tokens there are: what wrk reads itself leaves less of the shared caches to the proxy, and should not be
+    taken for the tokens' doing. Each has a `traceparent` of its own, so that no connection sees the same head twice."""
     lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(BODY)}"]
     lines += [f"wrk.headers[{json.dumps(key)}] = {json.dumps(value)}" for key, value in fields(session).items()]
     if tokens:
@@ -45,6 +45,7 @@ def script(folder, name, session=None, tokens=None):
             f"  for token in io.lines({json.dumps(tokens)}) do tokens[#tokens + 1] = token end",
             f"  for number = 1, {DIFFERENT} do",
             '    wrk.headers["Authorization"] = "Bearer " .. tokens[number % #tokens + 1]',
+            '    wrk.headers["Traceparent"] = string.format("00-%032x-%016x-01", number, number)',
             f"    wrk.body = body:gsub('\"id\":1,', '\"id\":' .. ({DIFFERENT} + number) .. ',', 1)",
             "    requests[number] = wrk.format()",
             "  end",

@@ -6,7 +6,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
 use super::bearer::{self, BearerError, bearer};
-use super::cache::{TokenCache, Validation};
+use super::cache::{TokenCache, TokenKey, Validation};
 use super::choices::Choices;
 use super::error::AuthError;
 use super::jwt::claimed_issuer;
@@ -18,6 +18,14 @@ use crate::types::{ClientCertificate, Principal, api_key_id};
 
 /// In place of the instance of a provider, in keys of tokens that none has been chosen for.
 const NO_PROVIDER: u64 = u64::MAX;
+
+/// Whom a credential was taken to, and where the cache has the answer. It follows from the fields of a request and the
+/// route's providers alone; there is none where a certificate has decided, or a server that sees more of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    provider: usize,
+    key: TokenKey,
+}
 
 /// What a request shows.
 enum Credential<'a> {
@@ -61,13 +69,28 @@ impl Authenticator {
     }
 
     /// Who sent `request`. Where a provider of certificates stands first, a certificate decides, whatever else is sent;
-    /// where it stands behind others, it decides when nothing else is sent.
+    /// where it stands behind others, it decides when nothing else is sent. `asked` is what was given back for a request with
+    /// the same fields.
     ///
     /// # Errors
     /// No credential, one that is not valid, or a provider that cannot tell.
-    pub async fn authenticate(&self, request: &OriginalRequest<'_>) -> Result<Arc<Principal>, AuthError> {
+    pub async fn authenticate(
+        &self,
+        request: &OriginalRequest<'_>,
+        asked: Option<Asked>,
+    ) -> Result<(Arc<Principal>, Option<Asked>), AuthError> {
+        if let Some(known) = asked
+            && let Some(provider) = self.providers.get(known.provider)
+            && let Some(principal) = self.cache.get(known.key).await
+        {
+            let outcome = self.not_refused(principal);
+            provider.decided(&outcome);
+            return outcome.map(|principal| (principal, asked));
+        }
         match self.choose(request)? {
-            Choice::Holder(provider, certificate) => self.holder(provider, certificate),
+            Choice::Holder(provider, certificate) => {
+                self.holder(provider, certificate).map(|principal| (principal, None))
+            }
             Choice::Ask(provider, token) => self.ask(provider, token, request).await,
         }
     }
@@ -209,7 +232,7 @@ impl Authenticator {
         provider: &Arc<Provider>,
         token: &str,
         request: &OriginalRequest<'_>,
-    ) -> Result<Arc<Principal>, AuthError> {
+    ) -> Result<(Arc<Principal>, Option<Asked>), AuthError> {
         let key = match provider.lookup() {
             Some(lookup) => self.cache.key(provider.instance(), lookup.key_parts(request)),
             None => self.cache.key(provider.instance(), [token.as_bytes()]),
@@ -222,7 +245,9 @@ impl Authenticator {
         let outcome = self.cache.get_or_validate(key, &self.settings, validate, again).await;
         let outcome = outcome.and_then(|principal| self.not_refused(principal));
         provider.decided(&outcome);
-        outcome
+        let position = || self.providers.iter().position(|known| Arc::ptr_eq(known, provider));
+        let asked = if provider.lookup().is_none() { position().map(|provider| Asked { provider, key }) } else { None };
+        outcome.map(|principal| (principal, asked))
     }
 
     /// Nothing is remembered: the connection has its certificate at hand.

@@ -26,7 +26,7 @@ mod refusal;
 mod revocation;
 mod upstream;
 
-pub use authenticator::Authenticator;
+pub use authenticator::{Asked, Authenticator};
 pub use bearer::{BearerError, bearer};
 pub use cache::TokenCache;
 pub use challenge::{Challenge, Metadata};

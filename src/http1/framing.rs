@@ -18,7 +18,7 @@ impl BodyLength {
     /// Of a request. `None` where two readers could find different ends: both `Transfer-Encoding` and `Content-Length`, a
     /// coding that is not plainly `chunked`, a length that is not one plain number, written once.
     pub fn of_request(version: Version, headers: &HeaderMap) -> Option<Self> {
-        match (coding(headers), length(headers)) {
+        match said(headers) {
             (Coding::None, Length::None) => Some(Self::Exact(0)),
             (Coding::None, Length::Of(length, 1)) => Some(Self::Exact(length)),
             (Coding::Chunked, Length::None) if version == Version::HTTP_11 => Some(Self::Chunked),
@@ -32,7 +32,7 @@ impl BodyLength {
         if *method == Method::HEAD || has_no_body(status) {
             return Some(Self::Exact(0));
         }
-        match (coding(headers), length(headers)) {
+        match said(headers) {
             (Coding::Chunked, _) if version == Version::HTTP_11 => Some(Self::Chunked),
             (Coding::None, Length::Of(length, _)) => Some(Self::Exact(length)),
             (Coding::None, Length::None) => Some(Self::UntilClose),
@@ -52,15 +52,6 @@ enum Coding {
     Other,
 }
 
-fn coding(headers: &HeaderMap) -> Coding {
-    let mut fields = headers.get_all(TRANSFER_ENCODING).iter();
-    match (fields.next(), fields.next()) {
-        (None, _) => Coding::None,
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Coding::Chunked,
-        _ => Coding::Other,
-    }
-}
-
 enum Length {
     None,
     /// And how often it is said.
@@ -68,22 +59,37 @@ enum Length {
     Bad,
 }
 
-fn length(headers: &HeaderMap) -> Length {
-    let (mut found, mut times) = (None, 0);
-    let fields = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
-    for item in fields.flat_map(|field| field.split(|byte| *byte == b',')) {
+/// What `headers` say about a body. To look at each field costs less than to look for two of them.
+fn said(headers: &HeaderMap) -> (Coding, Length) {
+    let (mut coding, mut length) = (Coding::None, Length::None);
+    for (name, value) in headers {
+        if *name == TRANSFER_ENCODING {
+            coding = match coding {
+                Coding::None if value.as_bytes().eq_ignore_ascii_case(b"chunked") => Coding::Chunked,
+                _ => Coding::Other,
+            };
+        } else if *name == CONTENT_LENGTH {
+            length = value.as_bytes().split(|byte| *byte == b',').fold(length, Length::and);
+        }
+    }
+    (coding, length)
+}
+
+impl Length {
+    /// With one more.
+    fn and(self, item: &[u8]) -> Self {
         let digits = item.trim_ascii();
         // 19 digits are always below 2^64.
         if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
-            return Length::Bad;
+            return Self::Bad;
         }
         let length = digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-        if found.is_some_and(|found| found != length) {
-            return Length::Bad;
+        match self {
+            Self::None => Self::Of(length, 1),
+            Self::Of(other, times) if other == length => Self::Of(length, times + 1),
+            _ => Self::Bad,
         }
-        (found, times) = (Some(length), times + 1);
     }
-    found.map_or(Length::None, |length| Length::Of(length, times))
 }
 
 /// Whether the sender of this head keeps the connection open after its message.

@@ -6,7 +6,9 @@
 mod body;
 mod framing;
 mod head;
+mod request_head;
 
 pub use body::{BodyReader, BodyWriter, Step};
 pub use framing::{BodyLength, keeps_alive};
-pub use head::{RequestParse, encode_field, encode_head, has_bare_line_feed, parse_request, parse_response};
+pub use head::{encode_field, encode_head, parse_response};
+pub use request_head::{RequestHead, RequestParse};

@@ -39,6 +39,7 @@ pub(super) struct Answer {
     private: bool,
     /// Whether the upstream says that it did not do what it was asked for.
     is_error: bool,
+    is_event_stream: bool,
 }
 
 #[derive(Debug)]
@@ -82,8 +83,8 @@ impl Answer {
         held: HeldBytes,
     ) -> Result<Self, Rejection> {
         let coded = headers.contains_key(CONTENT_ENCODING);
-        let is = |essence| is_of_type(headers, essence);
-        let (json, events) = (!coded && is("application/json"), !coded && is(EVENT_STREAM));
+        let is_event_stream = is_of_type(headers, EVENT_STREAM);
+        let (json, events) = (!coded && is_of_type(headers, "application/json"), !coded && is_event_stream);
         let filtered = match call.kind {
             CallKind::List(list) => route.policy.filters(target(list, "")),
             // A stream may repeat any answer, and a batch may hold some.
@@ -95,7 +96,7 @@ impl Answer {
         // What asks for no list may be answered with anything.
         let lists = match call.kind {
             CallKind::List(_) | CallKind::Batch { lists: true } => true,
-            CallKind::Get => is(EVENT_STREAM),
+            CallKind::Get => is_event_stream,
             _ => false,
         };
         let plan = if filtered && events {
@@ -131,7 +132,23 @@ impl Answer {
             _ => None,
         };
         let (private, is_error) = (call.era == Era::Stateless, !status.is_success());
-        Ok(Self { plan, scan, lesson, result: None, scanned: 0, progressed: false, held, private, is_error })
+        Ok(Self {
+            plan,
+            scan,
+            lesson,
+            result: None,
+            scanned: 0,
+            progressed: false,
+            held,
+            private,
+            is_error,
+            is_event_stream,
+        })
+    }
+
+    /// True when the upstream calls its answer an event stream, however that is coded.
+    pub(super) fn is_event_stream(&self) -> bool {
+        self.is_event_stream
     }
 
     /// True when the body is known only at its end, and the head has to wait for it.

@@ -8,7 +8,7 @@ use super::headers;
 use super::reject::Rejection;
 use super::snapshot::RouteContext;
 use super::wellknown::ResourceUrl;
-use crate::auth::{AskedOperation, AuthError, Challenge, Denial, OriginalRequest, Permit, Refusal};
+use crate::auth::{Asked, AskedOperation, AuthError, Challenge, Denial, OriginalRequest, Permit, Refusal};
 use crate::config::{Authentication, RouteAudiences};
 use crate::metrics::RejectionReason as Reason;
 use crate::types::{ClientCertificate, Operation, Principal, ScopeSet};
@@ -52,17 +52,22 @@ pub(super) fn check_fields(session: &ClientSession<'_>, route: &RouteContext) ->
     }
 }
 
-/// Finds out who sends the request, and whether the route is open to them at all.
+/// Finds out who sends the request, and whether the route is open to them at all. Beside the permit there is what makes it
+/// shorter for a request with the same head.
 pub(super) async fn request(
     request: &OriginalRequest<'_>,
     context: &RequestContext,
     route: &RouteContext,
-) -> Result<Permit, Rejection> {
+) -> Result<(Permit, Option<Asked>), Rejection> {
+    let mut asked = None;
     let principal = match (&route.authenticator, &route.settings.auth) {
         (Some(authenticator), Some(auth)) => {
-            let principal = authenticator.authenticate(request).await;
-            let meant = principal.and_then(|principal| match is_meant_for(&principal, &auth.audiences) {
-                true => Ok(principal),
+            let caller = authenticator.authenticate(request, context.asked).await;
+            let meant = caller.and_then(|(principal, again)| match is_meant_for(&principal, &auth.audiences) {
+                true => {
+                    asked = again;
+                    Ok(principal)
+                }
                 false => Err(AuthError::Denied("the token is for another audience")),
             });
             Some(meant.map_err(|error| unauthenticated(error, auth, context))?)
@@ -71,7 +76,8 @@ pub(super) async fn request(
         // Building a snapshot makes both or none; were it otherwise, nobody gets in.
         _ => return Err(Rejection::new(Reason::Internal, "the route is not ready")),
     };
-    route.policy.authorize(principal, [Operation::Request]).map_err(|denial| denied(&denial, route, context))
+    let permit = route.policy.authorize(principal, [Operation::Request]);
+    permit.map(|permit| (permit, asked)).map_err(|denial| denied(&denial, route, context))
 }
 
 /// Whether the caller's credential was issued for this route (MCP "Authorization", token audience binding).

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::HeaderValue;
 use prometheus::IntGauge;
 
@@ -13,7 +14,7 @@ use super::ending::EndingGuard;
 use super::reject::Rejection;
 use super::session::LastOpened;
 use super::snapshot::{RouteContext, Snapshot};
-use crate::auth::{Permit, ShownCredential};
+use crate::auth::{Asked, Permit, ShownCredential};
 use crate::mcp::MessageId;
 use crate::types::RequestId;
 use crate::upstream::{Connection, InFlightGuard};
@@ -25,6 +26,12 @@ pub struct RequestContext {
     pub(super) id: RequestId,
     pub(super) started: Instant,
     pub(super) client: Client,
+    /// The request before on the connection had the same head, but for the length of the body.
+    pub(super) repeats: bool,
+    /// The client's fields that an HTTP/1 upstream gets, as they are written there; kept for heads that repeat.
+    pub(super) passed_on: Option<Bytes>,
+    /// Who was asked about the credential, also for such heads.
+    pub(super) asked: Option<Asked>,
     /// Set once a route was found.
     pub(super) route: Option<Arc<RouteContext>>,
     /// Set once the request was authorized; nothing is sent to an upstream without it.
@@ -66,7 +73,7 @@ pub struct RequestContext {
     stream: Option<GaugeGuard>,
 }
 
-/// Who sent the request, as far as the connection tells.
+/// Who sent the request and what for, as far as its head and the connection tell.
 #[derive(Debug)]
 pub(super) struct Client {
     /// The address, behind proxies that are trusted.
@@ -75,29 +82,43 @@ pub(super) struct Client {
     pub(super) scheme: &'static str,
     /// Host and port as the client wrote them, checked.
     pub(super) authority: String,
-    /// The canonical path, for the log.
+    /// The host alone, which the route is found by.
+    pub(super) host: String,
+    /// The target in its one canonical form.
     pub(super) path: String,
+    pub(super) query: Option<Arc<str>>,
     /// Whether a proxy that is trusted stands before the edge.
     pub(super) behind_proxy: bool,
     /// For the upstream.
     pub(super) forwarded_for: String,
 }
 
-impl RequestContext {
-    pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
-        let client = Client {
+impl Client {
+    /// Before its head was looked at.
+    fn unknown() -> Self {
+        Self {
             address: IpAddr::from([0, 0, 0, 0]),
             scheme: "http",
             authority: String::new(),
+            host: String::new(),
             path: String::new(),
+            query: None,
             behind_proxy: false,
             forwarded_for: String::new(),
-        };
+        }
+    }
+}
+
+impl RequestContext {
+    pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
         Self {
             snapshot,
             id: RequestId::generate(),
             started: Instant::now(),
-            client,
+            client: Client::unknown(),
+            repeats: false,
+            passed_on: None,
+            asked: None,
             route: None,
             permit: None,
             credential: None,

@@ -11,7 +11,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::UPGRADE;
 use pingora::apps::{HttpServerApp, ServerApp};
-use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::{ALPN, Shutdown, Ssl, Stream};
 use pingora::server::ShutdownWatch;
@@ -23,10 +22,11 @@ use super::edge::Edge;
 use super::hooks::Hooks;
 use super::http1_connection::{Http1Connection, READ_BYTES};
 use super::http1_session::{End, Http1Session};
+use super::last_request::{Findings, LastRequest};
 use super::reject::{self, Rejection};
 use super::{log, request};
 use crate::config::limits;
-use crate::http1::{BodyLength, RequestParse, has_bare_line_feed, parse_request};
+use crate::http1::{RequestHead, RequestParse};
 use crate::metrics::RejectionReason;
 
 /// Serves the connections of all listeners.
@@ -45,8 +45,8 @@ impl std::fmt::Debug for Front {
 
 /// What comes next on a connection.
 enum Next {
-    /// A request that can be served here, the length of its body or why it is refused, and the bytes of its head.
-    Request(Box<RequestHeader>, Result<BodyLength, &'static str>, Bytes),
+    /// A request that can be served here, and what followed from the same head before.
+    Request(RequestHead, Option<Findings>),
     /// Something else.
     Other(Bytes),
     /// The connection's end, or too long a silence.
@@ -59,8 +59,8 @@ enum Answered {
     GoesOn,
     /// Its connection ends.
     Ends,
-    /// It has to be handed to Pingora's proxy.
-    Opaque,
+    /// It has to be handed to Pingora's proxy. These are the bytes of its head.
+    Opaque(Bytes),
 }
 
 impl Front {
@@ -77,12 +77,12 @@ impl Front {
             let raw = match next(&mut connection, ending.as_mut()).await {
                 Next::End => return,
                 Next::Other(raw) => raw,
-                Next::Request(head, length, raw) => {
+                Next::Request(head, findings) => {
                     let last = *shutdown.borrow();
-                    match self.answer(&mut connection, head, length, last).await {
+                    match self.answer(&mut connection, head, findings, last).await {
                         Answered::GoesOn => continue,
                         Answered::Ends => return,
-                        Answered::Opaque => raw,
+                        Answered::Opaque(raw) => raw,
                     }
                 }
             };
@@ -97,26 +97,33 @@ impl Front {
     async fn answer(
         &self,
         connection: &mut Http1Connection,
-        head: Box<RequestHeader>,
-        length: Result<BodyLength, &'static str>,
+        head: RequestHead,
+        findings: Option<Findings>,
         last: bool,
     ) -> Answered {
         connection.stream.begin_request();
         let mut context = self.edge.begin();
         context.last_session = connection.last_session.take();
-        let session = Http1Session::new(connection, head, length.unwrap_or(BodyLength::Exact(0)));
-        let mut session = ClientSession::Http1(session);
+        let known = findings.filter(|known| known.generation == context.snapshot.generation).map(|findings| {
+            (context.repeats, context.passed_on, context.asked) = (true, findings.passed_on, findings.asked);
+            findings.client
+        });
+        let length = head.length;
+        let mut session = ClientSession::Http1(Http1Session::new(connection, head));
         if last || length.is_err() {
             session.close_after();
         }
-        let located = request::locate(&self.edge, &mut session, &mut context);
+        let located = request::locate(&self.edge, &mut session, &mut context, known);
         let located = match length {
             Ok(_) => located,
             Err(doubt) => Err(Rejection::new(RejectionReason::BadRequest, doubt)),
         };
-        if located.as_ref().is_ok_and(request::Located::is_opaque) {
-            return Answered::Opaque;
+        if located.as_ref().is_ok_and(|located| located.is_opaque)
+            && let ClientSession::Http1(session) = session
+        {
+            return Answered::Opaque(session.into_head().raw);
         }
+        let is_located = located.is_ok();
         let served = self.edge.serve(&mut session, &mut context, located).await;
         let goes_on = match &served {
             Ok(_) => true,
@@ -126,9 +133,11 @@ impl Front {
         let ClientSession::Http1(session) = session else { return Answered::Ends };
         let (end, goes_on) = (session.end(), goes_on && session.can_go_on());
         let idle = context.snapshot.config.limits.keepalive_timeout.0;
-        connection.last_session = context.last_session.take();
-        drop(context);
+        let head = session.into_head();
+        let (findings, last_session) = Findings::of(context);
+        connection.last_session = last_session;
         if goes_on {
+            connection.last = is_located.then_some(LastRequest { head, findings });
             connection.end_request(idle);
             return Answered::GoesOn;
         }
@@ -190,18 +199,15 @@ impl ServerApp for Front {
 async fn next(connection: &mut Http1Connection, mut ending: Pin<&mut impl Future>) -> Next {
     loop {
         if !connection.input.is_empty() {
-            match parse_request(&mut connection.input) {
-                RequestParse::Head(head, raw) => {
-                    let length = match BodyLength::of_request(head.version, &head.headers) {
-                        _ if has_bare_line_feed(&raw) => Err("a line of the head ends without CR"),
-                        None => {
-                            Err("the length of the body is in doubt: send one Content-Length, or nothing but `chunked`")
-                        }
-                        Some(_) if head.headers.contains_key(UPGRADE) => return Next::Other(raw),
-                        Some(length) => Ok(length),
-                    };
-                    return Next::Request(head, length, raw);
+            let last = connection.last.take();
+            if let Some((head, findings)) = last.and_then(|last| last.repeated(&mut connection.input)) {
+                return Next::Request(head, findings);
+            }
+            match RequestHead::parse(&mut connection.input) {
+                RequestParse::Head(head) if head.length.is_ok() && head.header.headers.contains_key(UPGRADE) => {
+                    return Next::Other(head.raw);
                 }
+                RequestParse::Head(head) => return Next::Request(head, None),
                 RequestParse::Partial if connection.input.len() < limits::PLAIN_HEAD_BYTES => {}
                 RequestParse::Partial | RequestParse::Other => return Next::Other(Bytes::new()),
             }

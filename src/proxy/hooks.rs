@@ -45,7 +45,7 @@ impl ProxyHttp for Hooks {
 
     async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> pingora::Result<bool> {
         let mut session = ClientSession::of_pingora(session);
-        let located = request::locate(&self.0, &mut session, context);
+        let located = request::locate(&self.0, &mut session, context, None);
         self.0.serve(&mut session, context, located).await
     }
 

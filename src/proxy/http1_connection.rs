@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::alarm::Alarm;
 use super::downstream::Downstream;
+use super::last_request::LastRequest;
 use super::session::LastOpened;
 use super::within::within;
 
@@ -30,6 +31,8 @@ pub(super) struct Http1Connection {
     pub(super) tls: Option<Arc<SslDigest>>,
     /// For answers that take their time.
     pub(super) alarm: Option<Alarm>,
+    /// While the next request is awaited.
+    pub(super) last: Option<LastRequest>,
     /// Kept from one request to the next.
     pub(super) last_session: Option<Box<LastOpened>>,
 }
@@ -51,6 +54,7 @@ impl Http1Connection {
             local,
             tls,
             alarm: None,
+            last: None,
             last_session: None,
         }
     }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::alarm::Alarm;
 use super::client_session::{Follows, Idle};
 use super::http1_connection::{Http1Connection, READ_BYTES, fill};
-use crate::http1::{BodyLength, BodyReader, BodyWriter, Step, encode_field, encode_head, keeps_alive};
+use crate::http1::{BodyLength, BodyReader, BodyWriter, RequestHead, Step, encode_field, encode_head};
 
 /// Larger pieces of a body are not copied behind their framing, in bytes.
 const TOGETHER: usize = 16 << 10;
@@ -35,7 +35,7 @@ pub(super) enum End {
 /// A request, and what was answered.
 pub(super) struct Http1Session<'c> {
     connection: &'c mut Http1Connection,
-    head: Box<RequestHeader>,
+    head: RequestHead,
     body: BodyReader,
     /// The request has no body at all.
     bodiless: bool,
@@ -56,14 +56,15 @@ pub(super) struct Http1Session<'c> {
 }
 
 impl<'c> Http1Session<'c> {
-    /// A request whose head was read from `connection`, with a body of `length`.
-    pub(super) fn new(connection: &'c mut Http1Connection, head: Box<RequestHeader>, length: BodyLength) -> Self {
+    /// A request whose head was read from `connection`. What is refused for the length of its body is taken to have none.
+    pub(super) fn new(connection: &'c mut Http1Connection, head: RequestHead) -> Self {
+        let length = head.length.unwrap_or(BodyLength::Exact(0));
         Self {
             connection,
             body: BodyReader::new(length),
             bodiless: length == BodyLength::Exact(0),
             received: 0,
-            keepalive: keeps_alive(head.version, &head.headers),
+            keepalive: head.keeps_alive,
             write_timeout: Duration::MAX,
             continued: false,
             status: None,
@@ -77,7 +78,12 @@ impl<'c> Http1Session<'c> {
     }
 
     pub(super) fn head(&self) -> &RequestHeader {
-        &self.head
+        &self.head.header
+    }
+
+    /// The head, for the next request: it may be the same again.
+    pub(super) fn into_head(self) -> RequestHead {
+        self.head
     }
 
     pub(super) fn tls(&self) -> Option<&SslDigest> {
@@ -187,7 +193,7 @@ impl<'c> Http1Session<'c> {
             return Err(Error::explain(ErrorType::InternalError, "there is an answer already").into_down());
         }
         let bodiless = follows == Follows::Nothing;
-        let length = BodyLength::of_response(&self.head.method, head.status, Version::HTTP_11, &head.headers);
+        let length = BodyLength::of_response(&self.head.header.method, head.status, Version::HTTP_11, &head.headers);
         self.writer =
             BodyWriter::new(if bodiless { BodyLength::Exact(0) } else { length.unwrap_or(BodyLength::UntilClose) });
         // A body that nobody has read would be taken for the next request.
@@ -200,7 +206,7 @@ impl<'c> Http1Session<'c> {
         if !head.headers.contains_key(DATE) {
             encode_field(&DATE, get_cached_date().as_bytes(), output);
         }
-        match (self.keepalive, self.head.version) {
+        match (self.keepalive, self.head.header.version) {
             (false, _) => encode_field(&CONNECTION, b"close", output),
             (true, Version::HTTP_10) => encode_field(&CONNECTION, b"keep-alive", output),
             (true, _) => {}

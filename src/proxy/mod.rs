@@ -22,6 +22,7 @@ mod hooks;
 mod http1_connection;
 mod http1_link;
 mod http1_session;
+mod last_request;
 mod link;
 mod listener;
 mod log;

@@ -66,7 +66,7 @@ pub(super) async fn relay(
     {
         edge.resumptions.forget(&open.sealed).await;
     }
-    let is_stream = is_event_stream(&head);
+    let is_stream = answer.is_event_stream();
     if is_stream {
         context.becomes_stream();
     }
@@ -102,7 +102,7 @@ fn head_for_client(
     }
     let finished = || {
         head.set_version(Version::HTTP_11);
-        if is_event_stream(&head) {
+        if answer.is_event_stream() {
             // nginx in front of the edge would hold events back.
             head.insert_header("x-accel-buffering", "no")?;
         }
@@ -119,10 +119,6 @@ fn head_for_client(
         Ok(head)
     };
     Ok(finished())
-}
-
-fn is_event_stream(head: &ResponseHeader) -> bool {
-    headers::is_of_type(&head.headers, headers::EVENT_STREAM)
 }
 
 struct Relay<'a> {

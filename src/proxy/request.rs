@@ -7,7 +7,7 @@ use http::header::{HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::client_session::ClientSession;
-use super::context::RequestContext;
+use super::context::{Client, RequestContext};
 use super::edge::Edge;
 use super::listener::ListenerContext;
 use super::message::Body;
@@ -28,7 +28,8 @@ pub(super) enum Admission {
     Answered,
 }
 
-/// Finds the route of a request. Everything that it learns is in `context`.
+/// Finds the route of a request. Everything that it learns is in `context`; `known` is what the same head has told before,
+/// under the same snapshot.
 ///
 /// # Errors
 /// The request is out of bounds or malformed.
@@ -36,27 +37,29 @@ pub(super) fn locate<'e>(
     edge: &'e Edge,
     session: &mut ClientSession<'_>,
     context: &mut RequestContext,
+    known: Option<Client>,
 ) -> Result<Located<'e>, Rejection> {
     let limits = &context.snapshot.config.limits;
     session.set_timeouts(limits.write_timeout.0, limits.body_timeout.0, limits.keepalive_timeout.0);
-    let identified = identify(edge, session, context)?;
-    let route = context.snapshot.router.find(&identified.host, &identified.path).map(Arc::clone);
-    Ok(Located { identified, route })
-}
-
-/// A request's target, and the route that carries it.
-pub(super) struct Located<'e> {
-    identified: Identified<'e>,
-    route: Option<Arc<RouteContext>>,
-}
-
-impl Located<'_> {
-    /// True for what only Pingora's proxy can pass on.
-    pub(super) fn is_opaque(&self) -> bool {
-        let opaque = self.route.as_ref().is_some_and(|route| route.settings.protocol == Protocol::Http);
-        // Some have no route of their own, and then go to that of their path.
-        opaque || wellknown::resource_path(&self.identified.path).is_some()
+    let listener = session.local().and_then(|local| edge.listener(local));
+    match known {
+        Some(client) => context.client = client,
+        None => identify(listener, session, context)?,
     }
+    let Client { host, path, .. } = &context.client;
+    let route = context.snapshot.router.find(host, path).map(Arc::clone);
+    // Some have no route of their own, and then go to that of their path.
+    let is_metadata = wellknown::resource_path(path).is_some();
+    let is_opaque = is_metadata || route.as_ref().is_some_and(|route| route.settings.protocol == Protocol::Http);
+    Ok(Located { listener, route, is_opaque })
+}
+
+/// Where a request came in, and the route that carries it.
+pub(super) struct Located<'e> {
+    listener: Option<&'e ListenerContext>,
+    route: Option<Arc<RouteContext>>,
+    /// Only Pingora's proxy can pass it on.
+    pub(super) is_opaque: bool,
 }
 
 /// Decides on a request.
@@ -67,11 +70,10 @@ pub(super) async fn admit(
     edge: &Edge,
     session: &mut ClientSession<'_>,
     context: &mut RequestContext,
-    Located { identified, route }: Located<'_>,
+    Located { listener, route, .. }: Located<'_>,
 ) -> pingora::Result<Result<Admission, Rejection>> {
-    let host = &*identified.host;
-    if let Some(path) = wellknown::resource_path(&identified.path) {
-        match wellknown::answer(session, context, host, path).await? {
+    if let Some(path) = wellknown::resource_path(&context.client.path) {
+        match wellknown::answer(session, context, path).await? {
             Ok(true) => return Ok(Ok(Admission::Answered)),
             Ok(false) => {}
             Err(rejection) => return Ok(Err(rejection)),
@@ -81,7 +83,7 @@ pub(super) async fn admit(
         return Ok(Err(Rejection::new(Reason::NotFound, "no route matches this host and path")));
     };
     context.enter(route);
-    if let Err(rejection) = origin::check(identified.listener, route, session.req_header(), context) {
+    if let Err(rejection) = origin::check(listener, route, session.req_header(), context) {
         return Ok(Err(rejection));
     }
     if origin::answer_preflight(session, context, route).await? {
@@ -90,7 +92,8 @@ pub(super) async fn admit(
     if let Some(authenticator) = &route.authenticator {
         context.revocations_checked = authenticator.revocations().generation();
     }
-    let query = identified.query.as_deref();
+    let query = context.client.query.clone();
+    let query = query.as_deref();
     if let Err(rejection) = authorize::check_fields(session, route) {
         return Ok(Err(rejection));
     }
@@ -100,14 +103,14 @@ pub(super) async fn admit(
     };
     let operation = body.as_ref().map(|body| &body.operation);
     match authorize::request(&authorize::original(session, context, query, operation), context, route).await {
-        Ok(permit) => context.permit = Some(permit),
+        Ok((permit, asked)) => (context.permit, context.asked) = (Some(permit), asked),
         Err(rejection) => return Ok(Err(rejection)),
     }
     if let Err(rejection) = check_message(session, context, route) {
         return Ok(Err(rejection));
     }
-    let path = upstream_path(&route.settings.rewrite, &route.settings.prefix, &identified.path);
-    context.target = match &identified.query {
+    let path = upstream_path(&route.settings.rewrite, &route.settings.prefix, &context.client.path);
+    context.target = match query {
         Some(query) => format!("{path}?{query}"),
         None => path.into_owned(),
     };
@@ -134,20 +137,12 @@ async fn serve(
     Ok(exchanged.map(|()| Admission::Answered))
 }
 
-/// The target of a request, in its one canonical form, and where the request came in.
-struct Identified<'e> {
-    host: String,
-    path: String,
-    query: Option<String>,
-    listener: Option<&'e ListenerContext>,
-}
-
 /// Bounds, client, host and path.
-fn identify<'e>(
-    edge: &'e Edge,
+fn identify(
+    listener: Option<&ListenerContext>,
     session: &ClientSession<'_>,
     context: &mut RequestContext,
-) -> Result<Identified<'e>, Rejection> {
+) -> Result<(), Rejection> {
     let limits = &context.snapshot.config.limits;
     let header = session.req_header();
     let target = header.raw_path();
@@ -178,25 +173,22 @@ fn identify<'e>(
     };
     let bad = |message: String| Rejection::new(Reason::BadRequest, message);
     let path = canonical_path(path).map_err(|error| bad(error.to_string()))?.into_owned();
-    let query = match query {
-        Some(query) if query.iter().all(u8::is_ascii_graphic) => Some(String::from_utf8_lossy(query).into_owned()),
+    let query: Option<Arc<str>> = match query {
+        Some(query) if query.iter().all(u8::is_ascii_graphic) => Some(String::from_utf8_lossy(query).into()),
         Some(_) => return Err(bad("a query holds only the characters of RFC 3986; encode others as `%XX`".to_owned())),
         None => None,
     };
-    context.client.path.clone_from(&path);
-    let listener = session.local().and_then(|local| edge.listener(local));
-    let peer = session.peer();
-    let host = read_client(header, listener, peer, context)?;
-    Ok(Identified { host, path, query, listener })
+    (context.client.path, context.client.query) = (path, query);
+    read_client(header, listener, session.peer(), context)
 }
 
-/// Who the client is and which host it means, through proxies that are trusted. Gives the host.
+/// Who the client is and which host it means, through proxies that are trusted.
 fn read_client(
     header: &pingora::http::RequestHeader,
     listener: Option<&ListenerContext>,
     peer: Option<SocketAddr>,
     context: &mut RequestContext,
-) -> Result<String, Rejection> {
+) -> Result<(), Rejection> {
     let bad = |message: &'static str| Rejection::new(Reason::BadRequest, message);
     let client = &mut context.client;
     let peer = peer.map_or(client.address, |peer| peer.ip().to_canonical());
@@ -235,7 +227,8 @@ fn read_client(
     }
     push_address(&mut forwarded_for, peer);
     client.forwarded_for = forwarded_for;
-    Ok(host)
+    client.host = host;
+    Ok(())
 }
 
 /// The one host of a request: `:authority`, an absolute target's, or the `Host` field; all that are there must agree.

@@ -21,10 +21,7 @@ pub(super) fn push_address(out: &mut String, address: IpAddr) {
 
 /// Appends a number in decimal digits.
 pub(super) fn push_number(out: &mut String, value: u64) {
-    if value >= 10 {
-        push_number(out, value / 10);
-    }
-    out.push(char::from(b'0' + (value % 10) as u8));
+    out.push_str(itoa::Buffer::new().format(value));
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::context::RequestContext;
 use super::headers;
 use super::session::SESSION_HEADER;
 use super::snapshot::RouteContext;
+use crate::http1::encode_field;
 
 /// Made from a client's request that is permitted.
 #[derive(Clone, Copy)]
@@ -42,13 +43,15 @@ impl<'a> UpstreamHead<'a> {
         let mut request = RequestHeader::build_no_case(method, self.context.target.as_bytes(), Some(24))?;
         request.set_version(Version::HTTP_11);
         let mut added = Ok(());
-        self.fields(length, |name, value| {
+        let mut add = |name: &HeaderName, value: &[u8]| {
             let appended = match HeaderValue::from_bytes(value) {
                 Ok(value) => request.append_header(name.clone(), value).map(drop),
                 Err(error) => Err(Error::because(ErrorType::InvalidHTTPHeader, "a field for the upstream", error)),
             };
             added = std::mem::replace(&mut added, Ok(())).and(appended);
-        })?;
+        };
+        self.of_the_client(&mut add);
+        self.of_the_edge(length, &mut add)?;
         added.map(|()| request)
     }
 
@@ -70,21 +73,26 @@ impl<'a> UpstreamHead<'a> {
         wire.put_u8(b' ');
         wire.put_slice(target);
         wire.put_slice(b" HTTP/1.1\r\n");
-        self.fields(length, |name, value| {
-            wire.put_slice(name.as_str().as_bytes());
-            wire.put_slice(b": ");
-            wire.put_slice(value);
-            wire.put_slice(b"\r\n");
-        })?;
+        match &self.context.passed_on {
+            Some(fields) => wire.put_slice(fields),
+            None => self.of_the_client(|name, value| encode_field(name, value, &mut wire)),
+        }
+        self.of_the_edge(length, |name, value| encode_field(name, value, &mut wire))?;
         wire.put_slice(b"\r\n");
         Ok(wire)
     }
 
-    /// Hands on every field, those of the client first.
-    fn fields(self, length: usize, mut add: impl FnMut(&HeaderName, &[u8])) -> pingora::Result<()> {
-        let Self { header, context, route, session_id } = self;
-        let permit = context.permit.as_ref();
-        let permit = permit.ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no permit"))?;
+    /// The fields of the client, in the form of HTTP/1.1. They follow from the request's head and its route alone.
+    pub(super) fn to_wire_fields(self) -> Bytes {
+        let mut wire = BytesMut::with_capacity(512);
+        self.of_the_client(|name, value| encode_field(name, value, &mut wire));
+        // As large as they are: they may be kept.
+        Bytes::copy_from_slice(&wire)
+    }
+
+    /// Hands on the fields of the client that the upstream may see.
+    fn of_the_client(self, mut add: impl FnMut(&HeaderName, &[u8])) {
+        let Self { header, context, route, .. } = self;
         let named: Vec<HeaderName> = headers::named_in_connection(&header.headers).collect();
         for (name, value) in &header.headers {
             let is_left_out = *name == HOST
@@ -97,6 +105,13 @@ impl<'a> UpstreamHead<'a> {
                 add(name, value.as_bytes());
             }
         }
+    }
+
+    /// Hands on those that the edge sets.
+    fn of_the_edge(self, length: usize, mut add: impl FnMut(&HeaderName, &[u8])) -> pingora::Result<()> {
+        let Self { header, context, route, session_id } = self;
+        let permit = context.permit.as_ref();
+        let permit = permit.ok_or_else(|| Error::explain(ErrorType::InternalError, "the request has no permit"))?;
         headers::of_the_edge(context, route, permit, |name, value| {
             if !is_of_exchange(name) {
                 add(name, value);
@@ -106,7 +121,7 @@ impl<'a> UpstreamHead<'a> {
             add(&SESSION_HEADER, id.as_bytes());
         }
         if header.method == Method::POST {
-            add(&CONTENT_LENGTH, HeaderValue::from(length).as_bytes());
+            add(&CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
         }
         Ok(())
     }

@@ -58,10 +58,9 @@ impl ResourceUrl {
 pub(super) async fn answer(
     session: &mut ClientSession<'_>,
     context: &RequestContext,
-    host: &str,
     path: &str,
 ) -> pingora::Result<Result<bool, Rejection>> {
-    let Some(route) = context.snapshot.router.find(host, path) else { return Ok(Ok(false)) };
+    let Some(route) = context.snapshot.router.find(&context.client.host, path) else { return Ok(Ok(false)) };
     let (Some(authenticator), Some(auth)) = (&route.authenticator, &route.settings.auth) else { return Ok(Ok(false)) };
     let header = session.req_header();
     if origin::is_preflight(header) {

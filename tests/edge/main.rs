@@ -26,6 +26,7 @@ mod pages;
 mod policy;
 mod relay;
 mod reload;
+mod repeated_heads;
 mod revocation;
 mod routing;
 mod sessions;

@@ -1,7 +1,7 @@
 //! What the token cache remembers of one credential, and for how long.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
@@ -15,9 +15,12 @@ use crate::types::{Principal, unix_now};
 /// That a credential was allowed.
 #[derive(Debug)]
 pub(super) struct Entry {
+    pub(super) key: TokenKey,
     pub(super) principal: Arc<Principal>,
-    /// How long it is believed.
-    fresh_for: Duration,
+    /// Until when it is believed.
+    ends: Instant,
+    /// That it was taken out of the cache.
+    ended: AtomicBool,
     /// Until when it may stand in for a provider that cannot tell.
     stale_until: Option<Instant>,
     /// True when it stands in.
@@ -33,7 +36,7 @@ const NEVER: u64 = u64::MAX;
 
 impl Entry {
     /// `generation` is that of the revocations when the validation began.
-    pub(super) fn new(principal: Principal, generation: u64, settings: &Settings) -> Self {
+    pub(super) fn new(key: TokenKey, principal: Principal, generation: u64, settings: &Settings) -> Self {
         let (now, ttl) = (Instant::now(), settings.ttl.0);
         let left = principal.expires_at().map(|end| Duration::from_secs(end.saturating_sub(unix_now())));
         // A credential within its leeway is past `exp`: its entry ends at once.
@@ -45,8 +48,10 @@ impl Entry {
         // Half of the span is left to chance, so that what came together is not asked about together.
         let refresh_after = ahead.map_or(NEVER, |ahead| millis(ttl - ahead.0.mul_f64(0.5 + fastrand::f64() / 2.0)));
         Self {
+            key,
             principal: Arc::new(principal),
-            fresh_for,
+            ends: now + fresh_for,
+            ended: AtomicBool::new(false),
             stale_until: stale.filter(|stale| *stale > fresh_for).map(|stale| now + stale),
             is_stale: false,
             generation: AtomicU64::new(generation),
@@ -57,16 +62,39 @@ impl Entry {
 
     /// The same, standing in for a moment: until the provider is asked again. `None` when its time is over.
     pub(super) fn standing_in(&self) -> Option<Self> {
-        let left = self.stale_until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        let now = Instant::now();
+        let left = self.stale_until?.checked_duration_since(now).filter(|left| !left.is_zero())?;
         (!self.principal.is_expired(unix_now())).then(|| Self {
+            key: self.key,
             principal: Arc::clone(&self.principal),
-            fresh_for: left.min(limits::STALE_RETRY),
+            ends: now + left.min(limits::STALE_RETRY),
+            ended: AtomicBool::new(false),
             stale_until: None,
             is_stale: true,
             generation: AtomicU64::new(self.generation.load(Ordering::Relaxed)),
             refresh_after: AtomicU64::new(NEVER),
-            made: Instant::now(),
+            made: now,
         })
+    }
+
+    /// How long it is believed, from its making on.
+    fn fresh_for(&self) -> Duration {
+        self.ends.saturating_duration_since(self.made)
+    }
+
+    /// True while it is believed.
+    pub(super) fn lasts(&self, now: Instant) -> bool {
+        now < self.ends
+    }
+
+    /// It was taken out of the cache: nobody who still has it gives it to others.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// True when it was taken out of the cache.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// True unless the credential has ended or was revoked. The wall clock may run ahead of the cache's.
@@ -84,6 +112,12 @@ impl Entry {
             self.generation.fetch_max(now, Ordering::Relaxed);
         }
         unrevoked
+    }
+
+    /// True when it is time to validate it anew.
+    pub(super) fn wants_refresh(&self) -> bool {
+        let due = self.refresh_after.load(Ordering::Relaxed);
+        due != NEVER && millis(self.made.elapsed()) >= due
     }
 
     /// True for one of those who ask when it is time to validate it anew, and again some time after that.
@@ -119,7 +153,7 @@ pub(super) struct OwnLifetime;
 
 impl Expiry<TokenKey, Arc<Entry>> for OwnLifetime {
     fn expire_after_create(&self, _: &TokenKey, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
-        Some(entry.fresh_for)
+        Some(entry.fresh_for())
     }
 
     fn expire_after_update(
@@ -129,7 +163,7 @@ impl Expiry<TokenKey, Arc<Entry>> for OwnLifetime {
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(entry.fresh_for)
+        Some(entry.fresh_for())
     }
 }
 
@@ -167,12 +201,14 @@ impl Expiry<TokenKey, Arc<Entry>> for StaleLifetime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::cache::key::KeyMaker;
     use crate::config::Span;
     use crate::types::ScopeSet;
 
     fn entry(expires_in: Option<u64>, settings: &Settings) -> Entry {
         let end = expires_in.map(|left| unix_now() + left);
-        Entry::new(Principal::new("alice", ScopeSet::default(), "test".into(), end).expect("legal"), 0, settings)
+        let principal = Principal::new("alice", ScopeSet::default(), "test".into(), end).expect("legal");
+        Entry::new(KeyMaker::new().key(0, []), principal, 0, settings)
     }
 
     fn settings(refresh_ahead: u64, stale_if_error: u64) -> Settings {
@@ -182,7 +218,7 @@ mod tests {
 
     #[test]
     fn an_entry_ends_with_its_credential() {
-        let fresh_for = |left| entry(left, &settings(0, 0)).fresh_for.as_secs();
+        let fresh_for = |left| entry(left, &settings(0, 0)).fresh_for().as_secs();
         assert_eq!(
             (fresh_for(Some(10)), fresh_for(Some(1000)), fresh_for(None), fresh_for(Some(0))),
             (10, 300, 300, 0)
@@ -217,9 +253,9 @@ mod tests {
     fn what_stands_in_does_so_for_a_moment_and_never_past_its_time() {
         let mut allowed = entry(None, &settings(0, 60));
         let standing = allowed.standing_in().expect("there is time");
-        assert!(standing.is_stale && !standing.may_stand_in() && standing.fresh_for == limits::STALE_RETRY);
+        assert!(standing.is_stale && !standing.may_stand_in() && standing.fresh_for() == limits::STALE_RETRY);
         allowed.stale_until = Some(Instant::now() + Duration::from_millis(500));
-        assert!(allowed.standing_in().expect("there is time").fresh_for <= Duration::from_millis(500));
+        assert!(allowed.standing_in().expect("there is time").fresh_for() <= Duration::from_millis(500));
         allowed.stale_until = Some(Instant::now());
         assert!(allowed.standing_in().is_none());
     }

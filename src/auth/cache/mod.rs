@@ -1,8 +1,10 @@
-//! The one token cache: principals by a keyed hash of their credential, and, apart from them, recent denials.
+//! The one token cache: principals by a keyed hash of their credential, and, apart from them, recent denials. moka decides
+//! what stays; `recent` finds what is used most without asking it.
 
 mod entry;
 mod grants;
 mod key;
+mod recent;
 mod refresh;
 
 use std::future::Future;
@@ -15,6 +17,7 @@ use prometheus::IntCounter;
 use self::entry::{Denial, Entry, OwnLifetime, StaleLifetime};
 use self::grants::Grants;
 use self::key::{BuildAlreadyHashed, KeyMaker};
+use self::recent::Recent;
 use self::refresh::{Refresh, Refreshes};
 use super::error::AuthError;
 use super::revocation::{Revocation, Revocations, TooManyRefusals};
@@ -32,6 +35,8 @@ type Entries<V> = Cache<TokenKey, V, BuildAlreadyHashed>;
 pub struct TokenCache {
     keys: KeyMaker,
     principals: Entries<Arc<Entry>>,
+    /// Some of them.
+    recent: Arc<Recent>,
     /// Those that may stand in for a provider that cannot tell.
     stale: Entries<Arc<Entry>>,
     denials: Entries<Denial>,
@@ -60,12 +65,21 @@ impl TokenCache {
     /// The operating system gives no random numbers.
     pub fn new(capacity: u64, metrics: &Metrics) -> Self {
         let hasher = BuildAlreadyHashed::default;
-        let principals = Cache::builder().max_capacity(capacity).expire_after(OwnLifetime);
+        let recent = Arc::new(Recent::new(capacity));
+        let forget = {
+            let recent = Arc::clone(&recent);
+            move |key: Arc<TokenKey>, entry: Arc<Entry>, _| {
+                entry.end();
+                recent.forget(*key, &entry);
+            }
+        };
+        let principals = Cache::builder().max_capacity(capacity).expire_after(OwnLifetime).eviction_listener(forget);
         let stale = Cache::builder().max_capacity(capacity).expire_after(StaleLifetime);
         let denials = Cache::builder().max_capacity(limits::NEGATIVE_ENTRIES).expire_after(OwnLifetime);
         Self {
             keys: KeyMaker::new(),
             principals: principals.build_with_hasher(hasher()),
+            recent,
             stale: stale.build_with_hasher(hasher()),
             denials: denials.build_with_hasher(hasher()),
             grants: Grants::new(),
@@ -89,6 +103,24 @@ impl TokenCache {
         self.keys.key(providers, parts)
     }
 
+    /// The principal behind `key`, if it is remembered, good, and not to be validated anew.
+    pub(super) async fn get(&self, key: TokenKey) -> Option<Arc<Principal>> {
+        let entry = self.known(key).await.filter(|entry| entry.is_good(&self.revocations) && !entry.wants_refresh())?;
+        self.count(&entry);
+        Some(Arc::clone(&entry.principal))
+    }
+
+    async fn known(&self, key: TokenKey) -> Option<Arc<Entry>> {
+        match self.recent.get(key) {
+            Some(entry) => Some(entry),
+            None => self.principals.get(&key).await.inspect(|entry| self.recent.put(key, entry)),
+        }
+    }
+
+    fn count(&self, hit: &Entry) {
+        if hit.is_stale { &self.counters.stale_hits } else { &self.counters.hits }.inc();
+    }
+
     /// The principal behind `key`: remembered, or from `validate`, which runs once for all who ask at the same time.
     /// `again` makes the same validation for [`refresh`](Self::refresh), when it is time.
     ///
@@ -104,10 +136,9 @@ impl TokenCache {
     where
         F: Future<Output = Result<Principal, AuthError>>,
     {
-        let known = self.principals.get(&key).await;
+        let known = self.known(key).await;
         if let Some(entry) = known.as_ref().filter(|entry| entry.is_good(&self.revocations)) {
-            let counter = if entry.is_stale { &self.counters.stale_hits } else { &self.counters.hits };
-            counter.inc();
+            self.count(entry);
             if entry.is_due() {
                 let refresh = Refresh { key, settings: settings.clone(), validation: again() };
                 if !self.refreshes.add(refresh) {
@@ -143,7 +174,7 @@ impl TokenCache {
             // From before: what was revoked while the provider was asked is not good.
             let generation = self.revocations.generation();
             let principal = self.grants.share(validate().await?).await;
-            let entry = Arc::new(Entry::new(principal, generation, settings));
+            let entry = Arc::new(Entry::new(key, principal, generation, settings));
             self.keep_for_outages(key, &entry).await;
             Ok::<_, AuthError>(entry)
         });
@@ -190,7 +221,7 @@ impl TokenCache {
                     return Err(denial.error);
                 }
                 let principal = self.grants.share(principal).await;
-                let entry = Arc::new(Entry::new(principal, generation, settings));
+                let entry = Arc::new(Entry::new(key, principal, generation, settings));
                 self.keep_for_outages(key, &entry).await;
                 self.principals.insert(key, Arc::clone(&entry)).await;
                 Ok(entry)

@@ -1,0 +1,301 @@
+//! Heads of requests.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Method, Uri, Version};
+use httparse::{ParserConfig, Status};
+use pingora::http::RequestHeader;
+
+use super::framing::{BodyLength, keeps_alive};
+use super::head::{MAX_FIELDS, fields, has_bare_line_feed, spans};
+
+/// The digits of a length that is surely below 2^64.
+const MAX_DIGITS: usize = 19;
+
+/// What a buffer begins with.
+#[derive(Debug)]
+pub enum RequestParse {
+    /// A whole head, which was taken out of the buffer.
+    Head(RequestHead),
+    /// The beginning of one.
+    Partial,
+    /// Something that is no plain request: malformed, with too many fields, or with a target that is no path.
+    Other,
+}
+
+/// The head of a request.
+///
+/// Clients send the same head again and again on a connection, but for the length of the body: such a one need not be
+/// parsed anew, which is most of what it costs to read a request.
+#[derive(Debug)]
+pub struct RequestHead {
+    /// What it says.
+    pub header: Box<RequestHeader>,
+    /// Its bytes.
+    pub raw: Bytes,
+    /// How long the body is, or why that is in doubt.
+    pub length: Result<BodyLength, &'static str>,
+    /// Whether the client keeps the connection open.
+    pub keeps_alive: bool,
+    /// Where the digits of the one `Content-Length` stand in `raw`.
+    digits: Option<Range<usize>>,
+}
+
+impl RequestHead {
+    /// Takes the head of a request out of `buffer`, if it is there whole.
+    pub fn parse(buffer: &mut BytesMut) -> RequestParse {
+        let mut storage = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut []);
+        let config = ParserConfig::default();
+        let length = match config.parse_request_with_uninit_headers(&mut request, buffer, &mut storage) {
+            Ok(Status::Complete(length)) => length,
+            Ok(Status::Partial) => return RequestParse::Partial,
+            Err(_) => return RequestParse::Other,
+        };
+        let (Some(method), Some(target)) = (request.method, request.path) else { return RequestParse::Other };
+        let Ok(method) = Method::from_bytes(method.as_bytes()) else { return RequestParse::Other };
+        let version = if request.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+        if !target.starts_with('/') || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return RequestParse::Other;
+        }
+        // A copy of its own, which can be kept without what was read with it. Values are shared slices of it.
+        let raw = Bytes::copy_from_slice(&buffer[..length]);
+        let begin = target.as_ptr() as usize - buffer.as_ptr() as usize;
+        let uri = Uri::from_maybe_shared(raw.slice(begin..begin + target.len()));
+        let headers = fields(&raw, &spans(buffer, request.headers)[..request.headers.len()]);
+        let (Ok(uri), Some(headers)) = (uri, headers) else { return RequestParse::Other };
+        // `Uri` drops a fragment, which no request has.
+        if uri.path_and_query().is_none_or(|written| written.as_str().len() != target.len()) {
+            return RequestParse::Other;
+        }
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, headers);
+        buffer.advance(length);
+        RequestParse::Head(Self::new(Box::new(parts.into()), raw))
+    }
+
+    fn new(header: Box<RequestHeader>, raw: Bytes) -> Self {
+        let length = match BodyLength::of_request(header.version, &header.headers) {
+            _ if has_bare_line_feed(&raw) => Err("a line of the head ends without CR"),
+            Some(length) => Ok(length),
+            None => Err("the length of the body is in doubt: send one Content-Length, or nothing but `chunked`"),
+        };
+        let digits = header.headers.get(CONTENT_LENGTH).and_then(|value| position(&raw, value.as_bytes()));
+        Self { keeps_alive: keeps_alive(header.version, &header.headers), length, digits, header, raw }
+    }
+
+    /// Takes the same head out of `buffer`, where only the length of the body may be another one. `None` when the buffer
+    /// begins with anything else: then it is left as it is.
+    pub fn repeated(mut self, buffer: &mut BytesMut) -> Option<Self> {
+        let (Ok(BodyLength::Exact(length)), Some(digits)) = (self.length, self.digits.clone()) else {
+            let same = self.length.is_ok() && buffer.starts_with(&self.raw);
+            return same.then(|| {
+                buffer.advance(self.raw.len());
+                self
+            });
+        };
+        let rest = buffer.strip_prefix(&self.raw[..digits.start])?;
+        let count = rest.iter().take(MAX_DIGITS + 1).take_while(|byte| byte.is_ascii_digit()).count();
+        let (written, rest) = rest.split_at(count);
+        if count == 0 || count > MAX_DIGITS || !rest.starts_with(&self.raw[digits.end..]) {
+            return None;
+        }
+        let whole = self.raw.len() - digits.len() + count;
+        let other = written.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+        if other != length || written != &self.raw[digits.clone()] {
+            // The other values stay slices of the first copy.
+            self.raw = Bytes::copy_from_slice(&buffer[..whole]);
+            let digits = digits.start..digits.start + count;
+            let value = HeaderValue::from_maybe_shared(self.raw.slice(digits.clone())).ok()?;
+            self.header.insert_header(CONTENT_LENGTH, value).ok()?;
+            (self.length, self.digits) = (Ok(BodyLength::Exact(other)), Some(digits));
+        }
+        buffer.advance(whole);
+        Some(self)
+    }
+}
+
+/// Where the digits `part` stand in `whole`, which they are a slice of.
+fn position(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
+    let begin = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
+    let found = begin..begin + part.len();
+    (!part.is_empty() && part.iter().all(u8::is_ascii_digit) && whole.get(found.clone())? == part).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn request(text: &[u8]) -> (RequestParse, BytesMut) {
+        let mut buffer = BytesMut::from(text);
+        (RequestHead::parse(&mut buffer), buffer)
+    }
+
+    fn head(text: &[u8]) -> RequestHead {
+        match request(text).0 {
+            RequestParse::Head(head) => head,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// All that is known of a head.
+    fn known(head: &RequestHead) -> impl PartialEq + std::fmt::Debug + use<> {
+        let header = &head.header;
+        let headers = header.headers.clone();
+        let line = (header.method.clone(), header.uri.clone(), header.version);
+        (line, headers, head.raw.clone(), head.length, head.keeps_alive, head.digits.clone())
+    }
+
+    #[test]
+    fn a_whole_head_is_taken_and_what_follows_stays() {
+        let (parsed, rest) = request(b"POST /a/mcp?x=1 HTTP/1.1\r\nHost: h\r\nX-Two:  b \r\nx-two: c\r\n\r\n{}GET");
+        let RequestParse::Head(RequestHead { header, raw, .. }) = parsed else { panic!("{parsed:?}") };
+        assert_eq!((header.method.as_str(), header.raw_path()), ("POST", &b"/a/mcp?x=1"[..]));
+        assert_eq!(header.version, Version::HTTP_11);
+        assert_eq!(header.headers["host"], "h");
+        let two: Vec<_> = header.headers.get_all("x-two").iter().collect();
+        assert_eq!(two, ["b", "c"]);
+        assert!(raw.starts_with(b"POST /a/mcp") && raw.ends_with(b"x-two: c\r\n\r\n"));
+        assert_eq!(rest, b"{}GET"[..]);
+    }
+
+    #[test]
+    fn what_is_not_whole_stays_and_every_prefix_is_only_partial() {
+        let whole = b"GET /a HTTP/1.0\r\nHost: h\r\n\r\n";
+        for length in 0..whole.len() {
+            let (parsed, rest) = request(&whole[..length]);
+            assert!(matches!(parsed, RequestParse::Partial), "{length}");
+            assert_eq!(rest, whole[..length]);
+        }
+        assert_eq!(head(whole).header.version, Version::HTTP_10);
+    }
+
+    #[test]
+    fn what_is_no_plain_request_is_left_untouched() {
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_FIELDS + 1));
+        for odd in [
+            "GET http://h/a HTTP/1.1\r\nHost: h\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
+            "CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /\u{e4} HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /a HTTP/2.0\r\nHost: h\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost : h\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n",
+            "GET /a HTTP/1.1\r\nX: a\0b\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            many.as_str(),
+        ] {
+            let (parsed, rest) = request(odd.as_bytes());
+            assert!(matches!(parsed, RequestParse::Other), "{odd}: {parsed:?}");
+            assert_eq!(rest, odd.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_line_that_ends_without_cr_leaves_the_length_in_doubt() {
+        assert!(head(b"GET /a HTTP/1.1\nHost: h\r\n\r\n").length.is_err());
+        assert!(head(b"\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n").length.is_ok());
+    }
+
+    #[test]
+    fn a_head_repeats_with_another_length() {
+        let first = b"POST /a HTTP/1.1\r\nA: 1\r\nContent-Length: 12 \r\nB: 2\r\n\r\n";
+        for (number, length) in [("12", 12), ("7", 7), ("012", 12), ("9999999999999999999", 9_999_999_999_999_999_999)]
+        {
+            let second = std::str::from_utf8(first).expect("ASCII").replace("12", number);
+            let mut buffer = BytesMut::from(format!("{second}99{{}}").as_bytes());
+            let again = head(first).repeated(&mut buffer).expect("it is the same");
+            assert_eq!(again.length, Ok(BodyLength::Exact(length)), "{number}");
+            assert_eq!(known(&again), known(&head(second.as_bytes())));
+            assert_eq!(buffer, b"99{}"[..]);
+            // And that one repeats, too.
+            let mut buffer = BytesMut::from(&first[..]);
+            let back = again.repeated(&mut buffer).expect("it is the same");
+            assert_eq!(known(&back), known(&head(first)));
+        }
+    }
+
+    #[test]
+    fn another_head_does_not_repeat_one_and_stays() {
+        let first = "POST /a HTTP/1.1\r\nA: 1\r\nContent-Length: 12\r\nB: 2\r\n\r\n";
+        for (old, new) in [
+            ("A: 1", "A: 2"),
+            ("A: 1", "a: 1"),
+            ("/a", "/ab"),
+            ("12", ""),
+            ("12", "+12"),
+            ("12", "1 2"),
+            ("12", "12, 12"),
+            ("12", "0x1"),
+            ("12", "12\r\nContent-Length: 12"),
+            ("12", "12\r\nTransfer-Encoding: chunked"),
+            ("12", "99999999999999999999"),
+            ("Content-Length: 12\r\n", ""),
+            ("\r\n", "\n"),
+            ("B: 2\r\n\r\n", "B: 2\r\n"),
+            ("B: 2\r\n\r\n", "B: 2"),
+            (first, "POST /a HTTP/1.1\r\nA: 1\r\nContent-Length: 1"),
+            (first, ""),
+        ] {
+            let second = first.replace(old, new);
+            let mut buffer = BytesMut::from(second.as_bytes());
+            assert!(head(first.as_bytes()).repeated(&mut buffer).is_none(), "{second:?}");
+            assert_eq!(buffer, second.as_bytes());
+        }
+    }
+
+    #[test]
+    fn without_a_length_every_byte_counts() {
+        for first in
+            ["GET /a HTTP/1.1\r\nHost: h\r\n\r\n", "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX: 5\r\n\r\n"]
+        {
+            let mut buffer = BytesMut::from(format!("{first}5\r\n").as_bytes());
+            let again = head(first.as_bytes()).repeated(&mut buffer).expect("it is the same");
+            assert_eq!(known(&again), known(&head(first.as_bytes())));
+            assert_eq!(buffer, b"5\r\n"[..]);
+            for second in [first.replace('h', "g"), first.replace('5', "6"), first.replace("a HTTP", "ab HTTP")] {
+                let mut buffer = BytesMut::from(second.as_bytes());
+                assert_eq!(head(first.as_bytes()).repeated(&mut buffer).is_some(), second == first, "{second:?}");
+            }
+        }
+        // A head that is refused is refused by itself.
+        let doubtful = b"POST /a HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n";
+        assert!(head(doubtful).repeated(&mut BytesMut::from(&doubtful[..])).is_none());
+    }
+
+    proptest! {
+        /// Whatever comes next: a head that repeats is what parsing it gives, and one that does not is left as it was.
+        #[test]
+        fn to_repeat_is_to_parse(
+            lines in proptest::collection::vec("(Content-Length: [0-9]{1,3}|X: [0-9a]{0,2}|Transfer-Encoding: chunked) {0,1}\r\n", 0..4),
+            at in 0_usize..80,
+            change in proptest::option::of("[0-9a \r\n:]{0,2}"),
+            removed in 0_usize..3,
+        ) {
+            let first = format!("POST /a HTTP/1.1\r\n{}\r\n", lines.concat());
+            let RequestParse::Head(before) = request(first.as_bytes()).0 else { return Ok(()) };
+            let mut second = first.clone().into_bytes();
+            if let Some(change) = change {
+                let at = at.min(second.len());
+                let end = (at + removed).min(second.len());
+                second.splice(at..end, change.bytes());
+            }
+            second.extend_from_slice(b"12");
+            let mut buffer = BytesMut::from(&second[..]);
+            match before.repeated(&mut buffer) {
+                Some(again) => {
+                    let (parsed, rest) = request(&second);
+                    let RequestParse::Head(parsed) = parsed else { panic!("{parsed:?}") };
+                    prop_assert_eq!(known(&again), known(&parsed));
+                    prop_assert_eq!(buffer, rest);
+                }
+                None => prop_assert_eq!(buffer, &second[..]),
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Heads that come again on a connection: they are not read anew, and everything is decided anew.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::harness::{
+    Claims, Origin, Reply, TestEdge, Tokens, answer, call, eventually, exchange, message, post, read_reply, request,
+};
+
+fn yaml(origin: &Origin, route: &str) -> String {
+    format!(
+        "auth: {{providers: {{{}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes:
+  - {{path: /mcp/, upstream: a, protocol: mcp, auth: {{providers: [local]}}{route}}}
+",
+        Tokens::PROVIDER,
+        origin.address
+    )
+}
+
+async fn origin() -> Origin {
+    Origin::answering(|_| answer("200 OK", "application/json", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await
+}
+
+/// One connection of a client.
+struct Client(TcpStream);
+
+impl Client {
+    async fn connect(edge: &TestEdge) -> Self {
+        Self(TcpStream::connect(edge.address).await.expect("the edge listens"))
+    }
+
+    async fn ask(&mut self, token: &str, body: &str) -> Reply {
+        let authorization = format!("Bearer {token}");
+        let fields = [("Authorization", authorization.as_str()), ("X-Kept", "yes"), ("X-Forwarded-For", "6.6.6.6")];
+        self.0.write_all(post("/mcp/x?q=1", &fields, body).as_bytes()).await.expect("the edge reads");
+        read_reply(&mut self.0).await
+    }
+}
+
+#[tokio::test]
+async fn each_body_arrives_whole_behind_the_same_fields() {
+    let origin = origin().await;
+    let edge = TestEdge::start(&yaml(&origin, "")).await;
+    let mut client = Client::connect(&edge).await;
+    let (alice, bob) = (Tokens::token("alice", ""), Tokens::token("bob", ""));
+    let mut ids = std::collections::BTreeSet::new();
+    for (token, subject) in [(&alice, "alice"), (&alice, "alice"), (&bob, "bob"), (&bob, "bob"), (&alice, "alice")] {
+        for tool in ["x", "x", "a_longer_name", "y", &"z".repeat(3_000)] {
+            let body = call("1", tool);
+            assert_eq!(client.ask(token, &body).await.status, 200);
+            let seen = origin.last();
+            assert_eq!((seen.line(), seen.body.as_slice()), ("POST /x?q=1 HTTP/1.1", body.as_bytes()));
+            let fields = ["x-kept", "x-user", "x-forwarded-for"].map(|name| seen.headers(name));
+            assert_eq!(fields, [vec!["yes"], vec![subject], vec!["127.0.0.1"]]);
+            assert_eq!((seen.header("authorization"), seen.headers("content-length").len()), (None, 1));
+            ids.insert(seen.header("x-request-id").expect("each has one").to_owned());
+        }
+    }
+    assert_eq!(ids.len(), 25, "each request has an id of its own");
+    let series = r#"mcp_edge_auth_cache_requests_total{result="hit"}"#;
+    assert_eq!(edge.metric(series).await, 23.0, "each but the first of both");
+}
+
+/// Requests that come together, with the same head: each has its own body.
+#[tokio::test]
+async fn pipelined_requests_may_repeat_a_head() {
+    let origin = origin().await;
+    let edge = TestEdge::start(&yaml(&origin, "")).await;
+    let authorization = format!("Bearer {}", Tokens::token("alice", ""));
+    let bodies: Vec<String> = ["a", "b", "cc", "c"].iter().map(|tool| call("1", tool)).collect();
+    let text: String = bodies.iter().map(|body| post("/mcp/", &[("Authorization", &authorization)], body)).collect();
+    let mut client = Client::connect(&edge).await;
+    client.0.write_all(text.as_bytes()).await.expect("the edge reads");
+    for _ in &bodies {
+        assert_eq!(read_reply(&mut client.0).await.status, 200);
+    }
+    let seen: Vec<_> = origin.requests().into_iter().map(|seen| String::from_utf8(seen.body).expect("UTF-8")).collect();
+    assert_eq!(seen, bodies);
+}
+
+/// Invariant 3, for what an earlier snapshot has left on a connection.
+#[tokio::test]
+async fn a_reload_holds_for_a_head_that_repeats() {
+    let (first, second) = (origin().await, origin().await);
+    let edge = TestEdge::start(&yaml(&first, "")).await;
+    let (mut client, token) = (Client::connect(&edge).await, Tokens::token("alice", "read"));
+    for _ in 0..3 {
+        assert_eq!(client.ask(&token, &call("1", "x")).await.status, 200);
+    }
+    edge.reload(&yaml(&second, ", request_headers: {set: {X-Kept: no, X-New: new}}")).await.expect("it is good");
+    for _ in 0..3 {
+        assert_eq!(client.ask(&token, &call("1", "x")).await.status, 200);
+        let seen = second.last();
+        assert_eq!(["x-kept", "x-new"].map(|name| seen.headers(name)), [vec!["no"], vec!["new"]]);
+    }
+    assert_eq!((first.count(), second.count()), (3, 3));
+    for (route, status) in [(", tools: [{match: y}]", 403), ("", 200), (", request_headers: {remove: [X-Kept]}", 200)] {
+        edge.reload(&yaml(&second, route)).await.expect("it is good");
+        for _ in 0..3 {
+            assert_eq!(client.ask(&token, &call("1", "x")).await.status, status, "{route}");
+        }
+    }
+    assert_eq!(second.last().header("x-kept"), None);
+    // The path is another route's, and an opaque one's.
+    let opaque = yaml(&second, "").replace("protocol: mcp, ", "");
+    edge.reload(&opaque).await.expect("it is good");
+    let body = "no message";
+    assert_eq!(client.ask(&token, body).await.status, 200);
+    assert_eq!(second.last().body, body.as_bytes());
+}
+
+#[tokio::test]
+async fn a_credential_that_is_taken_back_is_refused_with_the_same_head() {
+    let origin = origin().await;
+    let edge = TestEdge::start(&yaml(&origin, "")).await;
+    let (mut client, token) = (Client::connect(&edge).await, Tokens::token("alice", ""));
+    for _ in 0..3 {
+        assert_eq!(client.ask(&token, &call("1", "x")).await.status, 200);
+    }
+    let purge = request("POST", "/auth/purge", &[], &json!({"subject": "alice", "refuse_for": "1h"}).to_string());
+    assert_eq!(exchange(edge.admin, purge).await.json()["purged"], 1);
+    for _ in 0..3 {
+        assert_eq!(client.ask(&token, &call("1", "x")).await.status, 401);
+    }
+    assert_eq!(origin.count(), 3);
+}
+
+#[tokio::test]
+async fn a_credential_that_ends_is_refused_with_the_same_head() {
+    let origin = origin().await;
+    let edge = TestEdge::start(&yaml(&origin, "")).await;
+    let mut client = Client::connect(&edge).await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let token = Tokens::sign(&Claims::good("alice", "").with("exp", json!(now + 2)).0);
+    assert_eq!(client.ask(&token, &call("1", "x")).await.status, 200);
+    let ends = async || client.ask(&token, &call("1", "x")).await.status == 401;
+    eventually("the credential has ended", ends).await;
+    assert_eq!(client.ask(&token, &call("1", "x")).await.status, 401);
+}
+
+/// What was refused for its head is refused again; what was refused for its message is not.
+#[tokio::test]
+async fn refusals_are_decided_anew() {
+    let origin = origin().await;
+    let edge = TestEdge::start(&yaml(&origin, ", tools: [{match: 'x*'}]")).await;
+    let (mut client, token) = (Client::connect(&edge).await, Tokens::token("alice", ""));
+    for (body, status) in [
+        (call("1", "x"), 200),
+        (call("1", "y"), 403),
+        (call("1", "x"), 200),
+        (message("1", "tools/call", r#"{"name":"x","name":"y"}"#), 400),
+        (call("1", "x2"), 200),
+    ] {
+        assert_eq!(client.ask(&token, &body).await.status, status, "{body}");
+    }
+    for _ in 0..3 {
+        assert_eq!(client.ask("no.token", &call("1", "x")).await.status, 401);
+    }
+    assert_eq!(client.ask(&token, &call("1", "x")).await.status, 200);
+    assert_eq!(origin.count(), 4);
+    eventually("all are counted", async || {
+        edge.metric(r#"mcp_edge_rejections_total{reason="invalid_token"}"#).await == 3.0
+    })
+    .await;
+}
