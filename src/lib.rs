@@ -11,10 +11,10 @@
 //! * [`proxy`] — the data path. `front` has the connections: it reads HTTP/1 itself and serves MCP routes at once, and
 //!   hands opaque routes, HTTP/2 and whatever is no plain request to Pingora's proxy, whose `hooks` lead to the same files
 //!   (a `client_session` is a request of either kind). What followed from a head alone is kept for the next request on its
-//!   connection (`last_request`), which mostly has the same one. `request` is the pipeline that a request goes through before it may
-//!   go anywhere; `reject` is the only place that knows HTTP statuses. MCP routes take the `exchange`: `message` reads and
-//!   judges a body whole, `exchange` chooses the endpoint, which a `session` may have chosen before, and sends over a
-//!   `link`; `relay` passes the `answer` on.
+//!   connection (`last_request`), which mostly has the same one. `request` is the pipeline that a request goes through
+//!   before it may go anywhere; `reject` is the only place that knows HTTP statuses. MCP routes take the `exchange`:
+//!   `message` reads and judges a body whole, `exchange` chooses the endpoint, which a `session` may have chosen before, and
+//!   sends over a `link`; `relay` passes the `answer` on.
 //! * [`upstream`] — pools of replicas: discovery, health, balance, connections.
 //! * [`auth`] — providers, the token cache, challenges, the `policy`, which decides on every operation, and what upstreams
 //!   are shown in place of a client's credential.

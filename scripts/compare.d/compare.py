@@ -94,10 +94,9 @@ def spread(values, digits=1):
     return f"{middle(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
-def against(target, first):
-    """How many times the CPU time of `first` it took, round by round: the machine's pace drifts from one to the next."""
-    ratios = [own / other for own, other in zip(column(target, "cpu_us"), column(first, "cpu_us"))]
-    return spread(ratios, 2)
+def against(rounds, others):
+    """How many times the CPU time of the others it took, round by round: the machine's pace drifts from one to the next."""
+    return spread([own["cpu_us"] / other["cpu_us"] for own, other in zip(rounds, others) if "cpu_us" in own], 2)
 
 
 def table(head, rows):
@@ -115,10 +114,10 @@ def turns(targets, times=1):
         print(f"round {number + 1} of {times * options.rounds}", file=sys.stderr, flush=True)
 
 
-def rounds(targets, cpus, wrk_threads, times=1):
+def rounds(targets, cpus, wrk_threads):
     for target in targets:
         target.run(1, cpus, wrk_threads)
-    for target in turns(targets, times):
+    for target in turns(targets):
         target.rounds.append(target.run(options.seconds, cpus, wrk_threads))
 
 
@@ -135,13 +134,12 @@ def throughput(title, work, threads, cpus, load_cpus):
     try:
         targets = started(work, threads, cpus, backend_port, auth_port)
         rounds(targets, load_cpus, threads)
-        reference = middle(column(next(target for target in targets if target.name == REFERENCE), "cpu_us"))
+        reference = next(target for target in targets if target.name == REFERENCE)
         rows = []
         for target in targets:
-            used = column(target, "cpu_us")
-            ratios = f"{middle(used) / reference:.2f}" if used else "-"
             rows.append([
-                target.name, spread(column(target, "per_second"), 0), spread(used), ratios, spread(column(target, "p50_us"), 0),
+                target.name, spread(column(target, "per_second"), 0), spread(column(target, "cpu_us")),
+                against(target.rounds, reference.rounds), spread(column(target, "p50_us"), 0),
                 spread(column(target, "p99_us"), 0), spread(column(target, "mib")), str(sum(column(target, "failed"))),
             ])
         table(["", "requests/s", "CPU us/request", "x nginx cached", "p50 us", "p99 us", "MiB", "failed"], rows)
@@ -244,12 +242,21 @@ def size(work):
             target.lua = scripts[target is many]
         # Until each token was seen once.
         many.run(30, OTHERS)
-        # Small differences: rounds that are near each other are compared, and many of them.
-        rounds(targets, OTHERS, 1, 4)
+        for target in targets:
+            target.run(1, OTHERS)
+        # Small differences: each is measured right before or behind the one that it is compared with, and many times.
+        first, *more = targets
+        beside = {target.name: [] for target in more}
+        for number in range(4 * options.rounds):
+            for target in more:
+                for each in (first, target) if number % 2 else (target, first):
+                    each.rounds.append(each.run(options.seconds, OTHERS))
+                beside[target.name].append(first.rounds[-1])
+            print(f"round {number + 1} of {4 * options.rounds}", file=sys.stderr, flush=True)
         table(["", "CPU us/request", "x the first", "MiB", "failed"], [
-            [target.name, spread(column(target, "cpu_us")), against(target, targets[0]), spread(column(target, "mib")),
-             str(sum(column(target, "failed")))] for target in targets])
-        return {target.name: target.rounds for target in targets}
+            [target.name, spread(column(target, "cpu_us")), against(target.rounds, beside.get(target.name, target.rounds)),
+             spread(column(target, "mib")), str(sum(column(target, "failed")))] for target in targets])
+        return {**{target.name: target.rounds for target in targets}, "the first, beside each": beside}
     finally:
         stop(targets)
         backend.stop()

@@ -19,11 +19,15 @@ use crate::types::{ClientCertificate, Principal, api_key_id};
 /// In place of the instance of a provider, in keys of tokens that none has been chosen for.
 const NO_PROVIDER: u64 = u64::MAX;
 
-/// Whom a credential was taken to, and where the cache has the answer. It follows from the fields of a request and the
-/// route's providers alone; there is none where a certificate has decided, or a server that sees more of a request.
+/// Whom a credential was taken to, and where the cache has the answer. It follows from the fields of a request, the
+/// certificate of its connection and the providers of its route alone. There is none where a certificate has decided, or a
+/// server that sees more of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
+    /// Its place on the route.
     provider: usize,
+    /// So that no other provider is ever taken for it.
+    instance: u64,
     key: TokenKey,
 }
 
@@ -70,7 +74,7 @@ impl Authenticator {
 
     /// Who sent `request`. Where a provider of certificates stands first, a certificate decides, whatever else is sent;
     /// where it stands behind others, it decides when nothing else is sent. `asked` is what was given back for a request with
-    /// the same fields.
+    /// the same fields on the same connection, by the same authenticator.
     ///
     /// # Errors
     /// No credential, one that is not valid, or a provider that cannot tell.
@@ -81,11 +85,10 @@ impl Authenticator {
     ) -> Result<(Arc<Principal>, Option<Asked>), AuthError> {
         if let Some(known) = asked
             && let Some(provider) = self.providers.get(known.provider)
+            && provider.instance() == known.instance
             && let Some(principal) = self.cache.get(known.key).await
         {
-            let outcome = self.not_refused(principal);
-            provider.decided(&outcome);
-            return outcome.map(|principal| (principal, asked));
+            return self.decided(provider, Ok(principal)).map(|principal| (principal, asked));
         }
         match self.choose(request)? {
             Choice::Holder(provider, certificate) => {
@@ -243,24 +246,29 @@ impl Authenticator {
             Box::pin(async move { provider.validate(question).await })
         };
         let outcome = self.cache.get_or_validate(key, &self.settings, validate, again).await;
-        let outcome = outcome.and_then(|principal| self.not_refused(principal));
-        provider.decided(&outcome);
-        let position = || self.providers.iter().position(|known| Arc::ptr_eq(known, provider));
-        let asked = if provider.lookup().is_none() { position().map(|provider| Asked { provider, key }) } else { None };
-        outcome.map(|principal| (principal, asked))
+        let principal = self.decided(provider, outcome)?;
+        let place = self.providers.iter().position(|known| Arc::ptr_eq(known, provider));
+        let asked = place.filter(|_| provider.lookup().is_none());
+        let asked = asked.map(|place| Asked { provider: place, instance: provider.instance(), key });
+        Ok((principal, asked))
     }
 
     /// Nothing is remembered: the connection has its certificate at hand.
     fn holder(&self, provider: &Provider, certificate: &ClientCertificate) -> Result<Arc<Principal>, AuthError> {
-        let outcome = provider.holder(certificate).map(Arc::new).and_then(|principal| self.not_refused(principal));
-        provider.decided(&outcome);
-        outcome
+        self.decided(provider, provider.holder(certificate).map(Arc::new))
     }
 
-    fn not_refused(&self, principal: Arc<Principal>) -> Result<Arc<Principal>, AuthError> {
-        match self.cache.revocations().refuses(&principal) {
+    /// What `provider` said, unless operators have taken it back.
+    fn decided(
+        &self,
+        provider: &Provider,
+        outcome: Result<Arc<Principal>, AuthError>,
+    ) -> Result<Arc<Principal>, AuthError> {
+        let outcome = outcome.and_then(|principal| match self.cache.revocations().refuses(&principal) {
             true => Err(AuthError::Denied("the credential was revoked")),
             false => Ok(principal),
-        }
+        });
+        provider.decided(&outcome);
+        outcome
     }
 }

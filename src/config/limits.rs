@@ -43,6 +43,8 @@ pub const TOKEN_BYTES: usize = 16 << 10;
 pub const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 /// How many different grants principals may share.
 pub const SHARED_GRANTS: u64 = 1_024;
+/// How many entries of the token cache are found without asking it, at most.
+pub const RECENT_ENTRIES: u64 = 1_000_000;
 /// How many denied tokens are remembered.
 pub const NEGATIVE_ENTRIES: u64 = 10_000;
 /// The largest answer of an authentication server or key set, in bytes.
@@ -55,6 +57,8 @@ pub const EARLY_BYTES: u64 = 32 << 20;
 pub const LOOKUP_NAME_BYTES: usize = 2 << 10;
 /// The largest head of a request that the edge reads itself, in bytes; larger ones are left to Pingora.
 pub const PLAIN_HEAD_BYTES: usize = 16 << 10;
+/// The largest head that is kept for the next request on its connection, in bytes.
+pub const KEPT_HEAD_BYTES: usize = 8 << 10;
 /// The largest head of an MCP upstream's answer, in bytes.
 pub const ANSWER_HEAD_BYTES: usize = 64 << 10;
 /// How long the end of a TLS connection may take.

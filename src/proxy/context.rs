@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::HeaderValue;
 use prometheus::IntGauge;
 
@@ -14,6 +13,7 @@ use super::ending::EndingGuard;
 use super::reject::Rejection;
 use super::session::LastOpened;
 use super::snapshot::{RouteContext, Snapshot};
+use super::upstream_head::ClientFields;
 use crate::auth::{Asked, Permit, ShownCredential};
 use crate::mcp::MessageId;
 use crate::types::RequestId;
@@ -26,10 +26,10 @@ pub struct RequestContext {
     pub(super) id: RequestId,
     pub(super) started: Instant,
     pub(super) client: Client,
-    /// The request before on the connection had the same head, but for the length of the body.
+    /// What followed from the same head before is in use.
     pub(super) repeats: bool,
     /// The client's fields that an HTTP/1 upstream gets, as they are written there; kept for heads that repeat.
-    pub(super) passed_on: Option<Bytes>,
+    pub(super) passed_on: Option<ClientFields>,
     /// Who was asked about the credential, also for such heads.
     pub(super) asked: Option<Asked>,
     /// Set once a route was found.

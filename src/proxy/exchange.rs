@@ -148,7 +148,7 @@ async fn send(
     let open = call.session.as_ref().filter(|open| !open.legacy);
     let session_id = open.map(|open| open.target.id.as_str());
     if context.repeats && context.passed_on.is_none() && !route.upstream.settings().http2 {
-        context.passed_on = Some(UpstreamHead::new(session.req_header(), context, route).to_wire_fields());
+        context.passed_on = Some(UpstreamHead::new(session.req_header(), context, route).client_fields());
     }
     let head = UpstreamHead::new(session.req_header(), context, route).with_session(session_id);
     let request = link.request(head, &call.body)?;

@@ -137,7 +137,7 @@ impl Front {
         let (findings, last_session) = Findings::of(context);
         connection.last_session = last_session;
         if goes_on {
-            connection.last = is_located.then_some(LastRequest { head, findings });
+            connection.last = if is_located { LastRequest::new(head, findings) } else { None };
             connection.end_request(idle);
             return Answered::GoesOn;
         }

@@ -1,17 +1,19 @@
 //! What a request leaves to the next one on its connection: most clients send the same head again and again, but for the
 //! length of the body, and what follows from a head alone is then known.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::context::{Client, RequestContext};
 use super::session::LastOpened;
+use super::upstream_head::ClientFields;
 use crate::auth::Asked;
+use crate::config::limits;
 use crate::http1::RequestHead;
 
-/// A request that was served, and what followed from its head.
+/// A request that was answered, and what followed from its head.
 pub(super) struct LastRequest {
-    pub(super) head: RequestHead,
-    pub(super) findings: Findings,
+    head: RequestHead,
+    findings: Findings,
 }
 
 /// What follows from a head, the connection and the snapshot alone. It holds no part of the snapshot, which would live on
@@ -21,7 +23,7 @@ pub(super) struct Findings {
     pub(super) generation: u64,
     pub(super) client: Client,
     /// These are as in the context of a request.
-    pub(super) passed_on: Option<Bytes>,
+    pub(super) passed_on: Option<ClientFields>,
     pub(super) asked: Option<Asked>,
 }
 
@@ -34,6 +36,11 @@ impl Findings {
 }
 
 impl LastRequest {
+    /// Nothing is kept of a large head: a connection that waits needs little room.
+    pub(super) fn new(head: RequestHead, findings: Findings) -> Option<Self> {
+        (head.raw.len() <= limits::KEPT_HEAD_BYTES).then_some(Self { head, findings })
+    }
+
     /// Takes the same head out of `input`, if that begins with it.
     pub(super) fn repeated(self, input: &mut BytesMut) -> Option<(RequestHead, Option<Findings>)> {
         let Self { head, findings } = self;

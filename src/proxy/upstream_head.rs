@@ -21,6 +21,16 @@ pub(super) struct UpstreamHead<'a> {
     session_id: Option<&'a str>,
 }
 
+/// The fields of a client that its upstream gets, in the form of HTTP/1.1. Some may be secret.
+#[derive(Clone)]
+pub(super) struct ClientFields(Bytes);
+
+impl std::fmt::Debug for ClientFields {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientFields").field("bytes", &self.0.len()).finish_non_exhaustive()
+    }
+}
+
 impl<'a> UpstreamHead<'a> {
     /// Without a session.
     pub(super) fn new(header: &'a RequestHeader, context: &'a RequestContext, route: &'a RouteContext) -> Self {
@@ -74,7 +84,7 @@ impl<'a> UpstreamHead<'a> {
         wire.put_slice(target);
         wire.put_slice(b" HTTP/1.1\r\n");
         match &self.context.passed_on {
-            Some(fields) => wire.put_slice(fields),
+            Some(ClientFields(fields)) => wire.put_slice(fields),
             None => self.of_the_client(|name, value| encode_field(name, value, &mut wire)),
         }
         self.of_the_edge(length, |name, value| encode_field(name, value, &mut wire))?;
@@ -82,12 +92,12 @@ impl<'a> UpstreamHead<'a> {
         Ok(wire)
     }
 
-    /// The fields of the client, in the form of HTTP/1.1. They follow from the request's head and its route alone.
-    pub(super) fn to_wire_fields(self) -> Bytes {
+    /// The fields of the client. They follow from the request's head and its route alone.
+    pub(super) fn client_fields(self) -> ClientFields {
         let mut wire = BytesMut::with_capacity(512);
         self.of_the_client(|name, value| encode_field(name, value, &mut wire));
         // As large as they are: they may be kept.
-        Bytes::copy_from_slice(&wire)
+        ClientFields(Bytes::copy_from_slice(&wire))
     }
 
     /// Hands on the fields of the client that the upstream may see.

@@ -168,3 +168,52 @@ async fn refusals_are_decided_anew() {
     })
     .await;
 }
+
+/// The authentication server sees more than the head: each message is its own question.
+#[tokio::test]
+async fn a_server_that_sees_the_message_is_asked_about_each() {
+    let origin = origin().await;
+    let server = Origin::answering(|request| match request.header("x-op-name") {
+        Some("b") => b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        _ => b"HTTP/1.1 200 OK\r\nX-User: alice\r\nContent-Length: 0\r\n\r\n".to_vec(),
+    })
+    .await;
+    let gate = format!(
+        "gate: {{lookup: {{url: 'http://{}/', original_uri: false, operation: {{method: X-Op, name: X-Op-Name}}}}}}",
+        server.address
+    );
+    let yaml = yaml(&origin, "").replace(Tokens::PROVIDER, &gate).replace("[local]", "[gate]");
+    let edge = TestEdge::start(&yaml).await;
+    let mut client = Client::connect(&edge).await;
+    for (tool, status) in [("a", 200), ("b", 403), ("a", 200), ("c", 200), ("b", 403), ("c", 200)] {
+        assert_eq!(client.ask("t", &call("1", tool)).await.status, status, "{tool}");
+    }
+    assert_eq!((server.count(), origin.count()), (3, 4));
+}
+
+/// Requests of several clients and routes, as a proxy before the edge sends them on one connection.
+#[tokio::test]
+async fn heads_in_turn_are_not_taken_for_each_other() {
+    let origin = origin().await;
+    let yaml = format!(
+        "listeners: [{{address: '127.0.0.1:0', trusted_proxies: [127.0.0.0/8]}}]\n{}  - {{path: /open/, upstream: a, protocol: mcp, auth: none}}\n",
+        yaml(&origin, "")
+    );
+    let edge = TestEdge::start(&yaml).await;
+    let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
+    let tokens = ["alice", "bob"].map(|subject| format!("Bearer {}", Tokens::token(subject, "")));
+    let body = call("1", "x");
+    for turn in 0..12 {
+        let (path, client) = (["/mcp/x", "/open/y"][turn / 2 % 2], ["10.0.0.1", "10.0.0.2"][turn / 3 % 2]);
+        let fields = [("Authorization", tokens[turn % 2].as_str()), ("X-Forwarded-For", client)];
+        stream.write_all(post(path, &fields, &body).as_bytes()).await.expect("the edge reads");
+        assert_eq!(read_reply(&mut stream).await.status, 200);
+        let seen = origin.last();
+        let user = (path == "/mcp/x").then_some(["alice", "bob"][turn % 2]);
+        assert_eq!(
+            (seen.line(), seen.header("x-user")),
+            (format!("POST {} HTTP/1.1", &path[path.len() - 2..]).as_str(), user)
+        );
+        assert_eq!(seen.headers("x-forwarded-for"), [format!("{client}, 127.0.0.1")]);
+    }
+}

@@ -6,7 +6,7 @@ use highway::{HighwayHash, HighwayHasher, Key};
 use ring::rand::{SecureRandom, SystemRandom};
 
 /// What an entry is found by. The hash is keyed with a key of this process, so that nobody can make two credentials meet,
-/// and no credential is kept in memory.
+/// and the cache keeps no credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenKey([u64; 2]);
 

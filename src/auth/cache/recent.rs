@@ -9,13 +9,15 @@ use std::time::Instant;
 
 use super::TokenKey;
 use super::entry::Entry;
+use crate::config::limits;
 
 /// How many entries share a place: with their lock they fill a line of the processor's caches.
 const WAYS: usize = 5;
-/// One of so many uses is left to moka, which would else forget what it takes to be unused.
-const TOLD: u8 = 8;
+/// One of so many uses is left to moka, which would else let go what it takes to be unused: enough that callers who are
+/// active are told from credentials that come once.
+const TOLD: u8 = 4;
 
-/// Nothing is in it that moka has let go: who removes an entry [`ends`](Entry::end) it, and then has it forgotten here.
+/// What moka lets go is gone here, too: its listener [`ends`](Entry::end) the entry, and then has it forgotten.
 #[derive(Debug)]
 pub(super) struct Recent(Box<[Set]>);
 
@@ -34,10 +36,10 @@ struct Ways {
 }
 
 impl Recent {
-    /// Room for most of `capacity` entries.
+    /// Room for most of `capacity` entries, and of [`limits::RECENT_ENTRIES`] at most: 16 to 32 bytes for each.
     pub(super) fn new(capacity: u64) -> Self {
         // With four for each place few have more than five.
-        let sets = usize::try_from(capacity / 4).unwrap_or(usize::MAX >> 8).next_power_of_two();
+        let sets = (capacity.min(limits::RECENT_ENTRIES) as usize / 4).next_power_of_two();
         Self((0..sets).map(|_| Set::default()).collect())
     }
 
@@ -119,8 +121,10 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_one_line_of_the_processors_caches() {
-        assert_eq!(size_of::<Set>(), 64);
+    fn the_table_is_bounded() {
+        assert_eq!(size_of::<Set>(), 64, "one line of the processor's caches");
+        let bytes = |capacity| size_of_val(&*Recent::new(capacity).0);
+        assert_eq!((bytes(0), bytes(1), bytes(100_000), bytes(u64::MAX)), (64, 64, 2 << 20, 16 << 20));
     }
 
     #[test]

@@ -205,3 +205,68 @@ async fn a_revocation_holds_for_those_who_wait_for_an_older_question() {
     }
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
+
+/// One caller with very many good credentials, which come once each, does not put out those who are active.
+#[tokio::test]
+async fn credentials_that_come_once_displace_nobody_who_comes_again() {
+    const CALLERS: u64 = 500;
+    let cache = TokenCache::new(1_000, &Metrics::new().expect("the families are consistent"));
+    let settings = Settings::default();
+    let validated = AtomicUsize::new(0);
+    for round in 0..20 {
+        let once = (0..CALLERS).map(|number| (2, round * CALLERS + number));
+        for (kind, number) in (0..CALLERS).map(|number| (1, number)).chain(once) {
+            let validate = async || {
+                validated.fetch_add(usize::from(kind == 1), Ordering::Relaxed);
+                Ok(alice(None))
+            };
+            let key = cache.key(kind, [&number.to_le_bytes()[..]]);
+            assert!(cache.get_or_validate(key, &settings, validate, never).await.is_ok());
+        }
+    }
+    let validated = validated.into_inner() as u64;
+    assert!(validated < CALLERS + CALLERS / 10, "{validated}");
+}
+
+/// What is due is left to those who can renew it.
+#[tokio::test]
+async fn an_entry_that_is_due_is_not_given_without_its_renewal() {
+    let ahead = Settings {
+        ttl: Span(Duration::from_secs(2)),
+        refresh_ahead: Some(Span(Duration::from_secs(2))),
+        ..Settings::default()
+    };
+    let cache = cache();
+    let key = cache.key(1, []);
+    assert!(cache.get(key).await.is_none());
+    let made = cache.get_or_validate(key, &ahead, async || Ok(alice(None)), never).await.expect("allowed");
+    // Within the first second, by chance.
+    while let Some(known) = cache.get(key).await {
+        assert!(Arc::ptr_eq(&known, &made));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let renewals = AtomicUsize::new(0);
+    let again = || -> Validation {
+        renewals.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Ok(alice(None)) })
+    };
+    let known = cache.get_or_validate(key, &ahead, async || unreachable!("it is known"), again).await.expect("a hit");
+    assert!(Arc::ptr_eq(&known, &made));
+    assert_eq!(renewals.into_inner(), 1);
+}
+
+#[tokio::test]
+async fn each_hit_counts_once_and_a_purge_holds() {
+    let cache = cache();
+    let key = cache.key(1, []);
+    let settings = Settings::default();
+    let made = cache.get_or_validate(key, &settings, async || Ok(alice(None)), never).await.expect("allowed");
+    for _ in 0..10 {
+        assert!(cache.get(key).await.is_some_and(|known| Arc::ptr_eq(&known, &made)));
+        let known = cache.get_or_validate(key, &settings, async || unreachable!("it is known"), never).await;
+        assert!(known.is_ok_and(|known| Arc::ptr_eq(&known, &made)));
+    }
+    assert_eq!((cache.counters.hits.get(), cache.counters.misses.get()), (20, 1));
+    cache.purge(Revocation::All, None).await.expect("there is room");
+    assert!(cache.get(key).await.is_none());
+}
