@@ -5,7 +5,8 @@
 //! sends the warm-up of all kinds of requests, and one more run for each kind the same and then 2,000 of that kind (500 of
 //! the largest). The figure is the difference of the two totals divided by that number: start, first requests and end are
 //! in both.
-//! Requests go one at a time over one kept connection, so that none waits for another or makes a connection.
+//! Requests go one at a time over one kept connection, so that none waits for another or makes a connection. But for one
+//! kind they have the same head again and again.
 //!
 //! Equal runs may differ in the seeds of hash maps and in how many lines the log's thread finds at a time. Six
 //! runs on a busy machine with two processors: 127,877 to 128,120 instructions for a call with JSON answer, 133,175 to
@@ -57,13 +58,25 @@ struct Kind {
     wanted: &'static str,
     /// How many are counted: so many that what differs between two starts does not show.
     counted: usize,
+    /// Whether the heads of two requests differ, as those of clients with tracing do.
+    differs: bool,
 }
 
-const KINDS: [Kind; 4] = [
-    Kind { name: "tools/call, JSON answer", path: "/one/mcp", body: CALL, wanted: ANSWER, counted: 2_000 },
-    Kind { name: "tools/call, answer as one event", path: "/one/events", body: CALL, wanted: ANSWER, counted: 2_000 },
-    Kind { name: "tools/list of 20, 13 are shown", path: "/one/mcp", body: LIST, wanted: "get_stock_11", counted: 500 },
-    Kind { name: "opaque route", path: "/opaque/mcp", body: CALL, wanted: ANSWER, counted: 2_000 },
+const CALL_OF_A_TOOL: Kind = Kind {
+    name: "tools/call, JSON answer",
+    path: "/one/mcp",
+    body: CALL,
+    wanted: ANSWER,
+    counted: 2_000,
+    differs: false,
+};
+
+const KINDS: [Kind; 5] = [
+    CALL_OF_A_TOOL,
+    Kind { name: "tools/call, JSON answer, no head twice", differs: true, ..CALL_OF_A_TOOL },
+    Kind { name: "tools/call, answer as one event", path: "/one/events", ..CALL_OF_A_TOOL },
+    Kind { name: "tools/list of 20, 13 are shown", body: LIST, wanted: "get_stock_11", counted: 500, ..CALL_OF_A_TOOL },
+    Kind { name: "opaque route", path: "/opaque/mcp", ..CALL_OF_A_TOOL },
 ];
 /// In the whole list, but not in what the policy leaves of it.
 const HIDDEN: &str = "train_model";
@@ -140,11 +153,16 @@ impl Bench {
     async fn load(&self, edge: SocketAddr, kind: Option<&Kind>) -> Result<(), Failure> {
         let mut client = Client { stream: TcpStream::connect(edge).await?, seen: Vec::new() };
         client.stream.set_nodelay(true)?;
-        client.exchange(&self.request("/one/mcp", INITIALIZE, None)).await?;
+        client.exchange(&self.request("/one/mcp", INITIALIZE, "")).await?;
         let session = client.field("mcp-session-id").ok_or("`initialize` gave no session")?;
         for (kind, count) in KINDS.iter().map(|kind| (kind, WARM_UP)).chain(kind.map(|kind| (kind, kind.counted))) {
-            let request = self.request(kind.path, kind.body, Some(&session));
-            for _ in 0..count {
+            for number in 0..count {
+                let trace = if kind.differs {
+                    format!("traceparent: 00-{number:032x}-{number:016x}-01\r\n")
+                } else {
+                    String::new()
+                };
+                let request = self.request(kind.path, kind.body, &format!("Mcp-Session-Id: {session}\r\n{trace}"));
                 client.exchange(&request).await?;
                 let text = client.text();
                 if !text.starts_with("HTTP/1.1 200 ") || !text.contains(kind.wanted) || text.contains(HIDDEN) {
@@ -155,13 +173,12 @@ impl Bench {
         Ok(())
     }
 
-    /// As an MCP client sends it.
-    fn request(&self, path: &str, body: &str, session: Option<&str>) -> Vec<u8> {
-        let session = session.map(|id| format!("Mcp-Session-Id: {id}\r\n")).unwrap_or_default();
+    /// As an MCP client sends it, with `more` fields.
+    fn request(&self, path: &str, body: &str, more: &str) -> Vec<u8> {
         format!(
             "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
              Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2025-11-25\r\n\
-             User-Agent: claude-code/2.1.0\r\nAuthorization: {}\r\n{session}Content-Length: {}\r\n\r\n{body}",
+             User-Agent: claude-code/2.1.0\r\nAuthorization: {}\r\n{more}Content-Length: {}\r\n\r\n{body}",
             self.authorization,
             body.len()
         )
