@@ -46,7 +46,7 @@ impl std::fmt::Debug for Front {
 /// What comes next on a connection.
 enum Next {
     /// A request that can be served here, and what followed from the same head before.
-    Request(RequestHead, Option<Findings>),
+    Request(RequestHead, Option<Box<Findings>>),
     /// Something else.
     Other(Bytes),
     /// The connection's end, or too long a silence.
@@ -98,15 +98,16 @@ impl Front {
         &self,
         connection: &mut Http1Connection,
         head: RequestHead,
-        findings: Option<Findings>,
+        findings: Option<Box<Findings>>,
         last: bool,
     ) -> Answered {
         connection.stream.begin_request();
         let mut context = self.edge.begin();
         context.last_session = connection.last_session.take();
         let known = findings.filter(|known| known.generation == context.snapshot.generation).map(|findings| {
-            (context.repeats, context.passed_on, context.asked) = (true, findings.passed_on, findings.asked);
-            findings.client
+            let Findings { client, passed_on, asked, .. } = *findings;
+            (context.repeats, context.passed_on, context.asked) = (true, passed_on, asked);
+            client
         });
         let length = head.length;
         let mut session = ClientSession::Http1(Http1Session::new(connection, head));

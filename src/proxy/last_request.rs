@@ -13,7 +13,7 @@ use crate::http1::RequestHead;
 /// A request that was answered, and what followed from its head.
 pub(super) struct LastRequest {
     head: RequestHead,
-    findings: Findings,
+    findings: Box<Findings>,
 }
 
 /// What follows from a head, the connection and the snapshot alone. It holds no part of the snapshot, which would live on
@@ -38,11 +38,11 @@ impl Findings {
 impl LastRequest {
     /// Nothing is kept of a large head: a connection that waits needs little room.
     pub(super) fn new(head: RequestHead, findings: Findings) -> Option<Self> {
-        (head.raw.len() <= limits::KEPT_HEAD_BYTES).then_some(Self { head, findings })
+        (head.raw.len() <= limits::KEPT_HEAD_BYTES).then(|| Self { head, findings: Box::new(findings) })
     }
 
     /// Takes the same head out of `input`, if that begins with it.
-    pub(super) fn repeated(self, input: &mut BytesMut) -> Option<(RequestHead, Option<Findings>)> {
+    pub(super) fn repeated(self, input: &mut BytesMut) -> Option<(RequestHead, Option<Box<Findings>>)> {
         let Self { head, findings } = self;
         let bytes = head.raw.len();
         let head = head.repeated(input)?;
