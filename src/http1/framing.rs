@@ -52,6 +52,9 @@ enum Coding {
     Other,
 }
 
+/// So many digits are always below 2^64.
+pub(super) const MAX_DIGITS: usize = 19;
+
 enum Length {
     None,
     /// And how often it is said.
@@ -78,18 +81,18 @@ fn said(headers: &HeaderMap) -> (Coding, Length) {
 impl Length {
     /// With one more.
     fn and(self, item: &[u8]) -> Self {
-        let digits = item.trim_ascii();
-        // 19 digits are always below 2^64.
-        if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
-            return Self::Bad;
-        }
-        let length = digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-        match self {
-            Self::None => Self::Of(length, 1),
-            Self::Of(other, times) if other == length => Self::Of(length, times + 1),
+        match (self, number(item.trim_ascii())) {
+            (Self::None, Some(length)) => Self::Of(length, 1),
+            (Self::Of(other, times), Some(length)) if other == length => Self::Of(length, times + 1),
             _ => Self::Bad,
         }
     }
+}
+
+/// The number that is written with at most [`MAX_DIGITS`] digits, and nothing else.
+pub(super) fn number(digits: &[u8]) -> Option<u64> {
+    let is_one = (1..=MAX_DIGITS).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    is_one.then(|| digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
 /// Whether the sender of this head keeps the connection open after its message.

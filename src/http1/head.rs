@@ -50,9 +50,10 @@ pub(super) fn fields(head: &Bytes, spans: &[Span]) -> Option<HeaderMap> {
 }
 
 /// True when a line of `head` ends without CR. `httparse` takes that for a line's end, others for a part of it: a head that
-/// both read differently ends at different places (RFC 9112 section 2.2 allows to refuse it). `begin` is where its first line
-/// begins. A line feed can stand only there, before names, and at the end: nothing else has passed `httparse`.
-pub(super) fn has_bare_line_feed(head: &[u8], begin: usize, spans: &[Span]) -> bool {
+/// both read differently ends at different places (RFC 9112 section 2.2 allows to refuse it). A line feed can stand
+/// only before the first line, before names, and at the end: nothing else has passed `httparse`.
+pub(super) fn has_bare_line_feed(head: &[u8], spans: &[Span]) -> bool {
+    let begin = head.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let ends = |end: usize| head[..end].ends_with(b"\r\n");
     let lines = spans.iter().all(|span| ends(span.name.0 as usize)) && head.ends_with(b"\r\n\r\n");
     !(lines && head[..begin].chunks(2).all(|line| line == b"\r\n"))
@@ -76,10 +77,8 @@ pub fn parse_response(buffer: &mut BytesMut) -> Result<Option<Box<ResponseHeader
     let status = status.ok_or(HeadError("it has no status"))?;
     let version = if response.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     let (count, spans) = (response.headers.len(), spans(buffer, response.headers));
-    // `httparse` passes over empty lines.
-    let begin = buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let head = buffer.split_to(length).freeze();
-    if has_bare_line_feed(&head, begin, &spans[..count]) {
+    if has_bare_line_feed(&head, &spans[..count]) {
         return Err(HeadError("a line ends without CR"));
     }
     let headers = fields(&head, &spans[..count]).ok_or(HeadError("a field is not as HTTP has it"))?;

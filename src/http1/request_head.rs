@@ -9,11 +9,8 @@ use http::{HeaderValue, Method, Uri, Version};
 use httparse::{ParserConfig, Status};
 use pingora::http::RequestHeader;
 
-use super::framing::{BodyLength, keeps_alive};
+use super::framing::{BodyLength, MAX_DIGITS, keeps_alive, number};
 use super::head::{MAX_FIELDS, fields, has_bare_line_feed, spans};
-
-/// The digits of a length that is surely below 2^64.
-const MAX_DIGITS: usize = 19;
 
 /// What a buffer begins with.
 #[derive(Debug)]
@@ -63,15 +60,15 @@ impl RequestHead {
             Err(_) => return RequestParse::Other,
         };
         let (Some(method), Some(target)) = (request.method, request.path) else { return RequestParse::Other };
-        let Ok(verb) = Method::from_bytes(method.as_bytes()) else { return RequestParse::Other };
+        let Ok(method) = Method::from_bytes(method.as_bytes()) else { return RequestParse::Other };
         let version = if request.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
         if !target.starts_with('/') || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
             return RequestParse::Other;
         }
         // A copy of its own, which can be kept without what was read with it. Values are shared slices of it.
         let raw = Bytes::copy_from_slice(&buffer[..end]);
-        let at = |part: &str| part.as_ptr() as usize - buffer.as_ptr() as usize;
-        let uri = Uri::from_maybe_shared(raw.slice(at(target)..at(target) + target.len()));
+        let begin = target.as_ptr() as usize - buffer.as_ptr() as usize;
+        let uri = Uri::from_maybe_shared(raw.slice(begin..begin + target.len()));
         let spans = &spans(buffer, request.headers)[..request.headers.len()];
         let (Ok(uri), Some(headers)) = (uri, fields(&raw, spans)) else { return RequestParse::Other };
         // `Uri` drops a fragment, which no request has.
@@ -79,10 +76,10 @@ impl RequestHead {
             return RequestParse::Other;
         }
         let (mut parts, ()) = http::Request::new(()).into_parts();
-        (parts.method, parts.uri, parts.version, parts.headers) = (verb, uri, version, headers);
+        (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, headers);
         let header: Box<RequestHeader> = Box::new(parts.into());
         let length = match BodyLength::of_request(version, &header.headers) {
-            _ if has_bare_line_feed(&raw, at(method), spans) => Err("a line of the head ends without CR"),
+            _ if has_bare_line_feed(&raw, spans) => Err("a line of the head ends without CR"),
             Some(length) => Ok(length),
             None => Err("the length of the body is in doubt: send one Content-Length, or nothing but `chunked`"),
         };
@@ -104,11 +101,8 @@ impl RequestHead {
         let rest = buffer.strip_prefix(&self.raw[..digits.start])?;
         let count = rest.iter().take(MAX_DIGITS + 1).take_while(|byte| byte.is_ascii_digit()).count();
         let (written, rest) = rest.split_at(count);
-        if count == 0 || count > MAX_DIGITS || !rest.starts_with(&self.raw[digits.end..]) {
-            return None;
-        }
+        let other = number(written).filter(|_| rest.starts_with(&self.raw[digits.end..]))?;
         let whole = self.raw.len() - digits.len() + count;
-        let other = written.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
         if other != length || written != &self.raw[digits.clone()] {
             // The other values stay slices of the first copy.
             self.raw = Bytes::copy_from_slice(&buffer[..whole]);

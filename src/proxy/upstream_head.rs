@@ -22,7 +22,6 @@ pub(super) struct UpstreamHead<'a> {
 }
 
 /// The fields of a client that its upstream gets, in the form of HTTP/1.1. Some may be secret.
-#[derive(Clone)]
 pub(super) struct ClientFields(Bytes);
 
 impl std::fmt::Debug for ClientFields {

@@ -116,19 +116,25 @@ impl Entry {
 
     /// True when it is time to validate it anew.
     pub(super) fn wants_refresh(&self) -> bool {
-        let due = self.refresh_after.load(Ordering::Relaxed);
-        due != NEVER && millis(self.made.elapsed()) >= due
+        self.overdue().is_some()
     }
 
     /// True for one of those who ask when it is time to validate it anew, and again some time after that.
     pub(super) fn is_due(&self) -> bool {
+        self.overdue().is_some_and(|(due, now)| {
+            let next = now.saturating_add(millis(limits::REFRESH_RETRY));
+            self.refresh_after.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        })
+    }
+
+    /// Since when it is to be validated anew, and the present moment.
+    fn overdue(&self) -> Option<(u64, u64)> {
         let due = self.refresh_after.load(Ordering::Relaxed);
         if due == NEVER {
-            return false;
+            return None;
         }
         let now = millis(self.made.elapsed());
-        let next = now.saturating_add(millis(limits::REFRESH_RETRY));
-        now >= due && self.refresh_after.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        (now >= due).then_some((due, now))
     }
 
     /// True when it may stand in later.

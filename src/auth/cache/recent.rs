@@ -13,9 +13,9 @@ use crate::config::limits;
 
 /// How many entries share a place: with their lock they fill a line of the processor's caches.
 const WAYS: usize = 5;
-/// One of so many uses is left to moka, which would else let go what it takes to be unused: enough that callers who are
-/// active are told from credentials that come once.
-const TOLD: u8 = 4;
+/// One of so many uses is left to moka, which would else let go what it takes to be unused. With one of four, very many
+/// credentials that come once already put out callers who are active.
+const TOLD: u8 = 2;
 
 /// What moka lets go is gone here, too: its listener [`ends`](Entry::end) the entry, and then has it forgotten.
 #[derive(Debug)]
