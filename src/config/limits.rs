@@ -170,7 +170,7 @@ pub const LOG_BYTES: usize = 2 << 20;
 pub const LOGGED_NAME: usize = 256;
 /// How many endpoints one request may try.
 pub const ATTEMPTS: usize = 3;
-/// How many idle HTTP/1 connections of MCP routes are kept for each endpoint.
+/// How many idle HTTP/1 connections of MCP routes each thread keeps for each endpoint.
 pub const IDLE_PER_ENDPOINT: usize = 256;
 /// How often idle connections are looked through for those whose time is over.
 pub const IDLE_SWEEP: Duration = Duration::from_secs(1);
@@ -180,6 +180,10 @@ pub const POOL_PER_THREAD: usize = 128;
 pub const UPSTREAM_H2_STREAMS: usize = 100;
 /// How many HTTP/2 streams a client may have open on one connection.
 pub const CLIENT_H2_STREAMS: u32 = 128;
+/// How many threads there are for what is done in the background, beside those that serve connections.
+pub const BACKGROUND_THREADS: usize = 2;
+/// How long what cannot be interrupted may hold up the end of the process.
+pub const LAST_BREATH: Duration = Duration::from_millis(200);
 /// How many connections the admin listener has at once.
 pub const ADMIN_CONNECTIONS: usize = 64;
 /// How long files must be quiet before a change of them is read.

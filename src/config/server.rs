@@ -13,7 +13,8 @@ use super::units::{Bind, Cidr, Header, Host, SecretSource, Span, WebOrigin};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// Worker threads: a number, or `auto` for one per core (the default).
+    /// Threads that serve connections: a number, or `auto` for one per core (the default). A connection stays on the thread
+    /// that had the least to do when it came.
     pub threads: Threads,
     /// How long requests and streams may go on after SIGTERM (default 30s).
     pub grace_period: Span,
@@ -25,7 +26,7 @@ impl Default for Server {
     }
 }
 
-/// How many worker threads.
+/// How many threads serve connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Threads {

@@ -1,5 +1,6 @@
 //! Accepts connections and hands them to an application.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::tls::TlsEndpoint;
+use super::workers::Workers;
 use crate::config::limits;
 use crate::proxy::Downstream;
 use crate::upstream::Wire;
@@ -38,7 +40,7 @@ pub(super) struct Bounds {
 
 impl BoundListener {
     /// Binds without accepting yet. `[::]` is IPv4 too, whatever the system's `bindv6only`: so `check` has understood it.
-    pub(super) fn bind(address: SocketAddr, tls: Option<Arc<TlsEndpoint>>) -> std::io::Result<Self> {
+    pub(super) fn bind(address: SocketAddr, tls: Option<Arc<TlsEndpoint>>) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         if address.is_ipv6() {
             SockRef::from(&socket).set_only_v6(false)?;
@@ -51,8 +53,14 @@ impl BoundListener {
         Ok(Self { socket, address, tls })
     }
 
-    /// Accepts until `shutdown` turns true. Returns the connections that are open then.
-    pub(super) async fn serve<A>(self, app: Arc<A>, mut shutdown: watch::Receiver<bool>, bounds: Bounds) -> JoinSet<()>
+    /// Accepts until `shutdown` turns true, for `workers` to serve. Returns the connections that are open then.
+    pub(super) async fn serve<A>(
+        self,
+        app: Arc<A>,
+        mut shutdown: watch::Receiver<bool>,
+        bounds: Bounds,
+        workers: Arc<Workers>,
+    ) -> JoinSet<()>
     where
         A: ServerApp + Send + Sync + 'static,
     {
@@ -69,7 +77,7 @@ impl BoundListener {
                     let (app, shutdown, bounds, tls) =
                         (Arc::clone(&app), shutdown.clone(), bounds.clone(), self.tls.clone());
                     let local = self.address;
-                    open.spawn(async move {
+                    workers.spawn(&mut open, async move {
                         let _counted = (permit, Open::new(bounds.open));
                         let mut ending = shutdown.clone();
                         let ready = tokio::select! {
@@ -92,22 +100,24 @@ impl BoundListener {
         }
     }
 
-    async fn accept(&self, bounds: &Bounds) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = Arc::clone(&bounds.connections).acquire_owned().await.map_err(std::io::Error::other)?;
+    /// A connection that no event loop knows yet.
+    async fn accept(&self, bounds: &Bounds) -> io::Result<(std::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&bounds.connections).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = self.socket.accept().await?;
         stream.set_nodelay(true)?;
-        Ok((stream, peer, permit))
+        Ok((stream.into_std()?, peer, permit))
     }
 }
 
 /// The wait for the first byte, the TLS handshake, and the deadline for request heads.
 async fn connection(
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     (peer, local): (SocketAddr, SocketAddr),
     tls: Option<&TlsEndpoint>,
     header_timeout: Duration,
 ) -> Result<Stream, String> {
     let accepted = Instant::now();
+    let stream = TcpStream::from_std(stream).map_err(|error| error.to_string())?;
     match tokio::time::timeout(header_timeout, stream.peek(&mut [0])).await {
         Ok(first) => drop(first.map_err(|error| error.to_string())?),
         Err(_) => return Err("it sent nothing".to_owned()),

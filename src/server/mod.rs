@@ -10,9 +10,11 @@ mod tasks;
 mod telemetry;
 mod tls;
 mod watch;
+mod workers;
 
 pub use build::build;
 pub use reload::{ReloadOutcome, ReloadStatus, Reloader, Trigger};
 pub use run::{RunningEdge, StartError, run};
 pub use shared::Shared;
 pub use telemetry::Telemetry;
+pub use workers::Workers;

@@ -24,6 +24,7 @@ use super::shared::{SetUpError, Shared};
 use super::telemetry::Telemetry;
 use super::tls::TlsEndpoint;
 use super::watch::watch as watch_files;
+use super::workers::Workers;
 use crate::admin::Admin;
 use crate::config::{Config, Threads, limits};
 use crate::proxy::{Edge, Front, Hooks, ListenerContext};
@@ -67,6 +68,7 @@ pub struct RunningEdge {
     stop: watch::Sender<bool>,
     stop_admin: watch::Sender<bool>,
     listeners: Vec<JoinHandle<JoinSet<()>>>,
+    workers: Arc<Workers>,
     background: JoinSet<()>,
 }
 
@@ -76,17 +78,16 @@ pub struct RunningEdge {
 /// It cannot start.
 pub fn run(path: &Path, config: Config) -> Result<(), StartError> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Threads::Count(threads) = config.server.threads {
-        runtime.worker_threads(threads);
-    }
-    let runtime = runtime.enable_all().thread_name("edge").build()?;
+    runtime.worker_threads(limits::BACKGROUND_THREADS).thread_name("background");
+    let runtime = runtime.enable_all().build()?;
     let outcome = runtime.block_on(async {
         let grace = config.server.grace_period.0;
         let shared = Arc::new(Shared::new(config.cache.capacity)?);
         Telemetry::install(config.log.format, shared.metrics.log_lines_dropped.clone())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hang_up = signal(SignalKind::hangup())?;
-        let mut edge = RunningEdge::start(path, config, shared).await?;
+        let workers = Workers::start(threads(&config))?;
+        let mut edge = RunningEdge::start(path, config, shared, workers).await?;
         for address in &edge.addresses {
             info!("listening on {address}");
         }
@@ -104,21 +105,21 @@ pub fn run(path: &Path, config: Config) -> Result<(), StartError> {
         edge.drain(grace).await;
         Ok(())
     });
-    // Streams that outlived the grace period end here.
-    runtime.shutdown_timeout(Duration::from_millis(200));
+    runtime.shutdown_timeout(limits::LAST_BREATH);
     Telemetry::flush();
     outcome
 }
 
 impl RunningEdge {
-    /// Builds, binds and serves.
+    /// Builds, binds and serves: connections on `workers`, and the rest on the runtime that this is called on.
     ///
     /// # Errors
     /// An address cannot be bound, or TLS cannot be set up; nothing serves then.
-    pub async fn start(path: &Path, config: Config, shared: Arc<Shared>) -> Result<Self, StartError> {
+    pub async fn start(path: &Path, config: Config, shared: Arc<Shared>, workers: Workers) -> Result<Self, StartError> {
         let config = Arc::new(config);
         shared.client.follow(&config.outbound).map_err(SetUpError::from)?;
         let (bound, certificates) = bind(&config)?;
+        let workers = Arc::new(workers);
         let admin = BoundListener::bind(config.admin.address, None);
         let admin = admin.map_err(|error| StartError::Bind { address: config.admin.address, error })?;
         let contexts =
@@ -156,15 +157,29 @@ impl RunningEdge {
             open: prometheus::IntGauge::new("admin_connections", "Not exposed.").map_err(SetUpError::from)?,
             ..bounds.clone()
         };
-        background.spawn(async move { drop(admin.serve(Arc::new(app), admin_stopping, admin_bounds).await) });
+        // A long scrape holds up nobody else's requests.
+        let admin = admin.serve(Arc::new(app), admin_stopping, admin_bounds, Arc::new(Workers::here()));
+        background.spawn(async move { drop(admin.await) });
         for _ in 0..limits::REFRESHERS {
             let cache = Arc::clone(&shared.cache);
             background.spawn(async move { cache.refresh().await });
         }
-        let serve =
-            |bound: BoundListener| tokio::spawn(bound.serve(Arc::clone(&front), stopping.clone(), bounds.clone()));
+        let serve = |bound: BoundListener| {
+            tokio::spawn(bound.serve(Arc::clone(&front), stopping.clone(), bounds.clone(), Arc::clone(&workers)))
+        };
         let listeners = bound.into_iter().map(serve).collect();
-        Ok(Self { addresses, admin_address, reloader, pipeline, ready, stop, stop_admin, listeners, background })
+        Ok(Self {
+            addresses,
+            admin_address,
+            reloader,
+            pipeline,
+            ready,
+            stop,
+            stop_admin,
+            listeners,
+            workers,
+            background,
+        })
     }
 
     /// Reloads this edge.
@@ -196,6 +211,8 @@ impl RunningEdge {
             info!("{left} connections are ended at the end of the grace period");
         }
         let _ = self.stop_admin.send(true);
+        // Streams that outlived the grace period end here.
+        self.workers.stop().await;
     }
 }
 

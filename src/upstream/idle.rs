@@ -6,14 +6,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use thread_local::ThreadLocal;
 use tokio::io::AsyncReadExt;
 
 use super::wire::Wire;
 use crate::config::limits;
 
-/// Those that were released last are taken first, so that the others grow old and are closed.
+/// Each thread keeps those that it has used: its event loop hears of them. Those that were released last are taken first, so
+/// that the others grow old and are closed.
 #[derive(Default)]
-pub(super) struct IdleConnections(Mutex<VecDeque<Idle>>);
+pub(super) struct IdleConnections(ThreadLocal<Mutex<VecDeque<Idle>>>);
 
 struct Idle {
     stream: Wire,
@@ -21,19 +23,33 @@ struct Idle {
 }
 
 impl IdleConnections {
-    /// One that was released at most `timeout` ago, and that the replica has neither closed nor written to.
+    /// One that was released at most `timeout` ago, and that the replica has neither closed nor written to; where this thread
+    /// has none, one of another thread's.
     pub(super) fn take(&self, timeout: Duration) -> Option<Wire> {
-        loop {
-            let mut idle = self.lock().pop_back()?;
-            if idle.since.elapsed() < timeout && is_quiet(&mut idle.stream) {
+        let own = self.0.get_or_default();
+        // Functions, so that nothing is looked at or closed inside a lock.
+        let pop_own = || lock(own).pop_back();
+        while let Some(mut idle) = pop_own() {
+            if idle.is_good(timeout) {
                 return Some(idle.stream);
             }
         }
+        let pop_movable = |list: &Mutex<VecDeque<Idle>>| lock(list).pop_back_if(|idle| idle.stream.can_move());
+        for list in self.0.iter() {
+            while let Some(idle) = pop_movable(list) {
+                if idle.is_young(timeout)
+                    && let Some(stream) = idle.stream.moved_here()
+                {
+                    return Some(stream);
+                }
+            }
+        }
+        None
     }
 
     /// Keeps `stream`, on which an exchange has ended; the oldest goes when there are too many.
     pub(super) fn put(&self, stream: Wire) {
-        let mut idle = self.lock();
+        let mut idle = lock(self.0.get_or_default());
         let oldest = if idle.len() >= limits::IDLE_PER_ENDPOINT { idle.pop_front() } else { None };
         idle.push_back(Idle { stream, since: Instant::now() });
         drop(idle);
@@ -43,32 +59,47 @@ impl IdleConnections {
 
     /// Closes those that were released more than `timeout` ago, and those that the replica has closed.
     pub(super) fn sweep(&self, timeout: Duration) {
-        let all = std::mem::take(&mut *self.lock());
-        let is_good = |idle: &mut Idle| idle.since.elapsed() < timeout && is_quiet(&mut idle.stream);
-        let (mut kept, mut gone) = (VecDeque::new(), Vec::new());
-        for mut idle in all {
-            if is_good(&mut idle) {
-                kept.push_back(idle);
-            } else {
-                gone.push(idle);
+        for list in self.0.iter() {
+            let all = std::mem::take(&mut *lock(list));
+            let (mut kept, mut gone) = (VecDeque::new(), Vec::new());
+            for mut idle in all {
+                if idle.is_good(timeout) {
+                    kept.push_back(idle);
+                } else {
+                    gone.push(idle);
+                }
             }
+            let mut idle = lock(list);
+            // What was released meanwhile is younger.
+            let younger = std::mem::replace(&mut *idle, kept);
+            idle.extend(younger);
+            drop(idle);
+            drop(gone);
         }
-        let mut idle = self.lock();
-        // What was released meanwhile is younger.
-        let younger = std::mem::replace(&mut *idle, kept);
-        idle.extend(younger);
-        drop(idle);
-        drop(gone);
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn count(&self) -> usize {
+        self.0.iter().map(|list| lock(list).len()).sum()
     }
+}
+
+impl Idle {
+    fn is_good(&mut self, timeout: Duration) -> bool {
+        self.is_young(timeout) && is_quiet(&mut self.stream)
+    }
+
+    fn is_young(&self, timeout: Duration) -> bool {
+        self.since.elapsed() < timeout
+    }
+}
+
+fn lock<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for IdleConnections {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("IdleConnections").field(&self.lock().len()).finish()
+        f.debug_tuple("IdleConnections").field(&self.count()).finish()
     }
 }
 
@@ -143,14 +174,41 @@ mod tests {
         idle.put(good);
         drop(replica);
         let swept = async {
-            while idle.lock().len() > 1 {
+            while idle.count() > 1 {
                 idle.sweep(LONG);
                 tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(10), swept).await.expect("it is heard of");
-        assert_eq!(idle.lock().front().map(|idle| id(&idle.stream)), Some(kept));
+        assert_eq!(idle.0.iter().find_map(|list| lock(list).front().map(|idle| id(&idle.stream))), Some(kept));
         idle.sweep(Duration::ZERO);
-        assert_eq!(idle.lock().len(), 0);
+        assert_eq!(idle.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_thread_takes_its_own_first_and_then_those_of_others_with_its_own_event_loop() {
+        let idle = IdleConnections::default();
+        let (stream, _replica) = connected().await;
+        let own = id(&stream);
+        idle.put(stream);
+        let elsewhere = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
+            let (good, replica) = runtime.block_on(connected());
+            idle.put(good);
+            // Of its end that loop never hears.
+            let (ended, _) = runtime.block_on(connected());
+            idle.put(ended);
+            (runtime, replica.into_std().expect("it is open"))
+        };
+        // That event loop stays, but nobody turns it any more.
+        let (runtime, mut replica) =
+            std::thread::scope(|scope| scope.spawn(elsewhere).join()).expect("nobody has panicked");
+        assert_eq!(idle.take(LONG).as_ref().map(id), Some(own));
+        let mut moved = idle.take(LONG).expect("the other thread's");
+        std::io::Write::write_all(&mut replica, b"x").expect("it is open");
+        let read = tokio::time::timeout(Duration::from_secs(10), moved.read_u8()).await;
+        assert_eq!(read.expect("it is heard of").expect("a byte"), b'x');
+        assert!(idle.take(LONG).is_none());
+        runtime.shutdown_background();
     }
 }

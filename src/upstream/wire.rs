@@ -47,6 +47,23 @@ impl Wire {
         stream.set_nodelay(true).or_err(ErrorType::SocketError, "setting TCP_NODELAY")?;
         Ok(Self::Tcp(stream))
     }
+
+    /// Whether another thread's event loop can take it over.
+    pub(super) fn can_move(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// The same connection, which this thread's event loop hears of from now on; `None` when it [`can't`](Self::can_move), or
+    /// when its peer has closed it or written something.
+    pub(super) fn moved_here(self) -> Option<Self> {
+        let Self::Tcp(stream) = self else { return None };
+        let stream = stream.into_std().ok()?;
+        // The system is asked: the other loop may not have heard of it yet.
+        let seen = stream.peek(&mut [0]);
+        seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            .then(|| TcpStream::from_std(stream).ok().map(Self::Tcp))
+            .flatten()
+    }
 }
 
 impl AsyncRead for Wire {

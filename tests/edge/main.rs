@@ -31,6 +31,7 @@ mod revocation;
 mod routing;
 mod sessions;
 mod streaming;
+mod threads;
 mod tls;
 mod upstream_credentials;
 mod upstreams;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcp_edge::config::{Config, ConfigErrors};
-use mcp_edge::server::{Reloader, RunningEdge, Shared, Trigger};
+use mcp_edge::config::{Config, ConfigErrors, Threads};
+use mcp_edge::server::{Reloader, RunningEdge, Shared, Trigger, Workers};
 use tempfile::TempDir;
 
 use super::http::{Reply, exchange, request};
@@ -22,7 +22,8 @@ pub struct TestEdge {
 }
 
 impl TestEdge {
-    /// Starts with `yaml`, to which listeners on ephemeral ports and the admin listener are added where it has none.
+    /// Starts with `yaml`, to which listeners on ephemeral ports and the admin listener are added where it has none. Unless it
+    /// says how many threads there are, the edge shares the test's own: what a request does is then done when its answer comes.
     pub async fn start(yaml: &str) -> Self {
         Self::start_with(yaml, &[]).await
     }
@@ -37,7 +38,11 @@ impl TestEdge {
         write(&path, &complete(yaml));
         let config = Config::load(&path).unwrap_or_else(|errors| panic!("{errors}"));
         let shared = Arc::new(Shared::new(config.cache.capacity).expect("the process can be set up"));
-        let running = RunningEdge::start(&path, config, shared).await.expect("the edge starts");
+        let workers = match config.server.threads {
+            Threads::Count(count) => Workers::start(count).expect("there are threads"),
+            Threads::Auto => Workers::here(),
+        };
+        let running = RunningEdge::start(&path, config, shared, workers).await.expect("the edge starts");
         let address = running.addresses[0];
         let (admin, reloader) = (running.admin_address, Arc::clone(running.reloader()));
         Self { address, admin, reloader, folder, running }
