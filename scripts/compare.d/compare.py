@@ -48,6 +48,8 @@ class Target:
 
     def run(self, seconds, cpus, threads=1, lua=None, connections=CONNECTIONS):
         before = self.process.cpu_seconds() if self.process else 0
+        # With two, wrk would make the many requests of the second while those of the first are counted, but not the time.
+        threads = 1 if self.differs else threads
         seen = load.wrk(self.url, lua or self.lua, seconds, connections, threads, cpus)
         if self.process:
             seen["cpu_us"] = (self.process.cpu_seconds() - before) * 1e6 / seen["requests"]

@@ -14,8 +14,8 @@ use prometheus::IntGauge;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use super::tls::TlsEndpoint;
 use super::workers::Workers;
@@ -53,23 +53,21 @@ impl BoundListener {
         Ok(Self { socket, address, tls })
     }
 
-    /// Accepts until `shutdown` turns true, for `workers` to serve. Returns the connections that are open then.
+    /// Accepts until `shutdown` turns true, for `workers` to serve. The connections count in `open` as long as they are.
     pub(super) async fn serve<A>(
         self,
         app: Arc<A>,
         mut shutdown: watch::Receiver<bool>,
         bounds: Bounds,
         workers: Arc<Workers>,
-    ) -> JoinSet<()>
-    where
+        open: TaskTracker,
+    ) where
         A: ServerApp + Send + Sync + 'static,
     {
-        let mut open = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = shutdown.wait_for(|ending| *ending) => return open,
-                Some(_) = open.join_next() => continue,
+                _ = shutdown.wait_for(|ending| *ending) => return,
                 accepted = self.accept(&bounds) => accepted,
             };
             match accepted {
@@ -77,7 +75,7 @@ impl BoundListener {
                     let (app, shutdown, bounds, tls) =
                         (Arc::clone(&app), shutdown.clone(), bounds.clone(), self.tls.clone());
                     let local = self.address;
-                    workers.spawn(&mut open, async move {
+                    workers.spawn(&open, async move {
                         let _counted = (permit, Open::new(bounds.open));
                         let mut ending = shutdown.clone();
                         let ready = tokio::select! {

@@ -16,6 +16,7 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::task::TaskTracker;
 
 use super::build::build;
 use super::listener::{BoundListener, Bounds};
@@ -67,7 +68,9 @@ pub struct RunningEdge {
     ready: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     stop_admin: watch::Sender<bool>,
-    listeners: Vec<JoinHandle<JoinSet<()>>>,
+    listeners: Vec<JoinHandle<()>>,
+    /// The connections of all listeners.
+    open: TaskTracker,
     workers: Arc<Workers>,
     background: JoinSet<()>,
 }
@@ -158,14 +161,16 @@ impl RunningEdge {
             ..bounds.clone()
         };
         // A long scrape holds up nobody else's requests.
-        let admin = admin.serve(Arc::new(app), admin_stopping, admin_bounds, Arc::new(Workers::here()));
-        background.spawn(async move { drop(admin.await) });
+        let here = Arc::new(Workers::here());
+        background.spawn(admin.serve(Arc::new(app), admin_stopping, admin_bounds, here, TaskTracker::new()));
         for _ in 0..limits::REFRESHERS {
             let cache = Arc::clone(&shared.cache);
             background.spawn(async move { cache.refresh().await });
         }
+        let open = TaskTracker::new();
         let serve = |bound: BoundListener| {
-            tokio::spawn(bound.serve(Arc::clone(&front), stopping.clone(), bounds.clone(), Arc::clone(&workers)))
+            let (front, workers) = (Arc::clone(&front), Arc::clone(&workers));
+            tokio::spawn(bound.serve(front, stopping.clone(), bounds.clone(), workers, open.clone()))
         };
         let listeners = bound.into_iter().map(serve).collect();
         Ok(Self {
@@ -177,6 +182,7 @@ impl RunningEdge {
             stop,
             stop_admin,
             listeners,
+            open,
             workers,
             background,
         })
@@ -192,23 +198,16 @@ impl RunningEdge {
         self.ready.store(false, Ordering::Relaxed);
         // Without a receiver there is nothing to stop.
         let _ = self.stop.send(true);
-        let mut open = Vec::new();
         for listener in std::mem::take(&mut self.listeners) {
-            match listener.await {
-                Ok(connections) => open.push(connections),
-                Err(panic) => error!("a listener has failed: {panic}"),
+            if let Err(panic) = listener.await {
+                error!("a listener has failed: {panic}");
             }
         }
         // Connections that wait for another request.
         self.pipeline.http_cleanup().await;
-        let idle = async {
-            for connections in &mut open {
-                while connections.join_next().await.is_some() {}
-            }
-        };
-        if tokio::time::timeout(grace, idle).await.is_err() {
-            let left: usize = open.iter().map(JoinSet::len).sum();
-            info!("{left} connections are ended at the end of the grace period");
+        self.open.close();
+        if tokio::time::timeout(grace, self.open.wait()).await.is_err() {
+            info!("{} connections are ended at the end of the grace period", self.open.len());
         }
         let _ = self.stop_admin.send(true);
         // Streams that outlived the grace period end here.

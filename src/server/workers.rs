@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use crate::config::limits;
 
@@ -47,22 +47,22 @@ impl Workers {
         Ok(Self { threads, turn: AtomicUsize::new(0), stop })
     }
 
-    /// No threads of their own: connections are served by the runtime that this is called on.
+    /// No threads of its own: connections are served by the runtime that this is called on.
     pub fn here() -> Self {
         Self { threads: vec![Handle::current()], turn: AtomicUsize::new(0), stop: watch::Sender::new(()) }
     }
 
-    /// Serves a connection on the thread that has the least to do: a task is a connection, or a stream of one.
-    pub(super) fn spawn(&self, connections: &mut JoinSet<()>, serving: impl Future<Output = ()> + Send + 'static) {
+    /// Serves a connection of `open` on the thread that has the least to do: a task is a connection, or a stream of one.
+    pub(super) fn spawn(&self, open: &TaskTracker, serving: impl Future<Output = ()> + Send + 'static) {
         // Those that are equally busy take turns.
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.threads.len();
         let (before, after) = self.threads.split_at(turn);
         let tasks = |thread: &&Handle| thread.metrics().num_alive_tasks();
         let least = after.iter().chain(before).min_by_key(tasks).unwrap_or(&self.threads[turn]);
-        connections.spawn_on(serving, least);
+        open.spawn_on(serving, least);
     }
 
-    /// Ends what is still served. Returns when all threads have ended.
+    /// Ends its own threads, with what is still served there. Returns when all of them have ended.
     pub(super) async fn stop(&self) {
         self.stop.send_replace(());
         self.stop.closed().await;
@@ -80,10 +80,10 @@ mod tests {
     #[tokio::test]
     async fn connections_go_where_the_fewest_are() {
         let workers = Workers::start(3).expect("there are threads");
-        let (mut connections, seen) = (JoinSet::new(), Arc::new(Mutex::new(HashMap::<ThreadId, usize>::new())));
+        let (open, seen) = (TaskTracker::new(), Arc::new(Mutex::new(HashMap::<ThreadId, usize>::new())));
         for _ in 0..30 {
             let seen = Arc::clone(&seen);
-            workers.spawn(&mut connections, async move {
+            workers.spawn(&open, async move {
                 *seen.lock().expect("nobody has panicked").entry(std::thread::current().id()).or_default() += 1;
                 std::future::pending().await
             });
@@ -101,13 +101,13 @@ mod tests {
     #[tokio::test]
     async fn threads_work_at_once_and_stopping_ends_what_they_serve() {
         let workers = Workers::start(2).expect("there are threads");
-        let mut connections = JoinSet::new();
+        let open = TaskTracker::new();
         let barrier = Arc::new(Barrier::new(2));
         let mut dropped = Vec::new();
         for _ in 0..2 {
             let (barrier, (sender, receiver)) = (Arc::clone(&barrier), oneshot::channel::<()>());
             dropped.push(receiver);
-            workers.spawn(&mut connections, async move {
+            workers.spawn(&open, async move {
                 let _held = sender;
                 barrier.wait().await;
                 std::future::pending().await
@@ -117,8 +117,6 @@ mod tests {
         for receiver in &mut dropped {
             assert!(receiver.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
         }
-        while let Some(ended) = connections.join_next().await {
-            assert!(ended.is_err_and(|error| error.is_cancelled()));
-        }
+        assert_eq!(open.len(), 0);
     }
 }
