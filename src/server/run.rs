@@ -52,7 +52,17 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
-    /// No signals, no threads.
+    /// The system does not give as many threads, or not the descriptors that their event loops take.
+    #[error(
+        "{count} threads cannot be started: {error}: lower `server.threads`, or raise the limits on open files and processes"
+    )]
+    Threads {
+        /// How many.
+        count: usize,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+    /// No signals, no runtime.
     #[error("the process cannot be set up: {0}")]
     System(#[from] std::io::Error),
 }
@@ -89,7 +99,8 @@ pub fn run(path: &Path, config: Config) -> Result<(), StartError> {
         Telemetry::install(config.log.format, shared.metrics.log_lines_dropped.clone())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hang_up = signal(SignalKind::hangup())?;
-        let workers = Workers::start(threads(&config))?;
+        let count = threads(&config);
+        let workers = Workers::start(count).map_err(|error| StartError::Threads { count, error })?;
         let mut edge = RunningEdge::start(path, config, shared, workers).await?;
         for address in &edge.addresses {
             info!("listening on {address}");

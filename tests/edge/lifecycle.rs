@@ -50,6 +50,18 @@ async fn a_port_in_use_exits_1_and_is_named() {
     assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("{} cannot be bound", origin.address)));
 }
 
+#[tokio::test]
+async fn too_many_threads_are_a_clear_error() {
+    let origin = Origin::saying("in").await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = write(folder.path(), &yaml(&origin, "server: {threads: 100}"));
+    let limited = format!("ulimit -n 64; exec {} run --config {}", env!("CARGO_BIN_EXE_mcp-edge"), path.display());
+    let output = Command::new("sh").args(["-c", &limited]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("100 threads cannot be started: ") && said.contains("lower `server.threads`"), "{said}");
+}
+
 /// Row 36: an idle edge ends at once.
 #[tokio::test]
 async fn sigterm_ends_an_idle_process_at_once() {
