@@ -15,7 +15,6 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use super::tls::TlsEndpoint;
 use super::workers::Workers;
@@ -53,14 +52,13 @@ impl BoundListener {
         Ok(Self { socket, address, tls })
     }
 
-    /// Accepts until `shutdown` turns true, for `workers` to serve. The connections count in `open` as long as they are.
+    /// Accepts until `shutdown` turns true, for `workers` to serve.
     pub(super) async fn serve<A>(
         self,
         app: Arc<A>,
         mut shutdown: watch::Receiver<bool>,
         bounds: Bounds,
         workers: Arc<Workers>,
-        open: TaskTracker,
     ) where
         A: ServerApp + Send + Sync + 'static,
     {
@@ -75,7 +73,7 @@ impl BoundListener {
                     let (app, shutdown, bounds, tls) =
                         (Arc::clone(&app), shutdown.clone(), bounds.clone(), self.tls.clone());
                     let local = self.address;
-                    workers.spawn(&open, async move {
+                    workers.spawn(async move {
                         let _counted = (permit, Open::new(bounds.open));
                         let mut ending = shutdown.clone();
                         let ready = tokio::select! {

@@ -16,7 +16,6 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_util::task::TaskTracker;
 
 use super::build::build;
 use super::listener::{BoundListener, Bounds};
@@ -79,8 +78,6 @@ pub struct RunningEdge {
     stop: watch::Sender<bool>,
     stop_admin: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
-    /// The connections of all listeners.
-    open: TaskTracker,
     workers: Arc<Workers>,
     background: JoinSet<()>,
 }
@@ -133,7 +130,6 @@ impl RunningEdge {
         let config = Arc::new(config);
         shared.client.follow(&config.outbound).map_err(SetUpError::from)?;
         let (bound, certificates) = bind(&config)?;
-        let workers = Arc::new(workers);
         let admin = BoundListener::bind(config.admin.address, None);
         let admin = admin.map_err(|error| StartError::Bind { address: config.admin.address, error })?;
         let contexts =
@@ -173,15 +169,14 @@ impl RunningEdge {
         };
         // A long scrape holds up nobody else's requests.
         let here = Arc::new(Workers::here());
-        background.spawn(admin.serve(Arc::new(app), admin_stopping, admin_bounds, here, TaskTracker::new()));
+        background.spawn(admin.serve(Arc::new(app), admin_stopping, admin_bounds, here));
         for _ in 0..limits::REFRESHERS {
             let cache = Arc::clone(&shared.cache);
             background.spawn(async move { cache.refresh().await });
         }
-        let open = TaskTracker::new();
+        let workers = Arc::new(workers);
         let serve = |bound: BoundListener| {
-            let (front, workers) = (Arc::clone(&front), Arc::clone(&workers));
-            tokio::spawn(bound.serve(front, stopping.clone(), bounds.clone(), workers, open.clone()))
+            tokio::spawn(bound.serve(Arc::clone(&front), stopping.clone(), bounds.clone(), Arc::clone(&workers)))
         };
         let listeners = bound.into_iter().map(serve).collect();
         Ok(Self {
@@ -193,7 +188,6 @@ impl RunningEdge {
             stop,
             stop_admin,
             listeners,
-            open,
             workers,
             background,
         })
@@ -216,9 +210,8 @@ impl RunningEdge {
         }
         // Connections that wait for another request.
         self.pipeline.http_cleanup().await;
-        self.open.close();
-        if tokio::time::timeout(grace, self.open.wait()).await.is_err() {
-            info!("{} connections are ended at the end of the grace period", self.open.len());
+        if tokio::time::timeout(grace, self.workers.idle()).await.is_err() {
+            info!("{} connections are ended at the end of the grace period", self.workers.open());
         }
         let _ = self.stop_admin.send(true);
         // Streams that outlived the grace period end here.

@@ -19,6 +19,8 @@ pub struct Workers {
     threads: Vec<Handle>,
     /// Where the next search for the least busy one begins.
     turn: AtomicUsize,
+    /// The connections that are served.
+    open: TaskTracker,
     stop: watch::Sender<()>,
 }
 
@@ -44,22 +46,37 @@ impl Workers {
             started.recv().map_err(io::Error::other)?
         };
         let threads = (0..count.max(1)).map(start).collect::<io::Result<_>>()?;
-        Ok(Self { threads, turn: AtomicUsize::new(0), stop })
+        Ok(Self::new(threads, stop))
     }
 
-    /// No threads of its own: connections are served by the runtime that this is called on.
+    /// No threads of its own: connections are served by the runtime that this is called on, and end with it.
     pub fn here() -> Self {
-        Self { threads: vec![Handle::current()], turn: AtomicUsize::new(0), stop: watch::Sender::new(()) }
+        Self::new(vec![Handle::current()], watch::Sender::new(()))
     }
 
-    /// Serves a connection of `open` on the thread that has the least to do: a task is a connection, or a stream of one.
-    pub(super) fn spawn(&self, open: &TaskTracker, serving: impl Future<Output = ()> + Send + 'static) {
+    fn new(threads: Vec<Handle>, stop: watch::Sender<()>) -> Self {
+        Self { threads, turn: AtomicUsize::new(0), open: TaskTracker::new(), stop }
+    }
+
+    /// Serves a connection on the thread that has the least to do: a task is a connection, or a stream of one.
+    pub(super) fn spawn(&self, serving: impl Future<Output = ()> + Send + 'static) {
         // Those that are equally busy take turns.
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.threads.len();
         let (before, after) = self.threads.split_at(turn);
         let tasks = |thread: &&Handle| thread.metrics().num_alive_tasks();
         let least = after.iter().chain(before).min_by_key(tasks).unwrap_or(&self.threads[turn]);
-        open.spawn_on(serving, least);
+        self.open.spawn_on(serving, least);
+    }
+
+    /// How many connections are served.
+    pub(super) fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Returns when no connection is served. None may come any more.
+    pub(super) async fn idle(&self) {
+        self.open.close();
+        self.open.wait().await;
     }
 
     /// Ends its own threads, with what is still served there. Returns when all of them have ended.
@@ -80,10 +97,10 @@ mod tests {
     #[tokio::test]
     async fn connections_go_where_the_fewest_are() {
         let workers = Workers::start(3).expect("there are threads");
-        let (open, seen) = (TaskTracker::new(), Arc::new(Mutex::new(HashMap::<ThreadId, usize>::new())));
+        let seen = Arc::new(Mutex::new(HashMap::<ThreadId, usize>::new()));
         for _ in 0..30 {
             let seen = Arc::clone(&seen);
-            workers.spawn(&open, async move {
+            workers.spawn(async move {
                 *seen.lock().expect("nobody has panicked").entry(std::thread::current().id()).or_default() += 1;
                 std::future::pending().await
             });
@@ -101,13 +118,12 @@ mod tests {
     #[tokio::test]
     async fn threads_work_at_once_and_stopping_ends_what_they_serve() {
         let workers = Workers::start(2).expect("there are threads");
-        let open = TaskTracker::new();
         let barrier = Arc::new(Barrier::new(2));
         let mut dropped = Vec::new();
         for _ in 0..2 {
             let (barrier, (sender, receiver)) = (Arc::clone(&barrier), oneshot::channel::<()>());
             dropped.push(receiver);
-            workers.spawn(&open, async move {
+            workers.spawn(async move {
                 let _held = sender;
                 barrier.wait().await;
                 std::future::pending().await
@@ -117,6 +133,6 @@ mod tests {
         for receiver in &mut dropped {
             assert!(receiver.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
         }
-        assert_eq!(open.len(), 0);
+        assert_eq!(workers.open(), 0);
     }
 }
