@@ -48,7 +48,6 @@ pub mod admin;
 pub mod auth;
 pub mod cli;
 pub mod config;
-mod hash_key;
 mod http1;
 pub mod import;
 pub mod mcp;

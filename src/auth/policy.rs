@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{self, Access, Rule, limits};
+use crate::config;
+use crate::config::{Access, Rule, limits};
 use crate::types::{KnownMethod, Operation, Principal, Scope, ScopeSet, Target, is_plain_uri};
 
 /// The rules of one route, ready to decide.

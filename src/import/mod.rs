@@ -7,29 +7,13 @@
 //! route's paths by. `search` finds those as nginx does, `asked` says what each asked, `hosts` which servers count, and
 //! `table` puts them together. What cannot be told apart is closed, with a comment that says what to write instead.
 
-mod asked;
-mod candidate;
 mod convert;
 mod draft;
-mod fields;
-mod gate;
-mod hosts;
-mod judged;
-mod listen;
 mod nginx;
 mod note;
-mod pattern;
-mod place;
-mod pool;
 mod render;
 mod repair;
-mod rest;
-mod routes;
-mod rules;
 mod scopes;
-mod search;
-mod site;
-mod table;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -37,7 +21,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::config::written::Position;
+use crate::config::text::Position;
 use crate::config::{ConfigErrors, limits};
 use crate::types::excerpt;
 

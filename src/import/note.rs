@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::config::written::Position;
+use crate::config::text::Position;
 
 /// One thing that the operator should know. It becomes a comment in the YAML, and a line on standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]

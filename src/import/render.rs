@@ -4,9 +4,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::convert;
+use super::convert::{gate, pool};
 use super::draft::{Draft, Item};
 use super::note::Note;
-use super::{gate, pool};
 use crate::config::written::{Listener, Provider, Route, RouteAuth, Upstream};
 
 /// The widest line, where it can be broken.
@@ -103,7 +103,7 @@ pub(super) fn render(draft: &Draft, made_from: &str) -> String {
 const ADMIN: u16 = 9901;
 
 fn listener(written: &Listener) -> Value {
-    without_defaults(written, &super::listen::blank(([0, 0, 0, 0], 0).into()), &["address"])
+    without_defaults(written, &super::convert::listen::blank(([0, 0, 0, 0], 0).into()), &["address"])
 }
 
 fn provider(written: &Provider) -> Value {

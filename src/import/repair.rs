@@ -3,13 +3,11 @@
 
 use std::path::Path;
 
-use super::convert;
-use super::draft::Draft;
-use super::gate;
-use super::listen;
+use super::convert::{gate, listen};
+use super::draft::{Draft, Item};
 use super::note::Note;
 use super::render::render;
-use super::{Imported, draft::Item};
+use super::{Imported, convert};
 use crate::config::written::RouteAuth;
 use crate::config::{Config, ConfigError, ConfigErrors};
 

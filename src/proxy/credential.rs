@@ -3,7 +3,7 @@
 use pingora::http::RequestHeader;
 
 use super::context::RequestContext;
-use super::reject::Rejection;
+use super::respond::Rejection;
 use crate::auth::UpstreamTokenError;
 use crate::metrics::RejectionReason as Reason;
 

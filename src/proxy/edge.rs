@@ -8,14 +8,14 @@ use arc_swap::ArcSwap;
 use pingora::connectors::http::Connector;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 
-use super::client_session::ClientSession;
+use super::admit::{Admission, Located};
+use super::client::session::ClientSession;
 use super::context::RequestContext;
+use super::exchange::resume::Resumptions;
 use super::held::Held;
 use super::listener::ListenerContext;
-use super::request::{self, Admission, Located};
-use super::resume::Resumptions;
 use super::snapshot::Snapshot;
-use super::{credential, reject};
+use super::{admit, credential, respond};
 use crate::metrics::Metrics;
 use crate::upstream::Connections;
 
@@ -87,10 +87,10 @@ impl Edge {
         &self,
         session: &mut ClientSession<'_>,
         context: &mut RequestContext,
-        located: Result<Located<'_>, reject::Rejection>,
+        located: Result<Located<'_>, respond::Rejection>,
     ) -> pingora::Result<bool> {
         let admitted = match located {
-            Ok(located) => request::admit(self, session, context, located).await?,
+            Ok(located) => admit::admit(self, session, context, located).await?,
             Err(rejection) => Err(rejection),
         };
         let admitted = match admitted {
@@ -101,7 +101,7 @@ impl Edge {
             Ok(Admission::Proxy) => Ok(false),
             Ok(Admission::Answered) => Ok(true),
             Err(rejection) => {
-                let told = reject::respond(session, context, &rejection).await;
+                let told = respond::respond(session, context, &rejection).await;
                 // A client that did not wait for it was refused all the same.
                 context.rejection = Some(rejection);
                 told.map(|()| true).map_err(|error| error.into_down())

@@ -9,9 +9,9 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
+use super::admit::origin;
 use super::context::RequestContext;
-use super::ending::Ending;
-use super::origin;
+use super::context::credential_end::Ending;
 use super::snapshot::RouteContext;
 use crate::auth::Permit;
 use crate::config::{HeaderChange, HostHeader, Identity};

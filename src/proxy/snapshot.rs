@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::auth::{Authenticator, Policy, Provider, UpstreamCredential};
-use crate::config::{self, Config};
+use crate::config;
+use crate::config::Config;
 use crate::mcp::KeyRing;
 use crate::metrics::RouteMetrics;
 use crate::route::Router;

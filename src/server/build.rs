@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 
 use super::shared::Shared;
 use crate::auth::{Authenticator, Policy, Provider, UpstreamCredential};
-use crate::config::{self, Config, Protocol};
+use crate::config;
+use crate::config::{Config, Protocol};
 use crate::mcp::KeyRing;
 use crate::metrics::RouteMetrics;
 use crate::proxy::{RouteContext, Snapshot};

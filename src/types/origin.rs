@@ -8,7 +8,8 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::excerpt::excerpt;
-use super::host::{self, Authority, HostPattern};
+use super::host;
+use super::host::{Authority, HostPattern};
 
 /// A serialized origin (RFC 6454 section 6.2), `scheme://host[:port]`, in lower case. `null` is none.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use pingora_load_balancing::Backend;
 use pingora_load_balancing::discovery::ServiceDiscovery;
 
 use super::balance::backend;
-use crate::config::{self, limits};
+use crate::config;
+use crate::config::limits;
 
 /// Resolves the endpoints of one upstream. A name that does not resolve keeps the addresses that it had.
 pub(super) struct Discovery {

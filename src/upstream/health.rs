@@ -20,7 +20,8 @@ use pingora_load_balancing::health_check::HealthCheck;
 use super::balance::Table;
 use super::discovery::Origin;
 use super::peer::PeerTemplate;
-use crate::config::{self, Probe, Revision};
+use crate::config;
+use crate::config::{Probe, Revision};
 use crate::mcp::{ProbeAnswer, probe_headers, probe_request};
 use crate::types::Secret;
 

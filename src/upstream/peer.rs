@@ -8,7 +8,8 @@ use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::{HttpPeer, PeerOptions};
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 
-use crate::config::{self, limits};
+use crate::config;
+use crate::config::limits;
 
 /// Makes the peers of one upstream; its certificates are converted once.
 #[derive(Debug)]

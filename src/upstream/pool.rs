@@ -13,7 +13,8 @@ use super::discovery::{Discovery, Origin};
 use super::endpoint::{Endpoint, EndpointStatus};
 use super::health::{HealthProbe, ProbeClient};
 use super::peer::PeerTemplate;
-use crate::config::{self, Balance, HashOn, limits};
+use crate::config;
+use crate::config::{Balance, HashOn, limits};
 use crate::metrics::{Metrics, UpstreamMetrics};
 
 /// A pool of replicas. As long as its configuration stays the same, it lives on through reloads.

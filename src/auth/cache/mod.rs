@@ -14,19 +14,19 @@ use std::time::Duration;
 use moka::future::Cache;
 use prometheus::IntCounter;
 
-use self::entry::{Denial, Entry, OwnLifetime, StaleLifetime};
-use self::grants::Grants;
-use self::key::{BuildAlreadyHashed, KeyMaker};
-use self::recent::Recent;
-use self::refresh::{Refresh, Refreshes};
 use super::error::AuthError;
 use super::revocation::{Revocation, Revocations, TooManyRefusals};
 use crate::config::{Cache as Settings, limits};
 use crate::metrics::{CacheResult, Metrics, RefreshResult};
 use crate::types::Principal;
+use entry::{Denial, Entry, OwnLifetime, StaleLifetime};
+use grants::Grants;
+use key::{BuildAlreadyHashed, KeyMaker};
+use recent::Recent;
+use refresh::{Refresh, Refreshes};
 
-pub use self::key::TokenKey;
-pub(super) use self::refresh::Validation;
+pub use key::TokenKey;
+pub(super) use refresh::Validation;
 
 type Entries<V> = Cache<TokenKey, V, BuildAlreadyHashed>;
 

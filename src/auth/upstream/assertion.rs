@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::client_authentication::random_id;
 use super::error::UpstreamTokenError;
+use crate::auth::outbound::client_authentication::random_id;
 use crate::config::{Assertion, limits};
 use crate::types::{Principal, UnixSeconds, unix_now};
 

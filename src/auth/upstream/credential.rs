@@ -7,15 +7,16 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prometheus::IntCounter;
 
-use super::super::bearer::bearer;
-use super::super::client::OutboundClient;
-use super::super::revocation::credential_digest;
 use super::assertion::Signer;
 use super::endpoint::TokenEndpoint;
 use super::error::UpstreamTokenError;
 use super::token::{Token, field};
 use super::tokens::UpstreamTokens;
-use crate::config::{self, CredentialKind, SubjectTokenType, TokenGrant};
+use crate::auth::bearer::bearer;
+use crate::auth::outbound::client::OutboundClient;
+use crate::auth::revocation::credential_digest;
+use crate::config;
+use crate::config::{CredentialKind, SubjectTokenType, TokenGrant};
 use crate::metrics::{Metrics, UpstreamTokenResult};
 use crate::types::Principal;
 

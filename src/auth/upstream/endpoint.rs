@@ -9,9 +9,9 @@ use log::warn;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
-use super::super::client::OutboundClient;
-use super::super::client_authentication::authenticated;
 use super::error::UpstreamTokenError;
+use crate::auth::outbound::client::OutboundClient;
+use crate::auth::outbound::client_authentication::authenticated;
 use crate::config::{SubjectTokenType, TokenGrant, limits};
 
 /// One token endpoint, with what one route asks of it.

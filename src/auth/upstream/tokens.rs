@@ -9,9 +9,9 @@ use moka::future::Cache;
 use ring::hmac;
 use ring::rand::SystemRandom;
 
-use super::super::revocation::Revocation;
 use super::error::UpstreamTokenError;
 use super::token::Token;
+use crate::auth::revocation::Revocation;
 use crate::config::limits;
 
 /// What an entry is found by. The hash is keyed with a key of this process.

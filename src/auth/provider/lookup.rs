@@ -1,0 +1,166 @@
+//! Asks an authentication server, as nginx's `auth_request` does.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use log::warn;
+
+use super::claims::Claims;
+use crate::auth::error::AuthError;
+use crate::auth::outbound::client::OutboundClient;
+use crate::auth::refusal::Refusal;
+use crate::config::LookupProvider;
+use crate::types::ClientCertificate;
+
+/// What an MCP message wants, in the form of header fields.
+#[derive(Clone, Debug)]
+pub struct AskedOperation {
+    /// The method; `None` for an answer of the client.
+    pub method: Option<HeaderValue>,
+    /// The name of the tool or prompt, or the URI of the resource.
+    pub name: Option<HeaderValue>,
+}
+
+/// What an authentication server may be told about the client's request.
+#[derive(Clone, Copy, Debug)]
+pub struct OriginalRequest<'a> {
+    /// All its fields.
+    pub headers: &'a HeaderMap,
+    /// Its method.
+    pub method: &'a str,
+    /// `http` or `https`, as the client used it.
+    pub scheme: &'a str,
+    /// The host as the client wrote it, and the port.
+    pub authority: &'a str,
+    /// Its path, canonical.
+    pub path: &'a str,
+    /// What stands behind `?`.
+    pub query: Option<&'a str>,
+    /// What its message wants, where a server is asked about that.
+    pub operation: Option<&'a AskedOperation>,
+    /// What the client has shown on the connection, verified.
+    pub certificate: Option<&'a ClientCertificate>,
+}
+
+/// Asks one server.
+#[derive(Debug)]
+pub(crate) struct LookupValidator {
+    settings: LookupProvider,
+    client: OutboundClient,
+}
+
+impl LookupValidator {
+    pub(crate) fn new(settings: &LookupProvider, client: &OutboundClient) -> Self {
+        Self { settings: settings.clone(), client: client.clone() }
+    }
+
+    /// True when the server is told what a message wants.
+    pub(crate) fn sees_operation(&self) -> bool {
+        self.settings.operation.is_some()
+    }
+
+    /// The fields that may carry a credential.
+    pub(crate) fn headers(&self) -> &[HeaderName] {
+        &self.settings.headers
+    }
+
+    /// The fields that are sent along and go on to the upstream.
+    pub(crate) fn context_headers(&self) -> &[HeaderName] {
+        &self.settings.context_headers
+    }
+
+    /// True for the fields that the server sees.
+    pub(crate) fn shows(&self, name: &HeaderName) -> bool {
+        self.settings.headers.contains(name) || self.settings.context_headers.contains(name)
+    }
+
+    /// True when the request carries any field that may be a credential.
+    pub(crate) fn has_credential(&self, headers: &HeaderMap) -> bool {
+        self.settings.headers.iter().any(|name| headers.contains_key(name))
+    }
+
+    /// Everything that the answer depends on: what is sent is what the cache's key is made of.
+    pub(crate) fn key_parts<'a>(&'a self, request: &OriginalRequest<'a>) -> Vec<&'a [u8]> {
+        let mut parts = Vec::new();
+        for (name, value) in self.sent(request) {
+            parts.push(name.as_str().as_bytes());
+            parts.push(value.as_bytes());
+        }
+        if self.settings.original_uri {
+            let parts_of_url = [request.method, request.scheme, request.authority, request.path];
+            parts.extend(parts_of_url.into_iter().chain(request.query).map(str::as_bytes));
+        }
+        parts
+    }
+
+    /// One sub-request: 2xx allows, 401 and 403 refuse, anything else is an outage.
+    pub(crate) async fn validate(&self, provider: &str, question: HeaderMap) -> Result<Claims, AuthError> {
+        let outage = |what: &str| {
+            warn!("provider {provider}: {what}");
+            AuthError::Unavailable("the authentication server does not answer as it should")
+        };
+        let answer = self.client.get(&self.settings.url, question, self.settings.timeout).await;
+        let answer = answer.map_err(|error| outage(&error.to_string()))?;
+        match answer.status.as_u16() {
+            200..=299 => {}
+            status @ (401 | 403) => {
+                return Err(AuthError::Refused(Arc::new(Refusal::read(status == 403, &answer.headers))));
+            }
+            status => return Err(outage(&format!("the authentication server answered with status {status}"))),
+        }
+        let text =
+            |name: &HeaderName| answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let subject = self.settings.subject_headers.iter().map(text).find(|subject| !subject.is_empty());
+        let Some(subject) = subject else {
+            return Err(outage(
+                "the authentication server allowed the request, but named no subject (see `subject_headers`)",
+            ));
+        };
+        let words = |text: &str, separators: &[char]| -> Vec<String> {
+            text.split(separators).map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+        };
+        Ok(Claims {
+            subject: subject.to_owned(),
+            scopes: words(text(&self.settings.scopes_header), &[' ']),
+            groups: words(text(&self.settings.groups_header), &[',', ' ']),
+            expires_at: None,
+            audiences: None,
+            token_id: None,
+        })
+    }
+
+    /// The fields that are sent as they are, and those that tell the operation.
+    fn sent<'a>(&'a self, request: &OriginalRequest<'a>) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+        let headers = request.headers;
+        let names = self.settings.headers.iter().chain(&self.settings.context_headers);
+        let copied = names.flat_map(move |name| headers.get_all(name).iter().map(move |value| (name, value)));
+        let asked = self.settings.operation.as_ref().zip(request.operation);
+        let operation = asked.into_iter().flat_map(|((method, name), asked)| {
+            let method = asked.method.as_ref().map(|value| (method, value));
+            method.into_iter().chain(asked.name.as_ref().map(|value| (name, value)))
+        });
+        copied.chain(operation)
+    }
+
+    /// The fields of the sub-request.
+    pub(crate) fn question(&self, request: &OriginalRequest<'_>) -> HeaderMap {
+        let mut headers: HeaderMap = HeaderMap::new();
+        for (name, value) in self.sent(request) {
+            headers.append(name.clone(), value.clone());
+        }
+        if self.settings.original_uri {
+            let query = request.query.map(|query| format!("?{query}")).unwrap_or_default();
+            let uri = format!("{}{query}", request.path);
+            let url = format!("{}://{}{uri}", request.scheme, request.authority);
+            for (name, value) in
+                [("x-original-uri", &*uri), ("x-original-method", request.method), ("x-original-url", &url)]
+            {
+                // A request target and a method are visible ASCII: they were checked when the request was read.
+                if let Ok(value) = HeaderValue::from_str(value) {
+                    headers.insert(HeaderName::from_static(name), value);
+                }
+            }
+        }
+        headers
+    }
+}

@@ -1,0 +1,267 @@
+//! Checks section `auth.providers`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Resolver;
+use crate::config::checked::auth::{ClaimNames, JwtKeys, JwtProvider, Provider, ProviderKind, RequiredClaim};
+use crate::config::limits;
+use crate::config::read::load::Source;
+use crate::config::read::problems::Place;
+use crate::config::units::{ScopeName, Url};
+use crate::config::written::auth::{Algorithm, Jwks, Jwt, Provider as Written, default_refresh};
+use crate::config::written::claims::RequiredClaims;
+use crate::types::ScopeSet;
+
+/// Where providers stand in a file.
+pub(crate) fn providers_of(source: &Source) -> Option<&BTreeMap<String, Written>> {
+    source.file.auth.as_ref().map(|auth| &auth.providers)
+}
+
+impl<'a> Resolver<'a> {
+    /// A provider as written, by its name.
+    pub(crate) fn written_provider(&self, name: &str) -> Option<&'a Written> {
+        self.sources.iter().filter_map(providers_of).find_map(|providers| providers.get(name))
+    }
+
+    pub(crate) fn providers(&mut self) -> BTreeMap<Arc<str>, Arc<Provider>> {
+        let mut providers = BTreeMap::new();
+        self.named("auth.providers", providers_of, |resolver, name, written, place| {
+            let kind = resolver.provider_kind(written, &place)?;
+            let groups = written
+                .groups
+                .iter()
+                .map(|(group, scopes)| {
+                    (group.clone(), scopes.iter().map(|scope| scope.0.clone()).collect::<ScopeSet>())
+                })
+                .collect();
+            providers.insert(Arc::clone(&name), Arc::new(Provider { name, kind, groups }));
+            Some(())
+        });
+        providers
+    }
+
+    fn provider_kind(&mut self, written: &Written, place: &Place) -> Option<ProviderKind> {
+        let Written { jwt, lookup, introspection, api_keys, mtls, groups } = written;
+        match (jwt, lookup, introspection, api_keys, mtls) {
+            (Some(jwt), None, None, None, None) => self.jwt(jwt, &place.key("jwt")).map(ProviderKind::Jwt),
+            (None, Some(lookup), None, None, None) => {
+                Some(ProviderKind::Lookup(self.lookup(lookup, &place.key("lookup"))))
+            }
+            (None, None, Some(introspection), None, None) => {
+                self.introspection(introspection, &place.key("introspection")).map(ProviderKind::Introspection)
+            }
+            (None, None, None, None, Some(mtls)) => {
+                self.no_groups(groups, "certificates have", place);
+                Some(ProviderKind::Mtls(self.mtls(mtls, &place.key("mtls"))))
+            }
+            (None, None, None, Some(api_keys), None) => {
+                self.no_groups(groups, "API keys have", place);
+                self.api_keys(api_keys, &place.key("api_keys")).map(ProviderKind::ApiKeys)
+            }
+            _ => {
+                self.problems.add(place, "a provider is of exactly one kind: write `jwt: {...}`, `lookup: {...}`, `introspection: {...}`, `api_keys: {...}` or `mtls: {...}`");
+                None
+            }
+        }
+    }
+
+    fn no_groups(&mut self, groups: &BTreeMap<String, Vec<ScopeName>>, who: &str, place: &Place) {
+        if !groups.is_empty() {
+            let message = format!("has no effect, because {who} no groups: take it out, and write scopes instead");
+            self.problems.add(&place.key("groups"), message);
+        }
+    }
+
+    /// Which of a route's providers is asked is told by the credential alone, so no two may look for the same.
+    pub(crate) fn distinct(&mut self, names: &[String], place: &Place) {
+        let mut seen: Vec<(String, &str)> = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let mut written = self.sources.iter().filter_map(providers_of);
+            let Some(written) = written.find_map(|providers| providers.get(name)) else { continue };
+            let Some(credential) = credential(written) else { continue };
+            match seen.iter().find(|(other, _)| *other == credential) {
+                Some((_, other)) if other != name => {
+                    let message = format!(
+                        "`{name}` takes {credential}, and so does `{other}`: nothing would tell which of them to ask, so keep one"
+                    );
+                    self.problems.add(&place.item(index), message);
+                }
+                Some(_) => {}
+                None => seen.push((credential, name)),
+            }
+        }
+    }
+
+    fn jwt(&mut self, written: &Jwt, place: &Place) -> Option<JwtProvider> {
+        if written.issuer.is_empty() {
+            self.problems.add(&place.key("issuer"), "is empty: write what `iss` is in this provider's tokens");
+        }
+        self.audiences(written.audiences.as_deref(), &place.key("audiences"));
+        let claims =
+            self.claim_names((&written.subject_claim, written.scopes_claim.as_ref(), &written.groups_claim), place);
+        let required_claims = self.required_claims(&written.required_claims, &place.key("required_claims"));
+        let types = written.typ.as_ref().map(|types| self.token_types(types, &place.key("typ")));
+        self.leeway(&written.leeway, place);
+        self.algorithms(written, place);
+        let keys = match (&written.jwks, &written.secret) {
+            (Some(jwks), None) => self.jwks(jwks, &place.key("jwks")),
+            (None, Some(secret)) => {
+                let folder = self.folder(place.file);
+                let place = place.key("secret");
+                let secret = self.materials.secret(&folder, secret, &place, &mut self.problems)?;
+                if secret.expose().len() < 32 {
+                    self.problems.add(
+                        &place,
+                        "is shorter than 32 bytes (RFC 7518 section 3.2): make one with `openssl rand -hex 32`",
+                    );
+                }
+                Some(JwtKeys::Secret(secret))
+            }
+            (None, None) => self.discovery(&written.issuer, place),
+            (Some(_), Some(_)) => {
+                self.problems.add(place, "keys come from exactly one place: write `jwks: {url: ...}`, `jwks: {file: ...}`, `secret: {...}`, or none of them if the metadata of `issuer` says where its keys are");
+                None
+            }
+        }?;
+        Some(JwtProvider {
+            issuer: written.issuer.clone(),
+            audiences: written.audiences.clone().unwrap_or_default(),
+            keys,
+            algorithms: written.algorithms.clone(),
+            leeway: written.leeway.0,
+            claims,
+            required_claims,
+            types,
+        })
+    }
+
+    /// The names in `subject_claim`, `scopes_claim` and `groups_claim`.
+    pub(crate) fn claim_names(
+        &mut self,
+        (subject, scopes, groups): (&String, Option<&String>, &String),
+        place: &Place,
+    ) -> ClaimNames {
+        let all = [("subject_claim", Some(subject)), ("scopes_claim", scopes), ("groups_claim", Some(groups))];
+        for (key, _) in all.into_iter().filter(|(_, claim)| claim.is_some_and(String::is_empty)) {
+            self.problems.add(&place.key(key), "is empty: write the name of a claim, or take this out");
+        }
+        ClaimNames { subject: subject.clone(), scopes: scopes.cloned(), groups: groups.clone() }
+    }
+
+    fn required_claims(&mut self, written: &RequiredClaims, place: &Place) -> Vec<RequiredClaim> {
+        if written.0.contains_key("") {
+            self.problems.add(place, "names a claim that is empty: write the name of a claim, or take this out");
+        }
+        let claim = |(name, values): (&String, &Vec<_>)| RequiredClaim {
+            name: name.clone(),
+            values: values.iter().map(Into::into).collect(),
+        };
+        written.0.iter().map(claim).collect()
+    }
+
+    fn token_types(&mut self, written: &[String], place: &Place) -> Vec<String> {
+        if written.is_empty() {
+            self.problems.add(place, "is empty, so no token would do: write `[at+jwt]`, or take this out");
+        }
+        let mut types = Vec::new();
+        for (index, typ) in written.iter().enumerate() {
+            let plain = typ.to_ascii_lowercase();
+            let plain = plain.strip_prefix("application/").unwrap_or(&plain);
+            match plain {
+                "" => self.problems.add(&place.item(index), "is empty: write a type such as `at+jwt`"),
+                "oauth-id-jag+jwt" | "logout+jwt" | "secevent+jwt" | "dpop+jwt" => self.problems.add(
+                    &place.item(index),
+                    format!("`{plain}` is no access token: write `at+jwt` or what the issuer calls its access tokens"),
+                ),
+                _ => types.push(plain.to_owned()),
+            }
+        }
+        types
+    }
+
+    /// Keys that the metadata of the issuer leads to.
+    fn discovery(&mut self, issuer: &str, place: &Place) -> Option<JwtKeys> {
+        let url = issuer.parse::<Url>().ok().filter(|url| url.0.query().is_none() && url.0.fragment().is_none());
+        match url {
+            Some(url) => {
+                self.reachable(&url.0, &place.key("issuer"));
+                Some(JwtKeys::Discovered { issuer: url.0, refresh: default_refresh().0 })
+            }
+            // An empty one was reported.
+            None if issuer.is_empty() => None,
+            None => {
+                self.problems.add(place, "there are no keys, and `issuer` is no URL whose metadata could lead to them: write `jwks: {url: ...}`, `jwks: {file: ...}` or `secret: {...}`");
+                None
+            }
+        }
+    }
+
+    fn algorithms(&mut self, written: &Jwt, place: &Place) {
+        let place = place.key("algorithms");
+        if written.algorithms.is_empty() {
+            self.problems.add(&place, "is empty: write those that the issuer uses, such as `[RS256]`");
+        }
+        let symmetric = written.algorithms.iter().filter(|algorithm| Algorithm::is_symmetric(**algorithm)).count();
+        if written.secret.is_some() && written.jwks.is_none() && symmetric < written.algorithms.len() {
+            self.problems.add(
+                &place,
+                "names an algorithm of public keys, but the provider has a secret: write HS256, HS384 or HS512 only",
+            );
+        }
+        if written.secret.is_none() && symmetric > 0 {
+            self.problems.add(&place, "names an algorithm of shared secrets, but the provider has public keys: take HS256, HS384 and HS512 out");
+        }
+    }
+
+    fn jwks(&mut self, written: &Jwks, place: &Place) -> Option<JwtKeys> {
+        match (&written.url, &written.file) {
+            (Some(url), None) => {
+                if written.refresh.0 < limits::JWKS_REFETCH {
+                    self.problems.add(&place.key("refresh"), "is less than 10s: write at least `10s`");
+                }
+                self.reachable(&url.0, &place.key("url"));
+                Some(JwtKeys::Url { url: url.0.clone(), refresh: written.refresh.0 })
+            }
+            (None, Some(path)) => {
+                let folder = self.folder(place.file);
+                let place = place.key("file");
+                let bytes = self.materials.bytes(&folder, path, &place, &mut self.problems)?;
+                match serde_json::from_slice::<jsonwebtoken::jwk::JwkSet>(&bytes) {
+                    Ok(set) if !set.keys.is_empty() => Some(JwtKeys::File(set)),
+                    Ok(_) => {
+                        self.problems.add(
+                            &place,
+                            format!("`{}` holds no key: give a key set with at least one", path.display()),
+                        );
+                        None
+                    }
+                    // The parser's message may repeat what stands in the file.
+                    Err(error) => {
+                        let (what, line, column) = (
+                            if error.is_data() { "is no key set" } else { "is no JSON" },
+                            error.line(),
+                            error.column(),
+                        );
+                        self.problems.add(&place, format!("`{}` {what} (line {line}, column {column}): give a JSON file such as `{{\"keys\": [...]}}`", path.display()));
+                        None
+                    }
+                }
+            }
+            _ => {
+                self.problems.add(place, "a key set has exactly one place: write `{url: ...}` or `{file: ...}`");
+                None
+            }
+        }
+    }
+}
+
+/// What a provider looks for in a request, when only one provider of a route may.
+fn credential(written: &Written) -> Option<String> {
+    match written {
+        Written { jwt: Some(jwt), .. } => Some(format!("tokens of the issuer `{}`", jwt.issuer.escape_debug())),
+        Written { lookup: Some(_), .. } | Written { introspection: Some(_), .. } => Some("opaque tokens".to_owned()),
+        Written { mtls: Some(_), .. } => Some("client certificates".to_owned()),
+        _ => None,
+    }
+}

@@ -1,0 +1,200 @@
+//! What a route shows its upstream: `credential` as written, and its checks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::auth::providers_of;
+use super::{Resolver, belongs_to_connection};
+use crate::config::checked::credential::{
+    Assertion as CheckedAssertion, Assertions, Credential, CredentialKind, Exchange,
+};
+use crate::config::limits;
+use crate::config::read::problems::Place;
+use crate::config::units::{Header, SecretSource, Span};
+use crate::config::written::lookup::Lookup;
+use crate::config::written::route::{Route, RouteAuth};
+use crate::config::written::server::Identity;
+use crate::config::written::token_grant::TokenGrant;
+
+/// What the upstream is shown in place of the client's credential: exactly one of the first four.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    /// A secret that the upstream knows. It is read again with every reload.
+    pub secret: Option<SecretSource>,
+    /// A token for the upstream, in exchange for the caller's own (RFC 8693).
+    pub exchange: Option<TokenGrant>,
+    /// A token for the edge itself, whoever the caller is (RFC 6749 section 4.4).
+    pub client_credentials: Option<TokenGrant>,
+    /// A short-lived JWT that the edge signs, and that says who the caller is. Wants section `assertions`.
+    pub assertion: Option<Assertion>,
+    /// The field that carries it (default `Authorization`).
+    #[serde(default = "authorization")]
+    pub header: Header,
+    /// What stands before it, with a space between the two (default `Bearer` in `Authorization`, else nothing).
+    pub scheme: Option<String>,
+}
+
+/// `assertion` of a credential.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Assertion {
+    /// What `aud` is: the upstream, which must look at it.
+    pub audience: String,
+    /// How long one can be used (default 60s, from 5s to 5m).
+    #[serde(default = "minute")]
+    pub lifetime: Span,
+}
+
+fn authorization() -> Header {
+    Header(AUTHORIZATION)
+}
+
+fn minute() -> Span {
+    Span(Duration::from_secs(60))
+}
+
+impl Resolver<'_> {
+    /// `credential` of `route`.
+    pub(crate) fn credential(
+        &mut self,
+        written: &Written,
+        route: &Route,
+        place: &Place,
+        (identity, assertions): (&Identity, Option<&Assertions>),
+    ) -> Option<Credential> {
+        self.credential_header(&written.header, route, place, identity);
+        let default = if written.header.0 == AUTHORIZATION { "Bearer" } else { "" };
+        let scheme = written.scheme.as_deref().unwrap_or(default);
+        if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            self.problems.add(&place.key("scheme"), "is no scheme: write one word such as `Bearer` or `Basic`");
+            return None;
+        }
+        let Written { secret, exchange, client_credentials, assertion, .. } = written;
+        let kind = match (secret, exchange, client_credentials, assertion) {
+            (Some(secret), None, None, None) => {
+                self.secret_value(secret, scheme, &place.key("secret")).map(CredentialKind::Secret)
+            }
+            (None, Some(grant), None, None) => {
+                self.exchange(grant, &route.auth, &place.key("exchange")).map(CredentialKind::Exchange)
+            }
+            (None, None, Some(grant), None) => {
+                let place = place.key("client_credentials");
+                if grant.subject_token_type.is_some() {
+                    let message = "has no effect, because no token of the caller is sent: take it out";
+                    self.problems.add(&place.key("subject_token_type"), message);
+                }
+                self.token_grant(grant, &place).map(CredentialKind::ClientCredentials)
+            }
+            (None, None, None, Some(assertion)) => {
+                let place = place.key("assertion");
+                self.assertion(assertion, &route.auth, &place, assertions).map(CredentialKind::Assertion)
+            }
+            _ => {
+                self.problems.add(place, "a credential is of exactly one kind: write `secret: {file: PATH}`, `exchange: {...}`, `client_credentials: {...}` or `assertion: {...}`");
+                None
+            }
+        }?;
+        Some(Credential { header: written.header.0.clone(), scheme: scheme.to_owned(), kind })
+    }
+
+    /// No field that means something else, and none that another key of the route writes.
+    fn credential_header(&mut self, written: &Header, route: &Route, place: &Place, identity: &Identity) {
+        let header = &written.0;
+        let reserved = [&identity.subject_header.0, &identity.scopes_header.0].contains(&header)
+            || belongs_to_connection(header)
+            || ["host", "cookie", "mcp-session-id"].contains(&header.as_str());
+        if reserved {
+            let message =
+                format!("`{header}` has another meaning: write a name such as `Authorization` or `X-Api-Key`");
+            self.problems.add(&place.key("header"), message);
+        }
+        if route.forward_token && *header == AUTHORIZATION {
+            let message = "`forward_token` sends the client's `Authorization`, and this would take its place: take one of \
+                           the two out, or write another `header`";
+            self.problems.add(place, message);
+        }
+        let changes = &route.request_headers;
+        let changed = changes.remove.iter().any(|name| name.0 == *header)
+            || changes.set.keys().any(|name| name.eq_ignore_ascii_case(header.as_str()));
+        if changed {
+            let message = format!(
+                "`request_headers` changes `{header}` after this: take it out there, or write another `header`"
+            );
+            self.problems.add(place, message);
+        }
+    }
+
+    /// The whole value of the field.
+    fn secret_value(&mut self, written: &SecretSource, scheme: &str, place: &Place) -> Option<HeaderValue> {
+        let folder = self.folder(place.file);
+        let secret = self.materials.secret(&folder, written, place, &mut self.problems)?;
+        let space: &[u8] = if scheme.is_empty() { b"" } else { b" " };
+        let Ok(mut value) = HeaderValue::from_bytes(&[scheme.as_bytes(), space, secret.expose()].concat()) else {
+            self.problems.add(place, "holds what no header field can: it must be one line of visible characters");
+            return None;
+        };
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    fn exchange(&mut self, written: &TokenGrant, auth: &RouteAuth, place: &Place) -> Option<Exchange> {
+        let grant = self.token_grant(written, place);
+        let RouteAuth::Required(auth) = auth else {
+            self.problems.add(place, "the route is open, so there is no token to exchange: write `auth: {providers: [NAME]}`, or `client_credentials` for a token of the edge itself");
+            return None;
+        };
+        let has_no_token = |name: &String| {
+            let mut providers = self.sources.iter().filter_map(providers_of);
+            let provider = providers.find_map(|providers| providers.get(name));
+            // A lookup that is not sent the token says nothing about it.
+            provider.is_some_and(|provider| {
+                let unread = |lookup: &Lookup| !lookup.headers.iter().any(|name| name.0 == AUTHORIZATION);
+                provider.api_keys.is_some() || provider.mtls.is_some() || provider.lookup.as_ref().is_some_and(unread)
+            })
+        };
+        let providers: Vec<Arc<str>> =
+            auth.providers.iter().filter(|name| !has_no_token(name)).map(|name| name.as_str().into()).collect();
+        if providers.is_empty() && !auth.providers.is_empty() {
+            self.problems.add(place, "none of the route's providers takes bearer tokens, so there is nothing to exchange: name one of kind `jwt`, `introspection`, or `lookup` that is sent `Authorization`, or write `client_credentials` or `assertion`");
+        }
+        let subject_token_type = written.subject_token_type.unwrap_or_default();
+        Some(Exchange { grant: grant?, subject_token_type, providers })
+    }
+
+    fn assertion(
+        &mut self,
+        written: &Assertion,
+        auth: &RouteAuth,
+        place: &Place,
+        assertions: Option<&Assertions>,
+    ) -> Option<CheckedAssertion> {
+        if *auth == RouteAuth::None {
+            self.problems.add(place, "the route is open, so there is no caller to speak of: write `auth: {providers: [NAME]}`, or `client_credentials` for a token of the edge itself");
+        }
+        if written.audience.is_empty() {
+            self.problems.add(&place.key("audience"), "is empty: write what the upstream calls itself");
+        }
+        if !(limits::ASSERTION_MIN..=limits::ASSERTION_MAX).contains(&written.lifetime.0) {
+            self.problems.add(&place.key("lifetime"), "is out of range: write a duration from `5s` to `5m`");
+        }
+        let is_written = |source: &crate::config::read::load::Source| {
+            source.file.assertions.is_some() || source.left_out.touches("assertions")
+        };
+        if !self.sources.iter().any(is_written) {
+            self.problems.add(place, "nothing says how to sign it: write a section `assertions: {issuer: https://edge.example, keys: [{file: PATH}]}`");
+        }
+        let Assertions { issuer, keys } = assertions?;
+        Some(CheckedAssertion {
+            issuer: issuer.clone(),
+            key: keys.first()?.clone(),
+            audience: written.audience.clone(),
+            lifetime: written.lifetime.0,
+        })
+    }
+}

@@ -1,0 +1,71 @@
+//! Checks `lookup` of a provider.
+
+use super::{Resolver, belongs_to_connection};
+use crate::config::checked::auth::LookupProvider;
+use crate::config::read::problems::Place;
+use crate::config::written::lookup::{Lookup, LookupOperation};
+
+impl Resolver<'_> {
+    pub(crate) fn lookup(&mut self, written: &Lookup, place: &Place) -> LookupProvider {
+        if written.headers.is_empty() {
+            self.problems.add(
+                &place.key("headers"),
+                "is empty, so the server would not see any credential: write `[Authorization]`",
+            );
+        }
+        for (key, names) in [("headers", &written.headers), ("context_headers", &written.context_headers)] {
+            for (index, name) in names.iter().enumerate() {
+                let place = place.key(key).item(index);
+                if belongs_to_connection(&name.0) || name.0 == http::header::HOST {
+                    self.problems.add(&place, format!("`{}` belongs to the client's own request: take it out", name.0));
+                }
+                if key == "context_headers" && written.headers.contains(name) {
+                    self.problems.add(&place, format!("`{}` is in `headers` already: take one of the two out", name.0));
+                }
+            }
+        }
+        let operation = written.operation.as_ref();
+        if let Some(operation) = operation {
+            self.lookup_operation(operation, written, &place.key("operation"));
+        }
+        if written.subject_headers.is_empty() {
+            self.problems.add(
+                &place.key("subject_headers"),
+                "is empty: write which field of the answer names the caller, such as `[X-User]`",
+            );
+        }
+        self.auth_timeout(&written.timeout, place);
+        self.reachable(&written.url.0, &place.key("url"));
+        LookupProvider {
+            url: written.url.0.clone(),
+            headers: written.headers.iter().map(|header| header.0.clone()).collect(),
+            context_headers: written.context_headers.iter().map(|header| header.0.clone()).collect(),
+            operation: operation.map(|operation| (operation.method.0.clone(), operation.name.0.clone())),
+            original_uri: written.original_uri,
+            subject_headers: written.subject_headers.iter().map(|header| header.0.clone()).collect(),
+            scopes_header: written.scopes_header.0.clone(),
+            groups_header: written.groups_header.0.clone(),
+            issuer: written.issuer.clone(),
+            timeout: written.timeout.0,
+        }
+    }
+
+    fn lookup_operation(&mut self, operation: &LookupOperation, lookup: &Lookup, place: &Place) {
+        const ORIGINAL: &[&str] = &["x-original-uri", "x-original-method", "x-original-url"];
+        for (key, name) in [("method", &operation.method), ("name", &operation.name)] {
+            let place = place.key(key);
+            let is_taken = lookup.headers.contains(name) || lookup.context_headers.contains(name);
+            if belongs_to_connection(&name.0) || name.0 == http::header::HOST || ORIGINAL.contains(&name.0.as_str()) {
+                self.problems
+                    .add(&place, format!("`{}` has another meaning: write a name such as `Mcp-Method`", name.0));
+            } else if is_taken {
+                let message =
+                    format!("`{}` is sent as the client wrote it: take it out there, or write another name", name.0);
+                self.problems.add(&place, message);
+            }
+        }
+        if operation.method == operation.name {
+            self.problems.add(&place.key("name"), "is the field of `method` too: write another name");
+        }
+    }
+}

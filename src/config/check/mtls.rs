@@ -1,0 +1,44 @@
+//! Checks `mtls` of a provider.
+
+use super::Resolver;
+use crate::config::checked::auth::MtlsProvider;
+use crate::config::read::problems::Place;
+use crate::config::units::ScopeName;
+use crate::config::written::mtls::{CertificateName, Mtls, Unlisted};
+use crate::types::{Principal, ScopeSet};
+
+impl Resolver<'_> {
+    pub(crate) fn mtls(&mut self, written: &Mtls, place: &Place) -> MtlsProvider {
+        let asks = self.sources.iter().any(|source| {
+            let mut tls = source.file.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+            tls.any(|tls| tls.client_ca.is_some()) || source.left_out.touches("listeners")
+        });
+        if !asks {
+            self.problems.add(place, "no listener asks clients for certificates, so nobody could pass: write `client_ca: PATH` in `tls` of a listener");
+        }
+        if written.unlisted == Some(Unlisted::Deny) && written.subjects.is_empty() {
+            self.problems.add(
+                &place.key("unlisted"),
+                "denies everybody, because there are no `subjects`: list those who may pass, or write `allow`",
+            );
+        }
+        for name in written.subjects.keys() {
+            let place = place.key("subjects").key(name);
+            if let Err(error) = Principal::new(name, ScopeSet::default(), "".into(), None) {
+                self.problems.add(&place, format!("is no name ({error}): write what stands in the certificate"));
+            } else if written.subject == CertificateName::SanUri && !name.contains(':') {
+                self.problems.add(&place, format!("`{name}` is no URI, which `subject: san_uri` wants: write one such as `spiffe://corp.example/robot`"));
+            }
+        }
+        let scopes = |scopes: &[ScopeName]| scopes.iter().map(|scope| scope.0.clone()).collect::<ScopeSet>();
+        let is_dns = written.subject == CertificateName::SanDns;
+        let subject = |name: &String| if is_dns { name.to_ascii_lowercase() } else { name.clone() };
+        let unlisted = if written.subjects.is_empty() { Unlisted::Allow } else { Unlisted::Deny };
+        MtlsProvider {
+            subject: written.subject,
+            scopes: scopes(&written.scopes),
+            subjects: written.subjects.iter().map(|(name, own)| (subject(name), scopes(own))).collect(),
+            allow_unlisted: written.unlisted.unwrap_or(unlisted) == Unlisted::Allow,
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Checks section `routes`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::HeaderName;
+use http::header::HOST;
+
+use super::auth::providers_of;
+use super::upstream::upstreams_of;
+use super::{Resolver, belongs_to_connection};
+use crate::config::checked::credential::Assertions;
+use crate::config::checked::policy::RouteSessions;
+use crate::config::checked::{Authentication, HeaderChange, Rewrite, Route, RouteAudiences};
+use crate::config::limits;
+use crate::config::limits::Limits;
+use crate::config::read::problems::Place;
+use crate::config::text::suggest;
+use crate::config::written::route::{
+    HeaderChanges, HostHeader, Protocol, RequiredAuth, Rewrite as WrittenRewrite, Route as Written, RouteAuth,
+};
+use crate::config::written::server::Identity;
+use crate::types::canonical_path;
+
+impl Resolver<'_> {
+    pub(crate) fn routes(
+        &mut self,
+        limits: &Limits,
+        identity: &Identity,
+        assertions: Option<&Assertions>,
+    ) -> Vec<Arc<Route>> {
+        let mut routes = Vec::new();
+        let mut names: HashMap<Arc<str>, String> = HashMap::new();
+        let mut matches: HashMap<(Option<String>, String), String> = HashMap::new();
+        for (file, source) in self.sources.iter().enumerate() {
+            for (now, written) in source.file.routes.iter().enumerate() {
+                let place = Place::new(file, "routes").item(source.left_out.number("routes", now));
+                let Some(route) = self.route(written, &place, limits, (identity, assertions)) else { continue };
+                let label = format!("{}: {}", source.path.display(), place.path);
+                let same_name = names.insert(Arc::clone(&route.name), label.clone());
+                let mut overlaps = false;
+                let any_host = route.hosts.is_empty().then_some(None);
+                for host in any_host.into_iter().chain(route.hosts.iter().map(|host| Some(host.to_string()))) {
+                    let on = host.as_deref().map_or("any host".to_owned(), |host| format!("host `{host}`"));
+                    if let Some(other) = matches.insert((host, route.prefix.clone()), label.clone()) {
+                        overlaps = true;
+                        let message = if other == label {
+                            format!("names {on} twice: keep one")
+                        } else {
+                            format!(
+                                "overlaps {other}: both match `{}` on {on}; change the path or the hosts of one",
+                                written.path
+                            )
+                        };
+                        self.problems.add(&place.key(if other == label { "hosts" } else { "path" }), message);
+                    }
+                }
+                // Routes of the same path have the same name unless they say otherwise.
+                if let Some(other) = same_name.filter(|_| !overlaps || written.name.is_some()) {
+                    let place = if written.name.is_some() { place.key("name") } else { place };
+                    self.problems.add(
+                        &place,
+                        format!("the name `{}` is also that of {other}: give one of them another `name`", route.name),
+                    );
+                }
+                routes.push(Arc::new(route));
+            }
+        }
+        routes
+    }
+
+    fn route(
+        &mut self,
+        written: &Written,
+        place: &Place,
+        limits: &Limits,
+        (identity, assertions): (&Identity, Option<&Assertions>),
+    ) -> Option<Route> {
+        let prefix = self.route_path(&written.path, &place.key("path"));
+        let name: Arc<str> = match (&written.name, written.hosts.first()) {
+            (Some(name), _) => name.as_str().into(),
+            (None, Some(host)) => format!("{}{}", host.0, written.path).into(),
+            (None, None) => written.path.as_str().into(),
+        };
+        if written.name.is_none() && name.len() > 128 {
+            self.problems
+                .add(place, "the path is too long to be the route's name: write a `name` of at most 128 characters");
+        }
+        if written
+            .name
+            .as_ref()
+            .is_some_and(|name| name.is_empty() || name.len() > 128 || name.chars().any(char::is_control))
+        {
+            self.problems.add(&place.key("name"), "is no name: write 1 to 128 printable characters");
+        }
+        if !self.is_defined("upstreams", upstreams_of, &written.upstream) {
+            let names = self.sources.iter().flat_map(|source| source.file.upstreams.keys()).map(String::as_str);
+            let known = suggest::instead(&written.upstream, names);
+            self.problems.add(
+                &place.key("upstream"),
+                format!(
+                    "there is no upstream `{}`: define it under `upstreams`, or name another ({known})",
+                    written.upstream
+                ),
+            );
+        }
+        let rewrite = self.rewrite(&written.rewrite, &place.key("rewrite"));
+        let auth = match &written.auth {
+            RouteAuth::None => None,
+            RouteAuth::Required(required) => Some(self.authentication(required, &place.key("auth"))),
+        };
+        self.of_mcp_only(written, place);
+        let policy = self.policy(written, place);
+        let cors = written.cors.as_ref().map(|cors| self.cors(cors, &place.key("cors")));
+        if written.sse_keepalive.as_ref().is_some_and(|span| span.0 < limits::SSE_KEEPALIVE) {
+            self.problems.add(&place.key("sse_keepalive"), "is less than 1s: write at least `1s`");
+        }
+        if !written.upgrade.is_empty() && written.protocol == Protocol::Mcp {
+            self.problems
+                .add(&place.key("upgrade"), "MCP has no WebSocket transport: take it out, or write `protocol: http`");
+        }
+        let upstream = self.sources.iter().find_map(|source| source.file.upstreams.get(&written.upstream));
+        if !written.upgrade.is_empty() && upstream.is_some_and(|upstream| upstream.http2) {
+            self.problems.add(
+                &place.key("upgrade"),
+                format!(
+                    "WebSocket needs HTTP/1.1, but the upstream `{}` has `http2: true`: take one of the two out",
+                    written.upstream
+                ),
+            );
+        }
+        if let HostHeader::Rewrite(host) = &written.host
+            && host.0.to_str().ok().and_then(|host| crate::types::Authority::parse(host).ok()).is_none()
+        {
+            self.problems.add(
+                &place.key("host"),
+                format!("`{}` is no host: write a name such as `server.internal`", host.0.to_str().unwrap_or_default()),
+            );
+        }
+        if let Some(idle) = &written.idle {
+            self.not_zero(&place.key("idle"), idle);
+        }
+        let body_bytes = written.body_bytes.as_ref().unwrap_or(&limits.body_bytes);
+        if written.protocol == Protocol::Mcp && body_bytes.0 > limits.held_bytes.0 {
+            let held = &limits.held_bytes;
+            self.problems.add(
+                &place.key("body_bytes"),
+                format!("is {body_bytes}, but all MCP bodies together may take `limits.held_bytes`, which is {held}: write at most `{held}`"),
+            );
+        }
+        let credential = written
+            .credential
+            .as_ref()
+            .map(|credential| self.credential(credential, written, &place.key("credential"), (identity, assertions)));
+        let request_headers = self.changes(&written.request_headers, &place.key("request_headers"), Some(identity));
+        let response_headers = self.changes(&written.response_headers, &place.key("response_headers"), None);
+        Some(Route {
+            name,
+            prefix: prefix?,
+            hosts: written.hosts.iter().map(|host| host.0.clone()).collect(),
+            upstream: written.upstream.as_str().into(),
+            protocol: written.protocol,
+            rewrite: rewrite?,
+            auth,
+            policy,
+            sessions: written
+                .sessions
+                .as_ref()
+                .map(|sessions| RouteSessions { resume: sessions.resume })
+                .unwrap_or_default(),
+            cors,
+            sse_keepalive: written.sse_keepalive.as_ref().map(|silence| silence.0),
+            cancel_on_disconnect: written.cancel_on_disconnect.unwrap_or_default(),
+            forward_token: written.forward_token,
+            credential: match credential {
+                Some(credential) => Some(credential?),
+                None => None,
+            },
+            websocket: !written.upgrade.is_empty(),
+            host: written.host.clone(),
+            request_headers,
+            response_headers,
+            body_bytes: body_bytes.0,
+            idle: written.idle.as_ref().map(|idle| idle.0),
+        })
+    }
+
+    /// What other proxies would take for a pattern is not taken for a path.
+    fn route_path(&mut self, path: &str, place: &Place) -> Option<String> {
+        if let Some((before, _)) = path.split_once('*') {
+            let (path, before) = (path.escape_debug(), before.escape_debug());
+            self.problems.add(
+                place,
+                format!("`{path}` has a wildcard, but a route matches all below its path anyway: write `{before}`"),
+            );
+            return None;
+        }
+        if let Some((before, _)) = path.split_once(['?', '#']) {
+            let (path, before) = (path.escape_debug(), before.escape_debug());
+            self.problems.add(
+                place,
+                format!("`{path}` has more than a path, but a route matches nothing else: write `{before}`"),
+            );
+            return None;
+        }
+        self.prefix(path, place)
+    }
+
+    /// The canonical form without a trailing slash.
+    fn prefix(&mut self, path: &str, place: &Place) -> Option<String> {
+        match canonical_path(path.as_bytes()) {
+            Ok(canonical) => Some(canonical.trim_end_matches('/').to_owned()),
+            Err(error) => {
+                self.problems.add(place, format!("`{}` is no path: {error}", path.escape_debug()));
+                None
+            }
+        }
+    }
+
+    fn rewrite(&mut self, written: &WrittenRewrite, place: &Place) -> Option<Rewrite> {
+        match (written.strip_prefix, &written.prefix) {
+            (None | Some(true), None) => Some(Rewrite::Strip),
+            (Some(false), None) => Some(Rewrite::Keep),
+            (None, Some(prefix)) => self.prefix(prefix, &place.key("prefix")).map(Rewrite::Replace),
+            (Some(_), Some(_)) => {
+                self.problems.add(place, "`strip_prefix` and `prefix` exclude each other: write one of them");
+                None
+            }
+        }
+    }
+
+    fn authentication(&mut self, written: &RequiredAuth, place: &Place) -> Authentication {
+        if written.providers.is_empty() {
+            self.problems.add(
+                &place.key("providers"),
+                "is empty, so nobody could pass: name a provider, or write `auth: none` for an open route",
+            );
+        }
+        for (index, name) in written.providers.iter().enumerate() {
+            if !self.is_defined("auth.providers", providers_of, name) {
+                let names = self.sources.iter().filter_map(providers_of).flat_map(|providers| providers.keys());
+                let known = suggest::instead(name, names.map(String::as_str));
+                self.problems.add(
+                    &place.key("providers").item(index),
+                    format!(
+                        "there is no provider `{name}`: define it under `auth.providers`, or name another ({known})"
+                    ),
+                );
+            }
+        }
+        let audiences = self.route_audiences(written, place);
+        self.distinct(&written.providers, &place.key("providers"));
+        Authentication {
+            audiences,
+            open_streams: written.open_streams,
+            providers: written.providers.iter().map(|name| name.as_str().into()).collect(),
+            scopes: written.scopes.iter().map(|scope| scope.0.clone()).collect(),
+            public_url: written.public_url.as_ref().map(|url| url.0.clone()),
+        }
+    }
+
+    /// A provider without audiences wants the route to say which tokens are for it. The host of a request does not: whoever
+    /// sends it chooses it.
+    fn route_audiences(&mut self, written: &RequiredAuth, place: &Place) -> RouteAudiences {
+        if let Some(audiences) = &written.audiences {
+            self.audiences(Some(audiences), &place.key("audiences"));
+            return RouteAudiences::Listed(audiences.clone());
+        }
+        let lists_none = |name: &str| {
+            self.written_provider(name).is_some_and(|provider| {
+                let jwt = provider.jwt.as_ref().is_some_and(|jwt| jwt.audiences.is_none());
+                jwt || provider.introspection.as_ref().is_some_and(|introspection| introspection.audiences.is_none())
+            })
+        };
+        let bound: Vec<&String> = written.providers.iter().filter(|name| lists_none(name)).collect();
+        match (bound.first(), &written.public_url) {
+            (None, _) => RouteAudiences::OfProviders,
+            (Some(_), Some(url)) => {
+                RouteAudiences::Own(url.0.to_string(), bound.into_iter().map(|name| name.as_str().into()).collect())
+            }
+            (Some(name), None) => {
+                let message = format!(
+                    "the provider `{name}` lists no audiences, so the route must say which tokens are for it: write \
+                     `public_url`, or `audiences` here or there"
+                );
+                self.problems.add(place, message);
+                RouteAudiences::OfProviders
+            }
+        }
+    }
+
+    /// `identity` is given for requests: what only the edge may say cannot be set by a route.
+    fn changes(&mut self, written: &HeaderChanges, place: &Place, identity: Option<&Identity>) -> Vec<HeaderChange> {
+        let mut changes = Vec::new();
+        for (index, name) in written.remove.iter().enumerate() {
+            self.changeable(&name.0, &place.key("remove").item(index), identity);
+            changes.push(HeaderChange::Remove(name.0.clone()));
+        }
+        let mut seen = Vec::new();
+        for (name, value) in &written.set {
+            let place = place.key("set").key(name);
+            match HeaderName::from_bytes(name.as_bytes()) {
+                Ok(name) => {
+                    self.changeable(&name, &place, identity);
+                    if seen.contains(&name) {
+                        self.problems
+                            .add(&place, format!("`{name}` is set twice, since case does not matter: keep one"));
+                    }
+                    seen.push(name.clone());
+                    changes.push(HeaderChange::Set(name, value.0.clone()));
+                }
+                Err(_) => self
+                    .problems
+                    .add(&place, format!("`{}` is no header name: write one such as `X-Team`", name.escape_debug())),
+            }
+        }
+        changes
+    }
+
+    fn changeable(&mut self, name: &HeaderName, place: &Place, identity: Option<&Identity>) {
+        if belongs_to_connection(name) {
+            self.problems.add(place, format!("`{name}` belongs to the connection: take it out"));
+        }
+        let Some(identity) = identity else { return };
+        if *name == HOST {
+            self.problems.add(place, "the upstream's host has its own setting: write `host: {rewrite: NAME}`");
+        }
+        if *name == identity.subject_header.0 || *name == identity.scopes_header.0 {
+            self.problems.add(
+                place,
+                format!("`{name}` tells the upstream who the caller is, and only the edge may: take it out"),
+            );
+        }
+    }
+}

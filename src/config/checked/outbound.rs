@@ -1,0 +1,144 @@
+//! Where the requests of authentication may go: `auth.outbound` as written, and its checks.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use reqwest::Url;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::check::Resolver;
+use crate::config::limits;
+use crate::config::read::load::Source;
+use crate::config::read::problems::Place;
+use crate::config::units::Cidr;
+
+/// Section `auth.outbound`: where servers of providers, and those that give tokens for upstreams, may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Outbound")]
+pub struct Written {
+    /// The networks, such as `[10.0.0.0/8, "fd00::/8"]`; nothing outside them is connected to. What counts is the address
+    /// that a name stands for when a connection is made, so names are not written here. Default: any address, but
+    /// link-local ones (169.254.0.0/16, fe80::/10), where clouds give credentials away, only if a URL of a provider or
+    /// a `token_url` has the address itself.
+    pub allow: Option<Vec<Cidr>>,
+}
+
+/// Which addresses authentication may connect to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outbound {
+    /// Only these; `None`: any but link-local ones.
+    pub allow: Option<Vec<IpNet>>,
+    /// Link-local addresses that the operator has written into URLs; they count where there is no list.
+    pub named: Vec<IpAddr>,
+}
+
+impl Outbound {
+    /// Whether a connection to `address` may be made. An IPv4 address within IPv6 (RFC 4291 section 2.5.5.2) is itself.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        match &self.allow {
+            Some(networks) => networks.iter().any(|network| network.contains(&address)),
+            None => !is_link_local(address) || self.named.contains(&address),
+        }
+    }
+
+    /// The address in the place of a URL's host, when it is no name.
+    pub fn literal(url: &Url) -> Option<IpAddr> {
+        url.host_str()?.trim_matches(['[', ']']).parse().ok()
+    }
+}
+
+/// RFC 3927 section 2.1 and RFC 4291 section 2.5.6.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+impl Resolver<'_> {
+    pub(crate) fn outbound(&mut self) -> Outbound {
+        let section = |source: &Source| source.file.auth.as_ref().and_then(|auth| auth.outbound.clone());
+        let written = self.only("auth.outbound", section).unwrap_or_default();
+        let place = Place::new(self.file_of(|source| section(source).is_some()), "auth.outbound").key("allow");
+        if written.allow.as_ref().is_some_and(Vec::is_empty) {
+            let message =
+                "is empty, so no server could be asked: write networks such as `[10.0.0.0/8]`, or take this out";
+            self.problems.add(&place, message);
+            return Outbound::default();
+        }
+        let allow: Option<Vec<IpNet>> =
+            written.allow.map(|networks| networks.iter().map(|network| network.0).collect());
+        if allow.as_ref().is_some_and(|networks| networks.len() > limits::OUTBOUND_NETWORKS) {
+            let message = format!("has more than {} networks: write larger ones", limits::OUTBOUND_NETWORKS);
+            self.problems.add(&place, message);
+        }
+        Outbound { allow, named: Vec::new() }
+    }
+
+    /// A URL that authentication sends requests to. What its name stands for is checked with every connection.
+    pub(crate) fn reachable(&mut self, url: &Url, place: &Place) {
+        let Some(address) = Outbound::literal(url).map(|address| address.to_canonical()) else { return };
+        if self.outbound.allows(address) {
+            return;
+        }
+        if self.outbound.allow.is_none() {
+            self.outbound.named.push(address);
+            return;
+        }
+        let message = format!("`{address}` is in no network of `auth.outbound.allow`: add one there, or write another");
+        self.problems.add(place, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_list_is_all_that_is_allowed() {
+        let allow = ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"].map(|network| network.parse().expect("a network"));
+        let outbound = Outbound { allow: Some(allow.to_vec()), named: vec![ip("169.254.1.1")] };
+        for address in ["10.255.0.1", "fd00::1", "192.0.2.7", "::ffff:10.0.0.1"] {
+            assert!(outbound.allows(ip(address)), "{address}");
+        }
+        for address in
+            ["11.0.0.1", "192.0.2.8", "127.0.0.1", "::1", "::", "0.0.0.0", "169.254.1.1", "::ffff:127.0.0.1", "::a00:1"]
+        {
+            assert!(!outbound.allows(ip(address)), "{address}");
+        }
+    }
+
+    #[test]
+    fn without_a_list_link_local_addresses_are_refused_that_nobody_has_written() {
+        let outbound = Outbound { allow: None, named: vec![ip("169.254.1.1")] };
+        for address in ["127.0.0.1", "::1", "10.0.0.1", "8.8.8.8", "169.253.0.1", "169.254.1.1", "::ffff:169.254.1.1"] {
+            assert!(outbound.allows(ip(address)), "{address}");
+        }
+        for address in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "febf::1", "169.254.1.2"] {
+            assert!(!outbound.allows(ip(address)), "{address}");
+        }
+    }
+
+    #[test]
+    fn addresses_in_urls() {
+        for (url, address) in [
+            ("http://127.0.0.1:80/x", Some("127.0.0.1")),
+            ("http://[fe80::1]/x", Some("fe80::1")),
+            ("http://0xa9fea9fe/", Some("169.254.169.254")),
+            ("http://2852039166/", Some("169.254.169.254")),
+            ("http://169.254.43518./", Some("169.254.169.254")),
+            ("https://idp.example/", None),
+            ("http://localhost/", None),
+        ] {
+            let literal = Outbound::literal(&url.parse().expect("a URL"));
+            assert_eq!(literal, address.map(ip), "{url}");
+        }
+    }
+}

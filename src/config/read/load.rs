@@ -1,0 +1,155 @@
+//! Reads configuration files with everything that they include.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::parse::{LeftOut, parse};
+use super::problems::{Place, Problems};
+use crate::config::error::{ConfigError, ConfigErrors};
+use crate::config::limits;
+use crate::config::text::tree::Node;
+use crate::config::written::file::File;
+
+/// One file that was read.
+pub(crate) struct Source {
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+    pub(crate) tree: Node,
+    pub(crate) file: File,
+    pub(crate) left_out: LeftOut,
+}
+
+impl Source {
+    /// The folders in which its includes look for files, up to the first one that is a pattern itself.
+    pub(crate) fn include_folders(&self) -> impl Iterator<Item = PathBuf> {
+        let folder = self.path.parent().map(Path::to_owned).unwrap_or_default();
+        self.file.include.iter().map(move |pattern| {
+            let fixed = Path::new(pattern)
+                .components()
+                .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']));
+            let path = folder.join(fixed.collect::<PathBuf>());
+            if pattern.contains(['*', '?', '[']) { path } else { path.parent().map(Path::to_owned).unwrap_or_default() }
+        })
+    }
+}
+
+/// The root file and all files that it includes, in reading order; every wrong item is in `problems` and left out.
+///
+/// # Errors
+/// The root file cannot be read at all.
+pub(crate) fn load(root: &Path, problems: &mut Problems) -> Result<Vec<Source>, ConfigErrors> {
+    let text = read_text(root).map_err(|message| {
+        ConfigErrors(vec![ConfigError { file: root.to_owned(), position: None, path: String::new(), message }])
+    })?;
+    Ok(load_text(root, text, problems))
+}
+
+/// The same with `text` as what stands in the root file.
+pub(crate) fn load_text(root: &Path, text: String, problems: &mut Problems) -> Vec<Source> {
+    let mut loader = Loader { sources: Vec::new(), open: Vec::new(), seen: BTreeSet::new(), problems };
+    loader.add(root.to_owned(), text);
+    loader.sources
+}
+
+/// Reads a file of at most [`limits::CONFIG_FILE_BYTES`] as UTF-8.
+fn read_text(path: &Path) -> Result<String, String> {
+    let cannot = |error: std::io::Error| format!("cannot be read ({error}): give the path of a readable YAML file");
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let mut bytes = Vec::new();
+    file.take(limits::CONFIG_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > limits::CONFIG_FILE_BYTES {
+        return Err(format!("is larger than {} MiB: split it with `include`", limits::CONFIG_FILE_BYTES >> 20));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let legal = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + legal.iter().filter(|&&byte| byte == b'\n').count();
+        format!("is not UTF-8 in line {line}: save it as UTF-8")
+    })
+}
+
+struct Loader<'a> {
+    sources: Vec<Source>,
+    /// The chain of includes that leads to the file being read.
+    open: Vec<PathBuf>,
+    seen: BTreeSet<PathBuf>,
+    problems: &'a mut Problems,
+}
+
+impl Loader<'_> {
+    fn add(&mut self, path: PathBuf, text: String) {
+        let index = self.sources.len();
+        let identity = path.canonicalize().unwrap_or_else(|_| path.clone());
+        self.seen.insert(identity.clone());
+        self.open.push(identity);
+        let (tree, file, left_out) = parse(index, &text, self.problems);
+        let patterns = file.include.clone();
+        self.sources.push(Source { path, text, tree, file, left_out });
+        for (now, pattern) in patterns.iter().enumerate() {
+            let item = self.sources[index].left_out.number("include", now);
+            self.include(&Place::new(index, "include").item(item), pattern);
+        }
+        self.open.pop();
+    }
+
+    /// An error that keeps a file from being read. It could have defined any name.
+    fn lost(&mut self, place: &Place, message: String) {
+        self.sources[place.file].left_out.anything = true;
+        self.problems.add(place, message);
+    }
+
+    fn include(&mut self, place: &Place, pattern: &str) {
+        let folder = self.sources[place.file].path.parent().map(Path::to_owned).unwrap_or_default();
+        let Some(folder) = folder.to_str() else {
+            return self.lost(place, "the folder of this file has no UTF-8 name: rename it".to_owned());
+        };
+        let full = Path::new(&glob::Pattern::escape(folder)).join(pattern);
+        // Hidden files are those of editors and of Kubernetes' volumes.
+        let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+        let paths = match glob::glob_with(&full.to_string_lossy(), options) {
+            Ok(paths) => paths,
+            Err(error) => {
+                let message = format!("`{pattern}` is no glob ({}): write one such as `routes.d/*.yaml`", error.msg);
+                return self.lost(place, message);
+            }
+        };
+        let mut any = false;
+        for path in paths {
+            any = true;
+            match path {
+                Ok(path) => self.include_file(place, path),
+                Err(error) => self.lost(place, format!("{error}: make the folder readable")),
+            }
+        }
+        if !any && !pattern.contains(['*', '?', '[']) {
+            let full = Path::new(folder).join(pattern);
+            self.lost(
+                place,
+                format!(
+                    "`{}` does not exist: write the path of a file, relative to this one, or a glob",
+                    full.display()
+                ),
+            );
+        }
+    }
+
+    fn include_file(&mut self, place: &Place, path: PathBuf) {
+        let identity = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let name = path.display();
+        if self.open.contains(&identity) {
+            return self
+                .problems
+                .add(place, format!("`{name}` includes itself: take it out of one of the files in the circle"));
+        }
+        if self.seen.contains(&identity) {
+            return self.problems.add(place, format!("`{name}` is included twice: keep one of the two"));
+        }
+        if self.sources.len() >= limits::CONFIG_FILES {
+            return self.lost(place, format!("there are more than {} files: put some together", limits::CONFIG_FILES));
+        }
+        match read_text(&path) {
+            Ok(text) => self.add(path, text),
+            Err(message) => self.lost(place, format!("`{name}` {message}")),
+        }
+    }
+}

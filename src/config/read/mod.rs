@@ -1,0 +1,5 @@
+//! From paths to sections as written: files, includes, and what is wrong in them.
+
+pub(super) mod load;
+pub(super) mod parse;
+pub(super) mod problems;

@@ -1,0 +1,174 @@
+//! One file from text to [`File`]: everything that is wrong in it is reported, and only the wrong items are left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::problems::{Place, Problems};
+use crate::config::limits;
+use crate::config::text::reader::Step;
+use crate::config::text::tree::Node;
+use crate::config::text::yaml;
+use crate::config::written::file::File;
+
+/// Parses one file, and tells of all that is wrong in it: a value that does not fit is reported and left out, until the
+/// rest fits. What is kept are the sections, upstreams, providers, listeners and routes without any error.
+pub(crate) fn parse(index: usize, text: &str, problems: &mut Problems) -> (Node, File, LeftOut) {
+    let mut left_out = LeftOut::default();
+    let (tree, flaws) = yaml::parse(text);
+    left_out.anything = !flaws.is_empty();
+    for flaw in flaws {
+        problems.add_at(Place::new(index, flaw.path), flaw.at, flaw.message);
+    }
+    let mut tree = match tree {
+        Ok(tree) => tree,
+        Err(flaw) => {
+            problems.add_at(Place::new(index, ""), flaw.at, flaw.message);
+            left_out.anything = true;
+            return (Node::default(), File::default(), left_out);
+        }
+    };
+    // The usual case: nothing is wrong, and nothing needs to be left out.
+    if let Ok(file) = File::deserialize(&tree) {
+        left_out.anything = left_out.anything || !agrees(index, text, &tree, &file, problems);
+        return (tree, file, left_out);
+    }
+    let mut wrong_paths = Vec::new();
+    let mut misspelt_in = BTreeSet::new();
+    for _ in 0..2 * limits::CONFIG_ERRORS {
+        let Err(wrong) = File::deserialize(&tree) else { break };
+        let path = wrong.path();
+        if let (true, Some((_, above))) = (wrong.unknown, path.split_last()) {
+            misspelt_in.insert(above.to_vec());
+        }
+        // A key that is missing because it was left out, or is written wrongly, has been reported.
+        if !wrong.missing.is_some_and(|key| tree.has_cut(&path, key) || misspelt_in.contains(&path)) {
+            let place = Place::new(index, path_text(&path));
+            let at = tree.locate(&place.path).unwrap_or(tree.at);
+            problems.add_at(place, at, wrong.message);
+            // Names may be defined below a key that nobody knows.
+            left_out.anything |= wrong.unknown
+                && match path.as_slice() {
+                    [Step::Key(section), _] => section == "auth",
+                    steps => steps.len() == 1,
+                };
+            wrong_paths.push(path.clone());
+        }
+        if !tree.cut(&path) {
+            break;
+        }
+        tree.cut_before(&path);
+    }
+    tree.restore();
+    for path in &wrong_paths {
+        left_out.cut(&mut tree, path);
+    }
+    left_out.anything |= left_out.touches("include");
+    match File::deserialize(&tree) {
+        Ok(file) => (tree, file, left_out),
+        Err(_) => {
+            left_out.anything = true;
+            (tree, File::default(), left_out)
+        }
+    }
+}
+
+/// The tree is what errors are told from; what a file means is what `serde_yaml` reads in it. A file that the two read
+/// differently is refused: whoever wrote it may have meant either.
+fn agrees(index: usize, text: &str, tree: &Node, file: &File, problems: &mut Problems) -> bool {
+    if tree.is_null() {
+        return true;
+    }
+    match serde_yaml::from_str::<File>(text) {
+        Ok(read) if read == *file => true,
+        Ok(_) => {
+            let message = "a key without a value can be read in two ways: write `{}` or `[]` behind it, or take it out";
+            problems.add_at(Place::new(index, ""), tree.at, message.to_owned());
+            false
+        }
+        Err(error) => {
+            let at = error.location().map_or(tree.at, |at| (at.line(), at.column()));
+            problems.add_at(Place::new(index, ""), at, format!("is YAML that can be read in two ways: {error}"));
+            false
+        }
+    }
+}
+
+pub(crate) fn path_text(path: &[Step]) -> String {
+    let place = path.iter().fold(Place::new(0, ""), |place, step| match step {
+        Step::Key(key) => place.key(key),
+        Step::Item(index) => place.item(*index),
+    });
+    place.path
+}
+
+/// What was wrong in a file and therefore left out. Names in it still count as defined, so that one error does not
+/// cause others, and the items that stay keep the numbers that they have in the file.
+#[derive(Default)]
+pub(crate) struct LeftOut {
+    /// Key paths of sections, upstreams and providers.
+    keys: BTreeSet<String>,
+    /// Numbers of items of the top-level lists.
+    items: BTreeMap<String, BTreeSet<usize>>,
+    /// A file that cannot be read, or a key that nobody knows: it could have defined any name.
+    pub(crate) anything: bool,
+}
+
+impl LeftOut {
+    /// True when `name` in `section` was left out, or may have been.
+    pub(crate) fn may_define(&self, section: &str, name: &str) -> bool {
+        self.touches(section) || self.keys.contains(&format!("{section}.{name}"))
+    }
+
+    /// True when `section`, what it stands in, or an item of it when it is a list was left out, or may have been.
+    pub(crate) fn touches(&self, section: &str) -> bool {
+        let top = section.split('.').next().unwrap_or(section);
+        self.anything || self.keys.contains(section) || self.keys.contains(top) || self.items.contains_key(section)
+    }
+
+    /// The number in the file of an item of the top-level list `list` that now has number `now`.
+    pub(crate) fn number(&self, list: &str, now: usize) -> usize {
+        let cut = self.items.get(list).into_iter().flatten();
+        cut.fold(now, |number, &cut| if cut <= number { number + 1 } else { number })
+    }
+
+    /// Cuts what holds the error at `path`: `routes[3]`, `upstreams.x`, `auth.providers.x`, `auth.cache`, or else the
+    /// whole section.
+    fn cut(&mut self, tree: &mut Node, path: &[Step]) {
+        let depth = match path {
+            [Step::Key(auth), Step::Key(providers), Step::Key(_), ..] if auth == "auth" && providers == "providers" => {
+                3
+            }
+            [Step::Key(section), Step::Key(_), ..] if section == "auth" || section == "upstreams" => 2,
+            [Step::Key(_), Step::Item(_), ..] => 2,
+            _ => path.len().min(1),
+        };
+        let path = &path[..depth];
+        if tree.cut(path) {
+            match path {
+                [Step::Key(list), Step::Item(index)] => {
+                    self.items.entry(list.clone()).or_default().insert(*index);
+                }
+                _ => {
+                    self.keys.insert(path_text(path));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_keep_their_numbers() {
+        let mut problems = Problems::default();
+        let text = "routes:\n- {path: 1}\n- {path: /a, upstream: a, auth: none}\n- {pth: /b}\n- {path: /c, upstream: c, auth: none}\n";
+        let (_, file, left_out) = parse(0, text, &mut problems);
+        assert_eq!(file.routes.len(), 2);
+        assert_eq!(left_out.number("routes", 0), 1);
+        assert_eq!(left_out.number("routes", 1), 3);
+        assert!(!problems.is_empty());
+    }
+}

@@ -1,0 +1,87 @@
+//! Collects errors while a configuration is read and resolved, so that all are reported at once.
+
+use super::load::Source;
+use crate::config::error::{ConfigError, ConfigErrors};
+use crate::config::limits;
+use crate::config::text::tree::Position;
+
+/// Where in the configuration something stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) file: usize,
+    pub(crate) path: String,
+}
+
+impl Place {
+    pub(crate) fn new(file: usize, path: impl Into<String>) -> Self {
+        Self { file, path: path.into() }
+    }
+
+    /// The place of a key below this one.
+    pub(crate) fn key(&self, key: impl std::fmt::Display) -> Self {
+        let path = if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) };
+        Self { file: self.file, path }
+    }
+
+    /// The place of an item of the list that stands here.
+    pub(crate) fn item(&self, index: usize) -> Self {
+        Self { file: self.file, path: format!("{}[{index}]", self.path) }
+    }
+}
+
+/// The errors so far.
+#[derive(Default)]
+pub(crate) struct Problems {
+    problems: Vec<Problem>,
+    /// There were more than [`limits::CONFIG_ERRORS`].
+    more: bool,
+}
+
+struct Problem {
+    place: Place,
+    /// When it is known already; else it is looked up.
+    position: Option<Position>,
+    message: String,
+}
+
+impl Problems {
+    pub(crate) fn add(&mut self, place: &Place, message: impl Into<String>) {
+        self.push(Problem { place: place.clone(), position: None, message: message.into() });
+    }
+
+    /// An error at a position that the parser gave.
+    pub(crate) fn add_at(&mut self, place: Place, position: Position, message: String) {
+        self.push(Problem { place, position: Some(position), message });
+    }
+
+    fn push(&mut self, problem: Problem) {
+        if self.problems.len() < limits::CONFIG_ERRORS {
+            self.problems.push(problem);
+        } else {
+            self.more = true;
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// The errors in the order of files and lines.
+    pub(crate) fn into_errors(self, sources: &[Source]) -> ConfigErrors {
+        let mut errors: Vec<(usize, ConfigError)> = self
+            .problems
+            .into_iter()
+            .map(|Problem { place: Place { file, path }, position, message }| {
+                let position = position.or_else(|| sources[file].tree.locate(&path));
+                (file, ConfigError { file: sources[file].path.clone(), position, path, message })
+            })
+            .collect();
+        errors.sort_by_key(|(file, error)| (*file, error.position));
+        let mut errors: Vec<ConfigError> = errors.into_iter().map(|(_, error)| error).collect();
+        if let Some(root) = sources.first().filter(|_| self.more) {
+            let message = format!("there are more than {} errors: correct these first", limits::CONFIG_ERRORS);
+            errors.push(ConfigError { file: root.path.clone(), position: None, path: String::new(), message });
+        }
+        ConfigErrors(errors)
+    }
+}

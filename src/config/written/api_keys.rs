@@ -1,0 +1,53 @@
+//! `api_keys` of a provider as written, and the file of keys that it names.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::units::{Header, ScopeName};
+
+/// `api_keys` of a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeys {
+    /// A YAML file with a list of keys: `{id, hash, subject, scopes, expires}`. `mcp-edge hash-key` makes them.
+    pub file: PathBuf,
+    /// A field of the request in which a key may stand, such as `X-API-Key`, beside `Authorization: Bearer`.
+    pub header: Option<Header>,
+}
+
+/// One key in the file, of which only the hash is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeyEntry {
+    /// The middle of the key, by which it is found: small letters, digits and hyphens.
+    pub id: String,
+    /// `sha256:HEX` for random keys, or `$argon2id$...`.
+    pub hash: String,
+    /// Who calls with this key.
+    pub subject: String,
+    /// What they may do.
+    #[serde(default)]
+    pub scopes: Vec<ScopeName>,
+    /// When the key ends: a day, at whose beginning in UTC it ends, or a moment (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+}
+
+impl ApiKeyEntry {
+    /// [`Self::expires`] in seconds since 1970.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn expires_at(&self) -> Result<Option<u64>, String> {
+        let Some(text) = &self.expires else { return Ok(None) };
+        let moment = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.clone() };
+        let moment = humantime::parse_rfc3339(&moment).ok();
+        let seconds = moment.and_then(|moment| moment.duration_since(std::time::UNIX_EPOCH).ok());
+        match seconds {
+            Some(seconds) => Ok(Some(seconds.as_secs())),
+            None => Err("is no date: write one such as `2027-01-31` or `2027-01-31T12:00:00Z`".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What nginx asked of callers before it served them.
+
+use super::CLOSED;
+use super::gate::{Gates, closed_by, is_refusal};
+use crate::config::text::Position;
+use crate::config::written::RouteAuth;
+use crate::import::draft::Draft;
+use crate::import::nginx::Directive;
+use crate::import::nginx::site::{Chain, Site};
+
+/// How much is asked of a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Nothing,
+    /// That this provider knows it.
+    Caller(String),
+    /// Nobody gets through.
+    Nobody,
+}
+
+impl Asked {
+    /// What a route asks that does the work of both. Providers cannot be compared, so two of them let nobody through.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Nothing, other) => other.clone(),
+            (own, Self::Nothing) => own.clone(),
+            (Self::Caller(own), Self::Caller(other)) if own == other => self.clone(),
+            _ => Self::Nobody,
+        }
+    }
+
+    /// What a route with `auth` asks, rules apart.
+    pub(crate) fn by(auth: &RouteAuth) -> Self {
+        match auth {
+            RouteAuth::None => Self::Nothing,
+            RouteAuth::Required(required) if required.scopes.iter().any(|scope| scope.to_string() == CLOSED) => {
+                Self::Nobody
+            }
+            RouteAuth::Required(required) => match required.providers.as_slice() {
+                [provider] => Self::Caller(provider.clone()),
+                _ => Self::Nobody,
+            },
+        }
+    }
+}
+
+/// What was asked at one place of an nginx configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Demand {
+    pub(crate) asked: Asked,
+    pub(crate) at: Position,
+    /// Why nobody got through, if so.
+    pub(crate) why: String,
+}
+
+/// Directives that answer with what is there, for everybody who may come in.
+const CONTENT: [&str; 10] = [
+    "alias",
+    "autoindex",
+    "content_by_lua_block",
+    "content_by_lua_file",
+    "fastcgi_pass",
+    "grpc_pass",
+    "scgi_pass",
+    "stub_status",
+    "try_files",
+    "uwsgi_pass",
+];
+
+impl Demand {
+    /// What is asked where `chain` holds, which is that of a location, or of `site` itself.
+    pub(crate) fn of(
+        site: &Site<'_>,
+        chain: &Chain<'_>,
+        at: Position,
+        gates: &mut Gates<'_>,
+        draft: &mut Draft,
+    ) -> Self {
+        let nobody = |at: Position, why: &str| Self { asked: Asked::Nobody, at, why: why.to_owned() };
+        if chain.all().any(|line| line.name == "internal") {
+            return nobody(at, "it is internal to nginx");
+        }
+        if let Some(line) = chain.own("return").first() {
+            // It comes before whatever asks callers for something, but `internal`.
+            return match answers(line) {
+                true => Self { asked: Asked::Nothing, at, why: String::new() },
+                false => nobody(line.at, "it has `return`"),
+            };
+        }
+        let provider = gates.provider(site, chain, draft);
+        if let Some((at, why)) = closed_by(&site.chain, chain, provider.is_some()) {
+            return nobody(at, &why);
+        }
+        let answers = ["proxy_pass"].iter().chain(&CONTENT).any(|name| !chain.own(name).is_empty());
+        if !answers && chain.one("root").is_none() {
+            return nobody(at, "it has nothing that answers");
+        }
+        Self { asked: provider.map_or(Asked::Nothing, Asked::Caller), at, why: String::new() }
+    }
+}
+
+/// True for a `return` of a text or a redirect, false for an error and what cannot be known.
+fn answers(line: &Directive) -> bool {
+    let is_status = line.arg(0).starts_with(['2', '3']) && line.arg(0).len() == 3;
+    !is_refusal(line) && (is_status || line.arg(0).starts_with("http"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::nginx::{self, site};
+
+    fn asked(text: &str) -> Asked {
+        let text = format!("{text} location = /v {{ internal; proxy_pass http://auth:1; }}");
+        let root = nginx::parse(&text).expect("legal");
+        let sites = site::sites(&root);
+        let location = &sites[0].locations[0];
+        let file = "n".into();
+        Demand::of(&sites[0], &location.chain, location.at, &mut Gates::new(&file), &mut Draft::default()).asked
+    }
+
+    #[test]
+    fn what_nginx_asked() {
+        let caller = Asked::Caller("v".to_owned());
+        for (text, expected) in [
+            ("location /x { proxy_pass http://a; }", Asked::Nothing),
+            ("location /x { proxy_pass http://a; auth_request /v; }", caller.clone()),
+            ("auth_request /v; location /x { proxy_pass http://a; }", caller.clone()),
+            ("auth_request /v; location /x { alias /a; }", caller),
+            ("auth_request /v; location /x { proxy_pass http://a; auth_request off; }", Asked::Nothing),
+            ("auth_request /v; location /x { return 302 /y; }", Asked::Nothing),
+            ("root /a; location /x { expires 1y; }", Asked::Nothing),
+            ("location /x { expires 1y; }", Asked::Nobody),
+            ("location /x { }", Asked::Nobody),
+            ("location /x { return 404; proxy_pass http://a; }", Asked::Nobody),
+            ("location /x { return $code; }", Asked::Nobody),
+            ("location /x { internal; proxy_pass http://a; }", Asked::Nobody),
+            ("location /x { internal; return 200; }", Asked::Nobody),
+            ("deny all; location /x { proxy_pass http://a; }", Asked::Nobody),
+        ] {
+            assert_eq!(asked(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_more_that_is_asked_holds() {
+        let of = |name: &str| Asked::Caller(name.to_owned());
+        assert_eq!(Asked::Nothing.and(&of("a")), of("a"));
+        assert_eq!(of("a").and(&Asked::Nothing), of("a"));
+        assert_eq!(of("a").and(&of("a")), of("a"));
+        assert_eq!(of("a").and(&of("b")), Asked::Nobody);
+        assert_eq!(Asked::Nobody.and(&Asked::Nothing), Asked::Nobody);
+    }
+}

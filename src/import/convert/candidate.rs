@@ -1,0 +1,267 @@
+//! A location of nginx to the route that it would be, if it were for its own requests alone.
+
+use std::collections::BTreeSet;
+
+use super::fields::{Fields, fields};
+use super::gate::Gates;
+use super::pool::{Pools, Target};
+use super::{Nginx, Scopes, add_rules, blank, is_path, required};
+use crate::config::written::{Route, RouteAuth, Size, Upgrade};
+use crate::config::{Limits, Protocol};
+use crate::import::draft::{Draft, Item};
+use crate::import::nginx::place::encoded;
+use crate::import::nginx::site::{Kind, Location, Site, size};
+use crate::import::scopes::{ScopeFile, Server};
+use crate::types::excerpt;
+
+/// A route for a location.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) item: Item<Route>,
+    /// What nginx did with the client's `Authorization`, where it says so.
+    pub(crate) token: Option<bool>,
+}
+
+/// Makes routes of locations, and the upstreams and providers that they need.
+pub(crate) struct Converter<'a> {
+    pub(crate) nginx: Nginx<'a>,
+    pub(crate) scopes: Option<Scopes<'a>>,
+    pub(crate) pools: Pools<'a>,
+    pub(crate) gates: Gates<'a>,
+    /// Servers of the scope file that a route leads to.
+    pub(crate) servers: BTreeSet<String>,
+}
+
+impl Converter<'_> {
+    /// The route for `location`, which is none of a regular expression.
+    ///
+    /// # Errors
+    /// Why it can be no route.
+    pub(crate) fn candidate(
+        &mut self,
+        site: &Site<'_>,
+        location: &Location<'_>,
+        is_asked: bool,
+        draft: &mut Draft,
+    ) -> Result<Candidate, String> {
+        let pass = location.chain.own("proxy_pass");
+        if ["return", "try_files"].iter().any(|name| !location.chain.own(name).is_empty()) {
+            return Err(unproxied(location));
+        }
+        if location.chain.all().any(|line| line.name == "internal") {
+            return Err("it is internal to nginx".to_owned());
+        }
+        if is_asked {
+            return Err("it is there for `auth_request`".to_owned());
+        }
+        let target = Target::parse(pass.first().ok_or_else(|| unproxied(location))?.arg(0))?;
+        let upstream = self.pools.upstream(&target, &location.chain, &location.path, location.at, draft);
+        let upstream = upstream.ok_or("its upstream has no server that could be carried over")?;
+        let fields = fields(&location.chain, &target, self.pools.has(&target.authority));
+        let token = fields.token;
+        let provider = self.gates.provider(site, &location.chain, draft);
+        let mut item = Item::new(blank(&encoded(&location.path), &upstream, RouteAuth::None));
+        self.rewrite(location, &target, &mut item, draft);
+        self.auth(site, location, &target, &fields, provider, &mut item, draft);
+        self.settings(location, fields, &mut item, draft);
+        Ok(Candidate { item, token })
+    }
+
+    fn rewrite(&self, location: &Location<'_>, target: &Target, item: &mut Item<Route>, draft: &mut Draft) {
+        let (at, file) = (location.at, self.nginx.file);
+        if location.kind == Kind::Prefix && !location.path.ends_with('/') {
+            let text = "a `location` without a slash at its end also matched longer names, such as `/xy` for `/x`; here whole segments only";
+            draft.note(file, at, text);
+        }
+        let Some(uri) = &target.uri else {
+            item.value.rewrite.strip_prefix = Some(false);
+            return;
+        };
+        let path = uri.split(['?', '#']).next().unwrap_or_default();
+        if path.len() < uri.len() {
+            item.note(file, at, "the query of `proxy_pass` is not sent");
+        }
+        if !is_path(path) {
+            item.note(
+                file,
+                at,
+                format!(
+                    "`{}` of `proxy_pass` is no path that the edge would send: the prefix is taken off",
+                    excerpt(path)
+                ),
+            );
+            return;
+        }
+        // One of the two ends in a slash and the other does not: nginx puts the rest of the path right behind.
+        if location.kind == Kind::Prefix && location.path.ends_with('/') != path.ends_with('/') {
+            let rest = if path.ends_with('/') { "/rest" } else { "rest" };
+            item.note(
+                file,
+                at,
+                format!(
+                    "nginx sent `{}{rest}` for `{}/rest`; here whole segments take the place of the prefix",
+                    excerpt(path),
+                    excerpt(location.path.trim_end_matches('/'))
+                ),
+            );
+        }
+        if path.trim_end_matches('/') == location.path.trim_end_matches('/') {
+            item.value.rewrite.strip_prefix = Some(false);
+        } else if path != "/" {
+            item.value.rewrite.prefix = Some(path.to_owned());
+        }
+    }
+
+    /// Who may use the route, and what it carries.
+    #[expect(clippy::too_many_arguments, reason = "all that one decision hangs on")]
+    fn auth(
+        &mut self,
+        site: &Site<'_>,
+        location: &Location<'_>,
+        target: &Target,
+        fields: &Fields,
+        provider: Option<String>,
+        item: &mut Item<Route>,
+        draft: &mut Draft,
+    ) {
+        let (at, file) = (location.at, self.nginx.file);
+        let path = location.path.trim_matches('/');
+        let named = self.scopes.and_then(|scopes| named_server(path, scopes.read));
+        let streams = location.chain.value("proxy_buffering") == Some("off") && !(fields.upgrade && provider.is_none());
+        let is_websocket = fields.upgrade && fields.is_websocket;
+        let provider = match (&named, provider) {
+            (Some(server), None) => {
+                let text = format!(
+                    "nginx let everybody use this, but the scope file has rules for `{}`: callers are asked for, by a server that has to be written",
+                    excerpt(server)
+                );
+                let unknown = "no `auth_request` holds where the scope file has rules: write the URL of the authentication server";
+                item.note(file, at, text);
+                Some(self.gates.unknown(at, unknown.to_owned(), draft))
+            }
+            (_, provider) => provider,
+        };
+        if let Some(provider) = &provider {
+            item.value.auth = required(provider, &[]);
+        }
+        let is_page = self.scopes.is_some_and(|scopes| is_page(site, target, scopes.read));
+        let is_mcp = match (&named, &provider, self.scopes) {
+            (Some(_), ..) => true,
+            _ if path.is_empty() => false,
+            (None, Some(_), Some(scopes)) => {
+                let any = scopes.read.grants.iter().any(|grant| grant.server == Server::Any);
+                let is_page = is_page || is_websocket && !any;
+                if is_page {
+                    let text = "no scope names this, and it looks like no MCP server: every caller that the provider knows may use it. For an MCP server write `protocol: mcp`, and its rules";
+                    item.note(file, at, text);
+                }
+                !is_page
+            }
+            _ => streams && !is_websocket,
+        };
+        if fields.upgrade && !is_mcp {
+            item.value.upgrade.push(Upgrade::Websocket);
+        } else if is_websocket {
+            item.note(file, at, "MCP has no WebSocket transport: for WebSocket write `protocol: http` and `upgrade: [websocket]`, and take out the rules");
+        }
+        if !is_mcp {
+            return;
+        }
+        item.value.protocol = Protocol::Mcp;
+        match (named, self.scopes, &provider) {
+            (Some(server), Some(scopes), _) => {
+                let is_first = self.servers.insert(server.to_owned());
+                add_rules(server, scopes, is_first, item);
+            }
+            (None, Some(scopes), Some(_)) => {
+                add_rules(path.split('/').next().unwrap_or_default(), scopes, true, item);
+            }
+            _ => item.note(
+                file,
+                at,
+                "this is taken for an MCP server, since it is not buffered: else write `protocol: http`",
+            ),
+        }
+    }
+
+    fn settings(&self, location: &Location<'_>, fields: Fields, item: &mut Item<Route>, draft: &mut Draft) {
+        let file = self.nginx.file;
+        let route = &mut item.value;
+        let is_open = route.auth == RouteAuth::None;
+        route.forward_token = fields.token.unwrap_or(is_open);
+        if fields.token.is_none() && !is_open {
+            let text = "nginx sent the client's Authorization on, as it does unless told not to; where the server behind wants it, write `forward_token: true`";
+            draft.note(file, location.at, text);
+        }
+        (route.host, route.request_headers, route.response_headers) = (fields.host, fields.request, fields.response);
+        for (at, text) in fields.notes {
+            draft.note(file, at, text);
+        }
+        if let Some(line) = location.chain.one("client_max_body_size") {
+            let most = Limits::default().held_bytes.0;
+            match size(line.arg(0)) {
+                Some(bytes) if item.value.protocol == Protocol::Mcp && bytes > most => {
+                    item.value.body_bytes = Some(Size(most));
+                    item.note(file, line.at, "MCP bodies are held until they are judged, so 256MiB is the most");
+                }
+                Some(bytes) => item.value.body_bytes = Some(Size(bytes)),
+                None => item.note(
+                    file,
+                    line.at,
+                    "every body has a bound here: that of `limits.body_bytes` holds, unless you write `body_bytes`",
+                ),
+            }
+        }
+        if location.chain.own("rewrite").iter().any(|line| !line.args.is_empty()) {
+            item.note(
+                file,
+                location.at,
+                "`rewrite` changed the path here, and regular expressions cannot: see `rewrite` of routes",
+            );
+        }
+    }
+}
+
+/// True when what is behind `target` also serves everybody else's pages at `location /`, and no server of the scope file:
+/// the registry itself.
+fn is_page(site: &Site<'_>, target: &Target, scopes: &ScopeFile) -> bool {
+    let same = |other: &&Location<'_>| {
+        let pass = other.chain.own("proxy_pass");
+        pass.first().and_then(|pass| Target::parse(pass.arg(0)).ok()).is_some_and(|it| it.authority == target.authority)
+    };
+    let mut serves_pages = false;
+    for other in site.locations.iter().filter(same) {
+        if named_server(other.path.trim_matches('/'), scopes).is_some() {
+            return false;
+        }
+        let is_open = other.chain.value("auth_request").is_none_or(|uri| uri == "off");
+        serves_pages |= other.kind == Kind::Prefix && other.path == "/" && is_open;
+    }
+    serves_pages
+}
+
+/// The server of the scope file that serves `path`: the longest that is named.
+fn named_server<'p>(path: &'p str, scopes: &ScopeFile) -> Option<&'p str> {
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+    ends.rev().map(|end| &path[..end]).find(|server| scopes.names(server))
+}
+
+fn unproxied(location: &Location<'_>) -> String {
+    let names = [
+        "return",
+        "deny",
+        "root",
+        "alias",
+        "try_files",
+        "fastcgi_pass",
+        "uwsgi_pass",
+        "grpc_pass",
+        "content_by_lua_block",
+        "content_by_lua_file",
+        "stub_status",
+    ];
+    match names.iter().find(|name| !location.chain.own(name).is_empty()) {
+        Some(name) => format!("it has `{name}`, and the edge only passes on to HTTP upstreams"),
+        None => "it has no `proxy_pass`".to_owned(),
+    }
+}

@@ -1,0 +1,216 @@
+//! `proxy_set_header`, `add_header` and `proxy_hide_header` to the header settings of a route.
+
+use http::HeaderName;
+use http::header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE};
+
+use super::pool::Target;
+use crate::config::HostHeader;
+use crate::config::text::Position;
+use crate::config::written::{HeaderChanges, HeaderText};
+use crate::import::nginx::site::Chain;
+use crate::types::{Authority, excerpt};
+
+/// What a location does with header fields.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    pub(crate) host: HostHeader,
+    pub(crate) request: HeaderChanges,
+    pub(crate) response: HeaderChanges,
+    /// `Upgrade` goes to the upstream.
+    pub(crate) upgrade: bool,
+    /// `Connection` is always `upgrade`, or what a map makes of `Upgrade`: so WebSocket is what is meant.
+    pub(crate) is_websocket: bool,
+    /// What is said of `Authorization`: whether it goes on. `None`: nothing, so it does.
+    pub(crate) token: Option<bool>,
+    pub(crate) notes: Vec<(Position, String)>,
+}
+
+/// Fields that the edge writes itself.
+const BY_EDGE: &[&str] = &[
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-original-method",
+    "x-original-uri",
+    "x-original-url",
+    "x-request-id",
+    "x-scopes",
+    "x-user",
+];
+
+/// Reads what holds in `chain`.
+pub(crate) fn fields(chain: &Chain<'_>, target: &Target, is_group: bool) -> Fields {
+    let mut fields = Fields { host: of_proxy(target, is_group), ..Fields::default() };
+    for line in chain.effective("proxy_set_header") {
+        let (name, value) = (line.arg(0), line.arg(1));
+        match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(name) => fields.request_field(&name, value, line.at, target, is_group),
+            Err(_) => fields.notes.push((line.at, format!("`{}` is no header name", excerpt(name)))),
+        }
+    }
+    for line in chain.effective("add_header") {
+        let (name, value) = (line.arg(0), line.arg(1));
+        match (HeaderName::from_bytes(name.as_bytes()), value.parse::<HeaderText>()) {
+            (Ok(name), Ok(value)) if !value.to_string().contains('$') && !is_of_connection(&name) => {
+                fields.response.set.insert(name.to_string(), value);
+            }
+            _ => fields.notes.push((line.at, format!("`add_header {}` cannot be set by the edge", excerpt(name)))),
+        }
+    }
+    for line in chain.effective("proxy_hide_header") {
+        if let Ok(name) = line.arg(0).parse::<crate::config::written::Header>()
+            && !is_of_connection(&name.0)
+            && !fields.response.remove.contains(&name)
+        {
+            fields.response.remove.push(name);
+        }
+    }
+    fields
+}
+
+/// What nginx sends when nothing is said: the host of `proxy_pass`.
+fn of_proxy(target: &Target, is_group: bool) -> HostHeader {
+    if !is_group {
+        return HostHeader::Endpoint;
+    }
+    target.authority.parse().map(HostHeader::Rewrite).unwrap_or_default()
+}
+
+fn is_of_connection(name: &HeaderName) -> bool {
+    let names = ["connection", "content-length", "te", "trailer", "transfer-encoding", "upgrade", "keep-alive"];
+    names.contains(&name.as_str()) || name.as_str() == "proxy-connection"
+}
+
+/// Words in the names of fields whose values are not to be repeated.
+const SECRET: [&str; 8] = ["auth", "cookie", "credential", "key", "pass", "secret", "session", "token"];
+
+pub(crate) fn may_be_secret(name: &HeaderName) -> bool {
+    SECRET.iter().any(|word| name.as_str().contains(word))
+}
+
+impl Fields {
+    fn request_field(&mut self, name: &HeaderName, value: &str, at: Position, target: &Target, is_group: bool) {
+        let note = |text: String| (at, text);
+        if *name == HOST {
+            match value {
+                "$host" | "$http_host" | "$host:$server_port" => self.host = HostHeader::Preserve,
+                "$proxy_host" => self.host = of_proxy(target, is_group),
+                _ if Authority::parse(value).is_ok() => {
+                    self.host = value.parse().map(HostHeader::Rewrite).unwrap_or_default();
+                }
+                _ => self.notes.push(note(format!(
+                    "the upstream's Host was `{}`: write `host: {{rewrite: NAME}}`",
+                    excerpt(value)
+                ))),
+            }
+        } else if *name == UPGRADE {
+            self.upgrade = value == "$http_upgrade" || value == "websocket";
+        } else if *name == CONNECTION {
+            let plain = value.is_empty() || value == "$http_connection" || value.eq_ignore_ascii_case("close");
+            self.is_websocket = !plain && !value.eq_ignore_ascii_case("keep-alive");
+        } else if *name == AUTHORIZATION {
+            match value {
+                "" => self.token = Some(false),
+                "$http_authorization" => self.token = Some(true),
+                _ => {
+                    self.token = Some(false);
+                    // It may be a secret, which is not repeated.
+                    self.notes.push(note(
+                        "`proxy_set_header Authorization` is not carried over, since it may hold a secret: write `credential: {secret: {file: PATH}}`".to_owned(),
+                    ));
+                }
+            }
+        } else if BY_EDGE.contains(&name.as_str()) || is_of_connection(name) {
+            // Nothing to do.
+        } else if value == format!("$http_{}", name.as_str().replace('-', "_")) {
+            // As the client sent it, as everything is.
+        } else if value.is_empty() {
+            self.request.remove.push(crate::config::written::Header(name.clone()));
+        } else if value.contains('$') {
+            let text = match name.as_str() {
+                "x-real-ip" => {
+                    "`X-Real-IP` is not sent: upstreams are told the client's address in X-Forwarded-For".to_owned()
+                }
+                _ if value.starts_with("$auth") => {
+                    format!(
+                        "`{name}` of the authentication server's answer is not sent on: upstreams are told X-User and X-Scopes (section `identity`)"
+                    )
+                }
+                _ => format!("`{name}` is set from a variable, which the edge cannot do"),
+            };
+            self.notes.push(note(text));
+        } else if may_be_secret(name) {
+            // What clients send there is not to take its place.
+            self.request.remove.push(crate::config::written::Header(name.clone()));
+            self.notes.push(note(format!(
+                "the value of `{name}` is not carried over, since it may be a secret: write `credential: {{secret: {{file: PATH}}, header: {name}}}`"
+            )));
+        } else {
+            match value.parse::<HeaderText>() {
+                Ok(value) => {
+                    self.request.set.insert(name.to_string(), value);
+                }
+                Err(_) => self.notes.push(note(format!("the value of `{name}` is no header value"))),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::nginx::{self, site};
+
+    fn read(text: &str, is_group: bool) -> Fields {
+        let root = nginx::parse(&format!("location /x/ {{ {text} }}")).expect("legal");
+        let sites = site::sites(&root);
+        fields(&sites[0].locations[0].chain, &Target::parse("http://pool").expect("legal"), is_group)
+    }
+
+    #[test]
+    fn hosts() {
+        let rewrite = |name: &str| HostHeader::Rewrite(name.parse().expect("legal"));
+        assert_eq!(read("", false).host, HostHeader::Endpoint);
+        assert_eq!(read("", true).host, rewrite("pool"));
+        assert_eq!(read("proxy_set_header Host $host;", true).host, HostHeader::Preserve);
+        assert_eq!(read("proxy_set_header host a.example;", true).host, rewrite("a.example"));
+        assert_eq!(read("proxy_set_header Host $x;", false).notes.len(), 1);
+    }
+
+    #[test]
+    fn what_means_websocket() {
+        let of = |text: &str| (read(text, false).upgrade, read(text, false).is_websocket);
+        assert_eq!(of(""), (false, false));
+        assert_eq!(
+            of("proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";"),
+            (true, true)
+        );
+        assert_eq!(
+            of("proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;"),
+            (true, true)
+        );
+        assert_eq!(
+            of("proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $http_connection;"),
+            (true, false)
+        );
+        assert_eq!(of("proxy_set_header Connection \"\";"), (false, false));
+    }
+
+    #[test]
+    fn changes_and_what_is_none() {
+        let text = "proxy_set_header X-Team blue; proxy_set_header X-Gone \"\"; proxy_set_header X-Real-IP $remote_addr; \
+                    proxy_set_header X-User $auth_user; proxy_set_header X-Method $auth_method; \
+                    proxy_set_header X-Region $http_x_region; proxy_set_header X-Api-Key hunter2; proxy_set_header Authorization \"Basic c2VjcmV0\"; \
+                    add_header X-A b always; add_header X-B $host; proxy_hide_header X-Powered-By;";
+        let fields = read(text, false);
+        assert_eq!(fields.request.set.keys().collect::<Vec<_>>(), ["x-team"]);
+        assert_eq!(fields.request.remove.iter().map(ToString::to_string).collect::<Vec<_>>(), ["x-gone", "x-api-key"]);
+        assert_eq!(fields.response.set.keys().collect::<Vec<_>>(), ["x-a"]);
+        assert_eq!(fields.response.remove.len(), 1);
+        assert_eq!(fields.token, Some(false));
+        assert_eq!(fields.notes.len(), 5, "{:#?}", fields.notes);
+        let told = format!("{fields:?}");
+        assert!(!told.contains("c2VjcmV0") && !told.contains("hunter2"), "no secret is repeated");
+    }
+}

@@ -1,0 +1,303 @@
+//! `proxy_pass` and `upstream` blocks to upstreams.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::text::Position;
+use crate::config::written::{Endpoint, Span, Upstream, UpstreamTls};
+use crate::config::{Balance, HashOn, Timeouts, limits};
+use crate::import::draft::{Draft, Item};
+use crate::import::nginx::Directive;
+use crate::import::nginx::site::{Chain, time};
+use crate::types::{Authority, excerpt};
+
+/// Where a `proxy_pass` leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) tls: bool,
+    /// A host with or without a port, or the name of an `upstream` block.
+    pub(crate) authority: String,
+    /// What takes the place of the matched prefix; `None`: the path stays.
+    pub(crate) uri: Option<String>,
+}
+
+impl Target {
+    /// Reads the argument of `proxy_pass`.
+    ///
+    /// # Errors
+    /// Why it leads nowhere that the edge could know.
+    pub(crate) fn parse(url: &str) -> Result<Self, &'static str> {
+        if url.contains('$') {
+            return Err("its `proxy_pass` has a variable, and an upstream of the edge is always the same");
+        }
+        let (tls, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (_, Some(rest)) => (true, rest),
+            _ => return Err("its `proxy_pass` is neither http:// nor https://"),
+        };
+        if rest.starts_with("unix:") {
+            return Err("its `proxy_pass` leads to a Unix socket, and the edge speaks TCP");
+        }
+        let (authority, uri) = match rest.find('/') {
+            Some(at) => (&rest[..at], Some(rest[at..].to_owned())),
+            None => (rest, None),
+        };
+        if Authority::parse(authority).is_err() {
+            return Err("its `proxy_pass` names no host");
+        }
+        Ok(Self { tls, authority: authority.to_owned(), uri })
+    }
+}
+
+/// The `upstream` blocks of a file, and the upstreams that were made so far.
+pub(crate) struct Pools<'a> {
+    file: &'a Arc<str>,
+    /// The folder that relative paths of certificates start from.
+    folder: &'a Path,
+    blocks: BTreeMap<&'a str, &'a Directive>,
+    /// The same target with the same settings is the same upstream.
+    made: HashMap<(bool, String, String), String>,
+}
+
+impl<'a> Pools<'a> {
+    pub(crate) fn new(file: &'a Arc<str>, folder: &'a Path, root: &'a [Directive]) -> Self {
+        let inside = root.iter().filter(|directive| directive.name == "http").flat_map(Directive::children);
+        let blocks = root.iter().chain(inside).filter(|directive| directive.name == "upstream");
+        Self { file, folder, blocks: blocks.map(|block| (block.arg(0), block)).collect(), made: HashMap::new() }
+    }
+
+    /// True when `authority` is the name of an `upstream` block.
+    pub(crate) fn has(&self, authority: &str) -> bool {
+        self.blocks.contains_key(authority)
+    }
+
+    /// The name of the upstream for `target`, which is made when it is not there. `None` when it has no endpoint.
+    pub(crate) fn upstream(
+        &mut self,
+        target: &Target,
+        chain: &Chain<'_>,
+        path: &str,
+        at: Position,
+        draft: &mut Draft,
+    ) -> Option<String> {
+        let mut item = Item::new(blank(Vec::new()));
+        self.timeouts(chain, &mut item);
+        if target.tls {
+            self.tls(chain, at, &mut item);
+        }
+        let upstream = &mut item.value;
+        let settings = format!("{:?} {:?}", upstream.timeouts, upstream.tls);
+        let key = (target.tls, target.authority.clone(), settings);
+        if let Some(name) = self.made.get(&key) {
+            return Some(name.clone());
+        }
+        let wanted = match self.blocks.get(target.authority.as_str()) {
+            Some(block) => {
+                self.servers(block, target.tls, &mut item);
+                target.authority.clone()
+            }
+            None => {
+                let address = with_port(&target.authority, target.tls);
+                let host = Authority::parse(&target.authority).ok()?;
+                item.value.endpoints.push(Endpoint { address, weight: 1 });
+                // An address says nothing; what is served there does.
+                let says_nothing = host.is_address() || host.is_loopback();
+                if says_nothing { path.trim_matches('/').replace('/', "-") } else { host.host().to_owned() }
+            }
+        };
+        if item.value.endpoints.is_empty() {
+            draft.notes.append(&mut item.notes);
+            return None;
+        }
+        let name = Draft::name(&wanted, |name| draft.upstreams.contains_key(name));
+        self.made.insert(key, name.clone());
+        draft.upstreams.insert(name.clone(), item);
+        Some(name)
+    }
+
+    fn timeouts(&self, chain: &Chain<'_>, item: &mut Item<Upstream>) {
+        for (name, connect) in [("proxy_connect_timeout", true), ("proxy_read_timeout", false)] {
+            let Some(directive) = chain.one(name) else { continue };
+            let Some(span) = time(directive.arg(0)) else {
+                let text = format!(
+                    "`{name} {}` is no limit that the edge knows: the default holds",
+                    excerpt(directive.arg(0))
+                );
+                item.note(self.file, directive.at, text);
+                continue;
+            };
+            let timeouts = &mut item.value.timeouts;
+            if connect {
+                timeouts.connect = Span(span);
+            } else {
+                // nginx has one limit for the silence before and within an answer.
+                (timeouts.response, timeouts.idle) = (Span(span), Span(span));
+            }
+        }
+    }
+
+    fn tls(&self, chain: &Chain<'_>, at: Position, item: &mut Item<Upstream>) {
+        let path = |name: &str| chain.value(name).map(|path| self.folder.join(path));
+        let verify = chain.value("proxy_ssl_verify") == Some("on");
+        let (certificate, key) = (path("proxy_ssl_certificate"), path("proxy_ssl_certificate_key"));
+        let mut tls = UpstreamTls {
+            server_name: chain.value("proxy_ssl_name").filter(|name| !name.contains('$')).map(str::to_owned),
+            ca: path("proxy_ssl_trusted_certificate"),
+            certificate: None,
+            key: None,
+        };
+        if let (Some(certificate), Some(key)) = (certificate, key) {
+            (tls.certificate, tls.key) = (Some(certificate), Some(key));
+        }
+        if !verify {
+            let text = "nginx did not verify this certificate, and the edge always does: for a private authority, write its file as `tls: {ca: FILE}`";
+            item.note(self.file, chain.one("proxy_ssl_verify").map_or(at, |line| line.at), text);
+        }
+        item.value.tls = Some(tls);
+    }
+
+    /// What stands in an `upstream` block.
+    fn servers(&self, block: &Directive, tls: bool, item: &mut Item<Upstream>) {
+        item.value.balance = Balance::RoundRobin;
+        for line in block.children() {
+            match line.name.as_str() {
+                "server" => self.server(line, tls, item),
+                "least_conn" => item.value.balance = Balance::LeastRequest,
+                "random" => item.value.balance = Balance::Random,
+                "ip_hash" => item.value.balance = client_address(),
+                "hash" => match hash(line.arg(0)) {
+                    Some(balance) => item.value.balance = balance,
+                    None => {
+                        let text = format!("`hash {}` has no counterpart: requests go in turn", excerpt(line.arg(0)));
+                        item.note(self.file, line.at, text);
+                    }
+                },
+                "sticky" => {
+                    let text = "`sticky` has no counterpart: MCP sessions keep their replica by their sealed id, other routes may use `balance: {hash: {cookie: NAME}}`";
+                    item.note(self.file, line.at, text);
+                }
+                // The edge keeps connections, and shares state between threads, anyway.
+                "keepalive" | "keepalive_timeout" | "keepalive_requests" | "keepalive_time" | "zone" | "resolver"
+                | "resolver_timeout" => {}
+                name => item.note(self.file, line.at, format!("`{}` of an upstream has no counterpart", excerpt(name))),
+            }
+        }
+        if item.value.endpoints.is_empty() {
+            let text = format!("the upstream `{}` has no server that could be carried over", excerpt(block.arg(0)));
+            item.note(self.file, block.at, text);
+        }
+    }
+
+    fn server(&self, line: &Directive, tls: bool, item: &mut Item<Upstream>) {
+        let shown = excerpt(line.arg(0));
+        let address = with_port(line.arg(0), tls);
+        if line.arg(0).starts_with("unix:") || Authority::parse(&address).is_err() {
+            return item.note(self.file, line.at, format!("`server {shown}` is no TCP address: left out"));
+        }
+        let mut weight = 1;
+        for arg in line.args.iter().skip(1) {
+            match arg.split_once('=').unwrap_or((arg, "")) {
+                ("weight", number) => match number.parse::<u64>() {
+                    Ok(number) if (1..=u64::from(limits::WEIGHT)).contains(&number) => weight = number,
+                    _ => {
+                        weight = u64::from(limits::WEIGHT);
+                        let text =
+                            format!("weight {} of `{shown}` is out of range: the most is {weight}", excerpt(number));
+                        item.note(self.file, line.at, text);
+                    }
+                },
+                ("down", _) => return item.note(self.file, line.at, format!("`server {shown} down` is left out")),
+                ("backup", _) => {
+                    let text =
+                        format!("`server {shown} backup` is left out: the edge uses all endpoints that are healthy");
+                    return item.note(self.file, line.at, text);
+                }
+                ("max_fails" | "fail_timeout", _) => {
+                    let text = "nginx took out endpoints that failed (max_fails, fail_timeout): write `health: {mcp: {path: /mcp}}`, or `http:` or `tcp:`, to have them probed";
+                    if !item.notes.iter().any(|note| note.text == text) {
+                        item.note(self.file, line.at, text);
+                    }
+                }
+                // Names are resolved again and again anyway.
+                ("resolve", _) => {}
+                (name, _) => {
+                    item.note(self.file, line.at, format!("`{}` of `{shown}` has no counterpart", excerpt(name)));
+                }
+            }
+        }
+        let same = |other: &&mut Endpoint| other.address == address;
+        match item.value.endpoints.iter_mut().find(same) {
+            Some(other) => other.weight = (other.weight + weight).min(u64::from(limits::WEIGHT)),
+            None => item.value.endpoints.push(Endpoint { address, weight }),
+        }
+    }
+}
+
+/// An upstream with defaults.
+pub(crate) fn blank(endpoints: Vec<Endpoint>) -> Upstream {
+    Upstream {
+        endpoints,
+        balance: Balance::default(),
+        health: None,
+        timeouts: Timeouts::default(),
+        tls: None,
+        http2: false,
+        resolve: Span(Duration::from_secs(30)),
+    }
+}
+
+fn with_port(authority: &str, tls: bool) -> String {
+    match Authority::parse(authority) {
+        Ok(parsed) if parsed.port().is_none() => format!("{authority}:{}", if tls { 443 } else { 80 }),
+        _ => authority.to_owned(),
+    }
+}
+
+fn client_address() -> Balance {
+    Balance::Hash(HashOn { client_address: true, ..HashOn::default() })
+}
+
+/// What `hash KEY` hashes, when the edge can hash it.
+fn hash(key: &str) -> Option<Balance> {
+    if matches!(key, "$remote_addr" | "$binary_remote_addr") {
+        return Some(client_address());
+    }
+    let on = if let Some(name) = key.strip_prefix("$http_") {
+        HashOn { header: name.replace('_', "-").parse().ok(), ..HashOn::default() }
+    } else {
+        HashOn { cookie: key.strip_prefix("$cookie_").map(str::to_owned), ..HashOn::default() }
+    };
+    (on.header.is_some() || on.cookie.is_some()).then_some(Balance::Hash(on))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets() {
+        let target = |tls, authority: &str, uri: Option<&str>| {
+            Ok(Target { tls, authority: authority.to_owned(), uri: uri.map(str::to_owned) })
+        };
+        assert_eq!(Target::parse("http://a:8001/"), target(false, "a:8001", Some("/")));
+        assert_eq!(Target::parse("http://a_b"), target(false, "a_b", None));
+        assert_eq!(Target::parse("https://[::1]:8443/x/y?z"), target(true, "[::1]:8443", Some("/x/y?z")));
+        for url in ["$backend", "http://$host:1/", "grpc://a", "http://unix:/run/x:/", "http://", "http://a b/"] {
+            assert!(Target::parse(url).is_err(), "{url}");
+        }
+        assert_eq!(with_port("a", false), "a:80");
+        assert_eq!(with_port("[::1]", true), "[::1]:443");
+        assert_eq!(with_port("a:1", true), "a:1");
+    }
+
+    #[test]
+    fn hashes() {
+        let header = |name: &str| Some(Balance::Hash(HashOn { header: name.parse().ok(), ..HashOn::default() }));
+        assert_eq!(hash("$http_mcp_session_id"), header("mcp-session-id"));
+        assert_eq!(hash("$remote_addr"), Some(client_address()));
+        assert!(matches!(hash("$cookie_sid"), Some(Balance::Hash(on)) if on.cookie.as_deref() == Some("sid")));
+        assert_eq!(hash("$request_uri"), None);
+    }
+}

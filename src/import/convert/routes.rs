@@ -1,0 +1,290 @@
+//! The locations of an nginx configuration to routes and listeners.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::asked::{Asked, Demand};
+use super::candidate::{Candidate, Converter};
+use super::gate::Gates;
+use super::hosts::{Group, groups};
+use super::judged::Judged;
+use super::pool::Pools;
+use super::table::{Served, Table, Who};
+use super::{CLOSED, Nginx, Scopes, blank, listen, required, rest, shut};
+use crate::config::text::Position;
+use crate::config::written::{Route, RouteAuth};
+use crate::import::draft::{Draft, Item};
+use crate::import::nginx::site::{Kind, Location, Site, sites};
+use crate::import::note::Note;
+use crate::types::excerpt;
+
+/// The routes and listeners of a configuration of nginx. Returns the servers of the scope file that it leads to.
+pub(crate) fn of_nginx(nginx: Nginx<'_>, scopes: Option<Scopes<'_>>, draft: &mut Draft) -> BTreeSet<String> {
+    let sites = sites(nginx.root);
+    rest::note(nginx.file, nginx.root, draft);
+    let used = used(&nginx, &sites, draft);
+    let ports: BTreeSet<_> = used
+        .iter()
+        .map(|index| listen::binds(&sites[*index]).iter().map(|bind| bind.address.port()).collect::<BTreeSet<_>>())
+        .collect();
+    if ports.len() > 1 {
+        draft.notes.push(Note::of_output(
+            "nginx served different locations on different ports; here every listener serves every route of its hosts, so what one of them kept callers out of is closed on all",
+        ));
+    }
+    let groups = groups(&sites, &used);
+    let mut converter = Converter {
+        nginx,
+        scopes,
+        pools: Pools::new(nginx.file, nginx.folder, nginx.root),
+        gates: Gates::new(nginx.file),
+        servers: BTreeSet::new(),
+    };
+    let in_groups: BTreeSet<usize> = groups.iter().flat_map(|group| group.sites.iter().copied()).collect();
+    let judged =
+        in_groups.into_iter().map(|index| (index, Judged::new(&sites[index], &mut converter, draft))).collect();
+    for group in &groups {
+        Writer { table: Table::new(group, &judged), group, converter: &mut converter, draft }.routes();
+    }
+    let shown: Vec<&Site<'_>> =
+        used.into_iter().map(|index| &sites[index]).filter(|site| !site.locations.is_empty()).collect();
+    listen::add(nginx.file, nginx.folder, &shown, draft);
+    converter.servers
+}
+
+/// The servers that pass something on, by their place in the list.
+fn used(nginx: &Nginx<'_>, sites: &[Site<'_>], draft: &mut Draft) -> Vec<usize> {
+    let is_local = |site: &Site<'_>| {
+        let binds = listen::binds(site);
+        !binds.is_empty() && binds.iter().all(|bind| bind.address.ip().is_loopback())
+    };
+    let passes = |location: &Location<'_>| !location.chain.own("proxy_pass").is_empty();
+    let proxied = |site: &Site<'_>| site.chain.own("return").is_empty() && site.locations.iter().any(passes);
+    let all_local = sites.iter().filter(|site| proxied(site)).all(is_local);
+    let mut used = Vec::new();
+    for (index, site) in sites.iter().enumerate() {
+        let text = match (proxied(site), all_local || !is_local(site)) {
+            (true, true) => {
+                used.push(index);
+                continue;
+            }
+            (true, false) => {
+                "this server listens on loopback only, but here every listener serves every route of its hosts: its locations are left out"
+            }
+            (false, _) => {
+                "this server passes nothing on, such as one that only redirects: it and its listeners are left out"
+            }
+        };
+        draft.note(nginx.file, site.at, text);
+    }
+    used
+}
+
+/// Writes the routes of one group.
+struct Writer<'w, 't, 'a, 'c> {
+    table: Table<'t, 'a>,
+    group: &'w Group,
+    converter: &'w mut Converter<'c>,
+    draft: &'w mut Draft,
+}
+
+/// The location that becomes the route of a place.
+#[derive(Clone, Copy)]
+struct Chosen<'t, 'a> {
+    location: &'t Location<'a>,
+    candidate: &'t Candidate,
+    who: (usize, usize),
+}
+
+impl<'t, 'a> Writer<'_, 't, 'a, '_> {
+    fn routes(mut self) {
+        let places: Vec<(String, Served)> =
+            self.table.places().iter().map(|place| (place.clone(), self.table.served(place))).collect();
+        let chosen: HashMap<&str, Chosen<'t, 'a>> =
+            places.iter().filter_map(|(place, served)| Some((place.as_str(), self.chosen(place, served)?))).collect();
+        // In the order of nginx; then what is closed.
+        let mut order: Vec<&(String, Served)> = places.iter().collect();
+        let first = |served: &Served| served.owners.iter().min().copied().unwrap_or((usize::MAX, usize::MAX));
+        order.sort_by_key(|(place, served)| match chosen.get(place.as_str()) {
+            Some(chosen) => (false, chosen.who),
+            None => (true, first(served)),
+        });
+        let with_route: BTreeSet<String> = chosen.keys().map(|place| (*place).to_owned()).collect();
+        for (place, served) in order {
+            match chosen.get(place.as_str()) {
+                Some(chosen) => self.route(*chosen, served),
+                None => {
+                    let around = Table::around(&with_route, place).and_then(|around| chosen.get(around).copied());
+                    self.closed(place, served, around);
+                }
+            }
+        }
+    }
+
+    /// The location whose settings the route at `place` has: that of the paths below it, if it can be a route.
+    fn chosen(&self, place: &str, served: &Served) -> Option<Chosen<'t, 'a>> {
+        let of = |who: &(usize, usize)| {
+            let (location, entry) = self.table.location(*who)?;
+            Some(Chosen { location, candidate: entry.candidate.as_ref().ok()?, who: *who })
+        };
+        let chosen = served.owners.iter().find_map(of)?;
+        // All paths would be closed for the sake of one.
+        let is_alone = place.is_empty() && chosen.location.kind == Kind::Exact && !self.group.falls_through;
+        let asked = served.demands.iter().fold(Asked::Nothing, |asked, (_, demand)| asked.and(&demand.asked));
+        (!is_alone || asked != Asked::Nobody).then_some(chosen)
+    }
+
+    fn route(&mut self, chosen: Chosen<'t, 'a>, served: &Served) {
+        let file = self.converter.nginx.file;
+        let Chosen { location, candidate, who } = chosen;
+        let mut item = candidate.item.clone();
+        for owner in served.owners.iter().filter(|owner| **owner != who) {
+            let Some((other, entry)) = self.table.location(*owner) else { continue };
+            let text = match &entry.candidate {
+                Ok(candidate) if candidate.item.value == item.value => continue,
+                Ok(_) => {
+                    format!("{} is for the same requests as that in line {}, which stays", other.shown(), location.at.0)
+                }
+                Err(why) => {
+                    format!("{} is left out: {why}: requests for it go on to the route of the same path", other.shown())
+                }
+            };
+            self.draft.note(file, other.at, text);
+        }
+        let was = Asked::by(&item.value.auth);
+        let mut asked = was.clone();
+        let mut culprit: Option<(Who, Demand)> = None;
+        for (by, demand) in served.demands.iter().cloned().chain(self.kept(served)) {
+            let both = asked.and(&demand.asked);
+            if both != asked {
+                (asked, culprit) = (both, Some((by, demand)));
+            }
+        }
+        if location.kind == Kind::Exact && asked != Asked::Nobody {
+            let text = "`location =` matched one path; here the paths below it are matched, too";
+            self.draft.note(file, location.at, text);
+        }
+        if let Some((by, demand)) = culprit {
+            let text = self.reason(&was, &asked, who, by, &demand);
+            let at = if by.1.is_some() { demand.at } else { location.at };
+            item.note(file, at, text);
+            item.value.forward_token = candidate.token.unwrap_or(false);
+            match &asked {
+                Asked::Caller(provider) => item.value.auth = required(provider, &[]),
+                _ => shut(&mut item.value, &self.provider(&candidate.item.value.auth, demand.at)),
+            }
+        }
+        self.push(item);
+    }
+
+    /// Locations of a route's place that nginx answered itself for the paths below.
+    fn kept(&self, served: &Served) -> Vec<(Who, Demand)> {
+        let of = |who: &(usize, usize)| {
+            let (location, entry) = self.table.location(*who)?;
+            let why = entry.candidate.as_ref().err().filter(|_| location.kind == Kind::Prefix)?;
+            let demand = Demand { asked: Asked::Nobody, at: location.at, why: why.clone() };
+            Some(((who.0, Some(who.1)), demand))
+        };
+        served.owners.iter().filter_map(of).collect()
+    }
+
+    /// Why a route asks for more than `own`'s location did.
+    fn reason(&self, was: &Asked, asked: &Asked, own: (usize, usize), by: Who, demand: &Demand) -> String {
+        let shown = by.1.and_then(|index| self.table.location((by.0, index))).map(|(location, _)| location.shown());
+        let open = match was {
+            Asked::Nothing => format!("until you write `auth: none`, or take out the scope `{CLOSED}`"),
+            _ => format!("until you take out the scope `{CLOSED}`"),
+        };
+        let why = &demand.why;
+        match (asked, &demand.asked, shown) {
+            (Asked::Caller(_), _, Some(shown)) => {
+                format!("{shown} asked for callers, and some of its requests come here: callers are asked for")
+            }
+            (Asked::Caller(_), ..) => {
+                "nginx asked for callers at paths that no location served, which come here: callers are asked for"
+                    .to_owned()
+            }
+            (_, Asked::Nobody, Some(_)) if by == (own.0, Some(own.1)) => {
+                format!("nginx kept callers out here, and {why}: nobody may use this route {open}")
+            }
+            (_, Asked::Nobody, Some(shown)) => format!(
+                "{shown} let nobody through ({why}), and some of its requests come here: nobody may use this route {open}"
+            ),
+            (_, Asked::Nobody, None) => format!(
+                "nginx let nobody through at some of the paths that come here, such as those below this one (its server, line {}: {why}): nobody may use this route {open}",
+                demand.at.0
+            ),
+            (.., shown) => format!(
+                "{} asked for callers at another provider, and some of its requests come here: nobody may use this route {open}",
+                shown.unwrap_or_else(|| "the server".to_owned())
+            ),
+        }
+    }
+
+    /// A place that nothing can be passed on at: closed, where the route `around` it would take its requests.
+    fn closed(&mut self, place: &str, served: &Served, around: Option<Chosen<'t, 'a>>) {
+        let file = self.converter.nginx.file;
+        let falls_through = self.group.falls_through && place.is_empty();
+        let owner = served.owners.first().and_then(|who| self.table.location(*who));
+        let path = owner
+            .map_or_else(|| format!("{place}/"), |(location, _)| crate::import::nginx::place::encoded(&location.path));
+        let (at, what) = match owner {
+            Some((location, entry)) => {
+                let root = "as a route it would be one for all paths";
+                (location.at, entry.candidate.as_ref().err().map_or(root, String::as_str).to_owned())
+            }
+            None => {
+                let asked = |(_, demand): &&(Who, Demand)| demand.asked != Asked::Nothing;
+                let by = served.demands.iter().rev().find(asked).or(served.demands.first());
+                let shown = by.and_then(|((site, index), _)| self.table.location((*site, (*index)?)));
+                let text = shown.map_or("nginx led nobody through here".to_owned(), |(location, _)| {
+                    format!("{} asked more of callers", location.shown())
+                });
+                (by.map_or((1, 1), |(_, demand)| demand.at), text)
+            }
+        };
+        let upstream = around.map(|around| &around.candidate.item.value.upstream);
+        let upstream = upstream.or_else(|| self.draft.upstreams.keys().next().filter(|_| falls_through)).cloned();
+        let Some(upstream) = upstream else {
+            if let Some((location, _)) = owner {
+                self.draft.note(file, at, format!("{} is left out: {what}", location.shown()));
+            }
+            return;
+        };
+        let to = match around {
+            Some(around) => format!("to `{}`", excerpt(&around.candidate.item.value.path)),
+            None => "to the routes of other hosts".to_owned(),
+        };
+        let mut item = Item::new(blank(&path, &upstream, RouteAuth::None));
+        item.note(file, at, format!("{what}: nobody gets through here, since requests would go on {to} else"));
+        let auth = around.map_or(RouteAuth::None, |around| around.candidate.item.value.auth.clone());
+        shut(&mut item.value, &self.provider(&auth, at));
+        self.push(item);
+    }
+
+    /// A provider for a route that is closed: that of `auth`, or any.
+    fn provider(&mut self, auth: &RouteAuth, at: Position) -> String {
+        match auth {
+            RouteAuth::Required(required) if !required.providers.is_empty() => required.providers[0].clone(),
+            _ => match self.draft.providers.keys().next() {
+                Some(name) => name.clone(),
+                None => {
+                    let text = "a closed route wants a provider, and there is none: write the URL of the authentication server";
+                    self.converter.gates.unknown(at, text.to_owned(), self.draft)
+                }
+            },
+        }
+    }
+
+    fn push(&mut self, mut item: Item<Route>) {
+        item.value.hosts.clone_from(&self.group.hosts);
+        // A route is named by its host and path, unless they are too long for a name.
+        let host = self.group.hosts.first().map_or(0, |host| host.to_string().len());
+        if host + item.value.path.len() > LONGEST_NAME {
+            item.value.name = Some(format!("imported-{}", self.draft.routes.len()));
+        }
+        self.draft.routes.push(item);
+    }
+}
+
+/// The longest name that a route may have, in bytes.
+const LONGEST_NAME: usize = 128;

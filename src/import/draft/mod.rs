@@ -1,0 +1,71 @@
+//! A configuration that is being written: the sections as written, each item with what is to be said about it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::note::Note;
+use crate::config::text::Position;
+use crate::config::written::{Listener, Provider, Route, Upstream};
+
+/// What becomes the YAML.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) listeners: Vec<Item<Listener>>,
+    /// Listeners that are written as comments; the last note says why.
+    pub(super) listeners_off: Vec<Item<Listener>>,
+    pub(super) providers: BTreeMap<String, Item<Provider>>,
+    pub(super) upstreams: BTreeMap<String, Item<Upstream>>,
+    pub(super) routes: Vec<Item<Route>>,
+    /// What is about none of them.
+    pub(super) notes: Vec<Note>,
+}
+
+/// A part with its notes.
+#[derive(Clone, Debug)]
+pub(super) struct Item<T> {
+    pub(super) value: T,
+    pub(super) notes: Vec<Note>,
+}
+
+impl<T> Item<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self { value, notes: Vec::new() }
+    }
+
+    pub(super) fn note(&mut self, file: &Arc<str>, at: Position, text: impl Into<String>) {
+        self.notes.push(Note::new(file, at, text));
+    }
+}
+
+impl Draft {
+    /// A note that may be about many lines: those with the same text become one.
+    pub(super) fn note(&mut self, file: &Arc<str>, at: Position, text: impl Into<String>) {
+        let note = Note::new(file, at, text);
+        match self.notes.iter_mut().find(|other| other.text == note.text && other.file == note.file) {
+            Some(other) if other.lines.contains(&at.0) => {}
+            Some(other) => other.lines.push(at.0),
+            None => self.notes.push(note),
+        }
+    }
+
+    /// `wanted`, or with a number behind it when `taken` is true of it, as a name of the configuration.
+    pub(super) fn name(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
+        let legal = |sign: char| sign.is_ascii_alphanumeric() || "-_.".contains(sign);
+        let mut name: String = wanted.chars().map(|sign| if legal(sign) { sign } else { '-' }).take(56).collect();
+        name = name.trim_matches('-').to_owned();
+        if name.is_empty() {
+            name.push_str("root");
+        }
+        let numbered = (2..).map(|number| format!("{name}-{number}"));
+        std::iter::once(name.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(name)
+    }
+
+    /// All notes, in the order of the YAML.
+    pub(super) fn all_notes(&self) -> impl Iterator<Item = &Note> {
+        let listeners = self.listeners.iter().chain(&self.listeners_off).flat_map(|item| &item.notes);
+        let providers = self.providers.values().flat_map(|item| &item.notes);
+        let upstreams = self.upstreams.values().flat_map(|item| &item.notes);
+        let routes = self.routes.iter().flat_map(|item| &item.notes);
+        self.notes.iter().chain(listeners).chain(providers).chain(upstreams).chain(routes)
+    }
+}

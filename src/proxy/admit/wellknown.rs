@@ -1,0 +1,86 @@
+//! Protected resource metadata (RFC 9728), one document per route.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS,
+};
+use http::{Method, StatusCode};
+use pingora::http::ResponseHeader;
+
+use super::origin;
+use crate::auth::Metadata;
+use crate::config::{Authentication, limits};
+use crate::metrics::RejectionReason;
+use crate::proxy::client::session::ClientSession;
+use crate::proxy::context::{Client, RequestContext};
+use crate::proxy::respond;
+use crate::proxy::respond::Rejection;
+
+/// Where the documents are: this, and behind it the path of the resource (RFC 9728 section 3.1).
+const PREFIX: &str = "/.well-known/oauth-protected-resource";
+
+/// The path of the resource whose metadata is asked for, if it is.
+pub(crate) fn resource_path(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix(PREFIX)?;
+    match rest {
+        "" => Some("/"),
+        _ if rest.starts_with('/') => Some(rest),
+        _ => None,
+    }
+}
+
+/// A protected resource as clients know it, and where its metadata is.
+pub(crate) struct ResourceUrl {
+    pub(crate) resource: String,
+    pub(crate) metadata: String,
+}
+
+impl ResourceUrl {
+    /// The route's `public_url`, or else what the client itself used.
+    pub(crate) fn new(auth: &Authentication, client: &Client, path: &str) -> Self {
+        match &auth.public_url {
+            Some(url) => {
+                let path = if url.path() == "/" { "" } else { url.path() };
+                let metadata = format!("{}{PREFIX}{path}", url.origin().ascii_serialization());
+                Self { resource: url.to_string(), metadata }
+            }
+            None => {
+                let origin = format!("{}://{}", client.scheme, client.authority);
+                let below = if path == "/" { "" } else { path };
+                Self { resource: format!("{origin}{below}"), metadata: format!("{origin}{PREFIX}{below}") }
+            }
+        }
+    }
+}
+
+/// Answers with the metadata of the route of `path`; it needs no credential, and any page may read it. False when that
+/// route is open, or there is none: then the request is one like any other, and a server behind the edge may have a
+/// document of its own.
+pub(crate) async fn answer(
+    session: &mut ClientSession<'_>,
+    context: &RequestContext,
+    path: &str,
+) -> pingora::Result<Result<bool, Rejection>> {
+    let Some(route) = context.snapshot.router.find(&context.client.host, path) else { return Ok(Ok(false)) };
+    let (Some(authenticator), Some(auth)) = (&route.authenticator, &route.settings.auth) else { return Ok(Ok(false)) };
+    let header = session.req_header();
+    if origin::is_preflight(header) {
+        let mut head = ResponseHeader::build(StatusCode::NO_CONTENT, Some(6))?;
+        head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")?;
+        head.insert_header(ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD")?;
+        if let Some(headers) = header.headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned() {
+            // Clients send fields such as `MCP-Protocol-Version` along.
+            head.insert_header(ACCESS_CONTROL_ALLOW_HEADERS, headers)?;
+        }
+        head.insert_header(ACCESS_CONTROL_MAX_AGE, limits::CORS_MAX_AGE.as_secs())?;
+        return respond::write_empty(session, context, head).await.map(|()| Ok(true));
+    }
+    if header.method != Method::GET && header.method != Method::HEAD {
+        return Ok(Err(Rejection::new(RejectionReason::MethodNotAllowed, "metadata can only be read")));
+    }
+    let url = ResourceUrl::new(auth, &context.client, path);
+    let metadata = serde_json::json!(Metadata::new(&url.resource, authenticator.issuers(), &auth.scopes)).to_string();
+    let mut head = ResponseHeader::build(StatusCode::OK, Some(6))?;
+    head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")?;
+    respond::write(session, context, head, "application/json", metadata.into()).await.map(|()| Ok(true))
+}

@@ -1,0 +1,67 @@
+//! A timer for deadlines that are set for every request and hardly ever reached.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::time::{Instant, Sleep};
+
+/// It is armed anew only when it goes off, or for a deadline that is nearer than what it is armed for: a connection that
+/// serves a thousand requests in a minute arms it once or twice.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Alarm {
+    /// Armed for `deadline`.
+    pub(crate) fn new(deadline: Instant) -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep_until(deadline)) }
+    }
+
+    /// Ready at `deadline`, which may be another one at each call.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        if self.sleep.deadline() > deadline {
+            self.sleep.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            if self.sleep.deadline() >= deadline || Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            self.sleep.as_mut().reset(deadline);
+        }
+    }
+
+    /// Waits until `deadline`.
+    pub(crate) async fn comes(&mut self, deadline: Instant) {
+        std::future::poll_fn(|cx| self.poll(cx, deadline)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_off_at_each_deadline_whatever_came_before() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut alarm = Alarm::new(at(10));
+        for deadline in [5, 30, 31, 31, 90, 60] {
+            let expected = at(deadline).max(Instant::now());
+            alarm.comes(at(deadline)).await;
+            assert_eq!(Instant::now(), expected, "{deadline}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_not_waited_for_does_not_come_early() {
+        let begun = Instant::now();
+        let mut alarm = Alarm::new(begun + Duration::from_secs(1));
+        let early = tokio::time::timeout(Duration::from_millis(500), alarm.comes(begun + Duration::from_secs(3)));
+        assert!(early.await.is_err());
+        alarm.comes(begun + Duration::from_secs(3)).await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(3));
+    }
+}

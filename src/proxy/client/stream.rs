@@ -1,0 +1,286 @@
+//! A client's connection, with a deadline for each whole request head. Pingora limits only the time between two reads,
+//! so a client that sends a byte now and then would hold a connection for ever.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType,
+};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Instant;
+
+use super::alarm::Alarm;
+use crate::upstream::Wire;
+
+/// What every HTTP/2 connection begins with (RFC 9113 section 3.4).
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Between two requests.
+const IDLE: u8 = 0;
+/// A request head is awaited or incomplete: the deadline holds.
+const HEAD: u8 = 1;
+/// A request is being served.
+const SERVING: u8 = 2;
+
+/// Wraps a connection, cleartext or TLS.
+pub struct Downstream {
+    inner: Wire,
+    socket: Arc<SocketDigest>,
+    /// Shared with the hooks, which see the connection by reference only.
+    phase: AtomicU8,
+    head_limit: Duration,
+    /// Where Pingora does not keep it itself.
+    idle_limit: Option<Duration>,
+    /// When the wait of a phase ends; made when there is something to wait for.
+    due: Option<(u8, Instant)>,
+    alarm: Alarm,
+    /// What was read to see what kind of request it is, and is to be read again.
+    peeked: Vec<u8>,
+    is_h2: bool,
+}
+
+impl fmt::Debug for Downstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Downstream").field("phase", &self.phase).finish_non_exhaustive()
+    }
+}
+
+impl Downstream {
+    /// A connection that was accepted at `accepted`; from then on its first request head is due within `limit`.
+    pub fn new(inner: Wire, socket: Arc<SocketDigest>, accepted: Instant, limit: Duration) -> Self {
+        let is_h2 = matches!(alpn(&inner), Some(ALPN::H2));
+        Self {
+            inner,
+            socket,
+            phase: AtomicU8::new(HEAD),
+            head_limit: limit,
+            idle_limit: None,
+            due: Some((HEAD, accepted + limit)),
+            alarm: Alarm::new(accepted + limit),
+            peeked: Vec::new(),
+            is_h2,
+        }
+    }
+
+    /// The head of a request on `session`'s connection is complete. HTTP/2 streams know no connection.
+    pub(crate) fn head_is_read(session: &ServerSession) {
+        Self::set_phase(session, SERVING);
+    }
+
+    /// The request on `session`'s connection has ended.
+    pub(crate) fn next_request(session: &ServerSession) {
+        Self::set_phase(session, IDLE);
+    }
+
+    fn set_phase(session: &ServerSession, phase: u8) {
+        if let Some(this) = session.stream().and_then(|stream| stream.as_any().downcast_ref::<Self>()) {
+            this.phase.store(phase, Ordering::Relaxed);
+        }
+    }
+
+    /// The same, for those who own the connection.
+    pub(crate) fn begin_request(&mut self) {
+        *self.phase.get_mut() = SERVING;
+    }
+
+    /// The request has ended; another one may come within `limit`, or has `begun` to come.
+    pub(crate) fn end_request(&mut self, limit: Duration, begun: bool) {
+        *self.phase.get_mut() = if begun || !self.peeked.is_empty() { HEAD } else { IDLE };
+        self.idle_limit = Some(limit);
+        self.due = None;
+    }
+
+    /// True when a connection begins as those of HTTP/2 do.
+    pub(crate) fn begins_http2(first: &[u8], then: &[u8]) -> bool {
+        let begun = H2_PREFACE.iter().zip(first.iter().chain(then));
+        begun.clone().count() >= b"PRI * HTTP/2".len() && begun.clone().all(|(expected, byte)| expected == byte)
+    }
+
+    /// Has `bytes` read again, before what is still to come: the head of a request, or the beginning of one.
+    pub(crate) fn unread(&mut self, bytes: &[&[u8]]) {
+        *self.phase.get_mut() = HEAD;
+        self.peeked.splice(..0, bytes.concat());
+    }
+
+    /// Ends a cleartext connection with a reset: a clean end would say that the answer is whole.
+    pub(crate) fn reset(&self) {
+        if let Wire::Tcp(stream) = &self.inner {
+            // Without it the connection ends all the same.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// True when nothing has come for too long.
+    fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        let phase = *self.phase.get_mut();
+        let limit = match phase {
+            HEAD => Some(self.head_limit),
+            IDLE => self.idle_limit,
+            _ => None,
+        };
+        let Some(limit) = limit else { return false };
+        let due = match self.due {
+            Some((of, due)) if of == phase => due,
+            _ => Instant::now() + limit,
+        };
+        self.due = Some((phase, due));
+        self.alarm.poll(cx, due).is_ready()
+    }
+
+    /// Bytes have come in.
+    fn has_read(&mut self, bytes: &[u8]) {
+        if self.is_h2 || bytes.starts_with(H2_PREFACE) {
+            // From here on the limits of HTTP/2 hold: its heads have no connection of their own to wait for.
+            *self.phase.get_mut() = SERVING;
+        } else if *self.phase.get_mut() == IDLE {
+            *self.phase.get_mut() = HEAD;
+            self.due = None;
+        }
+    }
+}
+
+impl AsyncRead for Downstream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.peeked.is_empty() {
+            let length = this.peeked.len().min(buf.remaining());
+            buf.put_slice(&this.peeked[..length]);
+            this.peeked.drain(..length);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut this.inner).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => {
+                if buf.filled().len() > before {
+                    this.has_read(&buf.filled()[before..]);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending if this.is_overdue(cx) => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request head took too long")))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+#[async_trait]
+impl Peek for Downstream {
+    /// Fills `buf` with the connection's first bytes, which stay to be read. It does not wait for all of them once they
+    /// cannot be HTTP/2's any more: an HTTP/1 request may be shorter.
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        let mut first = [0; H2_PREFACE.len()];
+        let mut length = 0;
+        while length < first.len().min(buf.len()) && H2_PREFACE.starts_with(&first[..length]) {
+            match self.read(&mut first[length..]).await? {
+                0 => break,
+                read => length += read,
+            }
+        }
+        self.peeked.splice(..0, first[..length].iter().copied());
+        self.has_read(&first[..length]);
+        let shown = length.min(buf.len());
+        buf[..shown].copy_from_slice(&first[..shown]);
+        Ok(true)
+    }
+}
+
+impl AsyncWrite for Downstream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Downstream {
+    async fn shutdown(&mut self) {
+        match &mut self.inner {
+            Wire::Tcp(stream) => drop(stream.shutdown().await),
+            Wire::Pingora(stream) => Shutdown::shutdown(&mut **stream).await,
+        }
+    }
+}
+
+impl UniqueID for Downstream {
+    fn id(&self) -> UniqueIDType {
+        match &self.inner {
+            Wire::Tcp(stream) => stream.as_raw_fd(),
+            Wire::Pingora(stream) => stream.id(),
+        }
+    }
+}
+
+impl Ssl for Downstream {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        match &self.inner {
+            Wire::Tcp(_) => None,
+            Wire::Pingora(stream) => stream.get_ssl_digest(),
+        }
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        alpn(&self.inner)
+    }
+}
+
+impl GetTimingDigest for Downstream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        match &self.inner {
+            Wire::Tcp(_) => Vec::new(),
+            Wire::Pingora(stream) => stream.get_timing_digest(),
+        }
+    }
+}
+
+impl GetProxyDigest for Downstream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Downstream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.socket))
+    }
+}
+
+fn alpn(wire: &Wire) -> Option<ALPN> {
+    match wire {
+        Wire::Tcp(_) => None,
+        Wire::Pingora(stream) => stream.selected_alpn_proto(),
+    }
+}

@@ -1,0 +1,129 @@
+//! The line that each request leaves in the log.
+
+mod line;
+mod memory;
+
+use std::time::Duration;
+
+use pingora::{Error, ErrorSource, ErrorType};
+
+use super::client::session::ClientSession;
+use super::context::RequestContext;
+use super::opaque::peer::head_time;
+use crate::config::{AccessLog, LogFormat};
+use crate::metrics::{CallOutcome, EndpointResult, Label, Metrics, RejectionReason};
+use line::{Line, Millis, Time};
+pub(crate) use memory::LineMemory;
+
+/// The target of access lines: the logger writes them as they are.
+pub(crate) const TARGET: &str = "access";
+
+/// The status that is logged when the client left before there was one (nginx's).
+const CLIENT_GONE: u16 = 499;
+
+thread_local!(static MEMORY: LineMemory = const { LineMemory::new() });
+
+/// The request has ended: metrics and the log are told.
+pub(super) fn finish(
+    metrics: &Metrics,
+    session: &ClientSession<'_>,
+    error: Option<&Error>,
+    context: &mut RequestContext,
+) {
+    let status = session.status().map_or(CLIENT_GONE, |status| status.as_u16());
+    let duration = context.started.elapsed();
+    if let Some(rejection) = &context.rejection {
+        metrics.rejected(rejection.reason);
+    }
+    if let Some(guard) = &context.endpoint {
+        guard.endpoint().finished(endpoint_result(error, context));
+    }
+    let outcome = call_outcome(status, error, context);
+    if let Some(route) = &context.route {
+        route.metrics.finished(status, duration);
+        if let (Some(call), Some(outcome)) = (&context.call, outcome) {
+            route.metrics.calls.finished(call.method, call.tool.as_deref(), outcome, duration);
+        }
+    }
+    let log = &context.snapshot.config.log;
+    let wanted = match log.access {
+        AccessLog::All => true,
+        AccessLog::Errors => status >= 400 || error.is_some(),
+        AccessLog::Off => false,
+    };
+    if wanted {
+        let line = Line { outcome: outcome.map(Label::label), ..line(session, error, context, status, duration) };
+        let write = |text: &mut String| {
+            match log.format {
+                LogFormat::Json => line.write_json(text),
+                LogFormat::Text => line.write_text(text),
+            }
+            log::info!(target: TARGET, "{text}");
+        };
+        MEMORY.with(|memory| memory.with(write));
+    }
+}
+
+/// What became of an MCP call.
+fn call_outcome(status: u16, error: Option<&Error>, context: &RequestContext) -> Option<CallOutcome> {
+    let call = context.call.as_ref()?;
+    let by_client = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+    Some(match (call.outcome, &context.rejection) {
+        (Some(outcome), _) => outcome,
+        (None, Some(rejection)) if is_denial(rejection.reason) => CallOutcome::Denied,
+        (None, None) if by_client || status == CLIENT_GONE => CallOutcome::Cancelled,
+        (None, _) => CallOutcome::Failed,
+    })
+}
+
+/// Refusals of this caller, by the policy or by the server that gives tokens for the upstream.
+fn is_denial(reason: RejectionReason) -> bool {
+    matches!(reason, RejectionReason::InsufficientScope | RejectionReason::CredentialRefused)
+}
+
+fn endpoint_result(error: Option<&Error>, context: &RequestContext) -> EndpointResult {
+    if context.head_is_late() {
+        return EndpointResult::Timeout;
+    }
+    match error {
+        Some(error) if *error.esource() == ErrorSource::Upstream => match error.etype() {
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => EndpointResult::Timeout,
+            _ => EndpointResult::Failed,
+        },
+        Some(_) if context.upstream_status.is_none() => EndpointResult::Cancelled,
+        _ if context.upstream_status.is_some_and(|status| status >= 500) => EndpointResult::ServerError,
+        Some(_) => EndpointResult::Cancelled,
+        None => EndpointResult::Ok,
+    }
+}
+
+fn line<'a>(
+    session: &'a ClientSession<'_>,
+    error: Option<&Error>,
+    context: &'a RequestContext,
+    status: u16,
+    duration: Duration,
+) -> Line<'a> {
+    let principal = context.permit.as_ref().and_then(|permit| permit.principal());
+    Line {
+        time: Time::now(),
+        request_id: context.id.as_str(),
+        client: context.client.address,
+        method: session.req_header().method.as_str(),
+        host: &context.client.authority,
+        path: &context.client.path,
+        route: context.route.as_ref().map(|route| &*route.settings.name),
+        endpoint: context.endpoint.as_ref().map(|guard| guard.endpoint().label()),
+        subject: principal.map(|principal| principal.subject()),
+        mcp_method: context.call.as_ref().map(|call| call.method.label()),
+        mcp_tool: context.call.as_ref().and_then(|call| call.tool.as_deref()),
+        outcome: None,
+        status,
+        reason: context.rejection.as_ref().map(|rejection| rejection.reason.label()),
+        aborted: error.is_some() && context.rejection.is_none() && status != CLIENT_GONE,
+        bytes_in: session.bytes_in(),
+        bytes_out: session.bytes_out(),
+        duration_ms: Millis::of(duration),
+        upstream_ms: head_time(context).map(Millis::of),
+    }
+}
