@@ -1,34 +1,17 @@
 //! Real MCP servers on rmcp, as upstreams for the demo, the tests and the benches, and the small things around them:
 //! a switch that breaks them on purpose, a local token issuer, and a client that runs one session.
 
-mod connection;
-mod currenttime;
-mod events;
-mod everything;
-mod fininfo;
-mod handler;
-mod issuer;
-mod latency;
-mod listen;
-mod load;
-mod mcpgw;
-mod mode;
-mod offset;
+mod commands;
 mod replica;
-mod serve;
 mod server;
-mod session;
-mod signer;
-mod stock;
-mod switch;
-mod target;
-mod token;
-mod vitals;
+mod servers;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use commands::{events, listen, load, serve, session, token};
 
 /// Any reason for a command to end unsuccessfully, told to the user in one line.
 type Failure = Box<dyn Error + Send + Sync>;

@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use rmcp::model::Tool;
 
-use crate::everything::Everything;
-use crate::handler::Handler;
+use crate::servers::everything::Everything;
+use crate::servers::handler::Handler;
 
 /// One of the fleet's MCP servers; several replicas of it may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

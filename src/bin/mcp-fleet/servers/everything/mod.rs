@@ -23,10 +23,10 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 use rmcp::{ErrorData, RoleServer, ServerHandler, tool_handler};
 use serde_json::json;
 
-pub(crate) use self::backend::Backend;
-use self::backend::Feed;
+use crate::replica::vitals::Vitals;
 use crate::server::Server;
-use crate::vitals::Vitals;
+pub(crate) use backend::Backend;
+use backend::Feed;
 
 /// Answers the requests of one session, or one request of the protocol without sessions.
 pub(crate) struct Everything {

@@ -9,7 +9,7 @@ use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::vitals::{Counted, Gauge};
+use super::vitals::{Counted, Gauge};
 
 /// A TCP listener that counts the connections it accepted.
 pub(crate) struct CountingListener {

@@ -13,10 +13,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::handler::Handler;
-use crate::mode::Mode;
+use super::handler::Handler;
+use crate::replica::mode::Mode;
+use crate::replica::vitals::Vitals;
 use crate::server::Server;
-use crate::vitals::Vitals;
 
 /// The request headers that `whoami` shows.
 const SHOWN: [&str; 8] = [

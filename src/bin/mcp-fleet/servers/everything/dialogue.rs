@@ -25,7 +25,7 @@ struct Elicitation {
     message: String,
 }
 
-#[tool_router(router = dialogue, vis = "pub(super)")]
+#[tool_router(router = dialogue, vis = "pub(crate)")]
 impl Everything {
     /// Asks the client's model.
     #[tool]

@@ -8,21 +8,21 @@ use ring::rand::SystemRandom;
 use rmcp::ErrorData;
 
 /// A key that only the server's replicas have.
-pub(super) struct Seal(hmac::Key);
+pub(crate) struct Seal(hmac::Key);
 
 impl Seal {
     /// A seal with a new key.
-    pub(super) fn generate() -> Result<Self, Unspecified> {
+    pub(crate) fn generate() -> Result<Self, Unspecified> {
         hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).map(Self)
     }
 
     /// The text of a state, such as `multi_round/1`.
-    pub(super) fn seal(&self, state: &str) -> String {
+    pub(crate) fn seal(&self, state: &str) -> String {
         format!("{state}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&self.0, state.as_bytes())))
     }
 
     /// The state, if it was sealed here.
-    pub(super) fn open<'a>(&self, sealed: &'a str) -> Result<&'a str, ErrorData> {
+    pub(crate) fn open<'a>(&self, sealed: &'a str) -> Result<&'a str, ErrorData> {
         let forged = || ErrorData::invalid_params("requestState is not one that this server gave out", None);
         let (state, tag) = sealed.rsplit_once('.').ok_or_else(forged)?;
         let tag = URL_SAFE_NO_PAD.decode(tag).map_err(|_| forged())?;

@@ -18,7 +18,7 @@ struct Tenant {
     region: String,
 }
 
-#[tool_router(router = content, vis = "pub(super)")]
+#[tool_router(router = content, vis = "pub(crate)")]
 impl Everything {
     /// Answers with a text.
     #[tool]

@@ -20,7 +20,7 @@ const MAX_STREAMS: u64 = 64;
 
 type Context = RequestContext<RoleServer>;
 
-#[tool_router(router = narration, vis = "pub(super)")]
+#[tool_router(router = narration, vis = "pub(crate)")]
 impl Everything {
     /// Logs three messages while it runs.
     #[tool]
@@ -81,7 +81,7 @@ impl Everything {
 
 impl Everything {
     /// Sets the least severe level that the session's client wants to see.
-    pub(super) fn prefer(&self, level: LoggingLevel) {
+    pub(crate) fn prefer(&self, level: LoggingLevel) {
         self.level.store(level as u8, Ordering::Relaxed);
     }
 

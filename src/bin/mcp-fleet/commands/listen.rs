@@ -10,10 +10,10 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use super::events::now;
+use super::latency::Latencies;
+use super::target::Target;
 use crate::Failure;
-use crate::events::now;
-use crate::latency::Latencies;
-use crate::target::Target;
 
 /// Listens to streams for a while.
 #[derive(clap::Args)]

@@ -15,12 +15,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::everything::Backend;
-use crate::handler::Roster;
-use crate::replica::Replica;
+use super::issuer;
+use crate::Failure;
+use crate::replica::vitals::Vitals;
+use crate::replica::{Replica, switch};
 use crate::server::Server;
-use crate::vitals::Vitals;
-use crate::{Failure, issuer, switch};
+use crate::servers::everything::Backend;
+use crate::servers::handler::Roster;
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 

@@ -7,8 +7,8 @@ use rmcp::{tool, tool_router};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::handler::Handler;
-use crate::offset::Offset;
+use super::handler::Handler;
+use super::offset::Offset;
 
 #[derive(Deserialize, JsonSchema)]
 struct Zone {

@@ -11,8 +11,8 @@ use rmcp::transport::{DynamicTransportError, StreamableHttpClientTransport};
 use rmcp::{ClientLifecycleMode, ClientServiceExt, RoleClient};
 use serde_json::{Value, json};
 
+use super::token::http_client;
 use crate::Failure;
-use crate::token::http_client;
 
 /// Which server to run a session with, and what to call there.
 #[derive(Args)]

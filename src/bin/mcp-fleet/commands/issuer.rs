@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::signer::{Signer, nonce};
 use crate::Failure;
-use crate::signer::{Signer, nonce};
 
 /// No token lives longer than a day.
 const MAX_TTL: i64 = 86_400;

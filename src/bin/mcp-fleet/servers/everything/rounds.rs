@@ -9,7 +9,7 @@ use super::{Everything, question, text};
 
 type Round = Result<CallToolResponse, ErrorData>;
 
-#[tool_router(router = rounds, vis = "pub(super)")]
+#[tool_router(router = rounds, vis = "pub(crate)")]
 impl Everything {
     /// Asks the user for a name.
     #[tool]
@@ -156,7 +156,7 @@ impl Everything {
 }
 
 /// Asks for another round.
-pub(super) fn need<'a>(questions: impl IntoIterator<Item = (&'a str, InputRequest)>, state: Option<String>) -> Round {
+pub(crate) fn need<'a>(questions: impl IntoIterator<Item = (&'a str, InputRequest)>, state: Option<String>) -> Round {
     let questions: InputRequests = questions.into_iter().map(|(key, question)| (key.to_owned(), question)).collect();
     Ok(InputRequiredResult::new(Some(questions), state).into())
 }

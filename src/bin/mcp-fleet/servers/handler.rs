@@ -9,8 +9,8 @@ use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler, tool_handler};
 use tokio::sync::Mutex;
 
-use crate::fininfo::Order;
-use crate::vitals::Vitals;
+use super::fininfo::Order;
+use crate::replica::vitals::Vitals;
 
 /// Every replica of the fleet.
 pub(crate) type Roster = Arc<[Arc<Vitals>]>;

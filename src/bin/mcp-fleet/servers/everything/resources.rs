@@ -10,7 +10,7 @@ const STATIC_BINARY: &str = "test://static-binary";
 const WATCHED: &str = "test://watched-resource";
 
 /// The resources that have a URI of their own.
-pub(super) fn all() -> Vec<Resource> {
+pub(crate) fn all() -> Vec<Resource> {
     let resource = |uri: &str, name: &str, kind: &str, description: &str| {
         Resource::new(uri, name).with_mime_type(kind).with_description(description)
     };
@@ -22,14 +22,14 @@ pub(super) fn all() -> Vec<Resource> {
 }
 
 /// The one template.
-pub(super) fn template() -> ResourceTemplate {
+pub(crate) fn template() -> ResourceTemplate {
     ResourceTemplate::new("test://template/{id}/data", "template-data")
         .with_mime_type("application/json")
         .with_description("Data for an id.")
 }
 
 /// What the URI stands for.
-pub(super) fn read(uri: &str) -> Option<ResourceContents> {
+pub(crate) fn read(uri: &str) -> Option<ResourceContents> {
     let text = |text: &str| ResourceContents::text(text, uri).with_mime_type("text/plain");
     match uri {
         STATIC_TEXT => Some(text("This is the content of the static text resource.")),

@@ -39,7 +39,7 @@ struct Deletion {
     filename: String,
 }
 
-#[tool_router(router = jobs, vis = "pub(super)")]
+#[tool_router(router = jobs, vis = "pub(crate)")]
 impl Everything {
     /// Greets at once, never as a task.
     #[tool]

@@ -8,8 +8,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::Value;
 
-use crate::mode::Mode;
-use crate::replica::Replica;
+use super::Replica;
+use super::mode::Mode;
 
 type Replicas = Arc<[Replica]>;
 

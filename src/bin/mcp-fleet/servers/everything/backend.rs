@@ -12,19 +12,19 @@ use super::seal::Seal;
 
 /// How often each list has changed.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Changes {
+pub(crate) struct Changes {
     /// The list of tools.
-    pub(super) tools: u64,
+    pub(crate) tools: u64,
     /// The list of prompts.
-    pub(super) prompts: u64,
+    pub(crate) prompts: u64,
 }
 
 /// The state that belongs to no replica.
 pub(crate) struct Backend {
     /// Running and finished tasks.
-    pub(super) tasks: TaskManager,
+    pub(crate) tasks: TaskManager,
     /// Seals the states that clients carry from one round of a call to the next.
-    pub(super) seal: Seal,
+    pub(crate) seal: Seal,
     changes: watch::Sender<Changes>,
 }
 
@@ -35,28 +35,28 @@ impl Backend {
     }
 
     /// Tells of the changes from now on.
-    pub(super) fn feed(&self) -> Feed {
+    pub(crate) fn feed(&self) -> Feed {
         let mut changes = self.changes.subscribe();
         let seen = *changes.borrow_and_update();
         Feed { changes, seen }
     }
 
     /// Tells all replicas of a change.
-    pub(super) fn change(&self, change: impl FnOnce(&mut Changes)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Changes)) {
         self.changes.send_modify(change);
     }
 }
 
 /// The changes since it was made.
 #[derive(Clone)]
-pub(super) struct Feed {
+pub(crate) struct Feed {
     changes: watch::Receiver<Changes>,
     seen: Changes,
 }
 
 impl Feed {
     /// Tells a subscription of the changes, until it ends.
-    pub(super) async fn announce(mut self, sink: &SubscriptionSink) {
+    pub(crate) async fn announce(mut self, sink: &SubscriptionSink) {
         while self.changes.changed().await.is_ok() {
             let (now, seen) = (*self.changes.borrow_and_update(), self.seen);
             if now.tools != seen.tools && ended(sink.notify_tool_list_changed().await)

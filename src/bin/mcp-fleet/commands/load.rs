@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::latency::Latencies;
+use super::target::Target;
 use crate::Failure;
-use crate::latency::Latencies;
-use crate::target::Target;
 
 /// Sends the same request again and again.
 #[derive(clap::Args)]

@@ -1,5 +1,10 @@
 //! One replica of a server: it can be made slow or failing, killed, and brought back on its address.
 
+pub(crate) mod connection;
+pub(crate) mod mode;
+pub(crate) mod switch;
+pub(crate) mod vitals;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,12 +24,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
 use tokio::task;
 
-use crate::connection::CountingListener;
-use crate::everything::{Backend, Everything};
-use crate::handler::{Handler, Roster};
-use crate::mode::{Mode, SLOWNESS};
 use crate::server::Server;
-use crate::vitals::Vitals;
+use crate::servers::everything::{Backend, Everything};
+use crate::servers::handler::{Handler, Roster};
+use connection::CountingListener;
+use mode::{Mode, SLOWNESS};
+use vitals::Vitals;
 
 /// Longer than the longest tool call, which would otherwise end with its quiet session.
 const SESSION_IDLE: Duration = Duration::from_secs(900);

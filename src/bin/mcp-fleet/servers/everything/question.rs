@@ -5,7 +5,7 @@ use rmcp::model::{InputRequest, InputResponses};
 use serde_json::{Value, json};
 
 /// A form for the user to fill in; the schema is a JSON Schema of primitive properties.
-pub(super) fn form(message: &str, schema: Value) -> Result<InputRequest, ErrorData> {
+pub(crate) fn form(message: &str, schema: Value) -> Result<InputRequest, ErrorData> {
     question(json!({
         "method": "elicitation/create",
         "params": { "message": message, "requestedSchema": schema },
@@ -13,17 +13,17 @@ pub(super) fn form(message: &str, schema: Value) -> Result<InputRequest, ErrorDa
 }
 
 /// A form with one required field, of a type such as `string`.
-pub(super) fn field(message: &str, name: &str, kind: &str) -> Result<InputRequest, ErrorData> {
+pub(crate) fn field(message: &str, name: &str, kind: &str) -> Result<InputRequest, ErrorData> {
     form(message, json!({ "type": "object", "properties": { name: { "type": kind } }, "required": [name] }))
 }
 
 /// The field `name`, which several tools ask for.
-pub(super) fn name() -> Result<InputRequest, ErrorData> {
+pub(crate) fn name() -> Result<InputRequest, ErrorData> {
     field("What is your name?", "name", "string")
 }
 
 /// A prompt for the client's model.
-pub(super) fn prompt(text: &str) -> Result<InputRequest, ErrorData> {
+pub(crate) fn prompt(text: &str) -> Result<InputRequest, ErrorData> {
     question(json!({
         "method": "sampling/createMessage",
         "params": { "messages": [{ "role": "user", "content": { "type": "text", "text": text } }], "maxTokens": 100 },
@@ -31,7 +31,7 @@ pub(super) fn prompt(text: &str) -> Result<InputRequest, ErrorData> {
 }
 
 /// The client's roots.
-pub(super) fn roots() -> Result<InputRequest, ErrorData> {
+pub(crate) fn roots() -> Result<InputRequest, ErrorData> {
     question(json!({ "method": "roots/list" }))
 }
 
@@ -41,16 +41,16 @@ fn question(request: Value) -> Result<InputRequest, ErrorData> {
 }
 
 /// A field of a form that the user has accepted.
-pub(super) fn filled<'a>(answers: Option<&'a InputResponses>, key: &str, field: &str) -> Option<&'a Value> {
+pub(crate) fn filled<'a>(answers: Option<&'a InputResponses>, key: &str, field: &str) -> Option<&'a Value> {
     answered(answers, key).and_then(|answer| accepted(answer, field))
 }
 
 /// A field of an accepted form.
-pub(super) fn accepted<'a>(answer: &'a Value, field: &str) -> Option<&'a Value> {
+pub(crate) fn accepted<'a>(answer: &'a Value, field: &str) -> Option<&'a Value> {
     if answer["action"] == "accept" { answer["content"].get(field) } else { None }
 }
 
 /// The answer to a question; what is not an object cannot be one.
-pub(super) fn answered<'a>(answers: Option<&'a InputResponses>, key: &str) -> Option<&'a Value> {
+pub(crate) fn answered<'a>(answers: Option<&'a InputResponses>, key: &str) -> Option<&'a Value> {
     answers?.get(key).filter(|answer| answer.is_object())
 }

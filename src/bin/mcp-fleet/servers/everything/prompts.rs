@@ -15,7 +15,7 @@ const IMAGE: &str = "test_prompt_with_image";
 const INPUT: &str = "test_input_required_result_prompt";
 
 /// The list of prompts.
-pub(super) fn all() -> Vec<Prompt> {
+pub(crate) fn all() -> Vec<Prompt> {
     let prompt = |name: &str, description: &str, arguments: &[&str]| {
         let arguments: Vec<_> = arguments
             .iter()
@@ -33,7 +33,7 @@ pub(super) fn all() -> Vec<Prompt> {
 }
 
 /// A prompt with its arguments.
-pub(super) fn get(request: &GetPromptRequestParams) -> Result<GetPromptResponse, ErrorData> {
+pub(crate) fn get(request: &GetPromptRequestParams) -> Result<GetPromptResponse, ErrorData> {
     let messages = match request.name.as_str() {
         SIMPLE => vec![says("This is a simple prompt for testing.")],
         ARGUMENTS => {

@@ -9,8 +9,9 @@ use rmcp::{RoleServer, tool, tool_router};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::handler::Handler;
-use crate::stock::{self, Row, Timespan};
+use super::handler::Handler;
+use super::stock;
+use super::stock::{Row, Timespan};
 
 const MAX_STEPS: u32 = 1_000;
 const MAX_STEP_MS: u32 = 60_000;

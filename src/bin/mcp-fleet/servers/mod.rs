@@ -1,0 +1,9 @@
+//! The MCP servers of the fleet: their tools, and what answers for them.
+
+pub(crate) mod currenttime;
+pub(crate) mod everything;
+pub(crate) mod fininfo;
+pub(crate) mod handler;
+pub(crate) mod mcpgw;
+pub(crate) mod offset;
+pub(crate) mod stock;
