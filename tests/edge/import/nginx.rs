@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use super::model::{self, Asked, HOSTS, PROVIDERS, Served, Server, Words};
+use super::model;
+use super::model::{Asked, HOSTS, PROVIDERS, Served, Server, Words};
 
 const PROGRAM: &str = "/usr/sbin/nginx";
 /// How many configurations one process serves.

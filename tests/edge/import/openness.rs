@@ -8,7 +8,8 @@ use mcp_edge::route::Router;
 use mcp_edge::types::canonical_path;
 use proptest::prelude::*;
 
-use super::model::{self, Asked, HOSTS, PROVIDERS, Server, Words};
+use super::model;
+use super::model::{Asked, HOSTS, PROVIDERS, Server, Words};
 
 /// The ports of the model's numbers.
 const PORTS: [u16; 2] = [8080, 8081];

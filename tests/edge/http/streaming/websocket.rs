@@ -3,7 +3,7 @@
 use super::*;
 
 /// TCP for `tungstenite`, which reads and writes and says `WouldBlock`.
-pub(super) struct NonBlocking(pub(super) TcpStream);
+pub(crate) struct NonBlocking(pub(crate) TcpStream);
 
 impl Read for NonBlocking {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -22,17 +22,17 @@ impl Write for NonBlocking {
 }
 
 /// One end of a WebSocket.
-pub(super) struct Socket(pub(super) WebSocket<NonBlocking>);
+pub(crate) struct Socket(pub(crate) WebSocket<NonBlocking>);
 
 impl Socket {
     /// Opens one through the edge.
-    pub(super) async fn open(edge: &TestEdge, path: &str) -> tungstenite::Result<Self> {
+    pub(crate) async fn open(edge: &TestEdge, path: &str) -> tungstenite::Result<Self> {
         let stream = TcpStream::connect(edge.address).await.expect("the edge listens");
         let request = format!("ws://{}{path}", edge.address).into_client_request().expect("a URL");
         shake(client(request, NonBlocking(stream))).await.map(|(socket, _)| Self(socket))
     }
 
-    pub(super) async fn send(&mut self, message: Message) {
+    pub(crate) async fn send(&mut self, message: Message) {
         let mut sent = self.0.send(message);
         while let Err(Error::Io(error)) = &sent
             && error.kind() == io::ErrorKind::WouldBlock
@@ -44,7 +44,7 @@ impl Socket {
     }
 
     /// The next message, or how the WebSocket ended.
-    pub(super) async fn receive(&mut self) -> tungstenite::Result<Message> {
+    pub(crate) async fn receive(&mut self) -> tungstenite::Result<Message> {
         let message = async {
             loop {
                 match self.0.read() {
@@ -63,13 +63,13 @@ impl Socket {
         message
     }
 
-    pub(super) async fn text(&mut self) -> String {
+    pub(crate) async fn text(&mut self) -> String {
         self.receive().await.expect("a message").into_text().expect("a text").to_string()
     }
 }
 
 /// A handshake to its end.
-pub(super) async fn shake<R: HandshakeRole<InternalStream = NonBlocking>>(
+pub(crate) async fn shake<R: HandshakeRole<InternalStream = NonBlocking>>(
     mut outcome: Result<R::FinalResult, HandshakeError<R>>,
 ) -> tungstenite::Result<R::FinalResult> {
     let shaken = async {
@@ -88,7 +88,7 @@ pub(super) async fn shake<R: HandshakeRole<InternalStream = NonBlocking>>(
 }
 
 /// An origin whose WebSockets the test holds.
-pub(super) async fn held_sockets() -> (Origin, Receiver<Socket>) {
+pub(crate) async fn held_sockets() -> (Origin, Receiver<Socket>) {
     let (sender, accepted) = channel(16);
     let origin = Origin::scripted(move |stream, _| {
         let sender = sender.clone();

@@ -75,7 +75,7 @@ async fn the_issuer_is_asked_once_and_says_who_it_is() {
 #[tokio::test]
 async fn the_edge_signs_who_it_is() {
     let (server, origin) = (server(active(json!({}))).await, Origin::saying("in").await);
-    let key = include_str!("../fixtures/config/files/one.key");
+    let key = include_str!("../../fixtures/config/files/one.key");
     let proof = "private_key: {file: edge.key, id: k1}";
     let edge = TestEdge::start_with(&yaml(&server, &origin, proof), &[("edge.key", key)]).await;
     let mut ids = HashSet::new();

@@ -3,18 +3,18 @@
 use super::*;
 
 /// A call as gRPC makes it, with a client that goes on sending and a server that goes on answering.
-pub(super) struct Grpc {
-    pub(super) _http2: Http2,
-    pub(super) sending: SendStream<Bytes>,
-    pub(super) body: RecvStream,
+pub(crate) struct Grpc {
+    pub(crate) _http2: Http2,
+    pub(crate) sending: SendStream<Bytes>,
+    pub(crate) body: RecvStream,
     /// The other end.
-    pub(super) received: RecvStream,
-    pub(super) answer: SendStream<Bytes>,
-    pub(super) head: Request<()>,
+    pub(crate) received: RecvStream,
+    pub(crate) answer: SendStream<Bytes>,
+    pub(crate) head: Request<()>,
 }
 
 impl Grpc {
-    pub(super) async fn open(edge: &TestEdge, path: &str, accepted: &mut Receiver<Call>) -> Self {
+    pub(crate) async fn open(edge: &TestEdge, path: &str, accepted: &mut Receiver<Call>) -> Self {
         let mut http2 = Http2::connect(edge.address).await;
         let request = Request::post(format!("http://edge.example{path}"));
         let request = request.header("content-type", "application/grpc").header("te", "trailers");
@@ -39,7 +39,7 @@ impl Grpc {
     }
 
     /// One message there and one back.
-    pub(super) async fn talk(&mut self, text: &str) {
+    pub(crate) async fn talk(&mut self, text: &str) {
         let (there, back) = (format!("there {text}"), format!("back {text}"));
         self.sending.send_data(there.clone().into(), false).expect("the stream is open");
         assert_eq!(http2::piece(&mut self.received).await.expect("a message").expect("whole"), there);

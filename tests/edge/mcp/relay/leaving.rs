@@ -3,7 +3,8 @@
 use http::{Request, Response};
 
 use super::*;
-use crate::harness::http2::{self, Http2};
+use crate::harness::http2;
+use crate::harness::http2::Http2;
 
 /// Expects the upstream's connection to end soon.
 async fn ends_promptly(upstream: Wire, what: &str) {

@@ -50,7 +50,7 @@ pub fn hostile(signer: &Signer, canary: &str) -> Vec<(String, String)> {
     add("no alg", header(&[("kid", "\"rsa\"")]));
     add("RS384 with the right key", signer.rsa_with(&RSA_PKCS1_SHA384, r#"{"alg":"RS384","kid":"rsa"}"#, &good));
     add("PS256 with the right key", signer.rsa_with(&RSA_PSS_SHA256, r#"{"alg":"PS256","kid":"rsa"}"#, &good));
-    let pem = include_str!("../../fixtures/keys/rsa.pem");
+    let pem = include_str!("../../../fixtures/keys/rsa.pem");
     let (rsa_jwk, ec_jwk) = (signer.rsa_jwk(), signer.ec_jwk());
     let modulus = rsa_jwk["n"].as_str().expect("a modulus").as_bytes().to_vec();
     for (what, secret) in [

@@ -3,7 +3,7 @@
 mod broken;
 mod grpc;
 mod silence;
-mod socket;
+mod websocket;
 pub mod wire;
 
 use std::io::{self, Read, Write};
@@ -22,11 +22,11 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Error, Message, WebSocket, accept, client};
 
-use crate::harness::http2::{self, Http2};
-use crate::harness::{Origin, PATIENCE, Reply, TestEdge, eventually, exchange, read_reply, request};
+use crate::harness::http2::Http2;
+use crate::harness::{Origin, PATIENCE, Reply, TestEdge, eventually, exchange, http2, read_reply, request};
 
 use grpc::Grpc;
-use socket::*;
+use websocket::*;
 use wire::*;
 
 pub const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";

@@ -8,8 +8,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::harness::{Origin, TestEdge, Tokens, answer, call, exchange, post, read_reply, request};
-use crate::streaming::wire::{Wire, chunk, held, next};
-use crate::streaming::{ACCEPT_EVENTS, EVENTS, PROMPTLY};
+use crate::http::streaming::wire::{Wire, chunk, held, next};
+use crate::http::streaming::{ACCEPT_EVENTS, EVENTS, PROMPTLY};
 
 const CLIENTS: usize = 32;
 const REQUESTS: usize = 20;

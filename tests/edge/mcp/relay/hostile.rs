@@ -1,8 +1,8 @@
 //! Clients and upstreams that do what nobody should.
 
 use super::*;
-use crate::harness::http2::{self, Http2};
-use crate::harness::{EdgeProcess, Recorded, exchange};
+use crate::harness::http2::Http2;
+use crate::harness::{EdgeProcess, Recorded, exchange, http2};
 
 const OK: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::streaming::wire::{Wire, next, raw};
 use crate::harness::{Origin, TestEdge, call, eventually, message, post, read_reply, reads_through_pingora, request};
-use crate::streaming::wire::{Wire, next, raw};
 
 /// `/mcp` for MCP and `/opaque/` for anything, to one origin.
 async fn edge(origin: &Origin, limits: &str) -> TestEdge {

@@ -68,7 +68,7 @@ async fn probes_ask_for_no_token() {
 #[tokio::test]
 async fn the_edge_signs_who_it_is() {
     let (issuer, origin) = (issuer("").await, upstream().await);
-    let key = include_str!("../../fixtures/config/files/one.key");
+    let key = include_str!("../../../fixtures/config/files/one.key");
     let address = issuer.address;
     let credential = |key: &str| {
         format!(

@@ -1,13 +1,13 @@
 //! Row 30: tokens that should open nothing (RFC 8725), and addresses in them that should not be visited.
 
-mod tokens;
+mod inputs;
 
 use std::time::Instant;
 
 use serde_json::json;
 
-use self::tokens::{claims, hostile, object};
 use crate::harness::{Claims, Origin, Signer, TestEdge, Tokens, eventually, ok};
+use inputs::{claims, hostile, object};
 
 const HEADER: &str = r#"{"alg":"RS256","kid":"rsa"}"#;
 

@@ -38,7 +38,7 @@ async fn saying(content_type: &'static str, body: String) -> Origin {
 /// An origin that sends an event stream in pieces of so many bytes.
 async fn streaming(stream: String, size: usize) -> Origin {
     Origin::answering(move |_| {
-        let mut bytes = crate::streaming::EVENTS.as_bytes().to_vec();
+        let mut bytes = crate::http::streaming::EVENTS.as_bytes().to_vec();
         for piece in stream.as_bytes().chunks(size) {
             bytes.extend(format!("{:x}\r\n", piece.len()).into_bytes());
             bytes.extend(piece);

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::harness::{
     Origin, PATIENCE, Reply, TestEdge, answer, call, eventually, message, post, post_stateless, request,
 };
-use crate::streaming::wire::{Wire, chunk, held, held_calls, next, parse, raw};
-use crate::streaming::{EVENTS, PROMPTLY};
+use crate::http::streaming::wire::{Wire, chunk, held, held_calls, next, parse, raw};
+use crate::http::streaming::{EVENTS, PROMPTLY};
 
 const ACCEPT_EVENTS: (&str, &str) = ("Accept", "text/event-stream");
 const LAST_CHUNK: &str = "0\r\n\r\n";

@@ -24,7 +24,7 @@ fn keys() -> [(&'static str, String); 3] {
         |der: &[u8]| format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(der));
     let ecdsa = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("randomness");
     let edwards = Ed25519KeyPair::generate_pkcs8(&random).expect("randomness");
-    let rsa = include_str!("../../fixtures/keys/rsa.pem").to_owned();
+    let rsa = include_str!("../../../fixtures/keys/rsa.pem").to_owned();
     [("ec.pem", pem(ecdsa.as_ref())), ("ed.pem", pem(edwards.as_ref())), ("rsa.pem", rsa)]
 }
 

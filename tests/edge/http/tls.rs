@@ -14,9 +14,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::harness::http2::{self, Http2};
+use crate::harness::http2::Http2;
 use crate::harness::{
-    Authority, Identity, Origin, PATIENCE, Reply, TestEdge, Tokens, exchange, ok, read_reply, request,
+    Authority, Identity, Origin, PATIENCE, Reply, TestEdge, Tokens, exchange, http2, ok, read_reply, request,
 };
 
 /// A client of the edge.

@@ -4,8 +4,8 @@ use ring::digest::{SHA256, digest};
 use serde_json::json;
 
 use crate::harness::{Claims, Origin, Reply, TestEdge, Tokens, call, eventually, exchange, post, request};
-use crate::streaming::wire::{Wire, chunk, held, next};
-use crate::streaming::{ACCEPT_EVENTS, EVENTS, PROMPTLY};
+use crate::http::streaming::wire::{Wire, chunk, held, next};
+use crate::http::streaming::{ACCEPT_EVENTS, EVENTS, PROMPTLY};
 
 /// `/mcp/` and `/open/` (opaque) for `origin`; `/finish/` lets streams finish.
 async fn edge(origin: &Origin) -> TestEdge {

@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::guarded::*;
-use crate::harness::http2::{self, Http2};
-use crate::harness::{Origin, PATIENCE, Reply, eventually, read_reply, request};
+use crate::harness::http2::Http2;
+use crate::harness::{Origin, PATIENCE, Reply, eventually, http2, read_reply, request};
 
 /// A call of `size` bytes whose tool stands at its very end.
 fn sized(tool: &str, size: usize) -> String {

@@ -1,0 +1,17 @@
+//! Who is calling: tokens, keys, certificates, the servers that are asked, and what upstreams are shown.
+
+mod api_keys;
+mod client_certificates;
+mod clocks;
+mod forged_tokens;
+mod identity_provider;
+mod introspection;
+mod key_discovery;
+mod key_sets;
+mod lookup;
+mod lookup_operations;
+mod outbound;
+mod revocation;
+mod token_cache;
+mod tokens;
+mod upstream_credentials;
