@@ -23,7 +23,7 @@ const NO_PROVIDER: u64 = u64::MAX;
 /// certificate of its connection and the providers of its route alone. There is none where a certificate has decided, or a
 /// server that sees more of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct CachedLookup {
     /// Its place on the route.
     provider: usize,
     /// So that no other provider is ever taken for it.
@@ -81,8 +81,8 @@ impl Authenticator {
     pub async fn authenticate(
         &self,
         request: &OriginalRequest<'_>,
-        asked: Option<Asked>,
-    ) -> Result<(Arc<Principal>, Option<Asked>), AuthError> {
+        asked: Option<CachedLookup>,
+    ) -> Result<(Arc<Principal>, Option<CachedLookup>), AuthError> {
         if let Some(known) = asked
             && let Some(provider) = self.providers.get(known.provider)
             && provider.instance() == known.instance
@@ -235,7 +235,7 @@ impl Authenticator {
         provider: &Arc<Provider>,
         token: &str,
         request: &OriginalRequest<'_>,
-    ) -> Result<(Arc<Principal>, Option<Asked>), AuthError> {
+    ) -> Result<(Arc<Principal>, Option<CachedLookup>), AuthError> {
         let key = match provider.lookup() {
             Some(lookup) => self.cache.key(provider.instance(), lookup.key_parts(request)),
             None => self.cache.key(provider.instance(), [token.as_bytes()]),
@@ -249,7 +249,7 @@ impl Authenticator {
         let principal = self.decided(provider, outcome)?;
         let place = self.providers.iter().position(|known| Arc::ptr_eq(known, provider));
         let asked = place.filter(|_| provider.lookup().is_none());
-        let asked = asked.map(|place| Asked { provider: place, instance: provider.instance(), key });
+        let asked = asked.map(|place| CachedLookup { provider: place, instance: provider.instance(), key });
         Ok((principal, asked))
     }
 

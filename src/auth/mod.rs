@@ -15,7 +15,7 @@ mod refusal;
 mod revocation;
 mod upstream;
 
-pub use authenticator::{Asked, Authenticator};
+pub use authenticator::{Authenticator, CachedLookup};
 pub use bearer::{BearerError, bearer};
 pub use cache::TokenCache;
 pub use challenge::{Challenge, Metadata};
@@ -24,7 +24,7 @@ pub use error::AuthError;
 pub use outbound::client::OutboundClient;
 pub use policy::{Denial, Permit, Policy};
 pub use provider::Provider;
-pub use provider::lookup::{AskedOperation, OriginalRequest};
+pub use provider::lookup::{OperationFields, OriginalRequest};
 pub use refusal::Refusal;
 pub use revocation::{Revocation, Revocations, TooManyRefusals, credential_digest};
 pub use upstream::{ShownCredential, UpstreamCredential, UpstreamTokenError, UpstreamTokens};

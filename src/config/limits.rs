@@ -61,6 +61,26 @@ pub const PLAIN_HEAD_BYTES: usize = 16 << 10;
 pub const KEPT_HEAD_BYTES: usize = 8 << 10;
 /// The largest head of an MCP upstream's answer, in bytes.
 pub const ANSWER_HEAD_BYTES: usize = 64 << 10;
+/// Room for one read of a connection, in bytes: most messages fit.
+pub const READ_BYTES: usize = 4 << 10;
+/// Room for one read of a body that is known to be large, in bytes.
+pub const READ_MORE_BYTES: usize = 64 << 10;
+/// The largest piece of a body that is copied behind its head or framing, in bytes, so that both go out in one packet.
+pub const COPIED_PIECE_BYTES: usize = 16 << 10;
+/// How much of a client's next request is read while one is served, in bytes. A client that sends more is not watched any
+/// more, so that its disconnect goes unnoticed.
+pub const READ_AHEAD_BYTES: usize = 16 << 10;
+/// The same over HTTP/2 and opaque routes, where those bytes are lost.
+pub const STRAY_BYTES: usize = 4 << 10;
+/// The largest buffer for answers that a connection keeps, in bytes.
+pub const KEPT_OUTPUT_BYTES: usize = 64 << 10;
+/// How long the edge reads, and drops, what a client still sends after it was refused: a connection that is closed with unread
+/// bytes is reset, and the client may lose the answer.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// How long an upstream that stops reading a request may take to answer it.
+pub const EARLY_ANSWER: Duration = Duration::from_secs(1);
+/// `Retry-After` of a 503: about one interval of health checks.
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long the end of a TLS connection may take.
 pub const GOODBYE: Duration = Duration::from_millis(500);
 /// How many connections may wait to be accepted on one address; the system may allow fewer.
@@ -128,8 +148,8 @@ pub const SMALL_BODY_BYTES: usize = 64 << 10;
 pub const TOOL_LABELS: usize = 200;
 /// The largest list answer that is filtered, in bytes; the edge holds no larger one.
 pub const LIST_BYTES: usize = 8 << 20;
-/// The largest list of tools that is copied to learn their names from, in bytes.
-pub const LESSON_BYTES: usize = 256 << 10;
+/// The largest list of tools that is copied to find their names, in bytes.
+pub const TOOL_LIST_COPY_BYTES: usize = 256 << 10;
 /// How long the answer to a client that has left is read on, where leaving is no cancellation.
 pub const ABANDONED_TIME: Duration = Duration::from_secs(600);
 /// How long an event that has begun may go on when the time of its stream is over.

@@ -1,22 +1,38 @@
-//! The fields of requests to upstreams and of responses to clients.
+//! The header fields of requests to upstreams and of answers to clients.
 
 use std::borrow::Cow;
-use std::sync::Weak;
 
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType};
-use pingora_proxy::Session;
 
-use super::admit::origin;
-use super::context::RequestContext;
-use super::context::credential_end::Ending;
-use super::snapshot::RouteContext;
-use crate::auth::Permit;
+use super::context::{Access, Attempt, Client, RequestContext};
+use super::snapshot::{RouteContext, Snapshot};
 use crate::config::{HeaderChange, HostHeader, Identity};
+use crate::types::is_connection_field;
 
-/// True for fields that only the edge may write: clients and the proxies before the edge could lie in them.
+/// The media type of event streams.
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
+
+/// Carries the request's id, to the upstream and to the client.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What every upstream is told, whatever a route sets.
+static SET_LAST: [HeaderName; 4] = [
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-host"),
+    REQUEST_ID,
+];
+
+/// What a web page may read of an answer, beside its body.
+const EXPOSED: &str = "Mcp-Session-Id, MCP-Protocol-Version, WWW-Authenticate, Retry-After, X-Request-Id";
+
+/// True for fields that only the edge may write: a client, or a proxy before the edge, could lie in them.
 fn is_of_the_edge(name: &str) -> bool {
     matches!(
         name,
@@ -33,74 +49,29 @@ fn is_of_the_edge(name: &str) -> bool {
     )
 }
 
-/// The media type of event streams.
-pub(super) const EVENT_STREAM: &str = "text/event-stream";
-
-/// The fields of `headers` that speak of one connection only (RFC 9110 section 7.6.1), and those that `Connection` names.
+/// The fields of `headers` that belong to one connection only (RFC 9110 section 7.6.1), including those that `Connection`
+/// names.
 pub(super) fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
-    let standard = headers.keys().filter(|name| is_of_connection(name)).cloned();
+    let standard = headers.keys().filter(|name| is_connection_field(name)).cloned();
     standard.chain(named_in_connection(headers).filter(|name| headers.contains_key(name))).collect()
 }
 
-/// True for the names that RFC 9110 section 7.6.1 lists, and those of old proxies.
-pub(super) fn is_of_connection(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "close"
-            | "connection"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
-}
-
-/// The names in `Connection`.
+/// The field names in `Connection`.
 pub(super) fn named_in_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
     let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let options = named.flat_map(|value| value.split(',')).map(str::trim);
-    // What most connections say is about themselves, and names no field that is not taken off anyway.
+    // These two are no field names to look for: `close` has no field, and `keep-alive` is removed anyway.
     let fields = options.filter(|option| !["keep-alive", "close"].iter().any(|own| option.eq_ignore_ascii_case(own)));
     fields.filter_map(|name| name.parse().ok())
 }
 
-/// Makes `request` what the upstream should see. Hop-by-hop fields were taken off before, so a client cannot name any of
-/// the fields set here in `Connection`.
-pub(super) fn to_upstream(
-    request: &mut RequestHeader,
-    context: &RequestContext,
-    route: &RouteContext,
-    permit: &Permit,
-) -> pingora::Result<()> {
-    request.set_raw_path(context.target.as_bytes())?;
-    let gone: Vec<HeaderName> =
-        request.headers.keys().filter(|name| stays_at_edge(name, context, route)).cloned().collect();
-    for name in gone {
-        request.remove_header(&name);
-    }
-    let mut set = Ok(());
-    of_the_edge(context, route, permit, |name, value| {
-        let inserted = match HeaderValue::from_bytes(value) {
-            Ok(value) => request.insert_header(name.clone(), value),
-            Err(error) => Err(Error::because(ErrorType::InvalidHTTPHeader, "a field for the upstream", error)),
-        };
-        set = std::mem::replace(&mut set, Ok(())).and(inserted);
-    })?;
-    set
-}
-
 /// True for fields of clients that no upstream sees: those that only the edge may write, in any spelling that a CGI-like
-/// server would read as the same name, those that carry credentials, and those that the route takes off or sets itself.
-pub(super) fn stays_at_edge(name: &HeaderName, context: &RequestContext, route: &RouteContext) -> bool {
+/// server would read as the same name; those that carry credentials; and those that the route removes or sets itself.
+pub(super) fn stays_at_edge(name: &HeaderName, snapshot: &Snapshot, route: &RouteContext) -> bool {
     let settings = &route.settings;
-    let Identity { subject_header, scopes_header } = &context.snapshot.config.identity;
+    let Identity { subject_header, scopes_header } = &snapshot.config.identity;
     let plain = in_hyphens(name.as_str());
-    // What an authentication server was shown in another spelling.
+    // A field that the authentication server was shown, in another spelling.
     let is_respelt = || {
         let shown: Option<HeaderName> = matches!(plain, Cow::Owned(_)).then(|| plain.parse().ok()).flatten();
         shown.is_some_and(|shown| route.authenticator.as_ref().is_some_and(|providers| providers.shows(&shown)))
@@ -123,16 +94,17 @@ fn carries_credential(name: &HeaderName, route: &RouteContext) -> bool {
 /// Hands the fields that the edge sets to `add`, each name once.
 ///
 /// # Errors
-/// The route has a credential, and none was acquired.
+/// The request has no permit, or the route has a `credential` and none was acquired.
 pub(super) fn of_the_edge(
     context: &RequestContext,
     route: &RouteContext,
-    permit: &Permit,
     mut add: impl FnMut(&HeaderName, &[u8]),
 ) -> pingora::Result<()> {
+    let Access { permit, credential, .. } = &context.access;
+    let internal = |message: &'static str| Error::explain(ErrorType::InternalError, message);
+    let permit = permit.as_ref().ok_or_else(|| internal("the request has no permit"))?;
     if route.credential.is_some() {
-        let shown = context.credential.as_ref();
-        let shown = shown.ok_or_else(|| Error::explain(ErrorType::InternalError, "there is no credential to show"))?;
+        let shown = credential.as_ref().ok_or_else(|| internal("no credential for the upstream was acquired"))?;
         add(&shown.header, shown.value.as_bytes());
     }
     for change in &route.settings.request_headers {
@@ -141,8 +113,8 @@ pub(super) fn of_the_edge(
             HeaderChange::Set(..) | HeaderChange::Remove(_) => {}
         }
     }
-    add(&HOST, upstream_host(route, context).as_bytes());
     let client = &context.client;
+    add(&HOST, upstream_host(route, client, &context.attempt).as_bytes());
     let [forwarded_for, forwarded_proto, forwarded_host, request_id] = &SET_LAST;
     add(forwarded_for, client.forwarded_for.as_bytes());
     add(forwarded_proto, client.scheme.as_bytes());
@@ -156,23 +128,12 @@ pub(super) fn of_the_edge(
     Ok(())
 }
 
-/// Carries the request's id, both ways.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// What every upstream is told, whatever a route sets.
-static SET_LAST: [HeaderName; 4] = [
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-forwarded-host"),
-    REQUEST_ID,
-];
-
 /// The `Host` that the upstream sees.
-pub(super) fn upstream_host<'a>(route: &'a RouteContext, context: &'a RequestContext) -> &'a str {
-    match (&route.settings.host, &context.endpoint) {
+pub(super) fn upstream_host<'a>(route: &'a RouteContext, client: &'a Client, attempt: &'a Attempt) -> &'a str {
+    match (&route.settings.host, &attempt.endpoint) {
         (HostHeader::Rewrite(host), _) => host.0.to_str().unwrap_or_default(),
         (HostHeader::Endpoint, Some(guard)) => guard.endpoint().authority(),
-        _ => &context.client.authority,
+        _ => &client.authority,
     }
 }
 
@@ -181,8 +142,8 @@ fn in_hyphens(name: &str) -> Cow<'_, str> {
     if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) }
 }
 
-/// True for what an MCP server might take for something else than was judged: MCP's own fields in the spelling of CGI, and
-/// those that some frameworks take another method from.
+/// True for fields that could make an MCP server read something else than the edge has checked: MCP's own fields in the
+/// spelling of CGI, and those from which some frameworks take another method.
 pub(super) fn misleads(name: &HeaderName) -> bool {
     let plain = in_hyphens(name.as_str());
     let respelt = || matches!(plain, Cow::Owned(_)) && (plain.starts_with("mcp-") || plain == "last-event-id");
@@ -201,29 +162,89 @@ pub(super) fn to_client(
             HeaderChange::Remove(name) => drop(response.remove_header(name)),
         }
     }
-    origin::expose(response, context)?;
+    expose(response, context.route.as_deref(), &context.access)?;
     response.insert_header(REQUEST_ID, context.id.to_header())
 }
 
-/// True when a message has the media type `essence`, whatever its parameters. Case does not count (RFC 9110 section 8.3.1).
+/// Tells the browser what a page that may call may read (Fetch standard, "CORS protocol"). What the upstream says about that
+/// is removed, except for its answer to a preflight.
+pub(super) fn expose(
+    response: &mut ResponseHeader,
+    route: Option<&RouteContext>,
+    access: &Access,
+) -> pingora::Result<()> {
+    if route.is_some_and(|route| route.settings.cors.is_some()) {
+        response.append_header(VARY, HeaderValue::from_static("Origin"))?;
+    }
+    let Some(origin) = &access.cors_origin else { return Ok(()) };
+    let theirs: Vec<HeaderName> =
+        response.headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
+    for name in theirs {
+        if ![ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_MAX_AGE].contains(&name) {
+            response.remove_header(&name);
+        }
+    }
+    response.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())?;
+    response.insert_header(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED))?;
+    Ok(())
+}
+
+/// True when a message has the media type `essence`, whatever its parameters and its case (RFC 9110 section 8.3.1).
 pub(super) fn is_of_type(headers: &HeaderMap, essence: &str) -> bool {
     let written = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let end = written.iter().position(|byte| *byte == b';').unwrap_or(written.len());
     written[..end].trim_ascii().eq_ignore_ascii_case(essence.as_bytes())
 }
 
-/// Event streams and upgraded connections may be silent for as long as their route allows, and are counted.
-pub(super) fn mark_stream(session: &mut Session, response: &ResponseHeader, context: &mut RequestContext) {
-    let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
-    let content_type = response.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    if upgraded {
-        // The limit on silence within a request body would cut a quiet WebSocket.
-        session.set_read_timeout(None);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let field = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        fields.iter().map(field).collect()
     }
-    if upgraded || is_of_type(&response.headers, EVENT_STREAM) || content_type.starts_with(b"application/grpc") {
-        context.becomes_stream();
-        // A gRPC call is the answer to one question, and shares its connection.
-        let watched = context.route.as_ref().and_then(|route| Ending::of(context, route, true));
-        context.ending = watched.map(|ending| ending.guard(Weak::clone(&context.connection)));
+
+    #[test]
+    fn fields_of_the_connection_include_those_that_connection_names() {
+        let fields =
+            headers(&[("connection", "close, X-Own,te"), ("x-own", "1"), ("te", "trailers"), ("x-other", "1")]);
+        let mut names: Vec<String> = hop_by_hop(&fields).into_iter().map(|name| name.to_string()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names, ["connection", "te", "x-own"]);
+    }
+
+    #[test]
+    fn what_connection_says_about_itself_names_no_field() {
+        let named = |value| named_in_connection(&headers(&[("connection", value)])).count();
+        assert_eq!([named("keep-alive"), named("Close"), named("close, upgrade"), named("")], [0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn fields_that_only_the_edge_may_write_are_known_in_every_spelling() {
+        for name in ["x_forwarded_for", "x-real_ip", "x-request-id", "forwarded"] {
+            assert!(is_of_the_edge(&in_hyphens(name)), "{name}");
+        }
+        assert!(!is_of_the_edge("x-forwarded"));
+    }
+
+    #[test]
+    fn other_spellings_of_fields_of_mcp_mislead() {
+        for name in ["mcp_session_id", "mcp_name", "last_event_id", "x-http-method-override", "x_method_override"] {
+            assert!(misleads(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["mcp-session-id", "last-event-id", "x_team"] {
+            assert!(!misleads(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn media_types_are_compared_without_case_and_parameters() {
+        let is = |value| is_of_type(&headers(&[("content-type", value)]), EVENT_STREAM);
+        assert!(is("text/event-stream") && is("Text/Event-Stream ; charset=utf-8"));
+        assert!(!is("text/event-streams") && !is("") && !is("application/json; a=text/event-stream"));
     }
 }

@@ -1,11 +1,16 @@
-//! The data path: connections of clients, what is decided about their requests, and what becomes of these.
+//! The data path: the connections of clients, the decisions about their requests, and the exchange with upstreams.
+//!
+//! From top to bottom, each using only what is below it: `front` and `opaque` (who reads a connection), `serve` (one request),
+//! `exchange` and `admit`, `respond` and `log`, `client` and the small files, `context`.
 
 mod admit;
 mod client;
 mod context;
 mod credential;
 mod edge;
+mod endpoint;
 mod exchange;
+mod fill;
 mod front;
 mod headers;
 mod held;
@@ -14,11 +19,13 @@ mod log;
 mod mcp_session;
 mod opaque;
 mod respond;
+mod resumptions;
+mod serve;
 mod snapshot;
 mod text;
 mod within;
 
-pub use client::stream::Downstream;
+pub use client::stream::ClientStream;
 pub use context::RequestContext;
 pub use edge::Edge;
 pub use front::Front;

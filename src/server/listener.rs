@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::tls::TlsEndpoint;
 use super::workers::Workers;
 use crate::config::limits;
-use crate::proxy::Downstream;
+use crate::proxy::ClientStream;
 use crate::upstream::Wire;
 
 /// A bound address.
@@ -133,7 +133,7 @@ async fn connection(
             Wire::Pingora(Box::new(handshake.map_err(|error| format!("the TLS handshake failed: {error}"))?))
         }
     };
-    Ok(Box::new(Downstream::new(wire, digest, accepted, header_timeout)))
+    Ok(Box::new(ClientStream::new(wire, digest, accepted, header_timeout)))
 }
 
 /// Counts an open connection.

@@ -3,6 +3,7 @@
 mod api_key;
 mod client_certificate;
 mod clock;
+mod connection_field;
 mod excerpt;
 mod grant;
 mod host;
@@ -21,6 +22,7 @@ mod signing_key;
 pub use api_key::{KeyHash, KeyHashError, api_key_id, is_api_key_id, new_api_key};
 pub use client_certificate::ClientCertificate;
 pub use clock::{UnixSeconds, unix_now};
+pub use connection_field::is_connection_field;
 pub(crate) use excerpt::excerpt;
 pub use grant::Grant;
 pub use host::{Authority, HostError, HostPattern};

@@ -1,4 +1,4 @@
-//! What must hold for any input. The fuzz targets and the replay of their corpus (tests/edge/corpus.rs) share this.
+//! What must hold for any input. The fuzz targets and the replay of their corpus (tests/edge/fuzz_corpus.rs) share this.
 
 use std::fmt;
 use std::path::Path;

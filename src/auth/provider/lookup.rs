@@ -14,7 +14,7 @@ use crate::types::ClientCertificate;
 
 /// What an MCP message wants, in the form of header fields.
 #[derive(Clone, Debug)]
-pub struct AskedOperation {
+pub struct OperationFields {
     /// The method; `None` for an answer of the client.
     pub method: Option<HeaderValue>,
     /// The name of the tool or prompt, or the URI of the resource.
@@ -37,7 +37,7 @@ pub struct OriginalRequest<'a> {
     /// What stands behind `?`.
     pub query: Option<&'a str>,
     /// What its message wants, where a server is asked about that.
-    pub operation: Option<&'a AskedOperation>,
+    pub operation: Option<&'a OperationFields>,
     /// What the client has shown on the connection, verified.
     pub certificate: Option<&'a ClientCertificate>,
 }

@@ -1,4 +1,4 @@
-//! Reads the MCP message of a request, and judges it before anything goes to an upstream.
+//! Reads the MCP message of a request, and checks it before anything goes to an upstream.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -9,68 +9,64 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::time::Instant;
 
 use super::authorize;
-use crate::auth::AskedOperation;
+use crate::auth::OperationFields;
 use crate::config::{Protocol, limits};
 use crate::mcp::{Era, HEADER_MISMATCH, INVALID_REQUEST, ListKind, Message, Messages, Misfit, encoded};
 use crate::metrics::RejectionReason as Reason;
-use crate::proxy::client::session::ClientSession;
-use crate::proxy::context::RequestContext;
+use crate::proxy::client::downstream::Downstream;
 use crate::proxy::context::call::{Call, CallKind, CallRecord};
+use crate::proxy::context::rejection::{Rejection, Stop};
+use crate::proxy::context::{MessageFacts, RequestContext};
 use crate::proxy::edge::Edge;
 use crate::proxy::held::HeldBytes;
-use crate::proxy::respond::Rejection;
 use crate::proxy::snapshot::RouteContext;
 use crate::proxy::within::at_once;
-use crate::proxy::{headers, mcp_session, respond};
+use crate::proxy::{headers, mcp_session};
 use crate::types::KnownMethod;
 
-/// The body of a request, whole.
+/// The whole body of a request.
 pub(crate) struct Body {
     bytes: Bytes,
+    /// The memory that a large body takes.
     held: Option<HeldBytes>,
 }
 
-/// A body that was read before its sender is known, and what it wants.
+/// A body that was read before its sender is known, and what it asks for.
 pub(crate) struct EarlyBody {
     pub(crate) body: Body,
-    pub(crate) operation: AskedOperation,
+    pub(crate) operation: OperationFields,
 }
 
-/// Reads the body where whoever knows the caller has to be told what the message wants. Without a credential that such a
-/// server would see nothing is read.
+/// Reads the body, if the provider that knows the caller has to be told what the message asks for (`lookup.operation`). Nothing
+/// is read when the request carries no credential for such a provider.
 ///
 /// # Errors
-/// Why the request goes nowhere. The outer error is a lost connection.
+/// The body is refused, or the connection was lost.
 pub(crate) async fn read_early(
     edge: &Edge,
-    session: &mut ClientSession<'_>,
+    downstream: &mut Downstream<'_>,
     context: &mut RequestContext,
     route: &RouteContext,
-    query: Option<&str>,
-) -> pingora::Result<Result<Option<EarlyBody>, Rejection>> {
-    let Some(authenticator) = &route.authenticator else { return Ok(Ok(None)) };
-    let posted = route.settings.protocol == Protocol::Mcp && session.req_header().method == Method::POST;
-    if !posted || !authenticator.asks_about_operation(&authorize::original(session, context, query, None)) {
-        return Ok(Ok(None));
+) -> Result<Option<EarlyBody>, Stop> {
+    let Some(authenticator) = &route.authenticator else { return Ok(None) };
+    let posted = route.settings.protocol == Protocol::Mcp && downstream.req_header().method == Method::POST;
+    if !posted || !authenticator.asks_about_operation(&authorize::original(downstream, &context.client, None)) {
+        return Ok(None);
     }
-    if let Err(rejection) = check_form(session) {
-        return Ok(Err(rejection));
-    }
-    // Boxed, because it is large and rare: else every request would carry room for it.
-    let body = match Box::pin(read(edge, session, context, route, Sender::Unknown)).await? {
-        Ok(body) => body,
-        Err(rejection) => return Ok(Err(rejection)),
-    };
-    Ok(asked_operation(&body.bytes, context).map(|operation| Some(EarlyBody { body, operation })))
+    check_form(downstream)?;
+    // Boxed, because the future is large and rarely needed: otherwise every request would carry room for it.
+    let body = Box::pin(read(edge, downstream, context, route, Sender::Unknown)).await?;
+    let operation = operation_fields(&body.bytes, &mut context.message)?;
+    Ok(Some(EarlyBody { body, operation }))
 }
 
-/// The one thing that `body` wants.
-fn asked_operation(body: &Bytes, context: &mut RequestContext) -> Result<AskedOperation, Rejection> {
-    let messages = read_messages(body, context)?;
+/// The one operation that `body` asks for.
+fn operation_fields(body: &Bytes, facts: &mut MessageFacts) -> Result<OperationFields, Rejection> {
+    let messages = read_messages(body, facts)?;
     let mut operations = messages.operations();
     let (Some(operation), None) = (operations.next(), operations.next()) else {
         let message =
-            "the authentication server of this route decides on one thing at a time: send it in its own message";
+            "the authentication server of this route decides on one operation at a time: send each in its own message";
         return Err(Rejection::of_message(Reason::InvalidMessage, INVALID_REQUEST, message));
     };
     let field = |text: Option<&str>| match text {
@@ -80,75 +76,68 @@ fn asked_operation(body: &Bytes, context: &mut RequestContext) -> Result<AskedOp
         }
         text => Ok(text.map(encoded)),
     };
-    Ok(AskedOperation { method: field(operation.method())?, name: field(operation.name())? })
+    Ok(OperationFields { method: field(operation.method())?, name: field(operation.name())? })
 }
 
-/// The request's message, permitted; `context.permit` is for what it does. `body` is what was read of it already.
+/// Reads the request's message and checks that the caller may do what it asks for. `early`: the body, if it was read before.
+/// The permit for the operation is in `context` afterwards.
 ///
 /// # Errors
-/// Why it goes nowhere. The outer error is a lost connection.
+/// The message is refused, or the connection was lost.
 pub(crate) async fn receive(
     edge: &Edge,
-    session: &mut ClientSession<'_>,
+    downstream: &mut Downstream<'_>,
     context: &mut RequestContext,
     route: &RouteContext,
-    query: Option<&str>,
-    body: Option<Body>,
-) -> pingora::Result<Result<Call, Rejection>> {
-    if let Err(rejection) = check_form(session) {
-        return Ok(Err(rejection));
+    early: Option<Body>,
+) -> Result<Call, Stop> {
+    check_form(downstream)?;
+    if downstream.req_header().method != Method::POST {
+        return Ok(bare(downstream, context, route)?);
     }
-    if session.req_header().method != Method::POST {
-        return Ok(bare(session, context, route, query));
-    }
-    let Body { bytes, held } = match body {
-        Some(early) => match known(edge, context, early) {
-            Ok(body) => body,
-            Err(rejection) => return Ok(Err(rejection)),
-        },
-        None => match read(edge, session, context, route, Sender::Known).await? {
-            Ok(body) => body,
-            Err(rejection) => return Ok(Err(rejection)),
-        },
+    let Body { bytes, held } = match early {
+        Some(early) => count_early(edge, context, early)?,
+        None => read(edge, downstream, context, route, Sender::Known).await?,
     };
-    Ok(judge(&session.req_header().headers, context, route, bytes, query).map(|call| Call { held, ..call }))
+    let call = check(&downstream.req_header().headers, context, route, bytes)?;
+    Ok(Call { held, ..call })
 }
 
-/// Method, content type and coding: what cannot be read without doubt is not read at all.
-fn check_form(session: &mut ClientSession<'_>) -> Result<(), Rejection> {
-    let has_body = !session.is_body_empty();
-    let header = session.req_header();
+/// Checks method, content type and coding. What could be read in two ways is not read at all.
+fn check_form(downstream: &mut Downstream<'_>) -> Result<(), Rejection> {
+    let has_body = !downstream.is_body_empty();
+    let header = downstream.req_header();
     let mut named = headers::named_in_connection(&header.headers);
-    if named.any(|name| is_judged(&name) && header.headers.contains_key(&name)) {
-        let message = "`Connection` names a field that is not of the connection";
+    if named.any(|name| describes_message(&name) && header.headers.contains_key(&name)) {
+        let message = "`Connection` names a field that describes the message";
         return Err(Rejection::new(Reason::BadRequest, message));
     }
     match header.method {
         Method::POST => {}
         Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS if has_body => {
-            return Err(Rejection::new(Reason::BadRequest, "only POST carries a body in MCP"));
+            return Err(Rejection::new(Reason::BadRequest, "in MCP only a POST may have a body"));
         }
         Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS => return Ok(()),
-        _ => return Err(Rejection::new(Reason::MethodNotAllowed, "MCP has no such method")),
+        _ => return Err(Rejection::new(Reason::MethodNotAllowed, "MCP does not use this method")),
     }
     let unsupported = |message| Err(Rejection::new(Reason::UnsupportedMediaType, message));
-    // Every field counts: an `identity` in front of another coding does not hide it.
+    // All fields are checked: an `identity` does not hide another coding after it.
     let mut codings = header.headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
     if codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
-        return unsupported("an MCP message is not compressed: send it without Content-Encoding");
+        return unsupported("an MCP message must not be compressed: send it without Content-Encoding");
     }
     if !is_json(&header.headers) {
-        return unsupported("an MCP message is JSON in UTF-8: send `Content-Type: application/json`");
+        return unsupported("an MCP message must be JSON in UTF-8: send `Content-Type: application/json`");
     }
     Ok(())
 }
 
-/// True for the fields that say what a message is: the upstream must see them too.
-fn is_judged(name: &HeaderName) -> bool {
+/// True for fields that say what a message is. The upstream must see the same fields as the edge.
+fn describes_message(name: &HeaderName) -> bool {
     name.as_str().starts_with("mcp-") || *name == CONTENT_TYPE || *name == CONTENT_ENCODING
 }
 
-/// `application/json`, once, in UTF-8.
+/// True for one `Content-Type` field with `application/json` in UTF-8.
 fn is_json(headers: &HeaderMap) -> bool {
     let mut fields = headers.get_all(CONTENT_TYPE).iter();
     let (Some(Ok(text)), None) = (fields.next().map(HeaderValue::to_str), fields.next()) else { return false };
@@ -162,30 +151,26 @@ fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
-/// A request that carries no message: the route's own scopes have decided on it.
-fn bare(
-    session: &ClientSession<'_>,
-    context: &mut RequestContext,
-    route: &RouteContext,
-    query: Option<&str>,
-) -> Result<Call, Rejection> {
-    let header = session.req_header();
-    let era = Era::of_headers(&header.headers).map_err(|misfit| misfit_of(misfit, context))?;
+/// A request without a message. The route's own scopes have decided on it.
+fn bare(downstream: &Downstream<'_>, context: &mut RequestContext, route: &RouteContext) -> Result<Call, Rejection> {
+    let header = downstream.req_header();
+    let era = Era::of_headers(&header.headers).map_err(|misfit| misfit_of(misfit, &context.message))?;
     let kind = if header.method == Method::GET { CallKind::Get } else { CallKind::Bare };
     let endless = kind == CallKind::Get;
     let call = Call { era, body: Bytes::new(), held: None, kind, session: None, endless, deadline: None };
-    enter_session(call, &header.headers, context, route, query)
+    enter_session(call, &header.headers, context, route)
 }
 
+/// Finds the MCP session that the call belongs to.
 fn enter_session(
     mut call: Call,
     headers: &HeaderMap,
     context: &mut RequestContext,
     route: &RouteContext,
-    query: Option<&str>,
 ) -> Result<Call, Rejection> {
     if call.era == Era::Sessions {
-        call.session = mcp_session::open(headers, query, route, context)?;
+        let query = context.client.query.clone();
+        call.session = mcp_session::open(headers, query.as_deref(), route, context)?;
         if let Some(session) = call.session.as_ref().filter(|session| session.legacy) {
             context.target.clone_from(&session.target.id);
         }
@@ -193,16 +178,17 @@ fn enter_session(
     Ok(call)
 }
 
-/// Whether it is known who sends a body.
+/// Who sends a body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sender {
     Known,
-    /// Anybody could: there is less time, and memory apart from that of others, from the first byte on.
+    /// Anybody. There is less time, and the body takes memory of its own kind from the first byte on, apart from the bodies of
+    /// known senders.
     Unknown,
 }
 
-/// A body that was read early, now that its sender is known: it takes from the memory for all.
-fn known(edge: &Edge, context: &RequestContext, early: Body) -> Result<Body, Rejection> {
+/// A body that was read early, now that its sender is known: it counts against the memory for known senders.
+fn count_early(edge: &Edge, context: &RequestContext, early: Body) -> Result<Body, Rejection> {
     let Body { bytes, held: _ } = early;
     let size = bytes.len() as u64;
     if size <= limits::SMALL_BODY_BYTES as u64 {
@@ -216,19 +202,19 @@ fn known(edge: &Edge, context: &RequestContext, early: Body) -> Result<Body, Rej
 }
 
 fn no_memory() -> Rejection {
-    Rejection::new(Reason::Overloaded, "there is no memory for another large message")
+    Rejection::new(Reason::Overloaded, "there is no memory left for another large message")
 }
 
 /// Reads the whole body, within the route's limit, in bounded time and bounded memory.
 async fn read(
     edge: &Edge,
-    session: &mut ClientSession<'_>,
+    downstream: &mut Downstream<'_>,
     context: &mut RequestContext,
     route: &RouteContext,
     sender: Sender,
-) -> pingora::Result<Result<Body, Rejection>> {
-    if respond::waits_for_continue(session) {
-        session.write_continue().await?;
+) -> Result<Body, Stop> {
+    if downstream.waits_for_continue() {
+        downstream.write_continue().await?;
     }
     let (limit, patience) = (route.settings.body_bytes, context.snapshot.config.limits.body_timeout.0);
     let mut begun = None;
@@ -236,8 +222,8 @@ async fn read(
     let mut rest = BytesMut::new();
     let mut held: Option<HeldBytes> = None;
     loop {
-        // Most bodies are there with their heads.
-        let mut reading = pin!(session.read_body());
+        // Most bodies come together with their heads, and need no timer.
+        let mut reading = pin!(downstream.read_body());
         let piece = match at_once(reading.as_mut()).await {
             Some(piece) => piece,
             None => {
@@ -245,13 +231,13 @@ async fn read(
                 let begun = *begun.get_or_insert(now);
                 let earned = Duration::from_secs(context.received / limits::MESSAGE_RATE);
                 let deadline = match sender {
-                    // Time that was earned is for what comes slowly. Silence has one limit, and HTTP/2 has no other timer
-                    // for it.
+                    // A body that comes slowly may take longer, but silence is always limited by `patience`. HTTP/2 has no other
+                    // limit on silence.
                     Sender::Known => (begun + earned).min(now) + patience,
                     Sender::Unknown => begun + patience,
                 };
                 let Ok(piece) = tokio::time::timeout_at(deadline, reading).await else {
-                    return Ok(Err(Rejection::new(Reason::BodyTimeout, "the request body did not come in time")));
+                    return Err(Rejection::new(Reason::BodyTimeout, "the request body did not come in time").into());
                 };
                 piece
             }
@@ -259,7 +245,7 @@ async fn read(
         let Some(piece) = piece.map_err(|error| error.into_down())? else { break };
         context.received += piece.len() as u64;
         if context.received > limit {
-            return Ok(Err(Rejection::too_large(route)));
+            return Err(Rejection::too_large(limit).into());
         }
         if sender == Sender::Unknown || context.received > limits::SMALL_BODY_BYTES as u64 {
             let more = if held.is_some() { piece.len() as u64 } else { context.received };
@@ -268,7 +254,7 @@ async fn read(
                 Sender::Unknown => (&edge.held_early, limits::EARLY_BYTES),
             };
             if !held.get_or_insert_with(|| all.begin()).take(more, budget) {
-                return Ok(Err(no_memory()));
+                return Err(no_memory().into());
             }
         }
         if first.is_empty() && rest.is_empty() {
@@ -280,28 +266,27 @@ async fn read(
             rest.extend_from_slice(&piece);
         }
     }
-    Ok(Ok(Body { bytes: if rest.is_empty() { first } else { rest.freeze() }, held }))
+    Ok(Body { bytes: if rest.is_empty() { first } else { rest.freeze() }, held })
 }
 
-/// What `body` says, without doubt.
-fn read_messages<'b>(body: &'b Bytes, context: &mut RequestContext) -> Result<Messages<'b>, Rejection> {
+/// The messages in `body`. What two parsers could read differently is refused.
+fn read_messages<'b>(body: &'b Bytes, facts: &mut MessageFacts) -> Result<Messages<'b>, Rejection> {
     let messages = Messages::read(body).map_err(|bad| {
-        context.message_id = bad.id;
+        facts.id = bad.id;
         Rejection::of_message(Reason::InvalidMessage, bad.code, bad.reason)
     })?;
-    context.message_id = messages.single().and_then(|message| message.id.clone());
+    facts.id = messages.single().and_then(|message| message.id.clone());
     Ok(messages)
 }
 
 /// Reads the messages in `body`, compares them with the header fields, asks the policy, and finds their session.
-fn judge(
+fn check(
     headers: &HeaderMap,
     context: &mut RequestContext,
     route: &RouteContext,
     body: Bytes,
-    query: Option<&str>,
 ) -> Result<Call, Rejection> {
-    let messages = read_messages(&body, context)?;
+    let messages = read_messages(&body, &mut context.message)?;
     let single = messages.single();
     let method = single.and_then(|message| message.method());
     let first = messages.operations().next();
@@ -309,17 +294,16 @@ fn judge(
     let is_call = messages.iter().any(|message| message.method().is_some());
     if is_call {
         let method = method.map_or(KnownMethod::Unknown, KnownMethod::of);
-        context.call = Some(CallRecord { method, tool: tool.map(CallRecord::tool), outcome: None });
+        context.message.call = Some(CallRecord { method, tool: tool.map(CallRecord::tool), outcome: None });
     }
-    let era = Era::check(headers, &messages).map_err(|misfit| misfit_of(misfit, context))?;
-    let principal = context.permit.as_ref().and_then(|permit| permit.principal()).cloned();
-    let permit = route.policy.authorize(principal, messages.operations());
-    context.permit = Some(permit.map_err(|denial| authorize::denied(&denial, route, context))?);
+    let era = Era::check(headers, &messages).map_err(|misfit| misfit_of(misfit, &context.message))?;
+    let permit = route.policy.authorize(context.access.principal().cloned(), messages.operations());
+    context.access.permit = Some(permit.map_err(|denial| authorize::denied(&denial, route, &context.client))?);
     let lists = || messages.iter().filter_map(Message::method).any(|method| ListKind::of_method(method).is_some());
     let kind = match method {
         _ if single.is_none() => CallKind::Batch { lists: lists() },
         Some("initialize") => CallKind::Initialize,
-        Some(method) if context.message_id.is_some() => match ListKind::of_method(method) {
+        Some(method) if context.message.id.is_some() => match ListKind::of_method(method) {
             Some(list) => CallKind::List(list),
             None => CallKind::Request { only_reads: KnownMethod::only_reads(method) },
         },
@@ -329,12 +313,12 @@ fn judge(
     let deadline = tool.and_then(|tool| route.policy.timeout(tool));
     drop(messages);
     let call = Call { era, body, held: None, kind, session: None, endless, deadline };
-    enter_session(call, headers, context, route, query)
+    enter_session(call, headers, context, route)
 }
 
-fn misfit_of(misfit: Misfit, context: &RequestContext) -> Rejection {
+fn misfit_of(misfit: Misfit, facts: &MessageFacts) -> Rejection {
     match misfit {
-        Misfit::Mismatch(reason) if context.call.is_some() => {
+        Misfit::Mismatch(reason) if facts.call.is_some() => {
             Rejection::of_message(Reason::HeaderMismatch, HEADER_MISMATCH, reason)
         }
         Misfit::Mismatch(reason) => Rejection::new(Reason::HeaderMismatch, reason),

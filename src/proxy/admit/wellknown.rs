@@ -11,15 +11,15 @@ use super::origin;
 use crate::auth::Metadata;
 use crate::config::{Authentication, limits};
 use crate::metrics::RejectionReason;
-use crate::proxy::client::session::ClientSession;
+use crate::proxy::client::downstream::Downstream;
+use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::context::{Client, RequestContext};
 use crate::proxy::respond;
-use crate::proxy::respond::Rejection;
 
-/// Where the documents are: this, and behind it the path of the resource (RFC 9728 section 3.1).
+/// The path of a document: this prefix, and after it the path of the resource (RFC 9728 section 3.1).
 const PREFIX: &str = "/.well-known/oauth-protected-resource";
 
-/// The path of the resource whose metadata is asked for, if it is.
+/// The path of the resource whose metadata the request asks for; `None` when it asks for something else.
 pub(crate) fn resource_path(path: &str) -> Option<&str> {
     let rest = path.strip_prefix(PREFIX)?;
     match rest {
@@ -29,14 +29,14 @@ pub(crate) fn resource_path(path: &str) -> Option<&str> {
     }
 }
 
-/// A protected resource as clients know it, and where its metadata is.
+/// The URLs of a protected resource, as clients know it, and of its metadata.
 pub(crate) struct ResourceUrl {
     pub(crate) resource: String,
     pub(crate) metadata: String,
 }
 
 impl ResourceUrl {
-    /// The route's `public_url`, or else what the client itself used.
+    /// From the route's `public_url`, or else from the URL that the client itself used.
     pub(crate) fn new(auth: &Authentication, client: &Client, path: &str) -> Self {
         match &auth.public_url {
             Some(url) => {
@@ -53,17 +53,17 @@ impl ResourceUrl {
     }
 }
 
-/// Answers with the metadata of the route of `path`; it needs no credential, and any page may read it. False when that
-/// route is open, or there is none: then the request is one like any other, and a server behind the edge may have a
-/// document of its own.
-pub(crate) async fn answer(
-    session: &mut ClientSession<'_>,
-    context: &RequestContext,
-    path: &str,
-) -> pingora::Result<Result<bool, Rejection>> {
-    let Some(route) = context.snapshot.router.find(&context.client.host, path) else { return Ok(Ok(false)) };
-    let (Some(authenticator), Some(auth)) = (&route.authenticator, &route.settings.auth) else { return Ok(Ok(false)) };
-    let header = session.req_header();
+/// Answers a request for the metadata of a route. It needs no credential, and any page may read it. False when the request
+/// asks for something else, or when the route of that path is open or does not exist: then the request is like any other, and
+/// a server behind the edge may have a document of its own.
+///
+/// # Errors
+/// Another method than GET and HEAD, or a lost connection.
+pub(crate) async fn answer(downstream: &mut Downstream<'_>, context: &RequestContext) -> Result<bool, Stop> {
+    let Some(path) = resource_path(&context.client.path) else { return Ok(false) };
+    let Some(route) = context.snapshot.router.find(&context.client.host, path) else { return Ok(false) };
+    let (Some(authenticator), Some(auth)) = (&route.authenticator, &route.settings.auth) else { return Ok(false) };
+    let header = downstream.req_header();
     if origin::is_preflight(header) {
         let mut head = ResponseHeader::build(StatusCode::NO_CONTENT, Some(6))?;
         head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")?;
@@ -73,14 +73,16 @@ pub(crate) async fn answer(
             head.insert_header(ACCESS_CONTROL_ALLOW_HEADERS, headers)?;
         }
         head.insert_header(ACCESS_CONTROL_MAX_AGE, limits::CORS_MAX_AGE.as_secs())?;
-        return respond::write_empty(session, context, head).await.map(|()| Ok(true));
+        respond::write_empty(downstream, context, head).await?;
+        return Ok(true);
     }
     if header.method != Method::GET && header.method != Method::HEAD {
-        return Ok(Err(Rejection::new(RejectionReason::MethodNotAllowed, "metadata can only be read")));
+        return Err(Rejection::new(RejectionReason::MethodNotAllowed, "metadata can only be read").into());
     }
     let url = ResourceUrl::new(auth, &context.client, path);
     let metadata = serde_json::json!(Metadata::new(&url.resource, authenticator.issuers(), &auth.scopes)).to_string();
     let mut head = ResponseHeader::build(StatusCode::OK, Some(6))?;
     head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")?;
-    respond::write(session, context, head, "application/json", metadata.into()).await.map(|()| Ok(true))
+    respond::write(downstream, context, head, "application/json", metadata.into()).await?;
+    Ok(true)
 }

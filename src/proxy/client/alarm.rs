@@ -5,20 +5,20 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep};
 
-/// It is armed anew only when it goes off, or for a deadline that is nearer than what it is armed for: a connection that
-/// serves a thousand requests in a minute arms it once or twice.
+/// The timer of the runtime is set again only when it goes off, or for an earlier deadline. A connection that serves a
+/// thousand requests in a minute sets it once or twice.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     sleep: Pin<Box<Sleep>>,
 }
 
 impl Alarm {
-    /// Armed for `deadline`.
+    /// Set for `deadline`.
     pub(crate) fn new(deadline: Instant) -> Self {
         Self { sleep: Box::pin(tokio::time::sleep_until(deadline)) }
     }
 
-    /// Ready at `deadline`, which may be another one at each call.
+    /// Ready at `deadline`, which may change from call to call.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         if self.sleep.deadline() > deadline {
             self.sleep.as_mut().reset(deadline);
@@ -33,7 +33,7 @@ impl Alarm {
     }
 
     /// Waits until `deadline`.
-    pub(crate) async fn comes(&mut self, deadline: Instant) {
+    pub(crate) async fn wait_until(&mut self, deadline: Instant) {
         std::future::poll_fn(|cx| self.poll(cx, deadline)).await;
     }
 }
@@ -44,24 +44,24 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
-    async fn it_goes_off_at_each_deadline_whatever_came_before() {
+    async fn it_goes_off_at_each_deadline_whatever_the_earlier_ones_were() {
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
         let mut alarm = Alarm::new(at(10));
         for deadline in [5, 30, 31, 31, 90, 60] {
             let expected = at(deadline).max(Instant::now());
-            alarm.comes(at(deadline)).await;
+            alarm.wait_until(at(deadline)).await;
             assert_eq!(Instant::now(), expected, "{deadline}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_was_not_waited_for_does_not_come_early() {
+    async fn a_deadline_that_was_given_up_does_not_make_the_next_one_early() {
         let begun = Instant::now();
         let mut alarm = Alarm::new(begun + Duration::from_secs(1));
-        let early = tokio::time::timeout(Duration::from_millis(500), alarm.comes(begun + Duration::from_secs(3)));
+        let early = tokio::time::timeout(Duration::from_millis(500), alarm.wait_until(begun + Duration::from_secs(3)));
         assert!(early.await.is_err());
-        alarm.comes(begun + Duration::from_secs(3)).await;
+        alarm.wait_until(begun + Duration::from_secs(3)).await;
         assert_eq!(begun.elapsed(), Duration::from_secs(3));
     }
 }

@@ -1,4 +1,4 @@
-//! A client's HTTP/1 connection, which the edge reads and writes itself.
+//! A client's HTTP/1 connection that the edge reads and writes itself.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,37 +8,30 @@ use bytes::BytesMut;
 use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{GetSocketDigest, Ssl};
 use pingora::{Error, ErrorType, OrErr};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use super::alarm::Alarm;
-use super::stream::Downstream;
-use crate::proxy::front::last_request::LastRequest;
-use crate::proxy::mcp_session::LastOpened;
+use super::stream::ClientStream;
+use crate::config::limits;
+use crate::proxy::fill::fill;
 use crate::proxy::within::within;
 
-/// Room for what a client sends at once, in bytes: most requests whole.
-pub(crate) const READ_BYTES: usize = 4 << 10;
-/// A larger buffer for what is written is given back, in bytes.
-const KEPT_OUTPUT: usize = 64 << 10;
-
-/// A client's connection and what was read of it.
+/// A connection, and what was read of it.
 pub(crate) struct Http1Connection {
-    pub(crate) stream: Box<Downstream>,
+    pub(crate) stream: Box<ClientStream>,
+    /// Bytes that were read and not used yet.
     pub(crate) input: BytesMut,
+    /// Bytes that are still to be written.
     pub(crate) output: BytesMut,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) tls: Option<Arc<SslDigest>>,
-    /// For answers that take their time.
+    /// Made for the first answer that does not come at once.
     pub(crate) alarm: Option<Alarm>,
-    /// While the next request is awaited.
-    pub(crate) last: Option<LastRequest>,
-    /// Kept from one request to the next.
-    pub(crate) last_session: Option<Box<LastOpened>>,
 }
 
 impl Http1Connection {
-    pub(crate) fn new(stream: Box<Downstream>) -> Self {
+    pub(crate) fn new(stream: Box<ClientStream>) -> Self {
         let digest = stream.get_socket_digest();
         let (peer, local) = match &digest {
             Some(digest) => (digest.peer_addr(), digest.local_addr()),
@@ -46,44 +39,34 @@ impl Http1Connection {
         };
         let [peer, local] = [peer, local].map(|address| address.and_then(|address| address.as_inet()).copied());
         let tls = stream.get_ssl_digest();
-        Self {
-            stream,
-            input: BytesMut::new(),
-            output: BytesMut::new(),
-            peer,
-            local,
-            tls,
-            alarm: None,
-            last: None,
-            last_session: None,
-        }
+        Self { stream, input: BytesMut::new(), output: BytesMut::new(), peer, local, tls, alarm: None }
     }
 
-    /// Reads what has come, about `room` bytes at most. Zero is the connection's end.
+    /// Reads what has come, at most about `room` bytes. Zero: the client has closed its side.
     pub(crate) async fn fill(&mut self, room: usize) -> std::io::Result<usize> {
         fill(&mut *self.stream, &mut self.input, room).await
     }
 
-    /// Reads what the client still sends, for nobody: with unread bytes the connection would be reset, and the answer lost.
+    /// Reads what the client still sends, and drops it, for at most [`limits::LINGER`]. A connection that is closed with
+    /// unread bytes is reset, and the client may lose the answer.
     pub(crate) async fn linger(&mut self) {
         let rest = async {
-            while matches!(self.fill(READ_BYTES).await, Ok(1..)) {
+            while matches!(self.fill(limits::READ_BYTES).await, Ok(1..)) {
                 self.input.clear();
             }
         };
-        // A second is enough for an answer to arrive.
-        let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
+        let _ = tokio::time::timeout(limits::LINGER, rest).await;
     }
 
-    /// The request is served. A connection that waits needs little room.
+    /// The request is served; the next one may come within `idle`. A connection that waits keeps no large buffer.
     pub(crate) fn end_request(&mut self, idle: Duration) {
-        if self.input.is_empty() && self.input.capacity() > 2 * READ_BYTES {
+        if self.input.is_empty() && self.input.capacity() > 2 * limits::READ_BYTES {
             self.input = BytesMut::new();
         }
         self.stream.end_request(idle, !self.input.is_empty());
     }
 
-    /// Writes what was collected, and `piece` behind it.
+    /// Writes what was collected in `output`, and `piece` after it.
     pub(crate) async fn flush(&mut self, piece: &[u8], limit: Duration) -> pingora::Result<()> {
         let Self { stream, output, .. } = self;
         let writing = async {
@@ -92,7 +75,7 @@ impl Http1Connection {
             stream.flush().await
         };
         let written = within(limit, writing).await;
-        if output.capacity() > KEPT_OUTPUT {
+        if output.capacity() > limits::KEPT_OUTPUT_BYTES {
             *output = BytesMut::new();
         }
         output.clear();
@@ -103,17 +86,4 @@ impl Http1Connection {
             Err(_) => Err(Error::explain(ErrorType::WriteTimedout, "the client does not read").into_down()),
         }
     }
-}
-
-/// Reads what has come into `input`, about `room` bytes at most. Zero is the connection's end.
-pub(crate) async fn fill(
-    stream: &mut (impl AsyncRead + Unpin),
-    input: &mut BytesMut,
-    room: usize,
-) -> std::io::Result<usize> {
-    // Most requests fit into what the ones before have left.
-    if input.capacity() - input.len() < room / 8 {
-        input.reserve(room);
-    }
-    stream.read_buf(input).await
 }

@@ -1,8 +1,9 @@
-//! The connections of clients, and one request with its answer on them.
+//! The client's side: its connection, and one request with its answer on it.
 
 pub(super) mod alarm;
+pub(super) mod downstream;
 pub(super) mod http1_connection;
-pub(super) mod http1_session;
-pub(super) mod session;
+pub(super) mod http1_downstream;
 pub(super) mod stream;
+pub(super) mod transfer;
 pub(super) mod watch;

@@ -1,5 +1,5 @@
-//! A client's connection, with a deadline for each whole request head. Pingora limits only the time between two reads,
-//! so a client that sends a byte now and then would hold a connection for ever.
+//! The bytes of a client's connection, with a deadline for each whole request head. Pingora limits only the time between two
+//! reads, so a client that sends a byte now and then could hold a connection for ever.
 
 use std::fmt;
 use std::io;
@@ -25,41 +25,41 @@ use tokio::time::Instant;
 use super::alarm::Alarm;
 use crate::upstream::Wire;
 
-/// What every HTTP/2 connection begins with (RFC 9113 section 3.4).
+/// The first bytes of every HTTP/2 connection (RFC 9113 section 3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Between two requests.
 const IDLE: u8 = 0;
-/// A request head is awaited or incomplete: the deadline holds.
+/// A request head has begun, or is the first: the deadline for heads applies.
 const HEAD: u8 = 1;
 /// A request is being served.
 const SERVING: u8 = 2;
 
-/// Wraps a connection, cleartext or TLS.
-pub struct Downstream {
+/// A connection, cleartext or TLS.
+pub struct ClientStream {
     inner: Wire,
     socket: Arc<SocketDigest>,
-    /// Shared with the hooks, which see the connection by reference only.
+    /// Atomic, because Pingora's hooks see the connection by reference only.
     phase: AtomicU8,
     head_limit: Duration,
-    /// Where Pingora does not keep it itself.
+    /// How long the connection may wait for a request, where Pingora does not limit that itself.
     idle_limit: Option<Duration>,
-    /// When the wait of a phase ends; made when there is something to wait for.
+    /// The deadline of a phase. Set when a read has to wait in that phase.
     due: Option<(u8, Instant)>,
     alarm: Alarm,
-    /// What was read to see what kind of request it is, and is to be read again.
+    /// Bytes that were read to see what kind of request comes, and that have to be read again.
     peeked: Vec<u8>,
     is_h2: bool,
 }
 
-impl fmt::Debug for Downstream {
+impl fmt::Debug for ClientStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Downstream").field("phase", &self.phase).finish_non_exhaustive()
+        f.debug_struct("ClientStream").field("phase", &self.phase).finish_non_exhaustive()
     }
 }
 
-impl Downstream {
-    /// A connection that was accepted at `accepted`; from then on its first request head is due within `limit`.
+impl ClientStream {
+    /// A connection that was accepted at `accepted`. Its first request head must have come `limit` later.
     pub fn new(inner: Wire, socket: Arc<SocketDigest>, accepted: Instant, limit: Duration) -> Self {
         let is_h2 = matches!(alpn(&inner), Some(ALPN::H2));
         Self {
@@ -75,12 +75,13 @@ impl Downstream {
         }
     }
 
-    /// The head of a request on `session`'s connection is complete. HTTP/2 streams know no connection.
+    /// The head of a request on the connection of `session` is complete. (A stream of HTTP/2 has no access to its
+    /// connection.)
     pub(crate) fn head_is_read(session: &ServerSession) {
         Self::set_phase(session, SERVING);
     }
 
-    /// The request on `session`'s connection has ended.
+    /// The request on the connection of `session` has ended.
     pub(crate) fn next_request(session: &ServerSession) {
         Self::set_phase(session, IDLE);
     }
@@ -91,39 +92,39 @@ impl Downstream {
         }
     }
 
-    /// The same, for those who own the connection.
+    /// The head of a request is complete.
     pub(crate) fn begin_request(&mut self) {
         *self.phase.get_mut() = SERVING;
     }
 
-    /// The request has ended; another one may come within `limit`, or has `begun` to come.
+    /// The request has ended. Another one may come within `limit`, or has `begun` to come.
     pub(crate) fn end_request(&mut self, limit: Duration, begun: bool) {
         *self.phase.get_mut() = if begun || !self.peeked.is_empty() { HEAD } else { IDLE };
         self.idle_limit = Some(limit);
         self.due = None;
     }
 
-    /// True when a connection begins as those of HTTP/2 do.
+    /// True when the bytes `first` and `then` are the beginning of an HTTP/2 connection.
     pub(crate) fn begins_http2(first: &[u8], then: &[u8]) -> bool {
         let begun = H2_PREFACE.iter().zip(first.iter().chain(then));
         begun.clone().count() >= b"PRI * HTTP/2".len() && begun.clone().all(|(expected, byte)| expected == byte)
     }
 
-    /// Has `bytes` read again, before what is still to come: the head of a request, or the beginning of one.
+    /// Puts `bytes` back, to be read again: the head of a request, or the beginning of one.
     pub(crate) fn unread(&mut self, bytes: &[&[u8]]) {
         *self.phase.get_mut() = HEAD;
         self.peeked.splice(..0, bytes.concat());
     }
 
-    /// Ends a cleartext connection with a reset: a clean end would say that the answer is whole.
+    /// Makes a cleartext connection end with a reset. A clean end would tell the client that the answer is whole.
     pub(crate) fn reset(&self) {
         if let Wire::Tcp(stream) = &self.inner {
-            // Without it the connection ends all the same.
+            // If this fails, the connection ends cleanly.
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
     }
 
-    /// True when nothing has come for too long.
+    /// True when the deadline of the phase is over.
     fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
         let phase = *self.phase.get_mut();
         let limit = match phase {
@@ -143,7 +144,7 @@ impl Downstream {
     /// Bytes have come in.
     fn has_read(&mut self, bytes: &[u8]) {
         if self.is_h2 || bytes.starts_with(H2_PREFACE) {
-            // From here on the limits of HTTP/2 hold: its heads have no connection of their own to wait for.
+            // HTTP/2 has limits of its own; its heads do not wait for the connection.
             *self.phase.get_mut() = SERVING;
         } else if *self.phase.get_mut() == IDLE {
             *self.phase.get_mut() = HEAD;
@@ -152,7 +153,7 @@ impl Downstream {
     }
 }
 
-impl AsyncRead for Downstream {
+impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !this.peeked.is_empty() {
@@ -179,9 +180,9 @@ impl AsyncRead for Downstream {
 }
 
 #[async_trait]
-impl Peek for Downstream {
-    /// Fills `buf` with the connection's first bytes, which stay to be read. It does not wait for all of them once they
-    /// cannot be HTTP/2's any more: an HTTP/1 request may be shorter.
+impl Peek for ClientStream {
+    /// Fills `buf` with the connection's first bytes, which can be read again. It stops as soon as they cannot be the beginning
+    /// of HTTP/2 any more: a request of HTTP/1 may be shorter than what Pingora wants to see.
     async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
         let mut first = [0; H2_PREFACE.len()];
         let mut length = 0;
@@ -199,7 +200,7 @@ impl Peek for Downstream {
     }
 }
 
-impl AsyncWrite for Downstream {
+impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
@@ -226,7 +227,7 @@ impl AsyncWrite for Downstream {
 }
 
 #[async_trait]
-impl Shutdown for Downstream {
+impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
         match &mut self.inner {
             Wire::Tcp(stream) => drop(stream.shutdown().await),
@@ -235,7 +236,7 @@ impl Shutdown for Downstream {
     }
 }
 
-impl UniqueID for Downstream {
+impl UniqueID for ClientStream {
     fn id(&self) -> UniqueIDType {
         match &self.inner {
             Wire::Tcp(stream) => stream.as_raw_fd(),
@@ -244,7 +245,7 @@ impl UniqueID for Downstream {
     }
 }
 
-impl Ssl for Downstream {
+impl Ssl for ClientStream {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
         match &self.inner {
             Wire::Tcp(_) => None,
@@ -257,7 +258,7 @@ impl Ssl for Downstream {
     }
 }
 
-impl GetTimingDigest for Downstream {
+impl GetTimingDigest for ClientStream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         match &self.inner {
             Wire::Tcp(_) => Vec::new(),
@@ -266,13 +267,13 @@ impl GetTimingDigest for Downstream {
     }
 }
 
-impl GetProxyDigest for Downstream {
+impl GetProxyDigest for ClientStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
-impl GetSocketDigest for Downstream {
+impl GetSocketDigest for ClientStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.socket))
     }

@@ -1,41 +1,43 @@
-//! When an open stream has to end although neither side wants to: its caller's credential was revoked, or has ended.
+//! Ends an open stream when the credential of its caller is revoked or expires.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::RequestContext;
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Permit};
 use crate::config::OpenStreams;
 use crate::proxy::snapshot::RouteContext;
 use crate::types::{Principal, unix_now};
 use crate::upstream::Connection;
 
-/// Watches over the credential behind one stream.
+/// Watches the credential behind one stream.
 #[derive(Debug)]
-pub(crate) struct Ending {
+pub(crate) struct CredentialEnd {
     authenticator: Authenticator,
     principal: Arc<Principal>,
-    /// The revocations that the credential was checked against.
+    /// The generation of revocations that the credential was checked against.
     checked: u64,
     revocations: watch::Receiver<u64>,
     expires: Option<Instant>,
 }
 
-impl Ending {
-    /// For a stream of this request. A stream that is the answer to one question may outlive its credential: only
-    /// `endless` ones, which clients open again by themselves, end with it. `None` where nothing can end it.
-    pub(crate) fn of(context: &RequestContext, route: &RouteContext, endless: bool) -> Option<Self> {
+impl CredentialEnd {
+    /// For a stream of a request that `permit` allows on `route`; its credential was checked against the revocations up to
+    /// generation `checked`. `None` when nothing can end the stream.
+    ///
+    /// A stream that answers one request may outlive its credential. A stream without an end (`endless`), which clients open
+    /// again by themselves, ends when its credential expires.
+    pub(crate) fn of(permit: Option<&Permit>, checked: u64, route: &RouteContext, endless: bool) -> Option<Self> {
         route.settings.auth.as_ref().filter(|auth| auth.open_streams == OpenStreams::Close)?;
         let authenticator = route.authenticator.clone()?;
-        let principal = Arc::clone(context.permit.as_ref()?.principal()?);
+        let principal = Arc::clone(permit?.principal()?);
         let left = |end: u64| Instant::now() + Duration::from_secs(end.saturating_sub(unix_now()));
         let expires = principal.expires_at().filter(|_| endless).map(left);
         let revocations = authenticator.revocations().subscribe();
-        Some(Self { authenticator, principal, checked: context.revocations_checked, revocations, expires })
+        Some(Self { authenticator, principal, checked, revocations, expires })
     }
 
     /// Waits until the stream has to end.
@@ -54,7 +56,7 @@ impl Ending {
             };
             tokio::select! {
                 changed = self.revocations.changed() => if changed.is_err() {
-                    // The cache is gone, and the process with it.
+                    // The token cache is gone: the process ends.
                     return;
                 },
                 () = expiry => return,
@@ -62,23 +64,24 @@ impl Ending {
         }
     }
 
-    /// Ends `connection` when the time has come, unless the guard is dropped before: for streams that Pingora passes on.
-    pub(crate) fn guard(mut self, connection: std::sync::Weak<Connection>) -> EndingGuard {
+    /// Closes `connection` when the stream has to end, unless the guard is dropped before. For streams that Pingora passes
+    /// on.
+    pub(crate) fn guard(mut self, connection: Weak<Connection>) -> CredentialEndGuard {
         let task = tokio::spawn(async move {
             self.comes().await;
             if let Some(connection) = connection.upgrade() {
                 connection.abort();
             }
         });
-        EndingGuard(task.abort_handle())
+        CredentialEndGuard(task.abort_handle())
     }
 }
 
 /// Watches until it is dropped.
 #[derive(Debug)]
-pub(crate) struct EndingGuard(AbortHandle);
+pub(crate) struct CredentialEndGuard(AbortHandle);
 
-impl Drop for EndingGuard {
+impl Drop for CredentialEndGuard {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -1,25 +1,25 @@
-//! The deadline of an upstream's response head.
+//! The deadline of an upstream's response head, where Pingora waits for it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
 use crate::upstream::Connection;
 
-/// Runs from the moment the request has a connection until it is dropped; striking ends the connection.
+/// Runs until it is dropped. When the time is over, it closes the connection.
 #[derive(Debug)]
 pub(crate) struct HeadDeadline {
-    struck: Arc<AtomicBool>,
+    is_over: Arc<AtomicBool>,
     timer: AbortHandle,
 }
 
 impl HeadDeadline {
-    /// Strikes after `limit`, unless the connection has closed by then.
-    pub(crate) fn start(connection: std::sync::Weak<Connection>, limit: Duration) -> Self {
-        let struck = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&struck);
+    /// Closes `connection` after `limit`, unless it is closed by then.
+    pub(crate) fn start(connection: Weak<Connection>, limit: Duration) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&is_over);
         let timer = tokio::spawn(async move {
             tokio::time::sleep(limit).await;
             if let Some(connection) = connection.upgrade() {
@@ -27,12 +27,12 @@ impl HeadDeadline {
                 connection.abort();
             }
         });
-        Self { struck, timer: timer.abort_handle() }
+        Self { is_over, timer: timer.abort_handle() }
     }
 
     /// True when the response head did not come in time.
-    pub(crate) fn has_struck(&self) -> bool {
-        self.struck.load(Ordering::Relaxed)
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 }
 

@@ -1,27 +1,31 @@
-//! What is known of one request while it is served.
+//! What is known of one request while it is served, in parts. A function takes the part that it needs.
 
 pub(super) mod call;
+pub(super) mod client_fields;
 pub(super) mod credential_end;
 pub(super) mod head_deadline;
+pub(super) mod opened_session;
+pub(super) mod rejection;
+pub(super) mod repeat;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use prometheus::IntGauge;
 
-use super::exchange::upstream_head::ClientFields;
-use super::mcp_session::LastOpened;
-use super::respond::Rejection;
+use self::call::CallRecord;
+use self::client_fields::ClientFields;
+use self::credential_end::CredentialEndGuard;
+use self::head_deadline::HeadDeadline;
+use self::opened_session::LastOpened;
+use self::rejection::Rejection;
 use super::snapshot::{RouteContext, Snapshot};
-use crate::auth::{Asked, Permit, ShownCredential};
+use crate::auth::{CachedLookup, Permit, ShownCredential};
 use crate::mcp::MessageId;
-use crate::types::RequestId;
+use crate::types::{Principal, RequestId};
 use crate::upstream::{Connection, InFlightGuard};
-use call::CallRecord;
-use credential_end::EndingGuard;
-use head_deadline::HeadDeadline;
 
 /// What the edge learns of a request, from its start to its line in the log.
 #[derive(Debug)]
@@ -30,49 +34,19 @@ pub struct RequestContext {
     pub(super) id: RequestId,
     pub(super) started: Instant,
     pub(super) client: Client,
-    /// What followed from the same head before is in use.
-    pub(super) repeats: bool,
-    /// The client's fields that an HTTP/1 upstream gets, as they are written there; kept for heads that repeat.
-    pub(super) passed_on: Option<ClientFields>,
-    /// Who was asked about the credential, also for such heads.
-    pub(super) asked: Option<Asked>,
+    pub(super) memo: Memo,
     /// Set once a route was found.
     pub(super) route: Option<Arc<RouteContext>>,
-    /// Set once the request was authorized; nothing is sent to an upstream without it.
-    pub(super) permit: Option<Permit>,
-    /// What the upstream is shown in place of the client's credential; set on routes that have one.
-    pub(super) credential: Option<ShownCredential>,
-    /// The page that may read the answer.
-    pub(super) cors_origin: Option<HeaderValue>,
-    /// The id of the JSON-RPC request in the body.
-    pub(super) message_id: Option<MessageId>,
-    /// The MCP message in the body.
-    pub(super) call: Option<CallRecord>,
+    pub(super) access: Access,
+    pub(super) message: MessageFacts,
     /// Path and query for the upstream.
     pub(super) target: String,
-    pub(super) upgrade: bool,
-    /// Request body bytes so far.
+    /// How many bytes of the request body have come so far.
     pub(super) received: u64,
-    /// Endpoints that this request has failed on.
-    pub(super) tried: Vec<SocketAddr>,
-    /// Whether it was sent a second time.
-    pub(super) retried: bool,
-    pub(super) endpoint: Option<InFlightGuard>,
-    pub(super) deadline: Option<HeadDeadline>,
-    /// The connection to the endpoint, where Pingora passes the response on.
-    pub(super) connection: Weak<Connection>,
-    /// Ends a stream that Pingora passes on with its credential.
-    pub(super) ending: Option<EndingGuard>,
-    /// The revocations that the caller's credential was checked against.
-    pub(super) revocations_checked: u64,
-    /// What the requests before on the same connection have opened.
-    pub(super) last_session: Option<Box<LastOpened>>,
-    /// Why the edge answered, when it did.
+    pub(super) attempt: Attempt,
+    pub(super) opaque: Opaque,
+    /// Set when the edge answers itself: why.
     pub(super) rejection: Option<Rejection>,
-    /// The status that the upstream answered with.
-    pub(super) upstream_status: Option<u16>,
-    /// When the upstream's response head was there.
-    pub(super) head_at: Option<Instant>,
     in_flight: Option<GaugeGuard>,
     stream: Option<GaugeGuard>,
 }
@@ -80,25 +54,87 @@ pub struct RequestContext {
 /// Who sent the request and what for, as far as its head and the connection tell.
 #[derive(Debug)]
 pub(super) struct Client {
-    /// The address, behind proxies that are trusted.
+    /// The address of the client itself, also behind trusted proxies.
     pub(super) address: IpAddr,
     /// `http` or `https`.
     pub(super) scheme: &'static str,
     /// Host and port as the client wrote them, checked.
     pub(super) authority: String,
-    /// The host alone, which the route is found by.
+    /// The host alone, by which the route is found.
     pub(super) host: String,
-    /// The target in its one canonical form.
+    /// The canonical path.
     pub(super) path: String,
     pub(super) query: Option<Arc<str>>,
-    /// Whether a proxy that is trusted stands before the edge.
+    /// True when a trusted proxy stands before the edge.
     pub(super) behind_proxy: bool,
-    /// For the upstream.
+    /// `X-Forwarded-For` for the upstream.
     pub(super) forwarded_for: String,
 }
 
+/// What is remembered from one request of a connection to the next, so that a head that repeats costs less.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    /// The head of this request is the same as that of the request before.
+    pub(super) repeats: bool,
+    /// The client's fields that an HTTP/1 upstream gets. Kept for heads that repeat.
+    pub(super) client_fields: Option<ClientFields>,
+    /// Which provider handled the credential, and the key of the cache entry.
+    pub(super) cached_lookup: Option<CachedLookup>,
+    /// The MCP session that was opened last on the connection.
+    pub(super) last_session: Option<Box<LastOpened>>,
+}
+
+/// What the request may do, and as whom.
+#[derive(Debug, Default)]
+pub(super) struct Access {
+    /// Set once the request was authorized. Nothing is sent to an upstream without it.
+    pub(super) permit: Option<Permit>,
+    /// What the upstream is shown in place of the client's credential. Set on routes that have a `credential`.
+    pub(super) credential: Option<ShownCredential>,
+    /// The generation of revocations that the caller's credential was checked against.
+    pub(super) revocations_checked: u64,
+    /// The origin of the web page that may read the answer.
+    pub(super) cors_origin: Option<HeaderValue>,
+}
+
+/// What the body says, on MCP routes.
+#[derive(Debug, Default)]
+pub(super) struct MessageFacts {
+    /// The id of the JSON-RPC request in the body.
+    pub(super) id: Option<MessageId>,
+    /// The MCP message in the body.
+    pub(super) call: Option<CallRecord>,
+}
+
+/// How far the request has come with its upstream.
+#[derive(Debug, Default)]
+pub(super) struct Attempt {
+    /// The endpoint that serves the request now.
+    pub(super) endpoint: Option<InFlightGuard>,
+    /// Endpoints that this request has failed on.
+    pub(super) tried: Vec<SocketAddr>,
+    /// True when the request was sent a second time.
+    pub(super) retried: bool,
+    /// The status of the upstream's answer.
+    pub(super) upstream_status: Option<u16>,
+    /// When the upstream's response head had come.
+    pub(super) head_at: Option<Instant>,
+}
+
+/// What is needed only where Pingora passes the request on.
+#[derive(Debug, Default)]
+pub(super) struct Opaque {
+    /// The client asks for WebSocket, and the route allows it.
+    pub(super) upgrade: bool,
+    pub(super) head_deadline: Option<HeadDeadline>,
+    /// The connection to the endpoint.
+    pub(super) connection: Weak<Connection>,
+    /// Closes the connection when the caller's credential ends.
+    pub(super) credential_end: Option<CredentialEndGuard>,
+}
+
 impl Client {
-    /// Before its head was looked at.
+    /// Before the head was looked at.
     fn unknown() -> Self {
         Self {
             address: IpAddr::from([0, 0, 0, 0]),
@@ -113,6 +149,20 @@ impl Client {
     }
 }
 
+impl Access {
+    /// The caller, once they are known. `None` on open routes.
+    pub(super) fn principal(&self) -> Option<&Arc<Principal>> {
+        self.permit.as_ref()?.principal()
+    }
+}
+
+impl Opaque {
+    /// True when the response head did not come before its deadline.
+    pub(super) fn head_is_late(&self) -> bool {
+        self.head_deadline.as_ref().is_some_and(HeadDeadline::is_over)
+    }
+}
+
 impl RequestContext {
     pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
         Self {
@@ -120,29 +170,15 @@ impl RequestContext {
             id: RequestId::generate(),
             started: Instant::now(),
             client: Client::unknown(),
-            repeats: false,
-            passed_on: None,
-            asked: None,
+            memo: Memo::default(),
             route: None,
-            permit: None,
-            credential: None,
-            cors_origin: None,
-            message_id: None,
-            call: None,
+            access: Access::default(),
+            message: MessageFacts::default(),
             target: String::new(),
-            upgrade: false,
             received: 0,
-            tried: Vec::new(),
-            retried: false,
-            endpoint: None,
-            deadline: None,
-            connection: Weak::new(),
-            ending: None,
-            revocations_checked: 0,
-            last_session: None,
+            attempt: Attempt::default(),
+            opaque: Opaque::default(),
             rejection: None,
-            upstream_status: None,
-            head_at: None,
             in_flight: None,
             stream: None,
         }
@@ -154,18 +190,31 @@ impl RequestContext {
         self.route = Some(Arc::clone(route));
     }
 
-    /// From here on it counts as an open stream of its route.
+    /// From here on the request counts as an open stream of its route.
     pub(super) fn becomes_stream(&mut self) {
         self.stream = self.route.as_ref().map(|route| GaugeGuard::new(&route.metrics.streams));
     }
 
-    /// True when the response head took too long.
-    pub(super) fn head_is_late(&self) -> bool {
-        self.deadline.as_ref().is_some_and(HeadDeadline::has_struck)
+    /// The upstream's response head has come.
+    pub(super) fn answered(&mut self, status: u16) {
+        // 1xx is not the answer yet, except for 101.
+        if status >= 200 || status == 101 {
+            self.opaque.head_deadline = None;
+            self.attempt.head_at = Some(Instant::now());
+            self.attempt.upstream_status = Some(status);
+            if let Some(credential) = self.access.credential.as_ref().filter(|_| status == 401) {
+                credential.was_refused();
+            }
+        }
+    }
+
+    /// How long the upstream took for its response head.
+    pub(super) fn head_time(&self) -> Option<Duration> {
+        self.attempt.head_at.map(|at| at.duration_since(self.started))
     }
 }
 
-/// One more while it lives: also when a hook panics, which skips Pingora's `logging`.
+/// Counts one more while it lives. A guard, because a hook that panics skips Pingora's `logging`.
 #[derive(Debug)]
 struct GaugeGuard(IntGauge);
 

@@ -1,7 +1,5 @@
-//! What the body of an upstream's answer goes through on its way to the client: untouched, but for lists that the policy
-//! filters and the `endpoint` event of the 2024-11-05 transport; and looked at for what became of the call.
-
-use std::borrow::Cow;
+//! The body of an upstream's answer on its way to the client. It passes unchanged, except for lists that the policy filters
+//! and the `endpoint` event of the 2024-11-05 transport. Meanwhile it is scanned for the outcome of the call.
 
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
@@ -14,10 +12,10 @@ use crate::mcp::{
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::{Call, CallKind};
+use crate::proxy::context::rejection::Rejection;
 use crate::proxy::headers::{EVENT_STREAM, is_of_type};
 use crate::proxy::held::HeldBytes;
 use crate::proxy::mcp_session;
-use crate::proxy::respond::Rejection;
 use crate::proxy::snapshot::RouteContext;
 use crate::types::Target;
 
@@ -25,19 +23,20 @@ use crate::types::Target;
 #[derive(Debug)]
 pub(crate) struct Answer {
     plan: Plan,
-    scan: Scan,
-    /// A copy of a list of tools that passes, to learn their names from.
-    lesson: Option<Lesson>,
-    /// What the answer to the call was, once it was seen.
+    scanner: Scan,
+    /// Collects the names of tools from a list that passes unchanged.
+    tool_names: Option<ToolNames>,
+    /// The response to the call, once it was seen.
     result: Option<Scanned>,
-    /// Bytes that were looked at.
+    /// How many bytes were scanned.
     scanned: u64,
+    /// True when a progress notification has come since the last time.
     progressed: bool,
-    /// The memory that is held back.
+    /// The memory for what is held back.
     held: HeldBytes,
-    /// Whether filtered lists are marked as being for one caller only.
+    /// True when filtered lists are marked as valid for one caller only.
     private: bool,
-    /// Whether the upstream says that it did not do what it was asked for.
+    /// True when the status of the answer is not a success.
     is_error: bool,
     is_event_stream: bool,
 }
@@ -45,14 +44,14 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 enum Plan {
     Pass,
-    /// A list in one JSON body: it is held until it is whole.
+    /// A list in one JSON body. It is held until it is whole.
     HoldList(Vec<u8>),
     /// Events that may have to change.
     Events {
         rewrite: EventRewrite,
-        /// Whether lists are filtered.
+        /// True when lists are filtered.
         filters: bool,
-        /// Whether the next event may be the one that announces an endpoint: only the first can.
+        /// True when the next event may announce an endpoint. Only the first event can.
         announces: bool,
     },
 }
@@ -64,17 +63,18 @@ enum Scan {
     Nothing,
 }
 
+/// A copy of a list of tools.
 #[derive(Debug)]
-enum Lesson {
+enum ToolNames {
     Json(Vec<u8>),
     Events(EventRewrite),
 }
 
 impl Answer {
-    /// For an answer with this head.
+    /// For an answer with this status and these fields.
     ///
     /// # Errors
-    /// It is, or may hold, a list that has to be filtered, in a form that cannot be.
+    /// The answer is a list that has to be filtered, or may contain one, in a form that cannot be filtered.
     pub(crate) fn new(
         status: StatusCode,
         headers: &HeaderMap,
@@ -87,13 +87,13 @@ impl Answer {
         let (json, events) = (!coded && is_of_type(headers, "application/json"), !coded && is_event_stream);
         let filtered = match call.kind {
             CallKind::List(list) => route.policy.filters(target(list, "")),
-            // A stream may repeat any answer, and a batch may hold some.
+            // A stream may repeat any response, and a batch may contain several.
             CallKind::Get | CallKind::Batch { .. } | CallKind::Other => {
                 ListKind::ALL.iter().any(|list| route.policy.filters(target(*list, "")))
             }
             _ => false,
         };
-        // What asks for no list may be answered with anything.
+        // A request that asks for no list may be answered in any form.
         let lists = match call.kind {
             CallKind::List(_) | CallKind::Batch { lists: true } => true,
             CallKind::Get => is_event_stream,
@@ -108,7 +108,7 @@ impl Answer {
         } else if filtered && json && call.kind != CallKind::Get {
             Plan::HoldList(Vec::new())
         } else if filtered && lists && status.is_success() && status != StatusCode::ACCEPTED {
-            // 202 is no answer: that comes on another stream.
+            // After 202 the response comes on another stream.
             return Err(Rejection::new(
                 Reason::UpstreamFailed,
                 "the upstream sent a list in a form that cannot be filtered",
@@ -119,23 +119,23 @@ impl Answer {
         } else {
             Plan::Pass
         };
-        let scan = match (json, events) {
+        let scanner = match (json, events) {
             (true, _) => Scan::Json(MessageScan::default()),
             (_, true) => Scan::Events(EventScan::default()),
             _ => Scan::Nothing,
         };
-        let lesson = match (call.kind, &plan) {
-            (CallKind::List(ListKind::Tools), Plan::Pass) if json => Some(Lesson::Json(Vec::new())),
+        let tool_names = match (call.kind, &plan) {
+            (CallKind::List(ListKind::Tools), Plan::Pass) if json => Some(ToolNames::Json(Vec::new())),
             (CallKind::List(ListKind::Tools), Plan::Pass) if events => {
-                Some(Lesson::Events(EventRewrite::new(limits::LESSON_BYTES)))
+                Some(ToolNames::Events(EventRewrite::new(limits::TOOL_LIST_COPY_BYTES)))
             }
             _ => None,
         };
         let (private, is_error) = (call.era == Era::Stateless, !status.is_success());
         Ok(Self {
             plan,
-            scan,
-            lesson,
+            scanner,
+            tool_names,
             result: None,
             scanned: 0,
             progressed: false,
@@ -146,12 +146,12 @@ impl Answer {
         })
     }
 
-    /// True when the upstream calls its answer an event stream, however that is coded.
+    /// True when the upstream says that its answer is an event stream, also when the stream is compressed.
     pub(crate) fn is_event_stream(&self) -> bool {
         self.is_event_stream
     }
 
-    /// True when the body is known only at its end, and the head has to wait for it.
+    /// True when the length of the body is known only at its end, so that the head has to wait.
     pub(crate) fn holds_head(&self) -> bool {
         matches!(self.plan, Plan::HoldList(_))
     }
@@ -161,27 +161,27 @@ impl Answer {
         !matches!(self.plan, Plan::Pass)
     }
 
-    /// True where a comment can stand in an event stream without damage.
+    /// True when the event stream is between two events, so that the edge may write a comment or an event of its own.
     pub(crate) fn is_between_events(&self) -> bool {
-        matches!(&self.scan, Scan::Events(scan) if scan.is_between_events())
+        matches!(&self.scanner, Scan::Events(scan) if scan.is_between_events())
     }
 
-    /// Whether the server has told of progress since the last time.
+    /// True when a progress notification has come since the last call.
     pub(crate) fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.progressed)
     }
 
-    /// What goes on to the client for a piece that came in.
+    /// Takes a piece of the body, and gives what goes to the client now.
     ///
     /// # Errors
-    /// It cannot be filtered: it is too large, or no JSON.
+    /// A list cannot be filtered: it is too large, or not JSON.
     pub(crate) fn push(
         &mut self,
         piece: Bytes,
         route: &RouteContext,
         context: &RequestContext,
     ) -> Result<Bytes, Rejection> {
-        self.learn(&piece, route);
+        self.copy_tools(&piece, route);
         let out = match &mut self.plan {
             Plan::Pass => piece,
             Plan::HoldList(held) if held.len() + piece.len() > limits::LIST_BYTES => return Err(too_long()),
@@ -197,7 +197,7 @@ impl Answer {
                     let changed = if announced {
                         Ok(public_endpoint(data, route, context))
                     } else if event != MESSAGE_EVENT && !matches!(data.trim_ascii_start(), [b'{' | b'[', ..]) {
-                        // Some servers send a `ping` with the time: it lists nothing.
+                        // Some servers send `ping` events with the time. They contain no list.
                         Ok(None)
                     } else {
                         filter(data, private, route, context)
@@ -218,15 +218,15 @@ impl Answer {
             }
         };
         self.hold(context)?;
-        self.look_at(&out);
+        self.scan(&out);
         Ok(out)
     }
 
-    /// Counts what is held back against what all requests together may hold.
+    /// Counts what is held back against the memory that all requests together may take.
     fn hold(&mut self, context: &RequestContext) -> Result<(), Rejection> {
         let bytes = match &self.plan {
             Plan::Pass => return Ok(()),
-            // A vector may have grown to twice what is in it.
+            // The memory of a vector may be twice its length.
             Plan::HoldList(held) => held.capacity(),
             Plan::Events { rewrite, .. } => rewrite.held(),
         };
@@ -237,17 +237,17 @@ impl Answer {
         Err(Rejection::new(Reason::Overloaded, "there is no memory to filter another large list"))
     }
 
-    /// What goes to the client at the end of the body.
+    /// The body has ended. Gives what goes to the client at the end.
     ///
     /// # Errors
-    /// As of [`push`](Self::push).
+    /// As [`push`](Self::push).
     pub(crate) fn finish(&mut self, route: &RouteContext, context: &RequestContext) -> Result<Bytes, Rejection> {
         let rest = match &mut self.plan {
             Plan::Pass => Bytes::new(),
             Plan::HoldList(held) => {
                 let held = std::mem::take(held);
                 let filtered = match filter(&held, self.private, route, context) {
-                    // Servers call errors JSON that are plain text, or empty, and clients tell by them what to do.
+                    // Some servers send errors as plain text, or empty, with the media type of JSON. Clients need to see them.
                     Err(ListError::NotJson) if self.is_error || held.is_empty() => None,
                     filtered => filtered.map_err(|_| unreadable())?,
                 };
@@ -259,24 +259,24 @@ impl Answer {
                 out.into()
             }
         };
-        self.look_at(&rest);
-        if let Scan::Json(scan) = &mut self.scan {
+        self.scan(&rest);
+        if let Scan::Json(scan) = &mut self.scanner {
             self.result = answered(scan.finish());
         }
-        if let Some(Lesson::Json(list)) = &self.lesson {
-            learn(list, route);
+        if let Some(ToolNames::Json(list)) = &self.tool_names {
+            label_tools(list, route);
         }
         Ok(rest)
     }
 
-    /// What became of the call.
+    /// The outcome of the call.
     pub(crate) fn outcome(&self, status: StatusCode, call: &Call) -> CallOutcome {
         match self.result {
             Some(Scanned::Result { is_error: true }) => CallOutcome::ToolError,
             Some(Scanned::Result { is_error: false }) => CallOutcome::Ok,
             Some(Scanned::Error) => CallOutcome::RpcError,
             _ if !status.is_success() => CallOutcome::Failed,
-            // Nothing more is expected.
+            // These have no response.
             _ if matches!(call.kind, CallKind::Other | CallKind::Batch { .. }) && status == StatusCode::ACCEPTED => {
                 CallOutcome::Ok
             }
@@ -284,11 +284,12 @@ impl Answer {
         }
     }
 
-    fn look_at(&mut self, piece: &[u8]) {
+    /// Scans what goes to the client for the outcome of the call.
+    fn scan(&mut self, piece: &[u8]) {
         self.scanned += piece.len() as u64;
         let (result, progressed) = (&mut self.result, &mut self.progressed);
-        match &mut self.scan {
-            Scan::Json(_) if self.scanned > limits::SCAN_BYTES => self.scan = Scan::Nothing,
+        match &mut self.scanner {
+            Scan::Json(_) if self.scanned > limits::SCAN_BYTES => self.scanner = Scan::Nothing,
             Scan::Json(scan) => scan.push(piece),
             Scan::Events(scan) => scan.push(piece, &mut |seen| {
                 *progressed |= seen == Scanned::Progress;
@@ -298,32 +299,32 @@ impl Answer {
         }
     }
 
-    /// Keeps a copy of a list of tools.
-    fn learn(&mut self, piece: &[u8], route: &RouteContext) {
-        let done = match &mut self.lesson {
+    /// Keeps a copy of a list of tools, for the labels of metrics.
+    fn copy_tools(&mut self, piece: &[u8], route: &RouteContext) {
+        let is_too_large = match &mut self.tool_names {
             None => return,
-            Some(Lesson::Json(list)) => {
+            Some(ToolNames::Json(list)) => {
                 list.extend_from_slice(piece);
-                list.len() > limits::LESSON_BYTES
+                list.len() > limits::TOOL_LIST_COPY_BYTES
             }
-            Some(Lesson::Events(events)) => {
+            Some(ToolNames::Events(events)) => {
                 let mut judge = |_: &str, data: &[u8]| {
-                    learn(data, route);
+                    label_tools(data, route);
                     Verdict::Keep
                 };
                 events.push(piece, &mut Vec::new(), &mut judge).is_err()
             }
         };
-        if done {
-            self.lesson = None;
+        if is_too_large {
+            self.tool_names = None;
         }
     }
 }
 
-/// The event of the 2024-11-05 transport that says where messages are posted.
+/// The event of the 2024-11-05 transport that tells the client where to post its messages.
 const ENDPOINT_EVENT: &str = "endpoint";
 
-/// The type of the events that carry MCP messages, and of those that name none.
+/// The type of events that carry MCP messages, and of events without a type.
 const MESSAGE_EVENT: &str = "message";
 
 /// True when the answer may be the stream of the 2024-11-05 transport.
@@ -333,14 +334,15 @@ fn may_announce(call: &Call) -> bool {
 
 fn public_endpoint(data: &[u8], route: &RouteContext, context: &RequestContext) -> Option<Vec<u8>> {
     let announced = std::str::from_utf8(data).ok()?;
-    mcp_session::public_endpoint(announced, &context.snapshot.session_keys, route, context).map(String::into_bytes)
+    mcp_session::public_endpoint(announced, route, context).map(String::into_bytes)
 }
 
 fn answered(seen: Scanned) -> Option<Scanned> {
     matches!(seen, Scanned::Result { .. } | Scanned::Error).then_some(seen)
 }
 
-fn learn(message: &[u8], route: &RouteContext) {
+/// Gives metrics of their own to the tools that `message` lists.
+fn label_tools(message: &[u8], route: &RouteContext) {
     let names = listed_tools(message);
     route.metrics.calls.learn(names.iter().map(String::as_str));
 }
@@ -349,26 +351,26 @@ fn target(list: ListKind, name: &str) -> Target<'_> {
     match list {
         ListKind::Tools => Target::Tool(name),
         ListKind::Prompts => Target::Prompt(name),
-        // A template is judged by its text, as rules are written.
+        // A rule for resources matches the text of a template.
         ListKind::Resources | ListKind::ResourceTemplates => Target::Resource(name),
     }
 }
 
-/// Filters the lists in `message`, and learns what tools there are.
+/// Filters the lists in `message`, and gives metrics of their own to the tools.
 fn filter(
     message: &[u8],
     private: bool,
     route: &RouteContext,
     context: &RequestContext,
 ) -> Result<Option<Vec<u8>>, ListError> {
-    // All names in one text: most are known, and are only looked up.
+    // All names in one string, because most have metrics already and are only looked up.
     let (mut names, mut ends) = (String::new(), Vec::new());
     let mut shows = |list: ListKind, name: &str| {
         if ends.len() < ListKind::LABELS && list.is_label(name) {
             names.push_str(name);
             ends.push(names.len());
         }
-        context.permit.as_ref().is_some_and(|permit| route.policy.shows(permit, target(list, name)))
+        context.access.permit.as_ref().is_some_and(|permit| route.policy.shows(permit, target(list, name)))
     };
     let filtered = filter_list(message, &mut shows, private)?;
     let begins = std::iter::once(0).chain(ends.iter().copied());
@@ -381,6 +383,5 @@ fn too_long() -> Rejection {
 }
 
 fn unreadable() -> Rejection {
-    let message: Cow<'static, str> = "the upstream sent a list that cannot be read without doubt".into();
-    Rejection::new(Reason::UpstreamFailed, message)
+    Rejection::new(Reason::UpstreamFailed, "the upstream sent a list that is not JSON, or can be read in two ways")
 }

@@ -1,48 +1,47 @@
-//! The time limits of one answer while it passes.
+//! The time limits of one answer while it is passed on.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::limits;
-use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::Call;
 use crate::proxy::snapshot::RouteContext;
 
-/// Silence, the deadline of a tool, and when a silent stream wants a comment.
+/// The limit on silence, the deadline of a tool, and the time for a comment on a silent stream.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    /// When the call began, or last told of progress.
+    /// When the call began, or when its last progress notification came.
     begun: Instant,
     /// When the last piece came.
     last: Instant,
-    /// When a comment was last due.
+    /// When the last comment was due.
     commented: Instant,
     deadline: Option<Duration>,
     idle: Duration,
     comment: Option<Duration>,
-    /// When nobody was left to read the answer.
+    /// When the client left, so that nobody reads the answer.
     abandoned: Option<Instant>,
 }
 
 impl Clock {
-    /// From now on, for the answer to `call`; only event streams get comments.
-    pub(crate) fn start(context: &RequestContext, route: &RouteContext, call: &Call, is_stream: bool) -> Self {
+    /// Starts now, for the answer to `call`, whose request began at `started`. Only event streams get comments.
+    pub(crate) fn start(started: std::time::Instant, route: &RouteContext, call: &Call, is_stream: bool) -> Self {
         let now = Instant::now();
         let idle = route.settings.idle.unwrap_or(route.upstream.settings().timeouts.idle.0);
         Self {
-            begun: context.started.into(),
+            begun: started.into(),
             last: now,
             commented: now,
             deadline: call.deadline,
-            // A tool that may take long may also be silent for as long.
+            // A tool that may take long may be silent for as long.
             idle: call.deadline.map_or(idle, |deadline| idle.max(deadline)),
             comment: route.settings.sse_keepalive.filter(|_| is_stream),
             abandoned: None,
         }
     }
 
-    /// A piece has come, maybe with word of progress, and maybe nobody reads it any more.
+    /// A piece has come. `progressed`: it contained a progress notification. `abandoned`: nobody reads the answer.
     pub(crate) fn piece(&mut self, progressed: bool, abandoned: bool) {
         self.last = Instant::now();
         if abandoned {
@@ -53,14 +52,14 @@ impl Clock {
         }
     }
 
-    /// True when the answer has taken too long at the time of the last piece: an upstream that never pauses leaves no
-    /// other moment to ask.
+    /// True when the answer had taken too long when its last piece came. An upstream that never pauses leaves no other moment
+    /// to check that.
     pub(crate) fn is_overdue(&self, grace: Duration) -> bool {
         self.is_late(self.last, grace)
     }
 
-    /// True when it has taken longer than it may, and `grace`: it took too long, was silent for too long, or goes on for
-    /// nobody.
+    /// True when the answer is later than allowed, by more than `grace`: it took too long, was silent for too long, or went on
+    /// for too long after its client had left.
     pub(crate) fn is_late(&self, now: Instant, grace: Duration) -> bool {
         let now = now - grace;
         now >= self.last + self.idle
@@ -68,7 +67,7 @@ impl Clock {
             || self.abandoned.is_some_and(|at| now >= at + limits::ABANDONED_TIME)
     }
 
-    /// True when a comment is due; the next one is due a whole period later.
+    /// True when a comment is due. The next one is due a whole period later.
     pub(crate) fn wants_comment(&mut self, now: Instant) -> bool {
         let wanted = self.comment.is_some_and(|comment| now >= self.last.max(self.commented) + comment);
         if wanted {
@@ -77,7 +76,7 @@ impl Clock {
         wanted
     }
 
-    /// When to look again, if the answer has `grace`.
+    /// The next moment at which something may be due, if the answer has `grace`.
     pub(crate) fn next(&self, grace: Duration) -> Instant {
         let ends = self.deadline.map(|deadline| self.begun + deadline + grace);
         let comment = self.comment.map(|comment| self.last.max(self.commented) + comment);

@@ -11,26 +11,23 @@ use tokio::io::AsyncWriteExt;
 
 use crate::config::limits;
 use crate::http1::{BodyLength, BodyReader, Step, keeps_alive, parse_response};
-use crate::proxy::client::http1_connection::{READ_BYTES, fill};
+use crate::proxy::fill::fill;
 use crate::proxy::within::within;
 use crate::upstream::Wire;
-
-/// Room for more of a body that is known to be large, in bytes.
-const READ_MORE_BYTES: usize = 64 << 10;
 
 /// An exchange with a replica.
 pub(crate) struct Http1Link {
     stream: Wire,
     input: BytesMut,
     method: Method,
-    /// Of the answer, once its head was read.
+    /// The body of the answer, once its head was read.
     body: Option<BodyReader>,
-    /// Whether the replica keeps the connection open.
+    /// True when the replica keeps the connection open.
     keepalive: bool,
 }
 
 impl Http1Link {
-    /// For a request with `method`, on a connection on which nothing is under way.
+    /// For a request with `method`, on a connection that is not in use.
     pub(crate) fn new(stream: Wire, method: Method) -> Self {
         Self { stream, input: BytesMut::new(), method, body: None, keepalive: false }
     }
@@ -49,7 +46,7 @@ impl Http1Link {
         }
     }
 
-    /// The head of the answer. 1xx is not the answer yet, and MCP upgrades nothing.
+    /// Reads the head of the answer. A 1xx is not the answer yet, and MCP has no upgrades.
     pub(crate) async fn read_head(&mut self) -> pingora::Result<Box<ResponseHeader>> {
         loop {
             let parsed = parse_response(&mut self.input);
@@ -63,7 +60,7 @@ impl Http1Link {
                     return Error::e_explain(ErrorType::InvalidHTTPHeader, "the head of the answer is too large");
                 }
                 None => {
-                    if self.fill(READ_BYTES).await? == 0 {
+                    if self.fill(limits::READ_BYTES).await? == 0 {
                         return Error::e_explain(ErrorType::ConnectionClosed, "the connection ended before the answer");
                     }
                 }
@@ -78,11 +75,11 @@ impl Http1Link {
         };
         self.keepalive = keeps_alive(head.version, &head.headers);
         if head.headers.contains_key(TRANSFER_ENCODING) && head.remove_header(&CONTENT_LENGTH).is_some() {
-            // Who sends both may be a party to smuggling (RFC 9112 section 6.1).
+            // A message with both may be an attempt at smuggling (RFC 9112 section 6.1).
             self.keepalive = false;
         }
         match length {
-            // It never has a body, so a length could only be misread.
+            // A 204 never has a body, so its length could only be misread.
             _ if head.status == StatusCode::NO_CONTENT => drop(head.remove_header(&CONTENT_LENGTH)),
             BodyLength::Exact(length) if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() => {
                 head.insert_header(CONTENT_LENGTH, length)?;
@@ -93,7 +90,7 @@ impl Http1Link {
         Ok(head)
     }
 
-    /// The next piece of the answer's body. It can be dropped while it waits.
+    /// The next piece of the answer's body. The future may be dropped while it waits: no byte is lost.
     pub(crate) async fn read_body(&mut self) -> pingora::Result<Option<Bytes>> {
         loop {
             let Some(body) = &mut self.body else { return Ok(None) };
@@ -102,7 +99,9 @@ impl Http1Link {
                 Step::End => return Ok(None),
                 Step::Wait => {}
             }
-            let room = usize::try_from(body.expected()).unwrap_or(usize::MAX).clamp(READ_BYTES, READ_MORE_BYTES);
+            let room = usize::try_from(body.expected())
+                .unwrap_or(usize::MAX)
+                .clamp(limits::READ_BYTES, limits::READ_MORE_BYTES);
             if self.fill(room).await? == 0
                 && let Some(body) = &mut self.body
             {
@@ -122,9 +121,9 @@ impl Http1Link {
         (self.keepalive && whole).then_some(self.stream)
     }
 
-    /// The connection ends in the middle of an exchange.
+    /// Closes the connection in the middle of an exchange.
     pub(crate) async fn shutdown(&mut self) {
-        // TLS says goodbye, which a peer that does not read could hold up.
+        // TLS sends a closing message. A peer that does not read could hold that up.
         let _ = tokio::time::timeout(limits::GOODBYE, self.stream.shutdown()).await;
     }
 }

@@ -10,23 +10,21 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::{Error, ErrorType};
 
 use super::http1_link::Http1Link;
+use super::pingora_link::{read_head, write_body, write_head};
 use super::upstream_head::UpstreamHead;
-use super::{read_head, write_body, write_head};
 use crate::config::limits;
 use crate::proxy::edge::Edge;
 use crate::upstream::{Endpoint, Upstream, Wire};
 
-/// Bodies up to this size are copied behind their heads, in bytes.
-const AT_ONCE: usize = 16 << 10;
-
-/// A request in the form that a [`Link`] wants.
+/// A request in the form that a [`Link`] needs.
 pub(crate) enum LinkRequest {
-    /// HTTP/1: a head, perhaps with the body, and the rest.
+    /// For HTTP/1: the first bytes to write (the head, and a small body with it), and the rest of the body.
     Wire(Bytes, Bytes),
+    /// For Pingora: the head and the body.
     Message(Box<RequestHeader>, Bytes),
 }
 
-/// A connection, and where it belongs.
+/// A connection, and the endpoint that it belongs to.
 pub(crate) struct Link {
     endpoint: Arc<Endpoint>,
     protocol: Protocol,
@@ -34,12 +32,12 @@ pub(crate) struct Link {
 
 enum Protocol {
     Http1(Http1Link),
-    /// HTTP/2, or what was negotiated in its place.
+    /// HTTP/2, or what was negotiated instead.
     Pingora(Box<HttpSession>),
 }
 
 impl Link {
-    /// An idle connection or a new one for a request with `method`; says whether it was used before.
+    /// An idle connection, or else a new one, for a request with `method`. Also says whether it was used before.
     pub(crate) async fn open(
         edge: &Edge,
         upstream: &Upstream,
@@ -48,7 +46,7 @@ impl Link {
     ) -> pingora::Result<(Self, bool)> {
         let link = |protocol| Self { endpoint: Arc::clone(endpoint), protocol };
         if upstream.settings().http2 {
-            // Boxed, because a TLS handshake is large, and streams would carry room for it to their end.
+            // Boxed, because the future of a TLS handshake is large, and every stream would carry room for it.
             let (session, reused) = Box::pin(edge.upstreams.get_http_session(endpoint.peer())).await?;
             return Ok((link(Protocol::Pingora(Box::new(session))), reused));
         }
@@ -59,10 +57,10 @@ impl Link {
         Ok((link(Protocol::Http1(Http1Link::new(stream, method.clone()))), false))
     }
 
-    /// The request in the form that this connection wants.
+    /// The request in the form that this connection needs.
     pub(crate) fn request(&self, head: UpstreamHead<'_>, body: &Bytes) -> pingora::Result<LinkRequest> {
         match &self.protocol {
-            Protocol::Http1(_) if body.len() <= AT_ONCE => {
+            Protocol::Http1(_) if body.len() <= limits::COPIED_PIECE_BYTES => {
                 head.to_wire(body).map(|wire| LinkRequest::Wire(wire.freeze(), Bytes::new()))
             }
             Protocol::Http1(_) => {
@@ -74,7 +72,7 @@ impl Link {
         }
     }
 
-    /// Sends a whole request. The head of its answer may be there even if this fails.
+    /// Sends a whole request. Even if this fails, the head of an answer may have come.
     pub(crate) async fn send(&mut self, request: LinkRequest, limit: Duration) -> pingora::Result<()> {
         match (request, &mut self.protocol) {
             (LinkRequest::Wire(head, body), Protocol::Http1(link)) => link.send(&head, &body, limit).await,
@@ -99,7 +97,7 @@ impl Link {
         }
     }
 
-    /// The next piece of the answer's body. It can be dropped while it waits.
+    /// The next piece of the answer's body. The future may be dropped while it waits: no byte is lost.
     pub(crate) async fn read_body(&mut self) -> pingora::Result<Option<Bytes>> {
         match &mut self.protocol {
             Protocol::Http1(link) => link.read_body().await,
@@ -107,7 +105,7 @@ impl Link {
         }
     }
 
-    /// After an exchange that is whole: the connection serves others, if the replica wants that.
+    /// The exchange has ended whole. The connection is kept for others, if the replica keeps it open.
     pub(crate) async fn release(self, edge: &Edge) {
         match self.protocol {
             Protocol::Http1(link) => {
@@ -122,7 +120,7 @@ impl Link {
         }
     }
 
-    /// Ends an exchange in the middle: the upstream sees its connection, or stream, closed.
+    /// Breaks the exchange off. The upstream sees the connection, or its stream, closed.
     pub(crate) async fn abandon(self) {
         match self.protocol {
             Protocol::Http1(mut link) => link.shutdown().await,

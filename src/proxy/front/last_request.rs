@@ -1,14 +1,14 @@
-//! What a request leaves to the next one on its connection: most clients send the same head again and again, but for the
-//! length of the body, and what follows from a head alone is then known.
+//! What one request leaves to the next on its connection. Most clients send the same head again and again, except for the
+//! length of the body, and what follows from the head alone is then known already.
 
 use bytes::BytesMut;
 
-use crate::auth::Asked;
+use crate::auth::CachedLookup;
 use crate::config::limits;
 use crate::http1::RequestHead;
-use crate::proxy::context::{Client, RequestContext};
-use crate::proxy::exchange::upstream_head::ClientFields;
-use crate::proxy::mcp_session::LastOpened;
+use crate::proxy::context::client_fields::ClientFields;
+use crate::proxy::context::opened_session::LastOpened;
+use crate::proxy::context::{Client, Memo, RequestContext};
 
 /// A request that was answered, and what followed from its head.
 pub(crate) struct LastRequest {
@@ -16,27 +16,27 @@ pub(crate) struct LastRequest {
     findings: Box<Findings>,
 }
 
-/// What follows from a head, the connection and the snapshot alone. It holds no part of the snapshot, which would live on
-/// with an idle connection.
+/// What follows from a head, the connection and the snapshot alone. It holds no part of the snapshot, because that would then
+/// stay in memory as long as an idle connection.
 pub(crate) struct Findings {
-    /// Of the snapshot.
+    /// The generation of the snapshot.
     pub(crate) generation: u64,
     pub(crate) client: Client,
-    /// These are as in the context of a request.
-    pub(crate) passed_on: Option<ClientFields>,
-    pub(crate) asked: Option<Asked>,
+    pub(crate) client_fields: Option<ClientFields>,
+    pub(crate) cached_lookup: Option<CachedLookup>,
 }
 
 impl Findings {
-    /// What `context` has learnt, and the session that was opened last. The request ends with that.
+    /// What `context` knows at the end of its request, and the MCP session that was opened last.
     pub(crate) fn of(context: RequestContext) -> (Self, Option<Box<LastOpened>>) {
-        let RequestContext { snapshot, client, passed_on, asked, last_session, .. } = context;
-        (Self { generation: snapshot.generation, client, passed_on, asked }, last_session)
+        let RequestContext { snapshot, client, memo, .. } = context;
+        let Memo { client_fields, cached_lookup, last_session, .. } = memo;
+        (Self { generation: snapshot.generation, client, client_fields, cached_lookup }, last_session)
     }
 }
 
 impl LastRequest {
-    /// Nothing is kept of a large head: a connection that waits needs little room.
+    /// `None` for a large head: a connection that waits should take little memory.
     pub(crate) fn new(head: RequestHead, findings: Findings) -> Option<Self> {
         (head.raw.len() <= limits::KEPT_HEAD_BYTES).then(|| Self { head, findings: Box::new(findings) })
     }
@@ -46,7 +46,7 @@ impl LastRequest {
         let Self { head, findings } = self;
         let bytes = head.raw.len();
         let head = head.repeated(input)?;
-        // A longer one has not been held against the bounds.
+        // A longer head was not checked against the limits.
         let findings = (head.raw.len() <= bytes).then_some(findings);
         Some((head, findings))
     }

@@ -1,9 +1,11 @@
-//! The connections of clients. HTTP/1 is read here: requests of MCP routes are served at once, without Pingora's proxy,
-//! whose state for each request costs more than all that the edge does with one. Heads that two readers could understand
-//! differently are refused here. Everything else goes to Pingora untouched: HTTP/2, opaque routes, upgrades, and whatever is
-//! no plain request.
+//! The connections of clients: who reads them, and what comes next on them.
+//!
+//! HTTP/1 is read here, and requests of MCP routes are served right away, without Pingora's proxy, whose state for each request
+//! costs more than everything that the edge does with one. Heads that two readers could understand differently are refused
+//! here. All other connections and requests go to Pingora unchanged: HTTP/2, opaque routes, upgrades, and what is not a plain
+//! request.
 
-pub(super) mod last_request;
+mod last_request;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,24 +20,26 @@ use pingora::protocols::{ALPN, Shutdown, Ssl, Stream};
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
-use super::client::http1_connection::{Http1Connection, READ_BYTES};
-use super::client::http1_session::{End, Http1Session};
-use super::client::session::ClientSession;
-use super::client::stream::Downstream;
+use self::last_request::{Findings, LastRequest};
+use super::client::downstream::Downstream;
+use super::client::http1_connection::Http1Connection;
+use super::client::http1_downstream::{End, Http1Downstream};
+use super::client::stream::ClientStream;
+use super::context::opened_session::LastOpened;
+use super::context::rejection::Rejection;
 use super::edge::Edge;
 use super::opaque::hooks::Hooks;
-use super::respond::Rejection;
+use super::serve::serve;
 use super::{admit, log, respond};
 use crate::config::limits;
 use crate::http1::{RequestHead, RequestParse};
 use crate::metrics::RejectionReason;
-use last_request::{Findings, LastRequest};
 
 /// Serves the connections of all listeners.
 pub struct Front {
     edge: Arc<Edge>,
     pipeline: Arc<HttpProxy<Hooks>>,
-    /// Whether requests of MCP routes are read here at all.
+    /// False: Pingora reads all HTTP/1.
     reads_http1: bool,
 }
 
@@ -45,38 +49,52 @@ impl std::fmt::Debug for Front {
     }
 }
 
+/// A connection that the edge reads itself, with what its requests leave to each other.
+struct ClientConnection {
+    http1: Http1Connection,
+    /// Set while the next request is awaited.
+    last: Option<LastRequest>,
+    /// The MCP session that was opened last.
+    last_session: Option<Box<LastOpened>>,
+}
+
+impl ClientConnection {
+    fn new(stream: Box<ClientStream>) -> Self {
+        Self { http1: Http1Connection::new(stream), last: None, last_session: None }
+    }
+}
+
 /// What comes next on a connection.
 enum Next {
     /// A request that can be served here, and what followed from the same head before.
     Request(RequestHead, Option<Box<Findings>>),
-    /// Something else.
+    /// Something that Pingora has to read. These bytes were taken out of the input.
     Other(Bytes),
-    /// The connection's end, or too long a silence.
+    /// The connection has ended, or was silent for too long.
     End,
 }
 
-/// What became of a request.
+/// What happens with a connection after a request.
 enum Answered {
-    /// Another one may come.
+    /// Another request may come.
     GoesOn,
-    /// Its connection ends.
+    /// The connection closes.
     Ends,
-    /// It has to be handed to Pingora's proxy. These are the bytes of its head.
+    /// The request has to go to Pingora's proxy. These are the bytes of its head.
     Opaque(Bytes),
 }
 
 impl Front {
-    /// Serves with `edge`, and through `pipeline`, which has the hooks of the same edge. Without `reads_http1` the pipeline
-    /// serves everything: so tests hold both ways against each other.
+    /// `pipeline` has the hooks of the same `edge`. Without `reads_http1` it serves everything: so tests compare the two ways.
     pub fn new(edge: Arc<Edge>, pipeline: Arc<HttpProxy<Hooks>>, reads_http1: bool) -> Self {
         Self { edge, pipeline, reads_http1 }
     }
 
-    /// Serves requests one after the other. `ending`: no more are wanted.
-    async fn serve(&self, stream: Box<Downstream>, shutdown: &ShutdownWatch, mut ending: Pin<&mut impl Future>) {
-        let mut connection = Http1Connection::new(stream);
+    /// Serves the requests of a connection one after the other. `stopping`: the edge stops, and wants no more requests.
+    async fn serve(&self, stream: Box<ClientStream>, shutdown: &ShutdownWatch, mut stopping: Pin<&mut impl Future>) {
+        let mut connection = ClientConnection::new(stream);
         loop {
-            let raw = match next(&mut connection, ending.as_mut()).await {
+            let raw = match next(&mut connection, stopping.as_mut()).await {
                 Next::End => return,
                 Next::Other(raw) => raw,
                 Next::Request(head, findings) => {
@@ -88,96 +106,101 @@ impl Front {
                     }
                 }
             };
-            match self.hand_over(connection, &raw, shutdown).await {
-                Some(stream) => connection = Http1Connection::new(stream),
+            match self.hand_over(connection.http1, &raw, shutdown).await {
+                Some(stream) => connection = ClientConnection::new(stream),
                 None => return,
             }
         }
     }
 
-    /// Answers a request, unless only Pingora's proxy can; `last`: no other one is wanted on its connection.
+    /// Answers a request, unless only Pingora's proxy can. `last`: the connection closes after it.
     async fn answer(
         &self,
-        connection: &mut Http1Connection,
+        connection: &mut ClientConnection,
         head: RequestHead,
         findings: Option<Box<Findings>>,
         last: bool,
     ) -> Answered {
-        connection.stream.begin_request();
+        connection.http1.stream.begin_request();
         let mut context = self.edge.begin();
-        context.last_session = connection.last_session.take();
+        context.memo.last_session = connection.last_session.take();
         let known = findings.filter(|known| known.generation == context.snapshot.generation).map(|findings| {
-            let Findings { client, passed_on, asked, .. } = *findings;
-            (context.repeats, context.passed_on, context.asked) = (true, passed_on, asked);
+            let Findings { client, client_fields, cached_lookup, .. } = *findings;
+            (context.memo.repeats, context.memo.client_fields, context.memo.cached_lookup) =
+                (true, client_fields, cached_lookup);
             client
         });
         let length = head.length;
-        let mut session = ClientSession::Http1(Http1Session::new(connection, head));
+        let mut downstream = Downstream::Http1(Http1Downstream::new(&mut connection.http1, head));
         if last || length.is_err() {
-            session.close_after();
+            downstream.close_after();
         }
-        let located = admit::locate(&self.edge, &mut session, &mut context, known);
+        let located = admit::locate(&self.edge, &mut downstream, &mut context, known);
         let located = match length {
             Ok(_) => located,
             Err(doubt) => Err(Rejection::new(RejectionReason::BadRequest, doubt)),
         };
         if located.as_ref().is_ok_and(|located| located.is_opaque)
-            && let ClientSession::Http1(session) = session
+            && let Downstream::Http1(request) = downstream
         {
-            return Answered::Opaque(session.into_head().raw);
+            return Answered::Opaque(request.into_head().raw);
         }
         let is_located = located.is_ok();
-        let served = self.edge.serve(&mut session, &mut context, located).await;
+        let served = serve(&self.edge, &mut downstream, &mut context, located).await;
         let goes_on = match &served {
             Ok(_) => true,
-            Err(error) => respond::fail(&mut session, &mut context, error).await.can_reuse_downstream,
+            Err(error) => {
+                let (_, can_go_on) = respond::fail(&mut downstream, &mut context, error).await;
+                can_go_on
+            }
         };
-        log::finish(&self.edge.metrics, &session, served.as_ref().err().map(|error| &**error), &mut context);
-        let ClientSession::Http1(session) = session else { return Answered::Ends };
-        let (end, goes_on) = (session.end(), goes_on && session.can_go_on());
+        log::finish(&self.edge.metrics, &downstream, served.as_ref().err().map(|error| &**error), &mut context);
+        let Downstream::Http1(request) = downstream else { return Answered::Ends };
+        let (end, goes_on) = (request.end(), goes_on && request.can_go_on());
         let idle = context.snapshot.config.limits.keepalive_timeout.0;
-        let head = session.into_head();
+        let head = request.into_head();
         let (findings, last_session) = Findings::of(context);
         connection.last_session = last_session;
         if goes_on {
             connection.last = if is_located { LastRequest::new(head, findings) } else { None };
-            connection.end_request(idle);
+            connection.http1.end_request(idle);
             return Answered::GoesOn;
         }
+        let http1 = &mut connection.http1;
         match end {
-            // TLS says goodbye, so that the client knows that nothing is missing.
+            // TLS sends a closing message, so that the client knows that nothing is missing.
             End::Whole => {
-                let _ = tokio::time::timeout(limits::GOODBYE, connection.stream.shutdown()).await;
-                if length.is_err() || !connection.input.is_empty() {
-                    connection.linger().await;
+                let _ = tokio::time::timeout(limits::GOODBYE, http1.stream.shutdown()).await;
+                if length.is_err() || !http1.input.is_empty() {
+                    http1.linger().await;
                 }
             }
             End::Broken => {}
-            End::BrokenUnseen => connection.stream.reset(),
+            End::BrokenUnseen => http1.stream.reset(),
         }
         Answered::Ends
     }
 
-    /// Lets Pingora's proxy serve what begins with `raw`. Gives the connection back if it can serve another request.
+    /// Lets Pingora's proxy serve the request that begins with `raw`. Gives the connection back if it can serve another one.
     async fn hand_over(
         &self,
         connection: Http1Connection,
         raw: &[u8],
         shutdown: &ShutdownWatch,
-    ) -> Option<Box<Downstream>> {
+    ) -> Option<Box<ClientStream>> {
         let Http1Connection { mut stream, input, .. } = connection;
         stream.unread(&[raw, &input]);
-        if Downstream::begins_http2(raw, &input) && stream.get_ssl_digest().is_none() {
+        if ClientStream::begins_http2(raw, &input) && stream.get_ssl_digest().is_none() {
             self.pipeline.process_new(stream, shutdown).await;
             return None;
         }
         drop(input);
         let mut session = ServerSession::new_http1(stream);
-        // Set to what the configuration says as soon as the request is read.
+        // Replaced by the configured time as soon as the request is read.
         session.set_keepalive((!*shutdown.borrow()).then_some(60));
         let reused = self.pipeline.process_new_http(session, shutdown).await?;
         let (stream, _) = reused.consume();
-        let mut stream = stream.into_any().downcast::<Downstream>().ok()?;
+        let mut stream = stream.into_any().downcast::<ClientStream>().ok()?;
         stream.end_request(self.edge.keepalive_timeout(), false);
         Some(stream)
     }
@@ -187,40 +210,40 @@ impl Front {
 impl ServerApp for Front {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-        if is_http2 || !self.reads_http1 || !stream.as_any().is::<Downstream>() {
+        if is_http2 || !self.reads_http1 || !stream.as_any().is::<ClientStream>() {
             return self.pipeline.process_new(stream, shutdown).await;
         }
-        let stream = stream.into_any().downcast::<Downstream>().ok()?;
-        let mut ending = shutdown.clone();
-        let ending = std::pin::pin!(async move { ending.wait_for(|ending| *ending).await.map(drop) });
-        self.serve(stream, shutdown, ending).await;
+        let stream = stream.into_any().downcast::<ClientStream>().ok()?;
+        let mut watched = shutdown.clone();
+        let stopping = std::pin::pin!(async move { watched.wait_for(|stops| *stops).await.map(drop) });
+        self.serve(stream, shutdown, stopping).await;
         None
     }
 }
 
 /// Reads the next request.
-async fn next(connection: &mut Http1Connection, mut ending: Pin<&mut impl Future>) -> Next {
+async fn next(connection: &mut ClientConnection, mut stopping: Pin<&mut impl Future>) -> Next {
+    let ClientConnection { http1, last, .. } = connection;
     loop {
-        if !connection.input.is_empty() {
-            let last = connection.last.take();
-            if let Some((head, findings)) = last.and_then(|last| last.repeated(&mut connection.input)) {
+        if !http1.input.is_empty() {
+            if let Some((head, findings)) = last.take().and_then(|last| last.repeated(&mut http1.input)) {
                 return Next::Request(head, findings);
             }
-            match RequestHead::parse(&mut connection.input) {
+            match RequestHead::parse(&mut http1.input) {
                 RequestParse::Head(head) if head.length.is_ok() && head.header.headers.contains_key(UPGRADE) => {
                     return Next::Other(head.raw);
                 }
                 RequestParse::Head(head) => return Next::Request(head, None),
-                RequestParse::Partial if connection.input.len() < limits::PLAIN_HEAD_BYTES => {}
+                RequestParse::Partial if http1.input.len() < limits::PLAIN_HEAD_BYTES => {}
                 RequestParse::Partial | RequestParse::Other => return Next::Other(Bytes::new()),
             }
         }
-        let is_idle = connection.input.is_empty();
+        let is_idle = http1.input.is_empty();
         let read = tokio::select! {
             biased;
-            read = connection.fill(READ_BYTES) => read,
-            // Who has begun to ask is served.
-            _ = ending.as_mut(), if is_idle => return Next::End,
+            read = http1.fill(limits::READ_BYTES) => read,
+            // A client that has begun to send a request is served.
+            _ = stopping.as_mut(), if is_idle => return Next::End,
         };
         if !matches!(read, Ok(1..)) {
             return Next::End;

@@ -1,4 +1,4 @@
-//! The line that each request leaves in the log.
+//! What is counted and logged at the end of each request.
 
 mod line;
 mod memory;
@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::client::session::ClientSession;
+use super::client::downstream::Downstream;
 use super::context::RequestContext;
-use super::opaque::peer::head_time;
 use crate::config::{AccessLog, LogFormat};
 use crate::metrics::{CallOutcome, EndpointResult, Label, Metrics, RejectionReason};
 use line::{Line, Millis, Time};
@@ -18,30 +17,30 @@ pub(crate) use memory::LineMemory;
 /// The target of access lines: the logger writes them as they are.
 pub(crate) const TARGET: &str = "access";
 
-/// The status that is logged when the client left before there was one (nginx's).
+/// The status that is logged when the client left before it got one; nginx logs the same.
 const CLIENT_GONE: u16 = 499;
 
 thread_local!(static MEMORY: LineMemory = const { LineMemory::new() });
 
-/// The request has ended: metrics and the log are told.
+/// The request has ended: counts it, and writes its line.
 pub(super) fn finish(
     metrics: &Metrics,
-    session: &ClientSession<'_>,
+    downstream: &Downstream<'_>,
     error: Option<&Error>,
     context: &mut RequestContext,
 ) {
-    let status = session.status().map_or(CLIENT_GONE, |status| status.as_u16());
+    let status = downstream.status().map_or(CLIENT_GONE, |status| status.as_u16());
     let duration = context.started.elapsed();
     if let Some(rejection) = &context.rejection {
         metrics.rejected(rejection.reason);
     }
-    if let Some(guard) = &context.endpoint {
+    if let Some(guard) = &context.attempt.endpoint {
         guard.endpoint().finished(endpoint_result(error, context));
     }
     let outcome = call_outcome(status, error, context);
     if let Some(route) = &context.route {
         route.metrics.finished(status, duration);
-        if let (Some(call), Some(outcome)) = (&context.call, outcome) {
+        if let (Some(call), Some(outcome)) = (&context.message.call, outcome) {
             route.metrics.calls.finished(call.method, call.tool.as_deref(), outcome, duration);
         }
     }
@@ -52,7 +51,7 @@ pub(super) fn finish(
         AccessLog::Off => false,
     };
     if wanted {
-        let line = Line { outcome: outcome.map(Label::label), ..line(session, error, context, status, duration) };
+        let line = Line { outcome: outcome.map(Label::label), ..line(downstream, error, context, status, duration) };
         let write = |text: &mut String| {
             match log.format {
                 LogFormat::Json => line.write_json(text),
@@ -64,9 +63,9 @@ pub(super) fn finish(
     }
 }
 
-/// What became of an MCP call.
+/// The outcome of an MCP call.
 fn call_outcome(status: u16, error: Option<&Error>, context: &RequestContext) -> Option<CallOutcome> {
-    let call = context.call.as_ref()?;
+    let call = context.message.call.as_ref()?;
     let by_client = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
     Some(match (call.outcome, &context.rejection) {
         (Some(outcome), _) => outcome,
@@ -76,13 +75,13 @@ fn call_outcome(status: u16, error: Option<&Error>, context: &RequestContext) ->
     })
 }
 
-/// Refusals of this caller, by the policy or by the server that gives tokens for the upstream.
+/// True when this caller was refused: by the policy, or by the server that issues tokens for the upstream.
 fn is_denial(reason: RejectionReason) -> bool {
     matches!(reason, RejectionReason::InsufficientScope | RejectionReason::CredentialRefused)
 }
 
 fn endpoint_result(error: Option<&Error>, context: &RequestContext) -> EndpointResult {
-    if context.head_is_late() {
+    if context.opaque.head_is_late() {
         return EndpointResult::Timeout;
     }
     match error {
@@ -90,40 +89,40 @@ fn endpoint_result(error: Option<&Error>, context: &RequestContext) -> EndpointR
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => EndpointResult::Timeout,
             _ => EndpointResult::Failed,
         },
-        Some(_) if context.upstream_status.is_none() => EndpointResult::Cancelled,
-        _ if context.upstream_status.is_some_and(|status| status >= 500) => EndpointResult::ServerError,
+        Some(_) if context.attempt.upstream_status.is_none() => EndpointResult::Cancelled,
+        _ if context.attempt.upstream_status.is_some_and(|status| status >= 500) => EndpointResult::ServerError,
         Some(_) => EndpointResult::Cancelled,
         None => EndpointResult::Ok,
     }
 }
 
 fn line<'a>(
-    session: &'a ClientSession<'_>,
+    downstream: &'a Downstream<'_>,
     error: Option<&Error>,
     context: &'a RequestContext,
     status: u16,
     duration: Duration,
 ) -> Line<'a> {
-    let principal = context.permit.as_ref().and_then(|permit| permit.principal());
+    let principal = context.access.principal();
     Line {
         time: Time::now(),
         request_id: context.id.as_str(),
         client: context.client.address,
-        method: session.req_header().method.as_str(),
+        method: downstream.req_header().method.as_str(),
         host: &context.client.authority,
         path: &context.client.path,
         route: context.route.as_ref().map(|route| &*route.settings.name),
-        endpoint: context.endpoint.as_ref().map(|guard| guard.endpoint().label()),
+        endpoint: context.attempt.endpoint.as_ref().map(|guard| guard.endpoint().label()),
         subject: principal.map(|principal| principal.subject()),
-        mcp_method: context.call.as_ref().map(|call| call.method.label()),
-        mcp_tool: context.call.as_ref().and_then(|call| call.tool.as_deref()),
+        mcp_method: context.message.call.as_ref().map(|call| call.method.label()),
+        mcp_tool: context.message.call.as_ref().and_then(|call| call.tool.as_deref()),
         outcome: None,
         status,
         reason: context.rejection.as_ref().map(|rejection| rejection.reason.label()),
         aborted: error.is_some() && context.rejection.is_none() && status != CLIENT_GONE,
-        bytes_in: session.bytes_in(),
-        bytes_out: session.bytes_out(),
+        bytes_in: downstream.bytes_in(),
+        bytes_out: downstream.bytes_out(),
         duration_ms: Millis::of(duration),
-        upstream_ms: head_time(context).map(Millis::of),
+        upstream_ms: context.head_time().map(Millis::of),
     }
 }

@@ -1,4 +1,4 @@
-//! Pingora's hooks.
+//! Pingora's hooks. Each one leads to a function of the edge.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -12,20 +12,22 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use super::{body, peer, retry};
-use crate::proxy::client::session::ClientSession;
-use crate::proxy::client::stream::Downstream;
+use super::peer::Connected;
+use super::{body, fields, peer, retry};
+use crate::proxy::client::downstream::Downstream;
+use crate::proxy::client::stream::ClientStream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::edge::Edge;
+use crate::proxy::serve::{Served, serve};
 use crate::proxy::{admit, headers, log, respond};
 
 /// Puts an edge into Pingora's proxy.
 #[derive(Debug)]
 pub struct Hooks(pub Arc<Edge>);
 
-/// A hook that runs after the route was found; it always was, or the request was answered.
+/// For hooks that run after the route was found. Without a route the request was answered before.
 fn unrouted() -> Box<Error> {
-    Error::explain(ErrorType::InternalError, "the request has no permit")
+    Error::explain(ErrorType::InternalError, "the request has no route")
 }
 
 #[async_trait]
@@ -36,18 +38,19 @@ impl ProxyHttp for Hooks {
         self.0.begin()
     }
 
-    /// None: compression would hold streams back.
+    /// No modules: compression would hold streams back.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut RequestContext) -> pingora::Result<()> {
-        Downstream::head_is_read(session);
+        ClientStream::head_is_read(session);
         Ok(())
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> pingora::Result<bool> {
-        let mut session = ClientSession::of_pingora(session);
-        let located = admit::locate(&self.0, &mut session, context, None);
-        self.0.serve(&mut session, context, located).await
+        let mut downstream = Downstream::of_pingora(session);
+        let located = admit::locate(&self.0, &mut downstream, context, None);
+        let served = serve(&self.0, &mut downstream, context, located).await?;
+        Ok(served == Served::Answered)
     }
 
     async fn upstream_peer(
@@ -56,7 +59,7 @@ impl ProxyHttp for Hooks {
         context: &mut RequestContext,
     ) -> pingora::Result<Box<HttpPeer>> {
         let route = context.route.clone().ok_or_else(unrouted)?;
-        peer::choose(&self.0, session, context, &route)
+        peer::choose(&self.0.connections, session.req_header(), context, &route)
     }
 
     async fn connected_to_upstream(
@@ -69,7 +72,7 @@ impl ProxyHttp for Hooks {
         context: &mut RequestContext,
     ) -> pingora::Result<()> {
         let route = context.route.clone().ok_or_else(unrouted)?;
-        peer::connected(&self.0, context, &route, peer, (descriptor, reused));
+        peer::connected(&self.0.connections, context, &route, Connected { peer, descriptor, reused });
         Ok(())
     }
 
@@ -79,8 +82,8 @@ impl ProxyHttp for Hooks {
         request: &mut RequestHeader,
         context: &mut RequestContext,
     ) -> pingora::Result<()> {
-        let (Some(route), Some(permit)) = (&context.route, &context.permit) else { return Err(unrouted()) };
-        headers::to_upstream(request, context, route, permit)
+        let route = context.route.as_ref().ok_or_else(unrouted)?;
+        fields::to_upstream(request, context, route)
     }
 
     async fn request_body_filter(
@@ -99,8 +102,8 @@ impl ProxyHttp for Hooks {
         response: &mut ResponseHeader,
         context: &mut RequestContext,
     ) -> pingora::Result<()> {
-        peer::answered(context, response.status.as_u16());
-        headers::mark_stream(session, response, context);
+        context.answered(response.status.as_u16());
+        fields::mark_stream(session, response, context);
         let route = context.route.as_ref().ok_or_else(unrouted)?;
         headers::to_client(response, context, route)
     }
@@ -127,15 +130,16 @@ impl ProxyHttp for Hooks {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut RequestContext) -> FailToProxy {
-        respond::fail(&mut ClientSession::of_pingora(session), context, error).await
+        let (status, can_reuse_downstream) = respond::fail(&mut Downstream::of_pingora(session), context, error).await;
+        FailToProxy { error_code: status.map_or(0, |status| status.as_u16()), can_reuse_downstream }
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut RequestContext) {
-        log::finish(&self.0.metrics, &ClientSession::of_pingora(session), error, context);
-        Downstream::next_request(session);
+        log::finish(&self.0.metrics, &Downstream::of_pingora(session), error, context);
+        ClientStream::next_request(session);
     }
 
-    /// Pingora's own error lines: the access line says the same, escaped and with the request's id.
+    /// No error lines of Pingora: the access line says the same, escaped and with the request's id.
     fn suppress_error_log(&self, _: &Session, _: &RequestContext, _: &Error) -> bool {
         true
     }

@@ -1,6 +1,7 @@
-//! What only Pingora's pipeline carries: opaque routes, upgrades, gRPC.
+//! Requests that Pingora's proxy passes on: opaque routes, upgrades, gRPC.
 
-pub(super) mod body;
+mod body;
+mod fields;
 pub(super) mod hooks;
-pub(super) mod peer;
-pub(super) mod retry;
+mod peer;
+mod retry;

@@ -13,50 +13,49 @@ use pingora::{Error, ErrorType, OrErr};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
-use super::http1_connection::{Http1Connection, READ_BYTES, fill};
-use super::session::{Follows, Idle};
+use super::http1_connection::Http1Connection;
+use super::transfer::{Follows, Idle};
+use crate::config::limits;
 use crate::http1::{BodyLength, BodyReader, BodyWriter, RequestHead, Step, encode_field, encode_head};
-
-/// Larger pieces of a body are not copied behind their framing, in bytes.
-const TOGETHER: usize = 16 << 10;
-/// How much of the next request is read while one is served, in bytes. Until then the client's end is noticed.
-const AHEAD: usize = 16 << 10;
+use crate::proxy::fill::fill;
 
 /// How an answer has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Whole,
-    /// Its framing shows that something is missing.
+    /// The framing shows the client that something is missing.
     Broken,
-    /// Nothing but the way the connection ends can show it.
+    /// Only the way in which the connection ends can show it: with a reset.
     BrokenUnseen,
 }
 
 /// A request, and what was answered.
-pub(crate) struct Http1Session<'c> {
+pub(crate) struct Http1Downstream<'c> {
     connection: &'c mut Http1Connection,
     head: RequestHead,
     body: BodyReader,
-    /// The request has no body at all.
+    /// True when the request has no body at all.
     bodiless: bool,
     received: usize,
     keepalive: bool,
     write_timeout: Duration,
+    /// True when 100 was sent.
     continued: bool,
-    /// Of the answer that the client has got the head of.
+    /// The status of the answer whose head was sent.
     status: Option<StatusCode>,
-    /// Of the one that waits to be written.
+    /// The status of the answer whose head still waits to be written.
     collected: Option<StatusCode>,
     writer: BodyWriter,
     sent: usize,
-    /// The client has got the whole answer.
+    /// True when the whole answer was sent.
     answered: bool,
-    /// The client has stopped reading.
+    /// True when the client does not read any more.
     lost: bool,
 }
 
-impl<'c> Http1Session<'c> {
-    /// A request whose head was read from `connection`. What is refused for the length of its body is taken to have none.
+impl<'c> Http1Downstream<'c> {
+    /// A request whose head was read from `connection`. A request that is refused because its length is in doubt counts as
+    /// one without a body.
     pub(crate) fn new(connection: &'c mut Http1Connection, head: RequestHead) -> Self {
         let length = head.length.unwrap_or(BodyLength::Exact(0));
         Self {
@@ -81,7 +80,7 @@ impl<'c> Http1Session<'c> {
         &self.head.header
     }
 
-    /// The head, for the next request: it may be the same again.
+    /// Gives the head back: the next request of the connection may have the same.
     pub(crate) fn into_head(self) -> RequestHead {
         self.head
     }
@@ -102,7 +101,7 @@ impl<'c> Http1Session<'c> {
         self.write_timeout = limit;
     }
 
-    /// The connection ends with this answer.
+    /// The connection closes after this answer.
     pub(crate) fn close_after(&mut self) {
         self.keepalive = false;
     }
@@ -127,12 +126,12 @@ impl<'c> Http1Session<'c> {
         self.status
     }
 
-    /// True when not even 100 was written.
-    pub(crate) fn is_untouched(&self) -> bool {
+    /// True when nothing was written, not even 100.
+    pub(crate) fn is_unanswered(&self) -> bool {
         self.status.is_none() && !self.continued
     }
 
-    /// The next piece of the request's body. It can be dropped while it waits.
+    /// The next piece of the request's body. The future may be dropped while it waits: no byte is lost.
     pub(crate) async fn read_body(&mut self) -> pingora::Result<Option<Bytes>> {
         loop {
             let step = self.body.next(&mut self.connection.input);
@@ -144,7 +143,9 @@ impl<'c> Http1Session<'c> {
                 Step::End => return Ok(None),
                 Step::Wait => {}
             }
-            let room = usize::try_from(self.body.expected()).unwrap_or(usize::MAX).clamp(READ_BYTES, 4 * TOGETHER);
+            let room = usize::try_from(self.body.expected())
+                .unwrap_or(usize::MAX)
+                .clamp(limits::READ_BYTES, limits::READ_MORE_BYTES);
             let read = self.connection.fill(room).await;
             if read.or_err(ErrorType::ReadError, "reading a body").map_err(|error| error.into_down())? == 0 {
                 let ended = self.body.closed();
@@ -153,19 +154,19 @@ impl<'c> Http1Session<'c> {
         }
     }
 
-    /// Reads the body to its end, for nobody.
-    pub(crate) async fn drain_body(&mut self) -> pingora::Result<()> {
+    /// Reads the body to its end and drops it.
+    pub(crate) async fn discard_body(&mut self) -> pingora::Result<()> {
         while self.read_body().await?.is_some() {}
         Ok(())
     }
 
-    /// Waits until `deadline`; where it `listens`, until the client has left. Of the next request no more is read than fits:
-    /// then nobody listens any more.
+    /// Waits until `deadline`. If it `listens`, it also returns when the client has left. What comes of the next request is
+    /// kept; when there is no more room for it, a disconnect cannot be noticed any more.
     pub(crate) async fn idle(&mut self, deadline: Instant, listens: bool) -> pingora::Result<Idle> {
         let Http1Connection { stream, input, alarm, .. } = &mut *self.connection;
         let leaves = async {
-            while input.len() < AHEAD {
-                if fill(&mut **stream, input, READ_BYTES).await? == 0 {
+            while input.len() < limits::READ_AHEAD_BYTES {
+                if fill(&mut **stream, input, limits::READ_BYTES).await? == 0 {
                     return Ok(Idle::Left);
                 }
             }
@@ -175,31 +176,31 @@ impl<'c> Http1Session<'c> {
         let seen: std::io::Result<Idle> = tokio::select! {
             biased;
             left = leaves, if listens => left,
-            () = alarm.comes(deadline) => Ok(Idle::Late),
+            () = alarm.wait_until(deadline) => Ok(Idle::Late),
         };
         self.keepalive &= matches!(seen, Ok(Idle::Late | Idle::Full));
         seen.or_err(ErrorType::ReadError, "the client is gone").map_err(|error| error.into_down())
     }
 
-    /// Tells a client to send its body.
+    /// Tells the client to send its body.
     pub(crate) async fn write_continue(&mut self) -> pingora::Result<()> {
         self.continued = true;
         self.flush(b"HTTP/1.1 100 Continue\r\n\r\n").await
     }
 
-    /// Writes the head of the answer; it waits for a body that follows at once.
+    /// Writes the head of the answer. The head waits for a piece of the body that follows at once.
     pub(crate) async fn write_head(&mut self, mut head: Box<ResponseHeader>, follows: Follows) -> pingora::Result<()> {
         if self.status.is_some() {
-            return Err(Error::explain(ErrorType::InternalError, "there is an answer already").into_down());
+            return Err(Error::explain(ErrorType::InternalError, "the answer has already begun").into_down());
         }
         let bodiless = follows == Follows::Nothing;
         let length = BodyLength::of_response(&self.head.header.method, head.status, Version::HTTP_11, &head.headers);
         self.writer =
             BodyWriter::new(if bodiless { BodyLength::Exact(0) } else { length.unwrap_or(BodyLength::UntilClose) });
-        // A body that nobody has read would be taken for the next request.
+        // The rest of an unread body would be taken for the next request.
         self.keepalive &= self.writer.is_delimited() && self.body.is_done();
         let output = &mut self.connection.output;
-        // One that was not written yet is not the answer any more.
+        // A head that still waited there is replaced.
         output.clear();
         head.remove_header(&CONNECTION);
         encode_head(&head, output);
@@ -224,10 +225,10 @@ impl<'c> Http1Session<'c> {
         }
     }
 
-    /// Writes what was collected, and `piece` behind it.
+    /// Writes what was collected, and `piece` after it.
     async fn flush(&mut self, piece: &[u8]) -> pingora::Result<()> {
         if self.lost {
-            return Err(Error::explain(ErrorType::WriteError, "the client has stopped reading").into_down());
+            return Err(Error::explain(ErrorType::WriteError, "the client does not read any more").into_down());
         }
         self.lost = true;
         self.connection.flush(piece, self.write_timeout).await?;
@@ -236,11 +237,11 @@ impl<'c> Http1Session<'c> {
         Ok(())
     }
 
-    /// Writes a piece of the answer's body, and its end if that is known to follow.
+    /// Writes a piece of the answer's body. `end`: it is the last one.
     pub(crate) async fn write_body(&mut self, piece: &[u8], end: bool) -> pingora::Result<()> {
         let length = self.writer.begin_piece(piece.len(), &mut self.connection.output);
         let piece = &piece[..length];
-        if length <= TOGETHER {
+        if length <= limits::COPIED_PIECE_BYTES {
             self.connection.output.put_slice(piece);
         } else {
             self.flush(piece).await?;
@@ -248,7 +249,7 @@ impl<'c> Http1Session<'c> {
         let output = &mut self.connection.output;
         self.writer.end_piece(length, output);
         if end {
-            // Fewer bytes than were announced: only the connection's end can say so.
+            // An error: fewer bytes were written than the head has announced. Only closing the connection can tell the client.
             let ended = self.writer.end(output);
             ended.or_err(ErrorType::WriteError, "ending an answer").map_err(|error| error.into_down())?;
         }

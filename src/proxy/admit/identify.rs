@@ -1,0 +1,178 @@
+//! Reads the head of a request: limits, path, host, and the client behind trusted proxies.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::{HeaderMap, HeaderValue, Method};
+use pingora::http::RequestHeader;
+
+use crate::config::Limits;
+use crate::metrics::RejectionReason as Reason;
+use crate::proxy::client::downstream::Downstream;
+use crate::proxy::context::Client;
+use crate::proxy::context::rejection::Rejection;
+use crate::proxy::listener::ListenerContext;
+use crate::proxy::text::push_address;
+use crate::types::{Authority, canonical_path};
+
+fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Rejection {
+    Rejection::new(Reason::BadRequest, message)
+}
+
+/// Fills `client` from the head of a request and its connection.
+///
+/// # Errors
+/// The head exceeds a limit or is malformed. What was read before is in `client`.
+pub(crate) fn identify(
+    downstream: &Downstream<'_>,
+    listener: Option<&ListenerContext>,
+    limits: &Limits,
+    client: &mut Client,
+) -> Result<(), Rejection> {
+    let header = downstream.req_header();
+    let target = header.raw_path();
+    if target.len() as u64 > limits.uri_bytes.0 {
+        return Err(Rejection::new(
+            Reason::UriTooLong,
+            format!("the request target is longer than {} bytes", limits.uri_bytes.0),
+        ));
+    }
+    let bytes: usize = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if header.headers.len() > limits.header_count || bytes as u64 > limits.header_bytes.0 {
+        let (count, bytes) = (limits.header_count, limits.header_bytes.0);
+        return Err(Rejection::new(
+            Reason::HeadersTooLarge,
+            format!(
+                "the request has more than {count} header fields, or its header fields are larger than {bytes} bytes"
+            ),
+        ));
+    }
+    // HTTP/2 can carry such values (RFC 9113 section 8.2.1 forbids them), and HTTP/1 strips the white space: the upstream would
+    // read another value.
+    if header.headers.values().map(HeaderValue::as_bytes).any(|value| value.trim_ascii() != value) {
+        return Err(bad("the value of a header field begins or ends with white space"));
+    }
+    if header.method == Method::TRACE || header.method == Method::CONNECT {
+        return Err(Rejection::new(Reason::MethodNotAllowed, "this method is not supported"));
+    }
+    let (path, query) = match target.iter().position(|&byte| byte == b'?') {
+        Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
+        None => (target, None),
+    };
+    let path = canonical_path(path).map_err(|error| bad(error.to_string()))?.into_owned();
+    let query: Option<Arc<str>> = match query {
+        Some(query) if query.iter().all(u8::is_ascii_graphic) => Some(String::from_utf8_lossy(query).into()),
+        Some(_) => return Err(bad("a query may contain only the characters of RFC 3986: encode others as `%XX`")),
+        None => None,
+    };
+    (client.path, client.query) = (path, query);
+    read_client(header, listener, downstream.peer(), client)
+}
+
+/// Who the client is and which host it asks for, also behind trusted proxies.
+fn read_client(
+    header: &RequestHeader,
+    listener: Option<&ListenerContext>,
+    peer: Option<SocketAddr>,
+    client: &mut Client,
+) -> Result<(), Rejection> {
+    let peer = peer.map_or(client.address, |peer| peer.ip().to_canonical());
+    let trusted = listener.is_some_and(|listener| listener.trusts(peer));
+    client.address = peer;
+    client.behind_proxy = trusted;
+    client.scheme = if listener.is_some_and(|listener| listener.tls) { "https" } else { "http" };
+    let written = host(header)?;
+    let authority = Authority::parse(&written).map_err(|_| bad("the Host field is malformed"))?;
+    if listener.is_some_and(|listener| !listener.serves(authority.host())) {
+        return Err(Rejection::new(Reason::Misdirected, "this listener does not serve that host"));
+    }
+    let mut host = authority.host().to_owned();
+    client.authority = written;
+    let chain: Vec<&str> = if trusted { list(&header.headers, "x-forwarded-for") } else { Vec::new() };
+    if trusted {
+        // From the right, where trusted proxies have added their hops. The first address that is not a trusted proxy is the
+        // client.
+        let mut hops = chain.iter().rev().map_while(|hop| hop.parse::<IpAddr>().ok());
+        let untrusted = hops.find(|hop| !listener.is_some_and(|listener| listener.trusts(*hop)));
+        client.address = untrusted.map_or(peer, |hop| hop.to_canonical());
+        match header.headers.get("x-forwarded-proto").map(HeaderValue::as_bytes) {
+            Some(b"https") => client.scheme = "https",
+            Some(b"http") => client.scheme = "http",
+            _ => {}
+        }
+        if let Some(forwarded) = header.headers.get("x-forwarded-host").and_then(|value| value.to_str().ok()) {
+            let authority = Authority::parse(forwarded).map_err(|_| bad("the X-Forwarded-Host field is malformed"))?;
+            authority.host().clone_into(&mut host);
+            client.authority = forwarded.to_owned();
+        }
+    }
+    let mut forwarded_for = String::with_capacity(40);
+    forwarded_for.push_str(&chain.join(", "));
+    if !forwarded_for.is_empty() {
+        forwarded_for.push_str(", ");
+    }
+    push_address(&mut forwarded_for, peer);
+    client.forwarded_for = forwarded_for;
+    client.host = host;
+    Ok(())
+}
+
+/// The one host of a request: `:authority`, the host of an absolute target, or the `Host` field. All that are present must
+/// agree.
+fn host(header: &RequestHeader) -> Result<String, Rejection> {
+    let mut fields = header.headers.get_all(HOST).iter();
+    let field =
+        fields.next().map(|value| value.to_str().map_err(|_| bad("the Host field is malformed"))).transpose()?;
+    if fields.next().is_some() {
+        return Err(bad("there is more than one Host field"));
+    }
+    match (header.uri.authority().map(http::uri::Authority::as_str), field) {
+        (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => {
+            Err(bad("the Host field and the request target name different hosts"))
+        }
+        (Some(host), _) | (None, Some(host)) => Ok(host.to_owned()),
+        (None, None) => Err(bad("there is no Host field")),
+    }
+}
+
+/// The items of a comma-separated field.
+fn list<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+    let fields = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    fields.flat_map(|field| field.split(',')).map(str::trim).filter(|item| !item.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(target: &str, hosts: &[&'static str]) -> RequestHeader {
+        let mut header = RequestHeader::build("GET", target.as_bytes(), None).expect("legal");
+        for host in hosts {
+            header.append_header(HOST, *host).expect("legal");
+        }
+        header
+    }
+
+    #[test]
+    fn a_request_has_exactly_one_host() {
+        assert_eq!(host(&request("/a", &["h.example:80"])).ok().as_deref(), Some("h.example:80"));
+        for bad in [request("/a", &[]), request("/a", &["h", "h"])] {
+            assert_eq!(host(&bad).expect_err("refused").reason, Reason::BadRequest);
+        }
+        let mut absolute = request("/a", &["h.example"]);
+        absolute.set_uri("http://H.example/a".parse().expect("legal"));
+        assert_eq!(host(&absolute).ok().as_deref(), Some("H.example"));
+        absolute.set_uri("http://other.example/a".parse().expect("legal"));
+        assert_eq!(host(&absolute).expect_err("refused").reason, Reason::BadRequest);
+    }
+
+    #[test]
+    fn lists_are_read_over_all_fields_of_a_name() {
+        let mut header = request("/a", &["h"]);
+        for value in ["a, b", "", " c ,"] {
+            header.append_header("x-forwarded-for", value).expect("legal");
+        }
+        assert_eq!(list(&header.headers, "x-forwarded-for"), ["a", "b", "c"]);
+    }
+}

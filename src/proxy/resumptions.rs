@@ -1,0 +1,54 @@
+//! What is remembered of MCP sessions so that they can be opened again on another replica (`sessions: {resume: true}`).
+//!
+//! It is kept in memory: a session can be resumed at the edge that saw it begin, as long as that edge runs and has not
+//! forgotten the session ([`limits::RESUME_BYTES`]).
+
+use bytes::Bytes;
+use moka::future::Cache;
+
+use super::context::opened_session::OpenSession;
+use crate::config::limits;
+use crate::mcp::SessionTarget;
+
+/// By the session id that the client has.
+#[derive(Clone, Debug)]
+pub(super) struct Resumptions {
+    /// The `initialize` that a session began with.
+    pub(super) messages: Cache<String, Bytes>,
+    /// Where a session was moved to.
+    pub(super) moved: Cache<String, SessionTarget>,
+}
+
+impl Default for Resumptions {
+    fn default() -> Self {
+        let weight = |id: &String, message: &Bytes| (id.len() + message.len()) as u32;
+        Self {
+            messages: Cache::builder()
+                .max_capacity(limits::RESUME_BYTES)
+                .weigher(weight)
+                .time_to_idle(limits::RESUME_IDLE)
+                .build(),
+            moved: Cache::builder().max_capacity(limits::RESUMED_SESSIONS).time_to_idle(limits::RESUME_IDLE).build(),
+        }
+    }
+}
+
+impl Resumptions {
+    /// Keeps the `initialize` that a session began with.
+    pub(super) async fn remember(&self, sealed: String, message: Bytes) {
+        self.messages.insert(sealed, message).await;
+    }
+
+    /// Forgets a session that its client has ended.
+    pub(super) async fn forget(&self, sealed: &str) {
+        self.messages.invalidate(sealed).await;
+        self.moved.invalidate(sealed).await;
+    }
+
+    /// Points `open` to the endpoint that the session was moved to, if it was.
+    pub(super) async fn follow(&self, open: &mut OpenSession) {
+        if let Some(target) = self.moved.get(&open.sealed).await {
+            open.target = target;
+        }
+    }
+}
