@@ -12,27 +12,15 @@ use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
 use crate::auth::{TokenCache, TooManyRefusals, UpstreamTokens};
-use crate::config::ConfigErrors;
 use crate::metrics::Metrics;
-use crate::proxy::Snapshot;
 use crate::types::Secret;
 
+mod control;
 mod jwks;
 mod purge;
 mod status;
 
-/// The edge, as the admin listener sees it.
-#[async_trait]
-pub trait Control: Send + Sync {
-    /// The running snapshot.
-    fn snapshot(&self) -> Arc<Snapshot>;
-
-    /// How the last reload went.
-    fn last_reload(&self) -> serde_json::Value;
-
-    /// Reloads; gives the generation that is in use then.
-    async fn reload(&self) -> Result<u64, ConfigErrors>;
-}
+pub use control::Control;
 
 /// Answers requests of operators and their tools.
 pub struct Admin {

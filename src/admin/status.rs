@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Control;
+use super::control::Control;
 
 /// The running snapshot and the last reload. Nothing in it is secret: secret files show no digest.
 pub(super) fn status(control: &dyn Control) -> Value {

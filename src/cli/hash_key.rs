@@ -5,11 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::config::ApiKeyEntry;
+use super::exit::EXIT_USAGE;
+use crate::config::{ApiKeyEntry, limits};
 use crate::types::{KeyHash, Principal, Scope, ScopeSet, api_key_id, is_api_key_id, new_api_key};
-
-/// The longest key that is read, in bytes.
-const KEY_BYTES: u64 = 4 << 10;
 
 /// What the entry says.
 #[derive(Debug, Args)]
@@ -60,9 +58,9 @@ impl HashKey {
                 }
             }
             Err(message) => {
-                // Nothing is left to do when standard error is closed.
+                // If standard error is closed, nobody can be told.
                 let _ = writeln!(std::io::stderr(), "{message}");
-                ExitCode::from(2)
+                ExitCode::from(EXIT_USAGE)
             }
         }
     }
@@ -88,7 +86,7 @@ impl HashKey {
 /// The key may not be repeated in an error.
 fn read_key(id: &str) -> Result<String, String> {
     let mut text = String::new();
-    let read = std::io::stdin().take(KEY_BYTES).read_to_string(&mut text);
+    let read = std::io::stdin().take(limits::STDIN_KEY_BYTES).read_to_string(&mut text);
     read.map_err(|error| format!("standard input cannot be read ({error})"))?;
     let key = text.trim_end_matches(['\r', '\n']);
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);

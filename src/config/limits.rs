@@ -131,6 +131,8 @@ pub const ASSERTION_KEYS: usize = 8;
 pub const ASSERTION_MIN: Duration = Duration::from_secs(5);
 /// The longest.
 pub const ASSERTION_MAX: Duration = Duration::from_secs(300);
+/// The longest API key that `hash-key --stdin` reads, in bytes.
+pub const STDIN_KEY_BYTES: u64 = 4 << 10;
 /// How many API keys one file may have.
 pub const API_KEYS: usize = 10_000;
 /// How many Argon2 hashes are verified at the same time; further requests wait for [`AUTH_TIMEOUT`], then get 503.

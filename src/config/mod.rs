@@ -9,12 +9,12 @@ pub(crate) mod text;
 mod units;
 pub(crate) mod written;
 
-pub use check::material::KeyPair;
 pub use checked::auth::{
     ApiKey, ApiKeysProvider, ClaimNames, ClientKey, ClientProof, IntrospectionProvider, JwtKeys, JwtProvider,
     LookupProvider, MtlsProvider, Provider, ProviderKind, RequiredClaim,
 };
 pub use checked::credential::{Assertion, Assertions, Credential, CredentialKind, Exchange, TokenGrant};
+pub use checked::key_pair::KeyPair;
 pub use checked::outbound::Outbound;
 pub use checked::policy::{Access, Cors, Policy, RouteSessions, Rule};
 pub use checked::{
@@ -27,6 +27,7 @@ pub use units::Span;
 pub use written::api_keys::ApiKeyEntry;
 pub use written::auth::{Algorithm, Cache};
 pub use written::mtls::CertificateName;
+pub use written::reference::reference;
 pub use written::route::{HostHeader, OpenStreams, Protocol};
 pub use written::schema::json_schema;
 pub use written::server::{AccessLog, Identity, Log, LogFormat, Server, Threads};

@@ -14,7 +14,7 @@ use crate::types::{HostPattern, NamePattern, OriginPattern, Scope};
 
 /// A scalar that is written as a string and has one parser.
 macro_rules! text_scalar {
-    ($(#[$doc:meta])* $name:ident($inner:ty), $parse:expr, $show:expr, $pattern_doc:literal) => {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $parse:expr, $show:expr, $schema_name:literal, $pattern_doc:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name(pub $inner);
@@ -60,7 +60,7 @@ macro_rules! text_scalar {
 
         impl JsonSchema for $name {
             fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($name).into()
+                $schema_name.into()
             }
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
                 json_schema!({"type": "string", "description": $pattern_doc})
@@ -74,6 +74,7 @@ text_scalar!(
     Span(Duration),
     parse_duration,
     show_duration,
+    "Duration",
     "a duration such as `500ms`, `30s`, `5m`, `2h` or `1d`"
 );
 text_scalar!(
@@ -81,6 +82,7 @@ text_scalar!(
     Size(u64),
     parse_size,
     show_size,
+    "Size",
     "a size such as `100B`, `64KiB`, `4MiB` or `1GiB`"
 );
 text_scalar!(
@@ -88,6 +90,7 @@ text_scalar!(
     Host(HostPattern),
     |text| text.parse().map_err(|error: crate::types::HostError| error.to_string()),
     ToString::to_string,
+    "Host",
     "a host name such as `edge.example` or `*.example`"
 );
 text_scalar!(
@@ -95,6 +98,7 @@ text_scalar!(
     Name(NamePattern),
     |text| text.parse().map_err(|error: crate::types::NamePatternError| error.to_string()),
     ToString::to_string,
+    "NamePattern",
     "a name such as `get_report`, or a pattern in quotes such as `\"get_*\"`, in which `*` is any run of characters"
 );
 text_scalar!(
@@ -102,6 +106,7 @@ text_scalar!(
     WebOrigin(OriginPattern),
     |text| text.parse().map_err(|error: crate::types::OriginError| error.to_string()),
     ToString::to_string,
+    "Origin",
     "an origin such as `https://app.example`, `http://localhost:*` or `https://*.example`, or `\"*\"` for all"
 );
 text_scalar!(
@@ -109,6 +114,7 @@ text_scalar!(
     ScopeName(Scope),
     |text| text.parse().map_err(|error: crate::types::ScopeError| error.to_string()),
     ToString::to_string,
+    "Scope",
     "a scope such as `fininfo:read`"
 );
 impl From<Scope> for ScopeName {
@@ -123,6 +129,7 @@ text_scalar!(
     |text| HeaderName::from_bytes(text.as_bytes())
         .map_err(|_| format!("`{}` is no header name: write one such as `X-User`", text.escape_debug())),
     ToString::to_string,
+    "HeaderName",
     "a header name such as `X-User`"
 );
 text_scalar!(
@@ -133,6 +140,7 @@ text_scalar!(
         _ => Err("is no header value: use visible ASCII characters and spaces".to_owned()),
     },
     |value| value.to_str().unwrap_or_default().to_owned(),
+    "HeaderValue",
     "the value of a header"
 );
 text_scalar!(
@@ -143,6 +151,7 @@ text_scalar!(
         _ => Err(format!("`{}` is no method for a probe: write one such as `GET`", text.escape_debug())),
     },
     ToString::to_string,
+    "Method",
     "an HTTP method such as `GET`"
 );
 text_scalar!(
@@ -153,6 +162,7 @@ text_scalar!(
         .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
         .map_err(|_| format!("`{}` is no network: write one such as `10.0.0.0/8` or `::1`", text.escape_debug())),
     ToString::to_string,
+    "Network",
     "a network such as `10.0.0.0/8` or an address"
 );
 text_scalar!(
@@ -168,6 +178,7 @@ text_scalar!(
         _ => Err(format!("`{}` is no URL: write one such as `https://server.example/path`", text.escape_debug())),
     },
     ToString::to_string,
+    "Url",
     "an absolute URL such as `https://server.example/path`"
 );
 
@@ -257,7 +268,7 @@ impl Serialize for Bind {
 
 impl JsonSchema for Bind {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Bind".into()
+        "Address".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"type": "string", "description": "an address to listen on, such as `0.0.0.0:8080`"})

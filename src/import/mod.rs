@@ -9,6 +9,7 @@
 
 mod convert;
 mod draft;
+mod error;
 mod nginx;
 mod note;
 mod render;
@@ -19,13 +20,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use thiserror::Error;
-
+use crate::config::limits;
 use crate::config::text::Position;
-use crate::config::{ConfigErrors, limits};
 use crate::types::excerpt;
 
+pub use error::ImportError;
 pub use note::Note;
+pub use repair::Imported;
 
 /// What is imported; at least one of them.
 #[derive(Clone, Debug, Default)]
@@ -34,41 +35,6 @@ pub struct Sources {
     pub scopes: Option<PathBuf>,
     /// The nginx configuration.
     pub nginx: Option<PathBuf>,
-}
-
-/// A configuration that [`Config::load`](crate::config::Config::load) accepts.
-#[derive(Clone, Debug)]
-pub struct Imported {
-    /// The whole file.
-    pub yaml: String,
-    /// What it does not carry over, or assumes; they stand in it as comments, too.
-    pub notes: Vec<Note>,
-}
-
-/// Why nothing could be imported.
-#[derive(Debug, Error)]
-pub enum ImportError {
-    /// A file cannot be read at all.
-    #[error("{}: {message}", .file.display())]
-    Unreadable {
-        /// As given.
-        file: PathBuf,
-        /// Why, and what to do.
-        message: String,
-    },
-    /// A file is not what it should be.
-    #[error("{}:{}:{}: {message}", .file.display(), .at.0, .at.1)]
-    Malformed {
-        /// As given.
-        file: PathBuf,
-        /// Line and column, from 1.
-        at: (usize, usize),
-        /// What is wrong and what to write instead.
-        message: String,
-    },
-    /// What was made is no configuration: a fault of the importer.
-    #[error("the result does not pass the check, which is a fault of mcp-edge:\n{0}")]
-    Unchecked(ConfigErrors),
 }
 
 /// Imports `sources` into a file that will stand at `output`, from whose folder its relative paths start.
@@ -96,8 +62,8 @@ pub fn import(sources: &Sources, output: &Path) -> Result<Imported, ImportError>
         None => None,
     };
     let draft = convert::convert(
-        nginx.as_ref().map(|(file, root, folder)| convert::Nginx { file, folder, root }),
-        scopes.as_ref().map(|(file, read)| convert::Scopes { file, read }),
+        nginx.as_ref().map(|(file, root, folder)| convert::sources::Nginx { file, folder, root }),
+        scopes.as_ref().map(|(file, read)| convert::sources::Scopes { file, read }),
     );
     let names = [nginx.as_ref().map(|(name, ..)| name), scopes.as_ref().map(|(name, _)| name)];
     let made_from = names.into_iter().flatten().map(AsRef::as_ref).collect::<Vec<&str>>().join(" and ");

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::convert;
-use super::convert::{gate, pool};
+use super::convert::gate;
+use super::draft::blank::{blank_listener, blank_route, blank_upstream};
 use super::draft::{Draft, Item};
 use super::note::Note;
 use crate::config::written::{Listener, Provider, Route, RouteAuth, Upstream};
@@ -103,7 +103,7 @@ pub(super) fn render(draft: &Draft, made_from: &str) -> String {
 const ADMIN: u16 = 9901;
 
 fn listener(written: &Listener) -> Value {
-    without_defaults(written, &super::convert::listen::blank(([0, 0, 0, 0], 0).into()), &["address"])
+    without_defaults(written, &blank_listener(([0, 0, 0, 0], 0).into()), &["address"])
 }
 
 fn provider(written: &Provider) -> Value {
@@ -111,11 +111,11 @@ fn provider(written: &Provider) -> Value {
 }
 
 fn upstream(written: &Upstream) -> Value {
-    without_defaults(written, &pool::blank(Vec::new()), &[])
+    without_defaults(written, &blank_upstream(Vec::new()), &[])
 }
 
 fn route(written: &Route) -> Value {
-    let mut value = without_defaults(written, &convert::blank("", "", RouteAuth::None), &[]);
+    let mut value = without_defaults(written, &blank_route("", "", RouteAuth::None), &[]);
     if let (RouteAuth::None, Value::Object(map)) = (&written.auth, &mut value) {
         map.insert("auth".to_owned(), "none".into());
     }

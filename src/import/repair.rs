@@ -3,13 +3,22 @@
 
 use std::path::Path;
 
-use super::convert::{gate, listen};
+use super::convert::gate;
+use super::draft::blank::{blank_listener, close, unknown_upstream};
 use super::draft::{Draft, Item};
 use super::note::Note;
 use super::render::render;
-use super::{Imported, convert};
 use crate::config::written::RouteAuth;
 use crate::config::{Config, ConfigError, ConfigErrors};
+
+/// A configuration that [`Config::load`](crate::config::Config::load) accepts.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The whole file.
+    pub yaml: String,
+    /// What it does not carry over, or assumes; they stand in it as comments, too.
+    pub notes: Vec<Note>,
+}
 
 /// How often something is taken back, at most.
 const ROUNDS: usize = 1_000;
@@ -40,7 +49,7 @@ fn repair(draft: &mut Draft, error: &ConfigError) -> bool {
         item.notes.push(note());
         draft.listeners_off.push(item);
         if draft.listeners.is_empty() {
-            let mut item = Item::new(listen::blank(([127, 0, 0, 1], 8080).into()));
+            let mut item = Item::new(blank_listener(([127, 0, 0, 1], 8080).into()));
             item.notes.push(Note::of_output(
                 "no listener of nginx can be used as it is: correct those in the comments, and take this one out",
             ));
@@ -84,7 +93,7 @@ fn close_route(draft: &mut Draft, index: usize) {
         draft.providers.insert("validate".to_owned(), item);
         "validate".to_owned()
     });
-    convert::close(&mut draft.routes[index].value, &provider);
+    close(&mut draft.routes[index].value, &provider);
 }
 
 fn repair_upstream(draft: &mut Draft, path: &str, note: Note) -> bool {
@@ -98,7 +107,7 @@ fn repair_upstream(draft: &mut Draft, path: &str, note: Note) -> bool {
         Some(tls) if tls.server_name.is_some() && rest == ".tls.server_name" => tls.server_name = None,
         Some(tls) if tls.certificate.is_some() => (tls.certificate, tls.key) = (None, None),
         _ => {
-            let unknown = convert::unknown_upstream();
+            let unknown = unknown_upstream();
             let is_new = item.value != unknown;
             item.value = unknown;
             item.notes.push(note);

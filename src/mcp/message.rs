@@ -6,45 +6,15 @@
 
 use std::borrow::Cow;
 
-use super::cursor::{Cursor, Flaw};
-use super::find::find_in_string;
-use super::jsonrpc::{INVALID_REQUEST, MessageId, PARSE_ERROR};
-use super::members::is_same_member;
+use super::bad_message::BadMessage;
+use super::cursor::Cursor;
+use super::fields::{Fields, fields, items, text, whole};
+use super::jsonrpc::MessageId;
 use crate::config::limits;
 use crate::types::{Operation, Target};
 
 /// The key of `_meta` that carries the protocol version from 2026-07-28 on.
 const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-
-/// A body that is not what an MCP client may send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadMessage {
-    /// -32700 or -32600 (JSON-RPC 2.0 section 5.1).
-    pub code: i32,
-    /// What is wrong.
-    pub reason: &'static str,
-    /// The id of the message, as far as it could be read.
-    pub id: Option<MessageId>,
-}
-
-impl BadMessage {
-    const fn unread(reason: &'static str) -> Self {
-        Self { code: PARSE_ERROR, reason, id: None }
-    }
-
-    const fn invalid(reason: &'static str) -> Self {
-        Self { code: INVALID_REQUEST, reason, id: None }
-    }
-}
-
-impl From<Flaw> for BadMessage {
-    fn from(flaw: Flaw) -> Self {
-        Self::unread(match flaw {
-            Flaw::NotJson => "the body is not one JSON value",
-            Flaw::TooDeep => "the body is nested more than 64 deep",
-        })
-    }
-}
 
 /// The messages of one body.
 #[derive(Debug)]
@@ -267,16 +237,6 @@ fn batch(body: &str) -> Result<Vec<Message<'_>>, BadMessage> {
     Ok(messages)
 }
 
-/// The string that `value` is.
-fn text(value: &str) -> Option<Cow<'_, str>> {
-    let inside = value.strip_prefix('"')?.strip_suffix('"')?;
-    // In what was read nothing else has a meaning there but escapes.
-    match find_in_string(inside.as_bytes()) {
-        None => Some(Cow::Borrowed(inside)),
-        Some(_) => serde_json::from_str(value).ok().map(Cow::Owned),
-    }
-}
-
 fn texts(value: &str) -> Result<Vec<Cow<'_, str>>, BadMessage> {
     const NO_LIST: &str = "`resourceSubscriptions` is no list, or too long";
     let items = items(value, limits::MESSAGE_RESOURCES, NO_LIST).map_err(|_| BadMessage::invalid(NO_LIST))?;
@@ -284,98 +244,10 @@ fn texts(value: &str) -> Result<Vec<Cow<'_, str>>, BadMessage> {
     items.into_iter().map(text).collect::<Option<_>>().ok_or(no_text)
 }
 
-/// The items of the array that `array` is, all of which is read before it is said that there are more than `most`.
-fn items<'a>(array: &'a str, most: usize, too_many: &'static str) -> Result<Vec<&'a str>, BadMessage> {
-    let (mut items, mut more, mut cursor) = (Vec::new(), false, Cursor::new(array));
-    cursor.items(|item| if items.len() < most { items.push(item) } else { more = true })?;
-    cursor.end()?;
-    if more { Err(BadMessage::invalid(too_many)) } else { Ok(items) }
-}
-
-/// The values of the keys `wanted` in the object that `object` is.
-fn fields<'a, const N: usize>(object: &'a str, wanted: [&str; N]) -> Result<[Option<&'a str>; N], BadMessage> {
-    whole(object, |cursor| Fields::read(cursor, wanted, |cursor, _| cursor.value()))
-}
-
-/// What `read` finds in the object that all of `text` is.
-fn whole<'a, const N: usize>(
-    text: &'a str,
-    read: impl FnOnce(&mut Cursor<'a>) -> Result<Fields<'a, N>, Flaw>,
-) -> Result<[Option<&'a str>; N], BadMessage> {
-    let mut cursor = Cursor::new(text);
-    let fields = read(&mut cursor)?;
-    cursor.end()?;
-    fields.found()
-}
-
-/// The values of some keys of an object, all of which is read before it is said that keys clash.
-struct Fields<'a, const N: usize> {
-    values: [Option<&'a str>; N],
-    clash: Option<&'static str>,
-}
-
-impl<'a, const N: usize> Fields<'a, N> {
-    /// Reads the object that comes next. `value` passes over the value of the key `wanted[index]`.
-    fn read(
-        cursor: &mut Cursor<'a>,
-        wanted: [&str; N],
-        mut value: impl FnMut(&mut Cursor<'a>, usize) -> Result<&'a str, Flaw>,
-    ) -> Result<Self, Flaw> {
-        let (mut values, mut clash) = ([None; N], None);
-        if cursor.peek() != Some(b'{') {
-            cursor.value()?;
-            return Ok(Self { values, clash: Some("there is something else where an object belongs") });
-        }
-        cursor.members(|cursor, key| {
-            let reason = match Key::of(key, &wanted) {
-                Key::Wanted(index) if values[index].is_none() => {
-                    values[index] = Some(value(cursor, index)?);
-                    return Ok(());
-                }
-                Key::Wanted(_) => Some("a key is there twice"),
-                Key::Lookalike => Some("a key differs from one of MCP's in case or escapes only"),
-                Key::NoText => Some("an object cannot be read"),
-                Key::Other => None,
-            };
-            clash = clash.or(reason);
-            cursor.value().map(drop)
-        })?;
-        Ok(Self { values, clash })
-    }
-
-    fn found(self) -> Result<[Option<&'a str>; N], BadMessage> {
-        self.clash.map_or(Ok(self.values), |clash| Err(BadMessage::invalid(clash)))
-    }
-}
-
-enum Key {
-    Wanted(usize),
-    /// Some parsers would take it for a wanted one.
-    Lookalike,
-    Other,
-    /// It has escapes that stand for no text.
-    NoText,
-}
-
-impl Key {
-    /// Looks up `key`, which stands in its quotes.
-    fn of(key: &str, wanted: &[&str]) -> Self {
-        // As it is written: with escapes in it, it is never a wanted one.
-        let written = key.get(1..key.len() - 1);
-        if let Some(index) = wanted.iter().position(|wanted| Some(*wanted) == written) {
-            return Self::Wanted(index);
-        }
-        match text(key) {
-            None => Self::NoText,
-            Some(name) if wanted.iter().any(|wanted| is_same_member(&name, wanted)) => Self::Lookalike,
-            Some(_) => Self::Other,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mcp::jsonrpc::{INVALID_REQUEST, PARSE_ERROR};
 
     fn operations(body: &str) -> Result<Vec<String>, i32> {
         let messages = Messages::read(body.as_bytes()).map_err(|bad| bad.code)?;

@@ -1,7 +1,9 @@
 //! The Model Context Protocol, without I/O.
 
+mod bad_message;
 mod claims;
 mod cursor;
+mod fields;
 mod find;
 mod jsonrpc;
 mod list;
@@ -12,11 +14,12 @@ mod scan;
 mod seal;
 mod sse;
 
+pub use bad_message::BadMessage;
 pub use claims::{Era, Misfit, VERSION_HEADER, encoded};
 pub(crate) use find::find_in_string;
 pub use jsonrpc::{HEADER_MISMATCH, INVALID_REQUEST, MessageId, PARSE_ERROR, error_message};
 pub use list::{ListError, ListKind, filter_list, listed_tools};
-pub use message::{BadMessage, Message, Messages};
+pub use message::{Message, Messages};
 pub use probe::{ProbeAnswer, probe_headers, probe_request};
 pub use scan::{MessageScan, Scanned};
 pub use seal::{KeyRing, SessionOwner, SessionTarget};

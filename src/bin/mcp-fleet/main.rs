@@ -2,19 +2,19 @@
 //! a switch that breaks them on purpose, a local token issuer, and a client that runs one session.
 
 mod commands;
+mod failure;
+mod mode;
 mod replica;
 mod server;
 mod servers;
+mod vitals;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{events, listen, load, serve, session, token};
-
-/// Any reason for a command to end unsuccessfully, told to the user in one line.
-type Failure = Box<dyn Error + Send + Sync>;
+use crate::commands::{events, listen, load, serve, session, token};
 
 /// MCP servers to put an edge in front of.
 #[derive(Parser)]

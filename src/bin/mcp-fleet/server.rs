@@ -2,11 +2,6 @@
 
 use std::str::FromStr;
 
-use rmcp::model::Tool;
-
-use crate::servers::everything::Everything;
-use crate::servers::handler::Handler;
-
 /// One of the fleet's MCP servers; several replicas of it may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
@@ -41,16 +36,6 @@ impl Server {
             Self::Mcpgw => "Finds the services and tools of this fleet, and shows how a request arrived.",
             Self::Currenttime => "The current time in a time zone.",
             Self::Everything => "Every feature of the protocol, as the official conformance suite expects it.",
-        }
-    }
-
-    /// The server's tools, in the order of their names.
-    pub(crate) fn tools(self) -> Vec<Tool> {
-        match self {
-            Self::Fininfo => Handler::fininfo().list_all(),
-            Self::Mcpgw => Handler::mcpgw().list_all(),
-            Self::Currenttime => Handler::currenttime().list_all(),
-            Self::Everything => Everything::tools().list_all(),
         }
     }
 }

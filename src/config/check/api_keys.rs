@@ -6,11 +6,12 @@ use std::path::Path;
 use http::header::{AUTHORIZATION, COOKIE, HOST};
 use serde::Deserialize;
 
-use super::{Resolver, belongs_to_connection};
+use super::resolver::{Resolver, is_reserved};
 use crate::config::checked::auth::{ApiKey, ApiKeysProvider};
 use crate::config::limits;
-use crate::config::read::parse::path_text;
-use crate::config::read::problems::{Place, Problems};
+use crate::config::read::left_out::path_text;
+use crate::config::read::place::Place;
+use crate::config::read::problems::Problems;
 use crate::config::text::tree::{Content, Node};
 use crate::config::text::yaml;
 use crate::config::written::api_keys::{ApiKeyEntry, ApiKeys};
@@ -19,9 +20,7 @@ use crate::types::{KeyHash, Principal, ScopeSet, is_api_key_id};
 impl Resolver<'_> {
     pub(crate) fn api_keys(&mut self, written: &ApiKeys, place: &Place) -> Option<ApiKeysProvider> {
         let header = written.header.as_ref().map(|header| &header.0);
-        if let Some(name) =
-            header.filter(|name| belongs_to_connection(name) || [HOST, AUTHORIZATION, COOKIE].contains(name))
-        {
+        if let Some(name) = header.filter(|name| is_reserved(name) || [HOST, AUTHORIZATION, COOKIE].contains(name)) {
             self.problems
                 .add(&place.key("header"), format!("`{name}` has another meaning: write a name such as `X-API-Key`"));
         }

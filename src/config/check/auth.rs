@@ -3,20 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Resolver;
+use super::resolver::{Resolver, providers_of};
 use crate::config::checked::auth::{ClaimNames, JwtKeys, JwtProvider, Provider, ProviderKind, RequiredClaim};
 use crate::config::limits;
-use crate::config::read::load::Source;
-use crate::config::read::problems::Place;
+use crate::config::read::place::Place;
 use crate::config::units::{ScopeName, Url};
 use crate::config::written::auth::{Algorithm, Jwks, Jwt, Provider as Written, default_refresh};
 use crate::config::written::claims::RequiredClaims;
 use crate::types::ScopeSet;
-
-/// Where providers stand in a file.
-pub(crate) fn providers_of(source: &Source) -> Option<&BTreeMap<String, Written>> {
-    source.file.auth.as_ref().map(|auth| &auth.providers)
-}
 
 impl<'a> Resolver<'a> {
     /// A provider as written, by its name.

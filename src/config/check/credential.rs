@@ -1,63 +1,23 @@
-//! What a route shows its upstream: `credential` as written, and its checks.
+//! Checks `credential` of a route: what the upstream is shown.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::auth::providers_of;
-use super::{Resolver, belongs_to_connection};
+use super::resolver::{Resolver, is_reserved, providers_of};
 use crate::config::checked::credential::{
     Assertion as CheckedAssertion, Assertions, Credential, CredentialKind, Exchange,
 };
 use crate::config::limits;
-use crate::config::read::problems::Place;
-use crate::config::units::{Header, SecretSource, Span};
+use crate::config::read::place::Place;
+use crate::config::read::source::Source;
+use crate::config::units::{Header, SecretSource};
+use crate::config::written::credential::{Assertion, Credential as Written};
 use crate::config::written::lookup::Lookup;
 use crate::config::written::route::{Route, RouteAuth};
 use crate::config::written::server::Identity;
 use crate::config::written::token_grant::TokenGrant;
-
-/// What the upstream is shown in place of the client's credential: exactly one of the first four.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Written {
-    /// A secret that the upstream knows. It is read again with every reload.
-    pub secret: Option<SecretSource>,
-    /// A token for the upstream, in exchange for the caller's own (RFC 8693).
-    pub exchange: Option<TokenGrant>,
-    /// A token for the edge itself, whoever the caller is (RFC 6749 section 4.4).
-    pub client_credentials: Option<TokenGrant>,
-    /// A short-lived JWT that the edge signs, and that says who the caller is. Wants section `assertions`.
-    pub assertion: Option<Assertion>,
-    /// The field that carries it (default `Authorization`).
-    #[serde(default = "authorization")]
-    pub header: Header,
-    /// What stands before it, with a space between the two (default `Bearer` in `Authorization`, else nothing).
-    pub scheme: Option<String>,
-}
-
-/// `assertion` of a credential.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Assertion {
-    /// What `aud` is: the upstream, which must look at it.
-    pub audience: String,
-    /// How long one can be used (default 60s, from 5s to 5m).
-    #[serde(default = "minute")]
-    pub lifetime: Span,
-}
-
-fn authorization() -> Header {
-    Header(AUTHORIZATION)
-}
-
-fn minute() -> Span {
-    Span(Duration::from_secs(60))
-}
 
 impl Resolver<'_> {
     /// `credential` of `route`.
@@ -107,7 +67,7 @@ impl Resolver<'_> {
     fn credential_header(&mut self, written: &Header, route: &Route, place: &Place, identity: &Identity) {
         let header = &written.0;
         let reserved = [&identity.subject_header.0, &identity.scopes_header.0].contains(&header)
-            || belongs_to_connection(header)
+            || is_reserved(header)
             || ["host", "cookie", "mcp-session-id"].contains(&header.as_str());
         if reserved {
             let message =
@@ -183,9 +143,7 @@ impl Resolver<'_> {
         if !(limits::ASSERTION_MIN..=limits::ASSERTION_MAX).contains(&written.lifetime.0) {
             self.problems.add(&place.key("lifetime"), "is out of range: write a duration from `5s` to `5m`");
         }
-        let is_written = |source: &crate::config::read::load::Source| {
-            source.file.assertions.is_some() || source.left_out.touches("assertions")
-        };
+        let is_written = |source: &Source| source.file.assertions.is_some() || source.left_out.touches("assertions");
         if !self.sources.iter().any(is_written) {
             self.problems.add(place, "nothing says how to sign it: write a section `assertions: {issuer: https://edge.example, keys: [{file: PATH}]}`");
         }

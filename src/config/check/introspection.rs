@@ -1,9 +1,9 @@
 //! Checks `introspection` of a provider.
 
-use super::Resolver;
+use super::resolver::Resolver;
 use crate::config::checked::auth::{ClientKey, ClientProof, IntrospectionProvider};
 use crate::config::limits;
-use crate::config::read::problems::Place;
+use crate::config::read::place::Place;
 use crate::config::units::SecretSource;
 use crate::config::written::introspection::{Introspection, PrivateKey};
 

@@ -1,8 +1,8 @@
 //! Checks `lookup` of a provider.
 
-use super::{Resolver, belongs_to_connection};
+use super::resolver::{Resolver, is_reserved};
 use crate::config::checked::auth::LookupProvider;
-use crate::config::read::problems::Place;
+use crate::config::read::place::Place;
 use crate::config::written::lookup::{Lookup, LookupOperation};
 
 impl Resolver<'_> {
@@ -16,7 +16,7 @@ impl Resolver<'_> {
         for (key, names) in [("headers", &written.headers), ("context_headers", &written.context_headers)] {
             for (index, name) in names.iter().enumerate() {
                 let place = place.key(key).item(index);
-                if belongs_to_connection(&name.0) || name.0 == http::header::HOST {
+                if is_reserved(&name.0) || name.0 == http::header::HOST {
                     self.problems.add(&place, format!("`{}` belongs to the client's own request: take it out", name.0));
                 }
                 if key == "context_headers" && written.headers.contains(name) {
@@ -55,7 +55,7 @@ impl Resolver<'_> {
         for (key, name) in [("method", &operation.method), ("name", &operation.name)] {
             let place = place.key(key);
             let is_taken = lookup.headers.contains(name) || lookup.context_headers.contains(name);
-            if belongs_to_connection(&name.0) || name.0 == http::header::HOST || ORIGINAL.contains(&name.0.as_str()) {
+            if is_reserved(&name.0) || name.0 == http::header::HOST || ORIGINAL.contains(&name.0.as_str()) {
                 self.problems
                     .add(&place, format!("`{}` has another meaning: write a name such as `Mcp-Method`", name.0));
             } else if is_taken {

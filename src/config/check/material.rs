@@ -3,7 +3,6 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 use rustls::RootCertStore;
@@ -14,27 +13,12 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 
 use crate::config::checked::ConfigFile;
+use crate::config::checked::key_pair::KeyPair;
 use crate::config::limits;
-use crate::config::read::problems::{Place, Problems};
+use crate::config::read::place::Place;
+use crate::config::read::problems::Problems;
 use crate::config::units::SecretSource;
 use crate::types::{Secret, SigningKey};
-
-/// A certificate chain, leaf first, and its private key.
-#[derive(Clone, Debug)]
-pub struct KeyPair(pub Arc<CertifiedKey>, Vec<u8>);
-
-impl KeyPair {
-    /// The private key, as PKCS#8, PKCS#1 or SEC1 DER.
-    pub fn key_der(&self) -> &[u8] {
-        &self.1
-    }
-}
-
-impl PartialEq for KeyPair {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.cert == other.0.cert
-    }
-}
 
 /// Reads files and remembers them, for the watch and for `/status`.
 #[derive(Default)]
@@ -230,7 +214,7 @@ impl Materials {
         let certified = CertifiedKey::new(chain?, signer);
         match certified.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
-                Some(KeyPair(Arc::new(certified), bytes))
+                Some(KeyPair::new(certified, bytes))
             }
             Err(_) => {
                 let (certificate, key) = (certificate.display(), key.display());

@@ -1,8 +1,8 @@
 //! Checks `mtls` of a provider.
 
-use super::Resolver;
+use super::resolver::Resolver;
 use crate::config::checked::auth::MtlsProvider;
-use crate::config::read::problems::Place;
+use crate::config::read::place::Place;
 use crate::config::units::ScopeName;
 use crate::config::written::mtls::{CertificateName, Mtls, Unlisted};
 use crate::types::{Principal, ScopeSet};

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::Resolver;
+use super::resolver::Resolver;
 use crate::config::checked::policy::{Access, Cors, Policy, Rule};
 use crate::config::limits;
-use crate::config::read::problems::Place;
+use crate::config::read::place::Place;
 use crate::config::written::policy::{Cors as WrittenCors, Rule as WrittenRule};
 use crate::config::written::route::{Protocol, Route as Written, RouteAuth};
 

@@ -6,15 +6,13 @@ use std::sync::Arc;
 use http::HeaderName;
 use http::header::HOST;
 
-use super::auth::providers_of;
-use super::upstream::upstreams_of;
-use super::{Resolver, belongs_to_connection};
+use super::resolver::{Resolver, is_reserved, providers_of, upstreams_of};
 use crate::config::checked::credential::Assertions;
 use crate::config::checked::policy::RouteSessions;
 use crate::config::checked::{Authentication, HeaderChange, Rewrite, Route, RouteAudiences};
 use crate::config::limits;
 use crate::config::limits::Limits;
-use crate::config::read::problems::Place;
+use crate::config::read::place::Place;
 use crate::config::text::suggest;
 use crate::config::written::route::{
     HeaderChanges, HostHeader, Protocol, RequiredAuth, Rewrite as WrittenRewrite, Route as Written, RouteAuth,
@@ -318,7 +316,7 @@ impl Resolver<'_> {
     }
 
     fn changeable(&mut self, name: &HeaderName, place: &Place, identity: Option<&Identity>) {
-        if belongs_to_connection(name) {
+        if is_reserved(name) {
             self.problems.add(place, format!("`{name}` belongs to the connection: take it out"));
         }
         let Some(identity) = identity else { return };

@@ -6,21 +6,15 @@ use std::sync::Arc;
 
 use http::{HeaderName, StatusCode};
 
-use super::Resolver;
+use super::resolver::{Resolver, upstreams_of};
 use crate::config::checked::{Endpoint, Health, Probe, Upstream, UpstreamTls};
 use crate::config::limits;
-use crate::config::read::load::Source;
-use crate::config::read::problems::Place;
+use crate::config::read::place::Place;
 use crate::config::units::SecretSource;
 use crate::config::written::upstream::{
     Balance, Health as WrittenHealth, HttpProbe, Upstream as Written, UpstreamTls as WrittenTls,
 };
 use crate::types::{Authority, Secret};
-
-/// Where upstreams stand in a file.
-pub(crate) fn upstreams_of(source: &Source) -> Option<&BTreeMap<String, Written>> {
-    Some(&source.file.upstreams)
-}
 
 impl Resolver<'_> {
     pub(crate) fn upstreams(&mut self) -> BTreeMap<Arc<str>, Arc<Upstream>> {

@@ -2,6 +2,7 @@
 
 pub(super) mod auth;
 pub(super) mod credential;
+pub(super) mod key_pair;
 pub(super) mod outbound;
 pub(super) mod policy;
 
@@ -15,7 +16,6 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 
-use super::check::material::KeyPair;
 use super::limits::Limits;
 use super::written::auth::Cache;
 use super::written::route::{HostHeader, OpenStreams, Protocol};
@@ -24,6 +24,7 @@ use super::written::upstream::{Balance, Revision, Timeouts};
 use crate::types::{HostPattern, OriginPattern, ScopeSet, Secret};
 use auth::Provider;
 use credential::{Assertions, Credential};
+use key_pair::KeyPair;
 use outbound::Outbound;
 use policy::{Cors, Policy, RouteSessions};
 

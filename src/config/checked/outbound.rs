@@ -1,29 +1,9 @@
-//! Where the requests of authentication may go: `auth.outbound` as written, and its checks.
+//! Where the requests of authentication may go.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use reqwest::Url;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use crate::config::check::Resolver;
-use crate::config::limits;
-use crate::config::read::load::Source;
-use crate::config::read::problems::Place;
-use crate::config::units::Cidr;
-
-/// Section `auth.outbound`: where servers of providers, and those that give tokens for upstreams, may be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(rename = "Outbound")]
-pub struct Written {
-    /// The networks, such as `[10.0.0.0/8, "fd00::/8"]`; nothing outside them is connected to. What counts is the address
-    /// that a name stands for when a connection is made, so names are not written here. Default: any address, but
-    /// link-local ones (169.254.0.0/16, fe80::/10), where clouds give credentials away, only if a URL of a provider or
-    /// a `token_url` has the address itself.
-    pub allow: Option<Vec<Cidr>>,
-}
 
 /// Which addresses authentication may connect to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,41 +35,6 @@ fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
-    }
-}
-
-impl Resolver<'_> {
-    pub(crate) fn outbound(&mut self) -> Outbound {
-        let section = |source: &Source| source.file.auth.as_ref().and_then(|auth| auth.outbound.clone());
-        let written = self.only("auth.outbound", section).unwrap_or_default();
-        let place = Place::new(self.file_of(|source| section(source).is_some()), "auth.outbound").key("allow");
-        if written.allow.as_ref().is_some_and(Vec::is_empty) {
-            let message =
-                "is empty, so no server could be asked: write networks such as `[10.0.0.0/8]`, or take this out";
-            self.problems.add(&place, message);
-            return Outbound::default();
-        }
-        let allow: Option<Vec<IpNet>> =
-            written.allow.map(|networks| networks.iter().map(|network| network.0).collect());
-        if allow.as_ref().is_some_and(|networks| networks.len() > limits::OUTBOUND_NETWORKS) {
-            let message = format!("has more than {} networks: write larger ones", limits::OUTBOUND_NETWORKS);
-            self.problems.add(&place, message);
-        }
-        Outbound { allow, named: Vec::new() }
-    }
-
-    /// A URL that authentication sends requests to. What its name stands for is checked with every connection.
-    pub(crate) fn reachable(&mut self, url: &Url, place: &Place) {
-        let Some(address) = Outbound::literal(url).map(|address| address.to_canonical()) else { return };
-        if self.outbound.allows(address) {
-            return;
-        }
-        if self.outbound.allow.is_none() {
-            self.outbound.named.push(address);
-            return;
-        }
-        let message = format!("`{address}` is in no network of `auth.outbound.allow`: add one there, or write another");
-        self.problems.add(place, message);
     }
 }
 

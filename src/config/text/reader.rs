@@ -5,7 +5,7 @@ use serde::Deserializer;
 use serde::de::{self, DeserializeSeed, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 
 use super::suggest::{listing, nearest};
-use super::tree::{Content, Entry, Node};
+use super::tree::{Content, Entry, Node, Step};
 use crate::types::excerpt;
 
 /// Why a tree does not fit, and where.
@@ -18,13 +18,6 @@ pub(crate) struct Wrong {
     pub(crate) missing: Option<&'static str>,
     /// True when nobody knows what the key at this place would have been.
     pub(crate) unknown: bool,
-}
-
-/// One step of a key path.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Step {
-    Key(String),
-    Item(usize),
 }
 
 impl Wrong {

@@ -1,8 +1,6 @@
 //! A configuration file as a tree in which every value knows where it stands. Scalars stay text: what they mean is up to
 //! the key that wants them, so that `1.10` as a header's value is `1.10` and not a number.
 
-use super::reader::Step;
-
 /// Line and column, from 1.
 pub(crate) type Position = (usize, usize);
 
@@ -33,6 +31,13 @@ pub(crate) struct Entry {
     pub(crate) key: String,
     pub(crate) at: Position,
     pub(crate) node: Node,
+}
+
+/// One step of a key path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    Key(String),
+    Item(usize),
 }
 
 impl Default for Node {

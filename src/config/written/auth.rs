@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::api_keys::ApiKeys;
-use super::claims::RequiredClaims;
+use super::claims::{RequiredClaims, default_groups_claim, default_leeway, default_subject_claim};
 use super::introspection::Introspection;
 use super::lookup::Lookup;
 use super::mtls::Mtls;
@@ -97,18 +97,6 @@ pub struct Jwt {
     pub required_claims: RequiredClaims,
     /// What `typ` in the token's header must be, such as `[at+jwt]`; default: `at+jwt`, `JWT` or nothing.
     pub typ: Option<Vec<String>>,
-}
-
-pub(crate) fn default_leeway() -> Span {
-    Span(Duration::from_secs(10))
-}
-
-pub(crate) fn default_subject_claim() -> String {
-    "sub".to_owned()
-}
-
-pub(crate) fn default_groups_claim() -> String {
-    "groups".to_owned()
 }
 
 /// `jwks` of a provider: exactly one of `url` and `file`.

@@ -8,6 +8,23 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::config::units::Span;
+
+/// How far the clock of an issuer may differ.
+pub(crate) fn default_leeway() -> Span {
+    Span(std::time::Duration::from_secs(10))
+}
+
+/// The claim that names the caller.
+pub(crate) fn default_subject_claim() -> String {
+    "sub".to_owned()
+}
+
+/// The claim with the caller's groups.
+pub(crate) fn default_groups_claim() -> String {
+    "groups".to_owned()
+}
+
 /// Claims that a token must have, by name, and what they may be; no values: anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]

@@ -4,12 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use super::assertions::Assertions;
 use super::auth::{Cache, Provider};
+use super::outbound::Outbound;
 use super::route::Route;
 use super::server::{Admin, Identity, Listener, Log, Server, Sessions};
 use super::upstream::Upstream;
-use crate::config::check::assertions::Assertions;
-use crate::config::checked::outbound::Written as Outbound;
 use crate::config::limits::Limits;
 
 /// One file of an mcp-edge configuration. `server`, `admin`, `limits`, `identity`, `sessions`, `assertions`, `log`,

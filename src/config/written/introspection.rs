@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::auth::{default_groups_claim, default_leeway, default_subject_claim};
+use super::claims::{default_groups_claim, default_leeway, default_subject_claim};
 use super::lookup::default_lookup_timeout;
 use crate::config::units::{SecretSource, Span, Url};
 

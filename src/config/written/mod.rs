@@ -1,13 +1,17 @@
 //! The sections of a configuration file as written, one file for each.
 
 pub(super) mod api_keys;
+pub(super) mod assertions;
 pub(super) mod auth;
 pub(super) mod claims;
+pub(super) mod credential;
 pub(super) mod file;
 pub(super) mod introspection;
 pub(super) mod lookup;
 pub(super) mod mtls;
+pub(super) mod outbound;
 pub(super) mod policy;
+pub(super) mod reference;
 pub(super) mod route;
 pub(super) mod schema;
 pub(super) mod server;

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::credential::Credential;
 use super::policy::{Cors, RouteSessions, Rule, rules};
-use crate::config::check::credential::Written as Credential;
 use crate::config::units::{Header, HeaderText, Host, ScopeName, Size, Span, Url};
 
 /// One route: which requests, where they go, and who may send them.

@@ -11,7 +11,7 @@ pub fn json_schema() -> Value {
     schema
 }
 
-/// A key may be left out, but a key without a value is not the same (see `reader.rs`), so `null` is no choice.
+/// Removes `null` from the choices. A key may be left out, but a key without a value is an error (see `text/reader.rs`).
 fn without_null(schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(without_null),

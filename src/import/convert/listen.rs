@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::written::{Bind, Cidr, Listener, ListenerTls};
+use crate::config::written::{Cidr, Listener, ListenerTls};
+use crate::import::draft::blank::blank_listener;
 use crate::import::draft::{Draft, Item};
 use crate::import::nginx::site::{Listen, Site, listen};
 use crate::import::note::Note;
@@ -41,7 +42,8 @@ pub(crate) fn add(file: &Arc<str>, folder: &Path, sites: &[&Site<'_>], draft: &m
             );
         }
         for bind in binds(site) {
-            let (item, any_host) = found.entry(bind.address).or_insert_with(|| (Item::new(blank(bind.address)), false));
+            let (item, any_host) =
+                found.entry(bind.address).or_insert_with(|| (Item::new(blank_listener(bind.address)), false));
             *any_host |= hosts.is_empty();
             for host in &hosts {
                 if !item.value.hosts.contains(host) {
@@ -149,11 +151,6 @@ fn only_with_certificate(draft: &mut Draft) {
         item.notes.push(Note::of_output("every listener serves every route, and another one asks for certificates of clients: this one would lead around it"));
         draft.listeners_off.push(item);
     }
-}
-
-/// A listener that serves any host.
-pub(crate) fn blank(address: SocketAddr) -> Listener {
-    Listener { address: Bind(address), hosts: Vec::new(), tls: None, trusted_proxies: Vec::new(), origins: Vec::new() }
 }
 
 #[cfg(test)]

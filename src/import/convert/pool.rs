@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::config::text::Position;
 use crate::config::written::{Endpoint, Span, Upstream, UpstreamTls};
-use crate::config::{Balance, HashOn, Timeouts, limits};
+use crate::config::{Balance, HashOn, limits};
+use crate::import::draft::blank::blank_upstream;
 use crate::import::draft::{Draft, Item};
 use crate::import::nginx::Directive;
 use crate::import::nginx::site::{Chain, time};
@@ -82,7 +82,7 @@ impl<'a> Pools<'a> {
         at: Position,
         draft: &mut Draft,
     ) -> Option<String> {
-        let mut item = Item::new(blank(Vec::new()));
+        let mut item = Item::new(blank_upstream(Vec::new()));
         self.timeouts(chain, &mut item);
         if target.tls {
             self.tls(chain, at, &mut item);
@@ -232,19 +232,6 @@ impl<'a> Pools<'a> {
             Some(other) => other.weight = (other.weight + weight).min(u64::from(limits::WEIGHT)),
             None => item.value.endpoints.push(Endpoint { address, weight }),
         }
-    }
-}
-
-/// An upstream with defaults.
-pub(crate) fn blank(endpoints: Vec<Endpoint>) -> Upstream {
-    Upstream {
-        endpoints,
-        balance: Balance::default(),
-        health: None,
-        timeouts: Timeouts::default(),
-        tls: None,
-        http2: false,
-        resolve: Span(Duration::from_secs(30)),
     }
 }
 

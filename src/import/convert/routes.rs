@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::asked::{Asked, Demand};
 use super::candidate::{Candidate, Converter};
+use super::converted_site::ConvertedSite;
 use super::gate::Gates;
 use super::hosts::{Group, groups};
-use super::judged::Judged;
 use super::pool::Pools;
+use super::requirement::{Demand, Requirement};
+use super::sources::{Nginx, Scopes};
 use super::table::{Served, Table, Who};
-use super::{CLOSED, Nginx, Scopes, blank, listen, required, rest, shut};
+use super::{listen, rest};
 use crate::config::text::Position;
 use crate::config::written::{Route, RouteAuth};
+use crate::import::draft::blank::{CLOSED, blank_route, required, shut};
 use crate::import::draft::{Draft, Item};
 use crate::import::nginx::site::{Kind, Location, Site, sites};
 use crate::import::note::Note;
@@ -41,7 +43,7 @@ pub(crate) fn of_nginx(nginx: Nginx<'_>, scopes: Option<Scopes<'_>>, draft: &mut
     };
     let in_groups: BTreeSet<usize> = groups.iter().flat_map(|group| group.sites.iter().copied()).collect();
     let judged =
-        in_groups.into_iter().map(|index| (index, Judged::new(&sites[index], &mut converter, draft))).collect();
+        in_groups.into_iter().map(|index| (index, ConvertedSite::new(&sites[index], &mut converter, draft))).collect();
     for group in &groups {
         Writer { table: Table::new(group, &judged), group, converter: &mut converter, draft }.routes();
     }
@@ -129,8 +131,8 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         let chosen = served.owners.iter().find_map(of)?;
         // All paths would be closed for the sake of one.
         let is_alone = place.is_empty() && chosen.location.kind == Kind::Exact && !self.group.falls_through;
-        let asked = served.demands.iter().fold(Asked::Nothing, |asked, (_, demand)| asked.and(&demand.asked));
-        (!is_alone || asked != Asked::Nobody).then_some(chosen)
+        let asked = served.demands.iter().fold(Requirement::Nothing, |asked, (_, demand)| asked.and(&demand.asked));
+        (!is_alone || asked != Requirement::Nobody).then_some(chosen)
     }
 
     fn route(&mut self, chosen: Chosen<'t, 'a>, served: &Served) {
@@ -150,7 +152,7 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
             };
             self.draft.note(file, other.at, text);
         }
-        let was = Asked::by(&item.value.auth);
+        let was = Requirement::by(&item.value.auth);
         let mut asked = was.clone();
         let mut culprit: Option<(Who, Demand)> = None;
         for (by, demand) in served.demands.iter().cloned().chain(self.kept(served)) {
@@ -159,7 +161,7 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
                 (asked, culprit) = (both, Some((by, demand)));
             }
         }
-        if location.kind == Kind::Exact && asked != Asked::Nobody {
+        if location.kind == Kind::Exact && asked != Requirement::Nobody {
             let text = "`location =` matched one path; here the paths below it are matched, too";
             self.draft.note(file, location.at, text);
         }
@@ -169,7 +171,7 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
             item.note(file, at, text);
             item.value.forward_token = candidate.token.unwrap_or(false);
             match &asked {
-                Asked::Caller(provider) => item.value.auth = required(provider, &[]),
+                Requirement::Caller(provider) => item.value.auth = required(provider, &[]),
                 _ => shut(&mut item.value, &self.provider(&candidate.item.value.auth, demand.at)),
             }
         }
@@ -181,35 +183,35 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         let of = |who: &(usize, usize)| {
             let (location, entry) = self.table.location(*who)?;
             let why = entry.candidate.as_ref().err().filter(|_| location.kind == Kind::Prefix)?;
-            let demand = Demand { asked: Asked::Nobody, at: location.at, why: why.clone() };
+            let demand = Demand { asked: Requirement::Nobody, at: location.at, why: why.clone() };
             Some(((who.0, Some(who.1)), demand))
         };
         served.owners.iter().filter_map(of).collect()
     }
 
     /// Why a route asks for more than `own`'s location did.
-    fn reason(&self, was: &Asked, asked: &Asked, own: (usize, usize), by: Who, demand: &Demand) -> String {
+    fn reason(&self, was: &Requirement, asked: &Requirement, own: (usize, usize), by: Who, demand: &Demand) -> String {
         let shown = by.1.and_then(|index| self.table.location((by.0, index))).map(|(location, _)| location.shown());
         let open = match was {
-            Asked::Nothing => format!("until you write `auth: none`, or take out the scope `{CLOSED}`"),
+            Requirement::Nothing => format!("until you write `auth: none`, or take out the scope `{CLOSED}`"),
             _ => format!("until you take out the scope `{CLOSED}`"),
         };
         let why = &demand.why;
         match (asked, &demand.asked, shown) {
-            (Asked::Caller(_), _, Some(shown)) => {
+            (Requirement::Caller(_), _, Some(shown)) => {
                 format!("{shown} asked for callers, and some of its requests come here: callers are asked for")
             }
-            (Asked::Caller(_), ..) => {
+            (Requirement::Caller(_), ..) => {
                 "nginx asked for callers at paths that no location served, which come here: callers are asked for"
                     .to_owned()
             }
-            (_, Asked::Nobody, Some(_)) if by == (own.0, Some(own.1)) => {
+            (_, Requirement::Nobody, Some(_)) if by == (own.0, Some(own.1)) => {
                 format!("nginx kept callers out here, and {why}: nobody may use this route {open}")
             }
-            (_, Asked::Nobody, Some(shown)) => format!(
+            (_, Requirement::Nobody, Some(shown)) => format!(
                 "{shown} let nobody through ({why}), and some of its requests come here: nobody may use this route {open}"
             ),
-            (_, Asked::Nobody, None) => format!(
+            (_, Requirement::Nobody, None) => format!(
                 "nginx let nobody through at some of the paths that come here, such as those below this one (its server, line {}: {why}): nobody may use this route {open}",
                 demand.at.0
             ),
@@ -233,7 +235,7 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
                 (location.at, entry.candidate.as_ref().err().map_or(root, String::as_str).to_owned())
             }
             None => {
-                let asked = |(_, demand): &&(Who, Demand)| demand.asked != Asked::Nothing;
+                let asked = |(_, demand): &&(Who, Demand)| demand.asked != Requirement::Nothing;
                 let by = served.demands.iter().rev().find(asked).or(served.demands.first());
                 let shown = by.and_then(|((site, index), _)| self.table.location((*site, (*index)?)));
                 let text = shown.map_or("nginx led nobody through here".to_owned(), |(location, _)| {
@@ -254,7 +256,7 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
             Some(around) => format!("to `{}`", excerpt(&around.candidate.item.value.path)),
             None => "to the routes of other hosts".to_owned(),
         };
-        let mut item = Item::new(blank(&path, &upstream, RouteAuth::None));
+        let mut item = Item::new(blank_route(&path, &upstream, RouteAuth::None));
         item.note(file, at, format!("{what}: nobody gets through here, since requests would go on {to} else"));
         let auth = around.map_or(RouteAuth::None, |around| around.candidate.item.value.auth.clone());
         shut(&mut item.value, &self.provider(&auth, at));

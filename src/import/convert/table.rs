@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::asked::{Asked, Demand};
+use super::converted_site::{ConvertedSite, Entry};
 use super::hosts::Group;
-use super::judged::{Entry, Judged};
+use super::requirement::{Demand, Requirement};
 use crate::import::nginx::place::{OTHER, covers, decoded, deepest};
 use crate::import::nginx::site::{Kind, Location};
 use crate::types::canonical_path;
@@ -16,7 +16,7 @@ pub(crate) type Who = (usize, Option<usize>);
 
 /// The servers of a group with the places that get routes.
 pub(crate) struct Table<'t, 'a> {
-    servers: Vec<(usize, &'t Judged<'a>)>,
+    servers: Vec<(usize, &'t ConvertedSite<'a>)>,
     places: BTreeSet<String>,
     /// The locations whose requests may go to a place that is not their own, and whether all of them may.
     around: BTreeMap<String, Vec<(usize, usize, bool)>>,
@@ -35,7 +35,7 @@ pub(crate) struct Served {
 }
 
 impl<'t, 'a> Table<'t, 'a> {
-    pub(crate) fn new(group: &Group, judged: &'t BTreeMap<usize, Judged<'a>>) -> Self {
+    pub(crate) fn new(group: &Group, judged: &'t BTreeMap<usize, ConvertedSite<'a>>) -> Self {
         let servers: Vec<_> = group.sites.iter().filter_map(|index| Some((*index, judged.get(index)?))).collect();
         let entries = || servers.iter().flat_map(|(_, server)| &server.entries);
         let own: BTreeSet<String> =
@@ -55,7 +55,7 @@ impl<'t, 'a> Table<'t, 'a> {
             let served = table.served(place);
             let below = |(who, _): &&(Who, Demand)| served.below.contains(who);
             let around =
-                served.demands.iter().filter(below).fold(Asked::Nothing, |asked, (_, it)| asked.and(&it.asked));
+                served.demands.iter().filter(below).fold(Requirement::Nothing, |asked, (_, it)| asked.and(&it.asked));
             served.demands.iter().fold(around.clone(), |asked, (_, it)| asked.and(&it.asked)) != around
         };
         let kept: BTreeSet<String> = extra.iter().filter(stricter).cloned().collect();
@@ -130,7 +130,7 @@ impl<'t, 'a> Table<'t, 'a> {
     }
 
     /// Paths of locations elsewhere that go to a route at `place`.
-    fn others(&self, site: usize, server: &Judged<'_>, place: &str) -> Vec<String> {
+    fn others(&self, site: usize, server: &ConvertedSite<'_>, place: &str) -> Vec<String> {
         let around = self.around.get(place).into_iter().flatten().filter(|(other, ..)| *other == site);
         let paths = around.flat_map(|(_, index, all)| {
             let location = &server.site.locations[*index];

@@ -1,5 +1,7 @@
 //! A configuration that is being written: the sections as written, each item with what is to be said about it.
 
+pub(super) mod blank;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

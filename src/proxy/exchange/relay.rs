@@ -186,8 +186,8 @@ impl Relay<'_> {
                 Event::Piece(None) => break Bytes::new(),
                 Event::Waited(Waited::NotYet) => {}
                 Event::CredentialEnded => {
-                    let rejection = Rejection::new(Reason::InvalidToken, "the credential is not valid any more");
-                    let error = Error::explain(ErrorType::ConnectionClosed, "the credential is not valid any more");
+                    let rejection = Rejection::new(Reason::InvalidToken, "the credential is no longer valid");
+                    let error = Error::explain(ErrorType::ConnectionClosed, "the credential is no longer valid");
                     return self.end(downstream, held.is_some(), rejection, error.into_down()).await;
                 }
                 Event::Waited(Waited::Enough) => {

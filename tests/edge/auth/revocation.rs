@@ -119,7 +119,7 @@ async fn open_streams_of_a_purged_caller_end_at_once_and_others_go_on() {
         assert!(begun.elapsed() < PROMPTLY, "{index}: {:?}", begun.elapsed());
         if index == 2 {
             let rest = client.until("0\r\n\r\n").await;
-            assert!(rest.contains(r#""id":7"#) && rest.contains("no longer good"), "{rest}");
+            assert!(rest.contains(r#""id":7"#) && rest.contains("no longer valid"), "{rest}");
         } else if index == 0 {
             client.until("0\r\n\r\n").await;
         } else {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Answers every request with an event stream, until it is ended.
 #[derive(clap::Args)]

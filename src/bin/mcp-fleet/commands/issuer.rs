@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::signer::{Signer, nonce};
-use crate::Failure;
+use crate::failure::Failure;
 
 /// No token lives longer than a day.
 const MAX_TTL: i64 = 86_400;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::events::now;
 use super::latency::Latencies;
 use super::target::Target;
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Listens to streams for a while.
 #[derive(clap::Args)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::latency::Latencies;
 use super::target::Target;
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Sends the same request again and again.
 #[derive(clap::Args)]

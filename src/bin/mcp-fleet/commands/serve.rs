@@ -16,12 +16,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::issuer;
-use crate::Failure;
-use crate::replica::vitals::Vitals;
+use crate::failure::Failure;
 use crate::replica::{Replica, switch};
 use crate::server::Server;
 use crate::servers::everything::Backend;
 use crate::servers::handler::Roster;
+use crate::vitals::Vitals;
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 

@@ -12,7 +12,7 @@ use rmcp::{ClientLifecycleMode, ClientServiceExt, RoleClient};
 use serde_json::{Value, json};
 
 use super::token::http_client;
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Which server to run a session with, and what to call there.
 #[derive(Args)]

@@ -1,6 +1,6 @@
 //! Where load goes: `http://HOST:PORT/PATH`, and the request that is sent there.
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// What load is sent to.
 #[derive(clap::Args, Clone)]

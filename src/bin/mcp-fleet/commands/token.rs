@@ -7,7 +7,7 @@ use clap::Args;
 use reqwest::Url;
 use serde::Deserialize;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

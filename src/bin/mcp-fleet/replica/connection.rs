@@ -9,7 +9,7 @@ use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::vitals::{Counted, Gauge};
+use crate::vitals::{Counted, Gauge};
 
 /// A TCP listener that counts the connections it accepted.
 pub(crate) struct CountingListener {

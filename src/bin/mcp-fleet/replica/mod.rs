@@ -1,9 +1,7 @@
 //! One replica of a server: it can be made slow or failing, killed, and brought back on its address.
 
 pub(crate) mod connection;
-pub(crate) mod mode;
 pub(crate) mod switch;
-pub(crate) mod vitals;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,12 +22,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
 use tokio::task;
 
+use crate::mode::{Mode, SLOWNESS};
 use crate::server::Server;
+use crate::servers::catalog::tools as tools_of;
 use crate::servers::everything::{Backend, Everything};
 use crate::servers::handler::{Handler, Roster};
+use crate::vitals::Vitals;
 use connection::CountingListener;
-use mode::{Mode, SLOWNESS};
-use vitals::Vitals;
 
 /// Longer than the longest tool call, which would otherwise end with its quiet session.
 const SESSION_IDLE: Duration = Duration::from_secs(900);
@@ -118,7 +117,7 @@ fn pages(vitals: &Arc<Vitals>, roster: &Roster, backend: &Arc<Backend>) -> Route
     sessions.session_config.keep_alive = Some(SESSION_IDLE);
     let sessions = Arc::new(sessions);
     let plain = |tools| {
-        let handler = Handler::new(vitals.clone(), roster.clone(), tools);
+        let handler = Handler::new(vitals.clone(), roster.clone(), tools_of, tools);
         serve(sessions.clone(), move || handler.clone())
     };
     let mcp = match vitals.server {

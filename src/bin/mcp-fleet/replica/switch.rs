@@ -9,7 +9,7 @@ use axum::{Json, Router};
 use serde_json::Value;
 
 use super::Replica;
-use super::mode::Mode;
+use crate::mode::Mode;
 
 type Replicas = Arc<[Replica]>;
 

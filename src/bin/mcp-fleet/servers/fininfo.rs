@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::handler::Handler;
+use super::order::Order;
 use super::stock;
 use super::stock::{Row, Timespan};
 
@@ -40,24 +41,6 @@ struct Aggregates {
     ticker: String,
     timespan: Timespan,
     rows: Vec<Row>,
-}
-
-/// An order as it was placed.
-#[derive(Clone, Deserialize, Serialize, JsonSchema)]
-pub(crate) struct Order {
-    /// The stock's symbol, such as ACME.
-    ticker: String,
-    /// Whether to buy or to sell.
-    side: Side,
-    /// How many shares.
-    quantity: u32,
-}
-
-#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum Side {
-    Buy,
-    Sell,
 }
 
 #[derive(Serialize, JsonSchema)]

@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::tool::ToolCallContext;
-use rmcp::model::{CallToolRequestParams, CallToolResponse, Implementation, ServerCapabilities, ServerConfig};
+use rmcp::model::{CallToolRequestParams, CallToolResponse, Implementation, ServerCapabilities, ServerConfig, Tool};
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler, tool_handler};
 use tokio::sync::Mutex;
 
-use super::fininfo::Order;
-use crate::replica::vitals::Vitals;
+use super::order::Order;
+use crate::server::Server;
+use crate::vitals::Vitals;
 
 /// Every replica of the fleet.
 pub(crate) type Roster = Arc<[Arc<Vitals>]>;
+
+/// Gives the tools of any server. A handler gets it as a value, because the tools of a server are methods of the handler.
+pub(crate) type Catalog = fn(Server) -> Vec<Tool>;
 
 /// Answers one replica's MCP requests; clones share the replica's state.
 #[derive(Clone)]
@@ -24,13 +28,15 @@ pub(crate) struct Handler {
     pub(crate) roster: Roster,
     /// The orders placed with it.
     pub(crate) orders: Arc<Mutex<Vec<Order>>>,
+    /// What all servers of the fleet offer.
+    pub(crate) catalog: Catalog,
     tools: Arc<ToolRouter<Self>>,
 }
 
 impl Handler {
     /// A handler with its server's tools and no orders.
-    pub(crate) fn new(vitals: Arc<Vitals>, roster: Roster, tools: ToolRouter<Self>) -> Self {
-        Self { vitals, roster, orders: Arc::default(), tools: Arc::new(tools) }
+    pub(crate) fn new(vitals: Arc<Vitals>, roster: Roster, catalog: Catalog, tools: ToolRouter<Self>) -> Self {
+        Self { vitals, roster, catalog, orders: Arc::default(), tools: Arc::new(tools) }
     }
 }
 

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::handler::Handler;
-use crate::replica::mode::Mode;
-use crate::replica::vitals::Vitals;
+use crate::mode::Mode;
 use crate::server::Server;
+use crate::vitals::Vitals;
 
 /// The request headers that `whoami` shows.
 const SHOWN: [&str; 8] = [
@@ -82,7 +82,7 @@ impl Handler {
             name: server.name().to_owned(),
             description: server.instructions().to_owned(),
             replicas: self.replicas(server).map(|vitals| vitals.name.clone()).collect(),
-            tools: server.tools().into_iter().map(|tool| tool.name.into_owned()).collect(),
+            tools: (self.catalog)(server).into_iter().map(|tool| tool.name.into_owned()).collect(),
         };
         Json(Services { services: self.services().map(service).collect() })
     }
@@ -101,7 +101,7 @@ impl Handler {
         let wanted = words(&search.query);
         let mut tools = Vec::new();
         for server in self.services() {
-            tools.extend(server.tools().into_iter().map(|tool| find(server, tool, &wanted)));
+            tools.extend((self.catalog)(server).into_iter().map(|tool| find(server, tool, &wanted)));
         }
         tools.retain(|find| find.score > 0);
         tools.sort_by_key(|find| std::cmp::Reverse(find.score));

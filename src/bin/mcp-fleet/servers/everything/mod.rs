@@ -23,8 +23,8 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 use rmcp::{ErrorData, RoleServer, ServerHandler, tool_handler};
 use serde_json::json;
 
-use crate::replica::vitals::Vitals;
 use crate::server::Server;
+use crate::vitals::Vitals;
 pub(crate) use backend::Backend;
 use backend::Feed;
 

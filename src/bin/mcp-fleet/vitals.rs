@@ -8,7 +8,7 @@ use rmcp::model::CallToolResponse;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::mode::Mode;
+use crate::mode::Mode;
 use crate::server::Server;
 
 /// A replica's identity, mode and counters; they outlive its death.

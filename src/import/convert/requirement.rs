@@ -1,16 +1,16 @@
 //! What nginx asked of callers before it served them.
 
-use super::CLOSED;
 use super::gate::{Gates, closed_by, is_refusal};
 use crate::config::text::Position;
 use crate::config::written::RouteAuth;
 use crate::import::draft::Draft;
+use crate::import::draft::blank::CLOSED;
 use crate::import::nginx::Directive;
 use crate::import::nginx::site::{Chain, Site};
 
 /// How much is asked of a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum Requirement {
     Nothing,
     /// That this provider knows it.
     Caller(String),
@@ -18,7 +18,7 @@ pub(crate) enum Asked {
     Nobody,
 }
 
-impl Asked {
+impl Requirement {
     /// What a route asks that does the work of both. Providers cannot be compared, so two of them let nobody through.
     pub(crate) fn and(&self, other: &Self) -> Self {
         match (self, other) {
@@ -47,7 +47,7 @@ impl Asked {
 /// What was asked at one place of an nginx configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Demand {
-    pub(crate) asked: Asked,
+    pub(crate) asked: Requirement,
     pub(crate) at: Position,
     /// Why nobody got through, if so.
     pub(crate) why: String,
@@ -76,14 +76,14 @@ impl Demand {
         gates: &mut Gates<'_>,
         draft: &mut Draft,
     ) -> Self {
-        let nobody = |at: Position, why: &str| Self { asked: Asked::Nobody, at, why: why.to_owned() };
+        let nobody = |at: Position, why: &str| Self { asked: Requirement::Nobody, at, why: why.to_owned() };
         if chain.all().any(|line| line.name == "internal") {
             return nobody(at, "it is internal to nginx");
         }
         if let Some(line) = chain.own("return").first() {
             // It comes before whatever asks callers for something, but `internal`.
             return match answers(line) {
-                true => Self { asked: Asked::Nothing, at, why: String::new() },
+                true => Self { asked: Requirement::Nothing, at, why: String::new() },
                 false => nobody(line.at, "it has `return`"),
             };
         }
@@ -95,7 +95,7 @@ impl Demand {
         if !answers && chain.one("root").is_none() {
             return nobody(at, "it has nothing that answers");
         }
-        Self { asked: provider.map_or(Asked::Nothing, Asked::Caller), at, why: String::new() }
+        Self { asked: provider.map_or(Requirement::Nothing, Requirement::Caller), at, why: String::new() }
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use crate::import::nginx::{self, site};
 
-    fn asked(text: &str) -> Asked {
+    fn asked(text: &str) -> Requirement {
         let text = format!("{text} location = /v {{ internal; proxy_pass http://auth:1; }}");
         let root = nginx::parse(&text).expect("legal");
         let sites = site::sites(&root);
@@ -121,22 +121,22 @@ mod tests {
 
     #[test]
     fn what_nginx_asked() {
-        let caller = Asked::Caller("v".to_owned());
+        let caller = Requirement::Caller("v".to_owned());
         for (text, expected) in [
-            ("location /x { proxy_pass http://a; }", Asked::Nothing),
+            ("location /x { proxy_pass http://a; }", Requirement::Nothing),
             ("location /x { proxy_pass http://a; auth_request /v; }", caller.clone()),
             ("auth_request /v; location /x { proxy_pass http://a; }", caller.clone()),
             ("auth_request /v; location /x { alias /a; }", caller),
-            ("auth_request /v; location /x { proxy_pass http://a; auth_request off; }", Asked::Nothing),
-            ("auth_request /v; location /x { return 302 /y; }", Asked::Nothing),
-            ("root /a; location /x { expires 1y; }", Asked::Nothing),
-            ("location /x { expires 1y; }", Asked::Nobody),
-            ("location /x { }", Asked::Nobody),
-            ("location /x { return 404; proxy_pass http://a; }", Asked::Nobody),
-            ("location /x { return $code; }", Asked::Nobody),
-            ("location /x { internal; proxy_pass http://a; }", Asked::Nobody),
-            ("location /x { internal; return 200; }", Asked::Nobody),
-            ("deny all; location /x { proxy_pass http://a; }", Asked::Nobody),
+            ("auth_request /v; location /x { proxy_pass http://a; auth_request off; }", Requirement::Nothing),
+            ("auth_request /v; location /x { return 302 /y; }", Requirement::Nothing),
+            ("root /a; location /x { expires 1y; }", Requirement::Nothing),
+            ("location /x { expires 1y; }", Requirement::Nobody),
+            ("location /x { }", Requirement::Nobody),
+            ("location /x { return 404; proxy_pass http://a; }", Requirement::Nobody),
+            ("location /x { return $code; }", Requirement::Nobody),
+            ("location /x { internal; proxy_pass http://a; }", Requirement::Nobody),
+            ("location /x { internal; return 200; }", Requirement::Nobody),
+            ("deny all; location /x { proxy_pass http://a; }", Requirement::Nobody),
         ] {
             assert_eq!(asked(text), expected, "{text}");
         }
@@ -144,11 +144,11 @@ mod tests {
 
     #[test]
     fn the_more_that_is_asked_holds() {
-        let of = |name: &str| Asked::Caller(name.to_owned());
-        assert_eq!(Asked::Nothing.and(&of("a")), of("a"));
-        assert_eq!(of("a").and(&Asked::Nothing), of("a"));
+        let of = |name: &str| Requirement::Caller(name.to_owned());
+        assert_eq!(Requirement::Nothing.and(&of("a")), of("a"));
+        assert_eq!(of("a").and(&Requirement::Nothing), of("a"));
         assert_eq!(of("a").and(&of("a")), of("a"));
-        assert_eq!(of("a").and(&of("b")), Asked::Nobody);
-        assert_eq!(Asked::Nobody.and(&Asked::Nothing), Asked::Nobody);
+        assert_eq!(of("a").and(&of("b")), Requirement::Nobody);
+        assert_eq!(Requirement::Nobody.and(&Requirement::Nothing), Requirement::Nobody);
     }
 }

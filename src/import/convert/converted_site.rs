@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::asked::{Asked, Demand};
 use super::candidate::{Candidate, Converter};
+use super::requirement::{Demand, Requirement};
 use crate::import::draft::Draft;
 use crate::import::nginx::pattern::beginning;
 use crate::import::nginx::place::Place;
@@ -12,7 +12,7 @@ use crate::import::nginx::site::{Kind, Location, Site};
 use crate::types::excerpt;
 
 /// A server.
-pub(crate) struct Judged<'a> {
+pub(crate) struct ConvertedSite<'a> {
     pub(crate) site: &'a Site<'a>,
     pub(crate) search: Search<'a>,
     /// What is asked where no location serves a path.
@@ -34,7 +34,7 @@ pub(crate) struct Entry {
     pub(crate) candidate: Result<Candidate, String>,
 }
 
-impl<'a> Judged<'a> {
+impl<'a> ConvertedSite<'a> {
     pub(crate) fn new(site: &'a Site<'a>, converter: &mut Converter<'_>, draft: &mut Draft) -> Self {
         let own = Demand::of(site, &site.chain, site.at, &mut converter.gates, draft);
         let lines = site.locations.iter().flat_map(|location| location.chain.effective("auth_request"));
@@ -51,11 +51,11 @@ impl<'a> Judged<'a> {
         let rewrites = site.chain.own("rewrite").into_iter().filter(|line| !redirects(line.arg(2)));
         let led_away = rewrites.map(|line| {
             let why = "`rewrite` of its server led elsewhere".to_owned();
-            (beginning(line.arg(0), false), Demand { asked: Asked::Nobody, at: line.at, why })
+            (beginning(line.arg(0), false), Demand { asked: Requirement::Nobody, at: line.at, why })
         });
         let answers = site.chain.own("return").into_iter().take(1).map(|line| {
             let why = "its server has `return`".to_owned();
-            (String::new(), Demand { asked: Asked::Nobody, at: line.at, why })
+            (String::new(), Demand { asked: Requirement::Nobody, at: line.at, why })
         });
         let led_away = led_away.chain(answers).collect();
         Self { site, search: Search::new(site), own, entries, led_away }

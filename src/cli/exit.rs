@@ -1,0 +1,15 @@
+//! What the commands share: exit codes and output.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Wrong arguments, or a configuration that does not load. Nothing was bound, nothing was changed.
+pub(super) const EXIT_USAGE: u8 = 2;
+
+/// Writes a line to standard output.
+pub(super) fn print(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,134 @@
+//! What the checks of all sections share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::HeaderName;
+use http::header::CONTENT_LENGTH;
+
+use super::material::Materials;
+use crate::config::checked::outbound::Outbound;
+use crate::config::read::place::Place;
+use crate::config::read::problems::Problems;
+use crate::config::read::source::Source;
+use crate::config::units::Span;
+use crate::config::written::auth::Provider;
+use crate::config::written::upstream::Upstream;
+use crate::types::is_connection_field;
+
+/// The files that were read, what they name, and the problems that were found so far.
+pub(crate) struct Resolver<'a> {
+    pub(crate) sources: &'a [Source],
+    pub(crate) materials: Materials,
+    pub(crate) problems: Problems,
+    pub(crate) outbound: Outbound,
+}
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(sources: &'a [Source], problems: Problems) -> Self {
+        Self { sources, materials: Materials::default(), problems, outbound: Outbound::default() }
+    }
+}
+
+impl Resolver<'_> {
+    /// The folder that relative paths of a file start from.
+    pub(super) fn folder(&self, file: usize) -> PathBuf {
+        self.sources[file].path.parent().map(Path::to_owned).unwrap_or_default()
+    }
+
+    /// A section that may stand in one file only.
+    pub(super) fn only<T>(&mut self, path: &str, section: impl Fn(&Source) -> Option<T>) -> Option<T> {
+        let mut found: Option<(usize, T)> = None;
+        for (index, source) in self.sources.iter().enumerate() {
+            let Some(value) = section(source) else { continue };
+            match &found {
+                None => found = Some((index, value)),
+                Some((first, _)) => {
+                    let first = self.sources[*first].path.display();
+                    self.problems.add(
+                        &Place::new(index, path),
+                        format!("this section also stands in `{first}`: keep one of the two"),
+                    );
+                }
+            }
+        }
+        found.map(|(_, value)| value)
+    }
+
+    /// The file in which a section of [`Self::only`] stands.
+    pub(super) fn file_of(&self, has: impl Fn(&Source) -> bool) -> usize {
+        self.sources.iter().position(has).unwrap_or_default()
+    }
+
+    pub(super) fn not_zero(&mut self, place: &Place, span: &Span) {
+        if span.0.is_zero() {
+            self.problems.add(place, "is zero: write a duration such as `2s`");
+        }
+    }
+
+    /// All named items of a section over all files: each name once, and names of wrong items as well.
+    pub(super) fn named<T>(
+        &mut self,
+        section: &str,
+        items: impl Fn(&Source) -> Option<&BTreeMap<String, T>>,
+        mut resolve: impl FnMut(&mut Self, Arc<str>, &T, Place) -> Option<()>,
+    ) {
+        let mut first: HashMap<String, usize> = HashMap::new();
+        for (file, source) in self.sources.iter().enumerate() {
+            for (name, item) in items(source).into_iter().flatten() {
+                let place = Place::new(file, section).key(name);
+                if !is_name(name) {
+                    self.problems.add(
+                        &place,
+                        format!(
+                            "`{}` is no name: use letters, digits, `-`, `_` and `.`, at most 64",
+                            name.escape_debug()
+                        ),
+                    );
+                }
+                if let Some(&other) = first.get(name) {
+                    let other = self.sources[other].path.display();
+                    self.problems
+                        .add(&place, format!("the name `{name}` is also used in `{other}`: rename one of the two"));
+                    continue;
+                }
+                first.insert(name.clone(), file);
+                resolve(self, name.as_str().into(), item, place);
+            }
+        }
+    }
+
+    /// True when `name` is defined in `section`, rightly or wrongly.
+    pub(super) fn is_defined<T>(
+        &self,
+        section: &str,
+        items: impl Fn(&Source) -> Option<&BTreeMap<String, T>>,
+        name: &str,
+    ) -> bool {
+        self.sources.iter().any(|source| {
+            items(source).is_some_and(|items| items.contains_key(name)) || source.left_out.may_define(section, name)
+        })
+    }
+}
+
+/// Where providers stand in a file.
+pub(crate) fn providers_of(source: &Source) -> Option<&BTreeMap<String, Provider>> {
+    source.file.auth.as_ref().map(|auth| &auth.providers)
+}
+
+/// Where upstreams stand in a file.
+pub(crate) fn upstreams_of(source: &Source) -> Option<&BTreeMap<String, Upstream>> {
+    Some(&source.file.upstreams)
+}
+
+fn is_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(legal)
+}
+
+/// True for fields that a configuration cannot set: those that belong to a connection (RFC 9110 section 7.6.1), and the length
+/// of the message.
+pub(super) fn is_reserved(name: &HeaderName) -> bool {
+    is_connection_field(name) || *name == CONTENT_LENGTH
+}

@@ -1,0 +1,95 @@
+//! Routes, upstreams and listeners with nothing but defaults, and routes that nobody may use.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::written::{
+    Bind, Endpoint, HeaderChanges, Listener, RequiredAuth, Rewrite, Route, RouteAuth, ScopeName, Span, Upstream,
+};
+use crate::config::{Balance, HostHeader, Protocol, Timeouts};
+use crate::types::{Scope, canonical_path};
+
+/// A scope that nobody has, so that nobody may use a route.
+pub(crate) const CLOSED: &str = "closed-by-import";
+
+/// True when a route can have `path`.
+pub(crate) fn is_path(path: &str) -> bool {
+    !path.contains(['*', '?', '#']) && canonical_path(path.as_bytes()).is_ok()
+}
+
+/// Callers must be known to `provider` and have all of `scopes`.
+pub(crate) fn required(provider: &str, scopes: &[ScopeName]) -> RouteAuth {
+    RouteAuth::Required(RequiredAuth {
+        providers: vec![provider.to_owned()],
+        scopes: scopes.to_vec(),
+        public_url: None,
+        audiences: None,
+        open_streams: Default::default(),
+    })
+}
+
+/// Nobody may use `route` any more; all else stays.
+pub(crate) fn shut(route: &mut Route, provider: &str) {
+    let scope: Option<Scope> = CLOSED.parse().ok();
+    let scopes: Vec<ScopeName> = scope.map(ScopeName).into_iter().collect();
+    route.auth = required(provider, &scopes);
+}
+
+/// Nobody may use `route` any more, and nothing else is said of it.
+pub(crate) fn close(route: &mut Route, provider: &str) {
+    let (path, name, hosts) = (route.path.clone(), route.name.take(), std::mem::take(&mut route.hosts));
+    *route = Route { hosts, name, ..blank_route(&path, &route.upstream, RouteAuth::None) };
+    shut(route, provider);
+}
+
+/// An upstream that is nowhere: names below `.invalid` never resolve (RFC 6761).
+pub(crate) fn unknown_upstream() -> Upstream {
+    blank_upstream(vec![Endpoint { address: "server.invalid:8000".to_owned(), weight: 1 }])
+}
+
+/// A route with defaults.
+pub(crate) fn blank_route(path: &str, upstream: &str, auth: RouteAuth) -> Route {
+    Route {
+        credential: None,
+        path: path.to_owned(),
+        hosts: Vec::new(),
+        name: None,
+        upstream: upstream.to_owned(),
+        protocol: Protocol::default(),
+        rewrite: Rewrite::default(),
+        auth,
+        forward_token: false,
+        methods: None,
+        tools: None,
+        prompts: None,
+        resources: None,
+        sessions: None,
+        sse_keepalive: None,
+        cancel_on_disconnect: None,
+        cors: None,
+        upgrade: Vec::new(),
+        host: HostHeader::default(),
+        request_headers: HeaderChanges::default(),
+        response_headers: HeaderChanges::default(),
+        body_bytes: None,
+        idle: None,
+    }
+}
+
+/// An upstream with defaults.
+pub(crate) fn blank_upstream(endpoints: Vec<Endpoint>) -> Upstream {
+    Upstream {
+        endpoints,
+        balance: Balance::default(),
+        health: None,
+        timeouts: Timeouts::default(),
+        tls: None,
+        http2: false,
+        resolve: Span(Duration::from_secs(30)),
+    }
+}
+
+/// A listener that serves any host.
+pub(crate) fn blank_listener(address: SocketAddr) -> Listener {
+    Listener { address: Bind(address), hosts: Vec::new(), tls: None, trusted_proxies: Vec::new(), origins: Vec::new() }
+}
