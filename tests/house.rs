@@ -314,6 +314,25 @@ fn domain_modules_know_nothing_of_pingora() {
     }
 }
 
+/// Times are named in `config/limits.rs`, or are defaults of the configuration. (Zero is no limit.)
+#[test]
+fn no_duration_is_written_into_code() {
+    let [(_, source), _] = sources();
+    let allowed = |module: &Module| {
+        matches!(
+            module.iter().map(String::as_str).collect::<Vec<_>>()[..],
+            ["config", "limits" | "written", ..] | ["types", "bounds"]
+        )
+    };
+    for (module, text) in source.modules.iter().filter(|(module, _)| !allowed(module)) {
+        for (at, _) in text.match_indices("Duration::from_") {
+            let argument = text[at..].split_once('(').map_or("", |(_, argument)| argument);
+            let is_literal = argument.starts_with(|first: char| first.is_ascii_digit());
+            assert!(!is_literal, "{}: move this to config/limits.rs: {}", module.join("::"), &text[at..at + 40]);
+        }
+    }
+}
+
 #[test]
 fn folders_and_files_stay_small() {
     for folder in ["src", "tests", "benches"] {

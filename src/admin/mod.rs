@@ -12,6 +12,7 @@ use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
 use crate::auth::{TokenCache, TooManyRefusals, UpstreamTokens};
+use crate::config::limits;
 use crate::metrics::Metrics;
 use crate::types::Secret;
 
@@ -99,7 +100,7 @@ impl Admin {
         let mut body = Vec::new();
         while let Ok(Some(piece)) = session.read_request_body().await {
             body.extend_from_slice(&piece);
-            if body.len() > purge::BODY_BYTES {
+            if body.len() > limits::ADMIN_BODY_BYTES {
                 return respond(StatusCode::PAYLOAD_TOO_LARGE, TEXT, "the body is too large\n");
             }
         }

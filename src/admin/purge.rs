@@ -7,9 +7,6 @@ use serde::Deserialize;
 use crate::auth::Revocation;
 use crate::config::limits;
 
-/// The longest body that is read, in bytes.
-pub(super) const BODY_BYTES: usize = 8 << 10;
-
 /// The body: exactly one of the first four.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]

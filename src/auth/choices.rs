@@ -4,9 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cache::TokenKey;
-
-/// How many are remembered at most: 8 KiB of them.
-const PLACES: usize = 1_024;
+use crate::config::limits;
 
 /// Each token has one place, where it displaces another. Keys are keyed hashes, so nobody can make two tokens meet in more
 /// than their place; what was remembered only says who is asked, which verifies the token all the same.
@@ -16,7 +14,7 @@ pub(super) struct Choices(Box<[AtomicU64]>);
 impl Choices {
     /// None are remembered where there is only one provider.
     pub(super) fn among(providers: usize) -> Self {
-        let places = if providers > 1 { PLACES } else { 0 };
+        let places = if providers > 1 { limits::PROVIDER_CHOICES } else { 0 };
         Self((0..places).map(|_| AtomicU64::new(0)).collect())
     }
 
@@ -37,7 +35,7 @@ impl Choices {
 
     fn place(&self, key: TokenKey) -> Option<(&AtomicU64, u64)> {
         let [first, second] = key.halves();
-        self.0.get(first as usize % PLACES).map(|place| (place, second & !0xFF))
+        self.0.get(first as usize % limits::PROVIDER_CHOICES).map(|place| (place, second & !0xFF))
     }
 }
 
@@ -62,7 +60,7 @@ mod tests {
         }
         let known = keys.iter().enumerate().filter(|(index, key)| choices.get(**key).is_some_and(|at| at == index % 3));
         let wrong = keys.iter().enumerate().filter(|(index, key)| choices.get(**key).is_some_and(|at| at != index % 3));
-        assert_eq!((known.count() > PLACES / 2, wrong.count()), (true, 0));
+        assert_eq!((known.count() > limits::PROVIDER_CHOICES / 2, wrong.count()), (true, 0));
     }
 
     #[test]

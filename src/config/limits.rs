@@ -1,24 +1,24 @@
-//! Every bound of the edge with its default. Those that an operator may set are fields of [`Limits`].
+//! Every limit of the edge, with its default. Limits that an operator may set are fields of [`Limits`].
+
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 
 use super::units::{Size, Span};
+pub use crate::types::bounds::*;
+
+// Configuration files
 
 /// The largest configuration file, in bytes: enough for 10,000 routes, too little to fill the memory. The values that
 /// aliases repeat may take as much again.
 pub const CONFIG_FILE_BYTES: u64 = 16 << 20;
 /// How many files one configuration may have.
 pub const CONFIG_FILES: usize = 1_000;
-/// How deep lists and maps may stand in each other in a configuration file.
+/// How deep lists and maps may be nested in a configuration file.
 pub const CONFIG_DEPTH: usize = 32;
 /// How many errors of a configuration are reported at once.
 pub const CONFIG_ERRORS: usize = 100;
-/// The largest file that `mcp-edge import` reads, in bytes.
-pub const IMPORT_FILE_BYTES: u64 = 4 << 20;
-/// How deep blocks may stand in each other in an nginx configuration that is imported.
-pub const IMPORT_DEPTH: usize = 32;
 /// The largest certificate, key, secret or key-set file, in bytes.
 pub const MATERIAL_FILE_BYTES: u64 = 1 << 20;
 /// How many replicas an upstream may have.
@@ -31,140 +31,117 @@ pub const SESSION_KEYS: usize = 8;
 pub const SESSION_KEY_BYTES: usize = 32;
 /// How long a browser may remember the answer to a CORS preflight.
 pub const CORS_MAX_AGE: Duration = Duration::from_secs(86_400);
-/// The shortest silence of an event stream that a comment ends.
+/// The shortest `sse_keepalive`.
 pub const SSE_KEEPALIVE: Duration = Duration::from_secs(1);
 /// The largest weight of an endpoint.
 pub const WEIGHT: u16 = 256;
-/// How far clocks may differ when a token's times are checked (RFC 7519 section 4.1.4 asks for "a few minutes" at most).
-pub const LEEWAY: Duration = Duration::from_secs(30);
-/// The longest bearer token, in bytes; longer ones are refused unread.
-pub const TOKEN_BYTES: usize = 16 << 10;
-/// How long a denied token may be remembered as denied.
-pub const NEGATIVE_TTL: Duration = Duration::from_secs(5);
-/// How many different grants principals may share.
-pub const SHARED_GRANTS: u64 = 1_024;
-/// How many entries of the token cache are found without asking it, at most.
-pub const RECENT_ENTRIES: u64 = 1_000_000;
-/// How many denied tokens are remembered.
-pub const NEGATIVE_ENTRIES: u64 = 10_000;
-/// The largest answer of an authentication server or key set, in bytes.
-pub const AUTH_RESPONSE_BYTES: usize = 256 << 10;
-/// The largest `WWW-Authenticate` of an authentication server that is passed on, in bytes.
-pub const CHALLENGE_BYTES: usize = 2 << 10;
-/// How many bytes of messages may be held whose senders are not known yet (`lookup.operation`), all together.
-pub const EARLY_BYTES: u64 = 32 << 20;
-/// The longest name or URI that an authentication server is asked about, in bytes.
-pub const LOOKUP_NAME_BYTES: usize = 2 << 10;
-/// The largest head of a request that the edge reads itself, in bytes; larger ones are left to Pingora.
+
+// Reloads
+
+/// How often files are looked at without any event: network file systems send none.
+pub const WATCH_POLL: Duration = Duration::from_secs(30);
+/// How long files must be quiet before a change of them is read.
+pub const SETTLED: Duration = Duration::from_millis(250);
+/// How often a change may wait for files that are still written to, before it is read anyway.
+pub const WATCH_POSTPONEMENTS: u32 = 20;
+
+// `mcp-edge import` and `mcp-edge hash-key`
+
+/// The largest file that `mcp-edge import` reads, in bytes.
+pub const IMPORT_FILE_BYTES: u64 = 4 << 20;
+/// How deep blocks may be nested in an nginx configuration that is imported.
+pub const IMPORT_DEPTH: usize = 32;
+/// How many parts of an imported configuration may be taken back because `check` refuses them.
+pub const IMPORT_REPAIRS: usize = 1_000;
+/// The longest name of an imported route, in bytes.
+pub const IMPORTED_NAME_BYTES: usize = 128;
+/// How many lines of a file one note names.
+pub const NOTE_LINES: usize = 8;
+/// The longest API key that `hash-key --stdin` reads, in bytes.
+pub const STDIN_KEY_BYTES: u64 = 4 << 10;
+
+// Connections of clients
+
+/// How many connections may wait to be accepted on one address. The system may allow fewer.
+pub const LISTEN_QUEUE: u32 = 128;
+/// How long accepting pauses after it failed, mostly for lack of descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How many connections the admin listener has at once.
+pub const ADMIN_CONNECTIONS: usize = 64;
+/// The largest body of a request to the admin listener, in bytes.
+pub const ADMIN_BODY_BYTES: usize = 8 << 10;
+/// How many HTTP/2 streams a client may have open on one connection.
+pub const CLIENT_H2_STREAMS: u32 = 128;
+/// The largest head of a request that the edge reads itself, in bytes. Pingora reads larger ones.
 pub const PLAIN_HEAD_BYTES: usize = 16 << 10;
+/// How many fields a head may have that the edge reads itself.
+pub const HEAD_FIELDS: usize = 128;
 /// The largest head that is kept for the next request on its connection, in bytes.
 pub const KEPT_HEAD_BYTES: usize = 8 << 10;
-/// The largest head of an MCP upstream's answer, in bytes.
-pub const ANSWER_HEAD_BYTES: usize = 64 << 10;
+/// The longest line with the size of a chunk, in bytes, including its extensions.
+pub const CHUNK_LINE_BYTES: usize = 256;
+/// The largest trailer of a body, in bytes. It is read and dropped.
+pub const TRAILER_BYTES: usize = 8 << 10;
 /// Room for one read of a connection, in bytes: most messages fit.
 pub const READ_BYTES: usize = 4 << 10;
 /// Room for one read of a body that is known to be large, in bytes.
 pub const READ_MORE_BYTES: usize = 64 << 10;
 /// The largest piece of a body that is copied behind its head or framing, in bytes, so that both go out in one packet.
 pub const COPIED_PIECE_BYTES: usize = 16 << 10;
-/// How much of a client's next request is read while one is served, in bytes. A client that sends more is not watched any
-/// more, so that its disconnect goes unnoticed.
+/// How much of a client's next request is read while one is served, in bytes. When a client sends more, its disconnect cannot
+/// be noticed any more.
 pub const READ_AHEAD_BYTES: usize = 16 << 10;
-/// The same over HTTP/2 and opaque routes, where those bytes are lost.
+/// The same where Pingora reads the connection, and those bytes are lost.
 pub const STRAY_BYTES: usize = 4 << 10;
 /// The largest buffer for answers that a connection keeps, in bytes.
 pub const KEPT_OUTPUT_BYTES: usize = 64 << 10;
-/// How long the edge reads, and drops, what a client still sends after it was refused: a connection that is closed with unread
+/// How long the edge reads, and drops, what a client still sends after it was refused. A connection that is closed with unread
 /// bytes is reset, and the client may lose the answer.
 pub const LINGER: Duration = Duration::from_secs(1);
-/// How long an upstream that stops reading a request may take to answer it.
-pub const EARLY_ANSWER: Duration = Duration::from_secs(1);
-/// `Retry-After` of a 503: about one interval of health checks.
-pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long the end of a TLS connection may take.
 pub const GOODBYE: Duration = Duration::from_millis(500);
-/// How many connections may wait to be accepted on one address; the system may allow fewer.
-pub const LISTEN_QUEUE: u32 = 128;
-/// How many networks `auth.outbound.allow` may list.
-pub const OUTBOUND_NETWORKS: usize = 1_000;
-/// How long the edge waits for an authentication server.
-pub const AUTH_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many revocations are remembered one by one; open streams that missed more of them end.
-pub const REVOCATIONS: usize = 256;
-/// How many revoked credentials and subjects are refused at the same time.
-pub const REFUSALS: usize = 1_000;
-/// How long a revocation may refuse what its provider would allow.
-pub const REFUSAL_TIME: Duration = Duration::from_secs(30 * 86_400);
-/// How long an earlier allow may stand in for a provider that cannot tell.
-pub const STALE_IF_ERROR: Duration = Duration::from_secs(60);
-/// How long it stands in before the provider is asked again.
-pub const STALE_RETRY: Duration = Duration::from_secs(1);
-/// How long after a refresh that failed the next one may be tried.
-pub const REFRESH_RETRY: Duration = Duration::from_secs(1);
-/// How many refreshes may wait; entries for which there is no room end as they would without.
-pub const REFRESH_QUEUE: usize = 1_024;
-/// How many refreshes run at the same time.
-pub const REFRESHERS: usize = 16;
-/// How many questions one provider is asked at once; callers that are known need none.
-pub const LOOKUPS: usize = 64;
-/// How old a token of the edge itself must be before an upstream's 401 replaces it: a caller could be the reason.
-pub const UPSTREAM_TOKEN_SPEND: Duration = Duration::from_secs(10);
-/// How long a question may wait for its turn.
-pub const LOOKUP_WAIT: Duration = Duration::from_secs(1);
-/// How long an assertion with which the edge says who it is can be used (RFC 7523 section 3).
-pub const CLIENT_ASSERTION: Duration = Duration::from_secs(55);
-/// Memory for the tokens that upstreams are shown, in bytes; the least used are forgotten. Each is bounded by
-/// [`TOKEN_BYTES`].
-pub const UPSTREAM_TOKENS: u64 = 64 << 20;
-/// How long a token is taken to be good whose server does not say it (RFC 6749 section 5.1 only recommends `expires_in`).
-pub const UPSTREAM_TOKEN_DEFAULT: Duration = Duration::from_secs(60);
-/// How long a token is kept at most, however long it is good.
-pub const UPSTREAM_TOKEN_MAX: Duration = Duration::from_secs(3_600);
-/// How long before its end a token is replaced: this or a fifth of its life, whichever is less, and up to half as much again
-/// by chance.
-pub const UPSTREAM_TOKEN_MARGIN: Duration = Duration::from_secs(20);
-/// How long a token that is still good is used on when its server could not replace it, before that is asked again.
-pub const UPSTREAM_TOKEN_RETRY: Duration = Duration::from_secs(1);
-/// How many keys section `assertions` may have.
-pub const ASSERTION_KEYS: usize = 8;
-/// The shortest time that an assertion for an upstream can be used.
-pub const ASSERTION_MIN: Duration = Duration::from_secs(5);
-/// The longest.
-pub const ASSERTION_MAX: Duration = Duration::from_secs(300);
-/// The longest API key that `hash-key --stdin` reads, in bytes.
-pub const STDIN_KEY_BYTES: u64 = 4 << 10;
-/// How many API keys one file may have.
-pub const API_KEYS: usize = 10_000;
-/// How many Argon2 hashes are verified at the same time; further requests wait for [`AUTH_TIMEOUT`], then get 503.
-pub const SLOW_HASHES: usize = 2;
-/// How many keys of a key set are kept.
-pub const JWKS_KEYS: usize = 128;
-/// The shortest time between two fetches of one key set.
-pub const JWKS_REFETCH: Duration = Duration::from_secs(10);
-/// How long keys are used when their source cannot be reached.
-pub const JWKS_MAX_STALE: Duration = Duration::from_secs(3_600);
-/// A request body up to this size is read as a matter of course: it counts for no budget while it is judged, and when a
-/// request is refused, the rest of it is read so that the connection can be kept.
+/// `Retry-After` of a 503: about one interval of health checks.
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+// Messages and answers
+
+/// A request body up to this size is always read: it does not count against the memory for large bodies, and when a request is
+/// refused, the rest of it is read so that the connection can be kept. In bytes.
 pub const SMALL_BODY_BYTES: usize = 64 << 10;
-/// How many tools of a route have metrics of their own.
-pub const TOOL_LABELS: usize = 200;
-/// The largest list answer that is filtered, in bytes; the edge holds no larger one.
+/// How slowly a client may send a message, in bytes per second, beside `limits.body_timeout`.
+pub const MESSAGE_RATE: u64 = 1 << 10;
+/// How deep a message of a client may be nested.
+pub const MESSAGE_DEPTH: usize = 64;
+/// The longest id of a message that is repeated in an error, in bytes.
+pub const MESSAGE_ID_BYTES: usize = 1_024;
+/// How many messages a batch may have.
+pub const BATCH_MESSAGES: usize = 100;
+/// How many resources one message may subscribe to.
+pub const MESSAGE_RESOURCES: usize = 1_000;
+/// The longest name of a tool, prompt or resource that a rule may match, in bytes.
+pub const NAME_BYTES: usize = 8 << 10;
+/// The longest session id of an upstream, in bytes. The sealed id is a third longer.
+pub const SESSION_ID_BYTES: usize = 2 << 10;
+/// The largest head of an MCP upstream's answer, in bytes.
+pub const ANSWER_HEAD_BYTES: usize = 64 << 10;
+/// How long an upstream that stops reading a request may take to answer it.
+pub const EARLY_ANSWER: Duration = Duration::from_secs(1);
+/// The largest list that is filtered, in bytes. The edge holds no larger one.
 pub const LIST_BYTES: usize = 8 << 20;
-/// The largest list of tools that is copied to find their names, in bytes.
-pub const TOOL_LIST_COPY_BYTES: usize = 256 << 10;
-/// How long the answer to a client that has left is read on, where leaving is no cancellation.
+/// The largest `endpoint` event of the 2024-11-05 transport, in bytes.
+pub const ENDPOINT_EVENT_BYTES: usize = 8 << 10;
+/// How much of one answer is scanned for the outcome of the call, in bytes.
+pub const SCAN_BYTES: u64 = 8 << 20;
+/// How long the answer to a client that has left is read on, when leaving does not cancel the request.
 pub const ABANDONED_TIME: Duration = Duration::from_secs(600);
 /// How long an event that has begun may go on when the time of its stream is over.
 pub const EVENT_GRACE: Duration = Duration::from_secs(1);
-/// The longest name of a tool, prompt or resource that a rule may match, in bytes.
-pub const NAME_BYTES: usize = 8 << 10;
-/// How much of one answer is looked at for its outcome, in bytes.
-pub const SCAN_BYTES: u64 = 8 << 20;
-/// The slowest that a client may send a message, in bytes per second, on top of `limits.body_timeout`.
-pub const MESSAGE_RATE: u64 = 1 << 10;
+
+// Sessions that resume
+
 /// The largest `initialize` that is kept for `sessions: {resume: true}`, in bytes.
 pub const RESUME_MESSAGE_BYTES: usize = 16 << 10;
-/// How much memory the kept ones take at most, in bytes; the least used are forgotten.
+/// Memory for all that are kept, in bytes. The least used are forgotten.
 pub const RESUME_BYTES: u64 = 32 << 20;
 /// How many sessions are remembered as moved to another endpoint.
 pub const RESUMED_SESSIONS: u64 = 100_000;
@@ -174,44 +151,142 @@ pub const RESUME_IDLE: Duration = Duration::from_secs(24 * 3_600);
 pub const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer to a repeated `initialize`, in bytes.
 pub const RESUME_RESPONSE_BYTES: usize = 256 << 10;
-/// The largest `endpoint` event of the 2024-11-05 transport, in bytes.
-pub const ENDPOINT_EVENT_BYTES: usize = 8 << 10;
-/// How deep a message of a client may be nested.
-pub const MESSAGE_DEPTH: usize = 64;
-/// How many messages a batch may have.
-pub const BATCH_MESSAGES: usize = 100;
-/// How many resources one message may subscribe to.
-pub const MESSAGE_RESOURCES: usize = 1_000;
-/// The longest session id of an upstream, in bytes; a sealed one is a third longer.
-pub const SESSION_ID_BYTES: usize = 2 << 10;
-/// The largest answer of a health check that is looked at, in bytes.
-pub const PROBE_RESPONSE_BYTES: usize = 64 << 10;
-/// How many bytes of lines may wait for standard output before lines are dropped.
-pub const LOG_BYTES: usize = 2 << 20;
-/// How much of a tool's name a line of the log has, in characters: no less than a rule may name.
-pub const LOGGED_NAME: usize = 256;
+
+// Upstreams
+
 /// How many endpoints one request may try.
 pub const ATTEMPTS: usize = 3;
+/// How many points of the hash ring are looked at before the ring is given up: several rounds of a large pool.
+pub const HASH_RING_STEPS: usize = 65_536;
 /// How many idle HTTP/1 connections of MCP routes each thread keeps for each endpoint.
 pub const IDLE_PER_ENDPOINT: usize = 256;
-/// How often idle connections are looked through for those whose time is over.
+/// How often idle connections that are too old are closed.
 pub const IDLE_SWEEP: Duration = Duration::from_secs(1);
 /// How many other idle upstream connections are kept for each thread.
 pub const POOL_PER_THREAD: usize = 128;
 /// How many requests may share one HTTP/2 connection to an upstream.
 pub const UPSTREAM_H2_STREAMS: usize = 100;
-/// How many HTTP/2 streams a client may have open on one connection.
-pub const CLIENT_H2_STREAMS: u32 = 128;
-/// How many threads there are for what is done in the background, beside those that serve connections.
-pub const BACKGROUND_THREADS: usize = 2;
-/// How long what cannot be interrupted may hold up the end of the process.
-pub const LAST_BREATH: Duration = Duration::from_millis(200);
-/// How many connections the admin listener has at once.
-pub const ADMIN_CONNECTIONS: usize = 64;
-/// How long files must be quiet before a change of them is read.
-pub const SETTLED: Duration = Duration::from_millis(250);
+/// The largest answer of a health check that is read, in bytes.
+pub const PROBE_RESPONSE_BYTES: usize = 64 << 10;
 /// How long a name may take to resolve.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+// Credentials and the token cache
+
+/// How far clocks may differ when a token's times are checked (RFC 7519 section 4.1.4 asks for "a few minutes" at most).
+pub const LEEWAY: Duration = Duration::from_secs(30);
+/// The longest bearer token, in bytes. Longer ones are refused unread.
+pub const TOKEN_BYTES: usize = 16 << 10;
+/// How long a denied token may be remembered as denied.
+pub const NEGATIVE_TTL: Duration = Duration::from_secs(5);
+/// How many denied tokens are remembered.
+pub const NEGATIVE_ENTRIES: u64 = 10_000;
+/// How many different grants (scopes and audiences) principals share.
+pub const SHARED_GRANTS: u64 = 1_024;
+/// How many entries of the token cache are in the table of recent entries.
+pub const RECENT_ENTRIES: u64 = 1_000_000;
+/// For how many tokens a route with several providers remembers which one to ask.
+pub const PROVIDER_CHOICES: usize = 1_024;
+/// How long an earlier allow may be used while its provider cannot answer.
+pub const STALE_IF_ERROR: Duration = Duration::from_secs(60);
+/// How long it is used before the provider is asked again.
+pub const STALE_RETRY: Duration = Duration::from_secs(1);
+/// How long after a failed refresh the next one may be tried.
+pub const REFRESH_RETRY: Duration = Duration::from_secs(1);
+/// How many refreshes may wait. Entries without room end as they would without a refresh.
+pub const REFRESH_QUEUE: usize = 1_024;
+/// How many refreshes run at the same time.
+pub const REFRESHERS: usize = 16;
+/// How many revocations are remembered one by one. Open streams that missed more of them end.
+pub const REVOCATIONS: usize = 256;
+/// How many revoked credentials and subjects are refused at the same time.
+pub const REFUSALS: usize = 1_000;
+/// How long a revocation may refuse what its provider would allow.
+pub const REFUSAL_TIME: Duration = Duration::from_secs(30 * 86_400);
+/// How many API keys one file may have.
+pub const API_KEYS: usize = 10_000;
+/// How many Argon2 hashes are verified at the same time. Further requests wait for [`AUTH_TIMEOUT`], then get 503.
+pub const SLOW_HASHES: usize = 2;
+
+// Servers that providers ask
+
+/// How long the edge waits for an authentication server.
+pub const AUTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// The largest answer of an authentication server or key set, in bytes.
+pub const AUTH_RESPONSE_BYTES: usize = 256 << 10;
+/// The largest `WWW-Authenticate` of an authentication server that is passed on, in bytes.
+pub const CHALLENGE_BYTES: usize = 2 << 10;
+/// How many requests one provider's server gets at once. Cached callers need none.
+pub const LOOKUPS: usize = 64;
+/// How long a request may wait for its turn to ask.
+pub const LOOKUP_WAIT: Duration = Duration::from_secs(1);
+/// The longest name or URI that an authentication server is told, in bytes.
+pub const LOOKUP_NAME_BYTES: usize = 2 << 10;
+/// Memory for all messages whose senders are not known yet (`lookup.operation`), in bytes.
+pub const EARLY_BYTES: u64 = 32 << 20;
+/// How many networks `auth.outbound.allow` may list.
+pub const OUTBOUND_NETWORKS: usize = 1_000;
+/// How long an idle connection to such a server is kept.
+pub const OUTBOUND_IDLE: Duration = Duration::from_secs(4);
+/// How many keys of a key set are kept.
+pub const JWKS_KEYS: usize = 128;
+/// The shortest time between two fetches of one key set.
+pub const JWKS_REFETCH: Duration = Duration::from_secs(10);
+/// How long keys are used when their source cannot be reached.
+pub const JWKS_MAX_STALE: Duration = Duration::from_secs(3_600);
+/// How long an assertion with which the edge proves who it is can be used (RFC 7523 section 3).
+pub const CLIENT_ASSERTION: Duration = Duration::from_secs(55);
+
+// Tokens for upstreams
+
+/// Memory for the tokens that upstreams are shown, in bytes. The least used are forgotten. Each is at most [`TOKEN_BYTES`]
+/// long.
+pub const UPSTREAM_TOKENS: u64 = 64 << 20;
+/// How long a token is valid whose server does not say it (RFC 6749 section 5.1 only recommends `expires_in`).
+pub const UPSTREAM_TOKEN_DEFAULT: Duration = Duration::from_secs(60);
+/// How long a token is kept at most, however long it is valid.
+pub const UPSTREAM_TOKEN_MAX: Duration = Duration::from_secs(3_600);
+/// How long before its end a token is replaced: this or a fifth of its life, whichever is less, and at random up to half as much
+/// again.
+pub const UPSTREAM_TOKEN_MARGIN: Duration = Duration::from_secs(20);
+/// How long a token that is still valid is used when its server could not replace it, before the server is asked again.
+pub const UPSTREAM_TOKEN_RETRY: Duration = Duration::from_secs(1);
+/// How old a token of the edge itself must be before an upstream's 401 replaces it: a caller could be the reason.
+pub const UPSTREAM_TOKEN_SPEND: Duration = Duration::from_secs(10);
+/// How many keys section `assertions` may have.
+pub const ASSERTION_KEYS: usize = 8;
+/// The shortest time for which an assertion for an upstream can be used.
+pub const ASSERTION_MIN: Duration = Duration::from_secs(5);
+/// The longest.
+pub const ASSERTION_MAX: Duration = Duration::from_secs(300);
+
+// Metrics and logs
+
+/// How many tools of a route have metrics of their own.
+pub const TOOL_LABELS: usize = 200;
+/// How many names of one list may become labels.
+pub const LISTED_LABELS: usize = 1_000;
+/// The longest name that may become a label, in bytes.
+pub const LABEL_BYTES: usize = 128;
+/// The largest list of tools that is copied to find their names, in bytes.
+pub const TOOL_LIST_COPY_BYTES: usize = 256 << 10;
+/// How many bytes of lines may wait for standard output before lines are dropped.
+pub const LOG_BYTES: usize = 2 << 20;
+/// How long lines are collected between two writes.
+pub const LOG_PACE: Duration = Duration::from_millis(20);
+/// How long the end of the process waits for standard output.
+pub const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// Memory that each thread keeps for writing lines, in bytes: most lines are much shorter.
+pub const KEPT_LINE_BYTES: usize = 4 << 10;
+/// How much of a tool's name a line of the log has, in characters: as much as a rule may name.
+pub const LOGGED_NAME: usize = 256;
+
+// The process
+
+/// How many threads there are for background work, beside those that serve connections.
+pub const BACKGROUND_THREADS: usize = 2;
+/// How long work that cannot be interrupted may delay the end of the process.
+pub const LAST_BREATH: Duration = Duration::from_millis(200);
 
 /// Section `limits`: what a client may ask of the edge.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

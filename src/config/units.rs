@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::types::bounds::LONGEST_DURATION;
 use crate::types::{HostPattern, NamePattern, OriginPattern, Scope};
 
 /// A scalar that is written as a string and has one parser.
@@ -202,13 +203,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         _ => return Err(bad()),
     };
     match number.checked_mul(millis).map(Duration::from_millis) {
-        Some(duration) if duration <= LONGEST => Ok(duration),
+        Some(duration) if duration <= LONGEST_DURATION => Ok(duration),
         _ => Err(format!("`{}` is too long: write at most `365d`", text.escape_debug())),
     }
 }
-
-/// Clocks cannot add much more, and nothing of the edge takes as long.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 fn show_duration(duration: &Duration) -> String {
     let millis = duration.as_millis();

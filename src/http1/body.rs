@@ -6,11 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 use super::framing::BodyLength;
-
-/// The longest line that gives the size of a chunk, with its extensions, in bytes.
-const CHUNK_LINE: usize = 256;
-/// How many bytes the trailer of a body may have. It is read and dropped.
-const TRAILER_BYTES: usize = 8 << 10;
+use crate::config::limits;
 
 /// Why the bytes that came are no body.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -106,12 +102,12 @@ impl BodyReader {
                     }
                     return Ok(Step::Piece(piece));
                 }
-                Reading::Size => match line(buffer, CHUNK_LINE) {
+                Reading::Size => match line(buffer, limits::CHUNK_LINE_BYTES) {
                     Line::Partial => return Ok(Step::Wait),
                     Line::Bad => return Err(BadBody::Chunk),
                     Line::Whole(line) => {
                         self.0 = match size(&line).ok_or(BadBody::Chunk)? {
-                            0 => Reading::Trailer(TRAILER_BYTES),
+                            0 => Reading::Trailer(limits::TRAILER_BYTES),
                             size => Reading::Chunk(size),
                         }
                     }
@@ -283,8 +279,8 @@ mod tests {
 
     #[test]
     fn what_could_be_read_otherwise_is_refused() {
-        let long = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(CHUNK_LINE));
-        let trailer = format!("0\r\n{}\r\n", "a: b\r\n".repeat(TRAILER_BYTES / 4));
+        let long = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(limits::CHUNK_LINE_BYTES));
+        let trailer = format!("0\r\n{}\r\n", "a: b\r\n".repeat(limits::TRAILER_BYTES / 4));
         for (bad, why) in [
             ("5\nhello\r\n0\r\n\r\n", BadBody::Chunk),
             ("5\r\nhelloo\r\n0\r\n\r\n", BadBody::Chunk),

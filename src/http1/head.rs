@@ -2,14 +2,12 @@
 
 use std::mem::MaybeUninit;
 
+use crate::config::limits::HEAD_FIELDS;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use httparse::{Header, ParserConfig, Status};
 use pingora::http::ResponseHeader;
 use thiserror::Error;
-
-/// How many fields a head may have that is read here.
-pub const MAX_FIELDS: usize = 128;
 
 /// Why the head of an answer cannot be used.
 #[derive(Debug, Error)]
@@ -24,13 +22,13 @@ pub(super) struct Span {
 }
 
 /// The spans of `fields` in `head`, which they were parsed from.
-pub(super) fn spans(head: &[u8], fields: &[Header<'_>]) -> [Span; MAX_FIELDS] {
+pub(super) fn spans(head: &[u8], fields: &[Header<'_>]) -> [Span; HEAD_FIELDS] {
     // Heads are far shorter than 4 GiB.
     let range = |part: &[u8]| {
         let begin = (part.as_ptr() as usize - head.as_ptr() as usize) as u32;
         (begin, begin + part.len() as u32)
     };
-    let mut spans = [Span::default(); MAX_FIELDS];
+    let mut spans = [Span::default(); HEAD_FIELDS];
     for (span, field) in spans.iter_mut().zip(fields) {
         *span = Span { name: range(field.name.as_bytes()), value: range(field.value) };
     }
@@ -62,9 +60,9 @@ pub(super) fn has_bare_line_feed(head: &[u8], spans: &[Span]) -> bool {
 /// Takes the head of an answer out of `buffer`; `None` when it is not there whole.
 ///
 /// # Errors
-/// It is malformed, or has more than [`MAX_FIELDS`] fields.
+/// It is malformed, or has more than [`HEAD_FIELDS`] fields.
 pub fn parse_response(buffer: &mut BytesMut) -> Result<Option<Box<ResponseHeader>>, HeadError> {
-    let mut storage = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut storage = [const { MaybeUninit::uninit() }; HEAD_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let config = ParserConfig::default();
     let length = match config.parse_response_with_uninit_headers(&mut response, buffer, &mut storage) {
@@ -138,7 +136,7 @@ mod tests {
         for bad in [&b"HTTP/1.1 20 OK\r\n\r\n"[..], b"ICY 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\na\r\n\r\n"] {
             assert!(parse_response(&mut BytesMut::from(bad)).is_err(), "{bad:?}");
         }
-        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(MAX_FIELDS + 1));
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(HEAD_FIELDS + 1));
         assert!(parse_response(&mut BytesMut::from(many.as_bytes())).is_err());
         assert!(
             parse_response(&mut BytesMut::from(&b"HTTP/1.1 200 OK\r\na: b\r\n"[..])).is_ok_and(|head| head.is_none())

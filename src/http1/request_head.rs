@@ -10,7 +10,8 @@ use httparse::{ParserConfig, Status};
 use pingora::http::RequestHeader;
 
 use super::framing::{BodyLength, MAX_DIGITS, keeps_alive, number};
-use super::head::{MAX_FIELDS, fields, has_bare_line_feed, spans};
+use super::head::{fields, has_bare_line_feed, spans};
+use crate::config::limits::HEAD_FIELDS;
 
 /// What a buffer begins with.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl std::fmt::Debug for RequestHead {
 impl RequestHead {
     /// Takes the head of a request out of `buffer`, if it is there whole.
     pub fn parse(buffer: &mut BytesMut) -> RequestParse {
-        let mut storage = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut storage = [const { MaybeUninit::uninit() }; HEAD_FIELDS];
         let mut request = httparse::Request::new(&mut []);
         let config = ParserConfig::default();
         let end = match config.parse_request_with_uninit_headers(&mut request, buffer, &mut storage) {
@@ -174,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_request_is_left_untouched() {
-        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_FIELDS + 1));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEAD_FIELDS + 1));
         for odd in [
             "GET http://h/a HTTP/1.1\r\nHost: h\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::config::limits;
 use crate::config::text::Position;
 
 /// One thing that the operator should know. It becomes a comment in the YAML, and a line on standard error.
@@ -33,14 +34,11 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
             write!(f, "{}", file.escape_debug())?;
-            for (index, line) in self.lines.iter().take(MOST_LINES).enumerate() {
+            for (index, line) in self.lines.iter().take(limits::NOTE_LINES).enumerate() {
                 write!(f, "{}{line}", if index == 0 { ':' } else { ',' })?;
             }
-            f.write_str(if self.lines.len() > MOST_LINES { ",...: " } else { ": " })?;
+            f.write_str(if self.lines.len() > limits::NOTE_LINES { ",...: " } else { ": " })?;
         }
         f.write_str(&self.text)
     }
 }
-
-/// How many lines of a file one note names.
-const MOST_LINES: usize = 8;

@@ -8,6 +8,7 @@ use super::draft::blank::{blank_listener, close, unknown_upstream};
 use super::draft::{Draft, Item};
 use super::note::Note;
 use super::render::render;
+use crate::config::limits;
 use crate::config::written::RouteAuth;
 use crate::config::{Config, ConfigError, ConfigErrors};
 
@@ -20,12 +21,9 @@ pub struct Imported {
     pub notes: Vec<Note>,
 }
 
-/// How often something is taken back, at most.
-const ROUNDS: usize = 1_000;
-
 /// The YAML of `draft`, which passes the check as a file at `output`.
 pub(super) fn checked(mut draft: Draft, made_from: &str, output: &Path) -> Result<Imported, ConfigErrors> {
-    for _ in 0..ROUNDS {
+    for _ in 0..limits::IMPORT_REPAIRS {
         let yaml = render(&draft, made_from);
         match Config::from_text(output, yaml.clone()) {
             Ok(_) => return Ok(Imported { yaml, notes: draft.all_notes().cloned().collect() }),

@@ -1,5 +1,6 @@
 //! JSON-RPC 2.0, as far as the edge speaks it itself.
 
+use crate::config::limits;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -14,14 +15,11 @@ pub const HEADER_MISMATCH: i32 = -32020;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageId(String);
 
-/// The longest id that is repeated in an error, in bytes.
-const ID_BYTES: usize = 1_024;
-
 impl MessageId {
     /// An id as it stands in a message; `None` when it is neither a string nor a number, or longer than 1 KiB.
     pub(super) fn written(id: &str) -> Option<Self> {
         let legal = id.starts_with('"') || id.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-        (legal && id.len() <= ID_BYTES).then(|| Self(id.to_owned()))
+        (legal && id.len() <= limits::MESSAGE_ID_BYTES).then(|| Self(id.to_owned()))
     }
 
     /// The id of the single request in `body`; `None` for notifications, responses, batches and whatever is no JSON-RPC.

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::cursor::{Cursor, Flaw};
 use super::members::{Named, named};
+use crate::config::limits;
 
 /// What a list lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,14 +41,10 @@ const PRIVATE: &str = r#""private""#;
 impl ListKind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::ResourceTemplates];
-    /// So many names of one message are labels for metrics at most.
-    pub const LABELS: usize = 1_000;
-    /// The longest such name, in bytes.
-    pub const LABEL_BYTES: usize = 128;
 
     /// Whether metrics may have `name`, which a list of this kind has, as a label.
     pub fn is_label(self, name: &str) -> bool {
-        self == Self::Tools && name.len() <= Self::LABEL_BYTES
+        self == Self::Tools && name.len() <= limits::LABEL_BYTES
     }
 
     /// What the answer to `method` lists; `None` for all methods but the four that list.
@@ -108,7 +105,7 @@ pub fn filter_list(
 pub fn listed_tools(message: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
     let mut listed = |kind: ListKind, name: &str| {
-        if names.len() < ListKind::LABELS && kind.is_label(name) {
+        if names.len() < limits::LISTED_LABELS && kind.is_label(name) {
             names.push(name.to_owned());
         }
         true

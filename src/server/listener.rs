@@ -90,7 +90,7 @@ impl BoundListener {
                 Err(error) => {
                     // Mostly: too many open files. Waiting a little is what gives connections the time to close.
                     warn!("{}: a connection cannot be accepted: {error}", self.address);
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(limits::ACCEPT_PAUSE).await;
                 }
             }
         }

@@ -7,9 +7,6 @@ use std::time::{Duration, Instant};
 
 use crate::config::limits;
 
-/// How long lines are collected between two writes: so late is a line at most when there are others.
-const PACE: Duration = Duration::from_millis(20);
-
 #[derive(Default)]
 pub(super) struct LogQueue {
     state: Mutex<State>,
@@ -77,7 +74,7 @@ impl LogQueue {
             bytes.shrink_to(limits::SMALL_BODY_BYTES);
             self.state().lines_written = lines;
             self.written.notify_all();
-            std::thread::sleep(PACE);
+            std::thread::sleep(limits::LOG_PACE);
             state = self.state();
         }
     }

@@ -3,14 +3,14 @@
 
 use std::fmt::Write;
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use prometheus::IntCounter;
 use serde_json::json;
 
 use super::log_queue::LogQueue;
-use crate::config::LogFormat;
+use crate::config::{LogFormat, limits};
 use crate::proxy::{ACCESS_LOG, LineMemory};
 
 thread_local!(static MEMORY: LineMemory = const { LineMemory::new() });
@@ -44,7 +44,7 @@ impl Telemetry {
     /// Waits until what was logged is written, or standard output has been blocked for a second.
     pub fn flush() {
         if let Some(logger) = LOGGER.get() {
-            logger.queue.flush(Duration::from_secs(1));
+            logger.queue.flush(limits::LOG_FLUSH);
         }
     }
 

@@ -6,7 +6,6 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use log::warn;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -14,11 +13,6 @@ use tokio::sync::mpsc;
 
 use super::reload::{Reloader, Trigger};
 use crate::config::{Config, limits};
-
-/// Also without any event the files are looked at this often: network file systems send none.
-const POLL: Duration = Duration::from_secs(30);
-/// A folder that is written to all the time is read nevertheless, after this many quiet periods would have fit.
-const MOST_POSTPONEMENTS: u32 = 20;
 
 /// Reloads when files change, until dropped.
 pub(super) async fn watch(reloader: Arc<Reloader>) {
@@ -33,7 +27,7 @@ pub(super) async fn watch(reloader: Arc<Reloader>) {
     let mut folders = match watcher {
         Ok(watcher) => Some(Folders { watcher, watched: BTreeSet::new() }),
         Err(error) => {
-            warn!("files cannot be watched ({error}); they are looked at every {} s", POLL.as_secs());
+            warn!("files cannot be watched ({error}); they are looked at every {} s", limits::WATCH_POLL.as_secs());
             None
         }
     };
@@ -45,9 +39,9 @@ pub(super) async fn watch(reloader: Arc<Reloader>) {
             // What went wrong is in the log, in `/status` and in the metrics, here and below.
             let _ = reloader.reload(Trigger::Watch).await;
         }
-        let event = tokio::time::timeout(POLL, events.recv()).await;
+        let event = tokio::time::timeout(limits::WATCH_POLL, events.recv()).await;
         if let Ok(Some(())) = event {
-            for _ in 0..MOST_POSTPONEMENTS {
+            for _ in 0..limits::WATCH_POSTPONEMENTS {
                 if tokio::time::timeout(limits::SETTLED, events.recv()).await.is_err() {
                     break;
                 }
@@ -111,7 +105,7 @@ impl Folders {
                     self.watched.insert(folder.clone());
                 }
                 Err(error) => {
-                    let (folder, seconds) = (folder.0.display(), POLL.as_secs());
+                    let (folder, seconds) = (folder.0.display(), limits::WATCH_POLL.as_secs());
                     warn!("{folder} cannot be watched ({error}); it is looked at every {seconds} s");
                 }
             }

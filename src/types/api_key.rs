@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::bounds::{API_KEY_ID_BYTES, API_KEY_SECRET_BYTES, ARGON2_KIB, ARGON2_LANES, ARGON2_PASSES};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use base64::Engine;
@@ -15,27 +16,19 @@ use thiserror::Error;
 
 /// What every key begins with.
 const PREFIX: &str = "mcpe_";
-/// The longest id.
-const ID_LENGTH: usize = 64;
-/// The shortest secret: 128 bits in base64url.
-const SECRET_LENGTH: usize = 22;
-/// The bytes of a secret that is made here.
+/// The length of the random part of a key that is made here, in bytes.
 const RANDOM_BYTES: usize = 32;
-/// The most that one verification may cost: 64 MiB and ten passes.
-const ARGON2_KIB: u32 = 64 << 10;
-const ARGON2_PASSES: u32 = 10;
-const ARGON2_LANES: u32 = 16;
 
 /// The id of the key that `token` is, if it has the form of one.
 pub fn api_key_id(token: &str) -> Option<&str> {
     let (id, secret) = token.strip_prefix(PREFIX)?.split_once('_')?;
-    (is_api_key_id(id) && secret.len() >= SECRET_LENGTH).then_some(id)
+    (is_api_key_id(id) && secret.len() >= API_KEY_SECRET_BYTES).then_some(id)
 }
 
 /// Small letters, digits and hyphens, at most 64.
 pub fn is_api_key_id(id: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !id.is_empty() && id.len() <= ID_LENGTH && id.bytes().all(legal)
+    !id.is_empty() && id.len() <= API_KEY_ID_BYTES && id.bytes().all(legal)
 }
 
 /// A new key with a secret of 256 bits; `None` when the system gives no random numbers.

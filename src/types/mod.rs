@@ -1,6 +1,7 @@
 //! Newtypes that every other module may use, and that use none of them.
 
 mod api_key;
+pub(crate) mod bounds;
 mod client_certificate;
 mod clock;
 mod connection_field;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::bounds::NAME_PATTERN_CHARS;
 use super::excerpt::excerpt;
 
 /// An exact name, or a glob in which `*` stands for any run of characters: also for none, and also for `/`. No other
@@ -18,11 +19,10 @@ pub struct NamePattern {
 
 /// A string that is no pattern of names.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("`{0}` is no name or pattern: write 1 to {MOST} printable characters, such as `get_report` or `get_*`")]
+#[error(
+    "`{0}` is no name or pattern: write 1 to {NAME_PATTERN_CHARS} printable characters, such as `get_report` or `get_*`"
+)]
 pub struct NamePatternError(String);
-
-/// The longest pattern, in characters.
-const MOST: usize = 256;
 
 impl NamePattern {
     /// The pattern as written, but with a single `*` for each run of them.
@@ -63,7 +63,7 @@ impl FromStr for NamePattern {
     type Err = NamePatternError;
 
     fn from_str(text: &str) -> Result<Self, NamePatternError> {
-        if text.is_empty() || text.chars().nth(MOST).is_some() || text.chars().any(char::is_control) {
+        if text.is_empty() || text.chars().nth(NAME_PATTERN_CHARS).is_some() || text.chars().any(char::is_control) {
             return Err(NamePatternError(excerpt(text)));
         }
         // Two `*` side by side say no more than one.

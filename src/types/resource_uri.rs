@@ -1,16 +1,17 @@
 //! URIs of MCP resources, as far as rules can judge them.
 
+use super::bounds::RESOURCE_URI_BYTES;
 use reqwest::Url;
-
-/// The longest URI that a pattern decides on, in bytes.
-const MOST: usize = 8 << 10;
 
 /// True when `uri` is written as those who parse it write it again, so that a pattern may decide on it. MCP's SDKs look a
 /// resource up by its URI as the WHATWG URL standard reads it: `file:///public/../secret` is `file:///secret` then, and so
 /// is `FILE:/secret`. Servers differ in the escapes that they decode; those of separators, dots and letters count as
 /// another way to write these. A name that is no URI is plain unless it climbs.
 pub fn is_plain_uri(uri: &str) -> bool {
-    if uri.len() > MOST || uri.trim() != uri || uri.contains(|sign: char| sign == '\\' || sign.is_control()) {
+    if uri.len() > RESOURCE_URI_BYTES
+        || uri.trim() != uri
+        || uri.contains(|sign: char| sign == '\\' || sign.is_control())
+    {
         return false;
     }
     let end = uri.find(['?', '#']).unwrap_or(uri.len());
@@ -100,6 +101,6 @@ mod tests {
         ] {
             assert!(!is_plain_uri(uri), "{uri}");
         }
-        assert!(!is_plain_uri(&format!("db://{}", "x".repeat(MOST))));
+        assert!(!is_plain_uri(&format!("db://{}", "x".repeat(RESOURCE_URI_BYTES))));
     }
 }

@@ -10,9 +10,7 @@ use pingora_load_balancing::selection::{BackendIter, BackendSelection, Consisten
 
 use super::endpoint::Endpoint;
 use crate::config::Balance;
-
-/// How many points of the hash ring are looked at before the ring is given up: several rounds of a large pool.
-const RING_STEPS: usize = 65_536;
+use crate::config::limits;
 
 /// The endpoints of a pool at one moment, ready to choose from.
 pub struct Table {
@@ -115,7 +113,7 @@ impl Table {
             return None;
         }
         let mut points = ring.iter(key);
-        for _ in 0..RING_STEPS {
+        for _ in 0..limits::HASH_RING_STEPS {
             let address = points.next()?.addr.as_inet()?;
             let endpoint = self.get(*address)?;
             if usable(endpoint) {

@@ -104,7 +104,7 @@ impl Guarded {
             .referer(false)
             .dns_resolver(guard.clone())
             .connect_timeout(limits::AUTH_TIMEOUT)
-            .pool_idle_timeout(Duration::from_secs(4))
+            .pool_idle_timeout(limits::OUTBOUND_IDLE)
             .user_agent(concat!("mcp-edge/", env!("CARGO_PKG_VERSION")));
         Ok(Self { client: client.build()?, guard })
     }

@@ -11,6 +11,7 @@ use super::requirement::{Demand, Requirement};
 use super::sources::{Nginx, Scopes};
 use super::table::{Served, Table, Who};
 use super::{listen, rest};
+use crate::config::limits;
 use crate::config::text::Position;
 use crate::config::written::{Route, RouteAuth};
 use crate::import::draft::blank::{CLOSED, blank_route, required, shut};
@@ -281,12 +282,9 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         item.value.hosts.clone_from(&self.group.hosts);
         // A route is named by its host and path, unless they are too long for a name.
         let host = self.group.hosts.first().map_or(0, |host| host.to_string().len());
-        if host + item.value.path.len() > LONGEST_NAME {
+        if host + item.value.path.len() > limits::IMPORTED_NAME_BYTES {
             item.value.name = Some(format!("imported-{}", self.draft.routes.len()));
         }
         self.draft.routes.push(item);
     }
 }
-
-/// The longest name that a route may have, in bytes.
-const LONGEST_NAME: usize = 128;

@@ -146,12 +146,12 @@ fn depth_costs_no_stack() {
 #[test]
 fn tools_for_metrics() {
     let list = |names: &[&str]| json!({"result": {"tools": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()}});
-    let long = "x".repeat(ListKind::LABEL_BYTES + 1);
+    let long = "x".repeat(limits::LABEL_BYTES + 1);
     for (message, expected) in [
         (list(&["a", "b\n"]), vec!["a", "b\n"]),
         (list(&["a", &long, &long[1..]]), vec!["a", &long[1..]]),
         (json!([list(&["a"]), 1, {"error": {}}, list(&["b"])]), vec!["a", "b"]),
-        (list(&["a"; ListKind::LABELS + 1]), vec!["a"; ListKind::LABELS]),
+        (list(&["a"; limits::LISTED_LABELS + 1]), vec!["a"; limits::LISTED_LABELS]),
         (json!({"result": {"tools": [1, {"name": 1}, {"name": "a"}]}}), vec!["a"]),
         (json!({"result": {"prompts": [{"name": "a"}]}}), vec![]),
         (json!({"params": {"tools": [{"name": "a"}]}}), vec![]),

@@ -366,7 +366,7 @@ fn filter(
     // All names in one string, because most have metrics already and are only looked up.
     let (mut names, mut ends) = (String::new(), Vec::new());
     let mut shows = |list: ListKind, name: &str| {
-        if ends.len() < ListKind::LABELS && list.is_label(name) {
+        if ends.len() < limits::LISTED_LABELS && list.is_label(name) {
             names.push_str(name);
             ends.push(names.len());
         }

@@ -196,8 +196,7 @@ impl Front {
         }
         drop(input);
         let mut session = ServerSession::new_http1(stream);
-        // Replaced by the configured time as soon as the request is read.
-        session.set_keepalive((!*shutdown.borrow()).then_some(60));
+        session.set_keepalive((!*shutdown.borrow()).then_some(self.edge.keepalive_timeout().as_secs().max(1)));
         let reused = self.pipeline.process_new_http(session, shutdown).await?;
         let (stream, _) = reused.consume();
         let mut stream = stream.into_any().downcast::<ClientStream>().ok()?;

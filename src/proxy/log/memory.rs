@@ -1,9 +1,7 @@
 //! Memory that each thread writes its lines into, one after the other.
 
+use crate::config::limits;
 use std::cell::Cell;
-
-/// What is kept of it: most lines are much shorter.
-const LINE_BYTES: usize = 4 << 10;
 
 /// Empty between two lines. One is for one place only: lines that are made within each other need two.
 pub(crate) struct LineMemory(Cell<String>);
@@ -19,7 +17,7 @@ impl LineMemory {
         let mut text = self.0.take();
         let done = write(&mut text);
         text.clear();
-        text.shrink_to(LINE_BYTES);
+        text.shrink_to(limits::KEPT_LINE_BYTES);
         self.0.set(text);
         done
     }
