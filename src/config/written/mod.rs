@@ -24,4 +24,4 @@ pub(crate) use lookup::Lookup;
 pub(crate) use policy::Rule;
 pub(crate) use route::{HeaderChanges, RequiredAuth, Rewrite, Route, RouteAuth, Upgrade};
 pub(crate) use server::{Listener, ListenerTls};
-pub(crate) use upstream::{Endpoint, Upstream, UpstreamTls};
+pub(crate) use upstream::{Endpoint, Upstream, UpstreamTls, default_resolve};

@@ -34,7 +34,7 @@ pub struct Upstream {
     pub resolve: Span,
 }
 
-fn default_resolve() -> Span {
+pub(crate) fn default_resolve() -> Span {
     Span(Duration::from_secs(30))
 }
 

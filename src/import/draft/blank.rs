@@ -1,10 +1,10 @@
 //! Routes, upstreams and listeners with nothing but defaults, and routes that nobody may use.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use crate::config::written::{
-    Bind, Endpoint, HeaderChanges, Listener, RequiredAuth, Rewrite, Route, RouteAuth, ScopeName, Span, Upstream,
+    Bind, Endpoint, HeaderChanges, Listener, RequiredAuth, Rewrite, Route, RouteAuth, ScopeName, Upstream,
+    default_resolve,
 };
 use crate::config::{Balance, HostHeader, Protocol, Timeouts};
 use crate::types::{Scope, canonical_path};
@@ -85,7 +85,7 @@ pub(crate) fn blank_upstream(endpoints: Vec<Endpoint>) -> Upstream {
         timeouts: Timeouts::default(),
         tls: None,
         http2: false,
-        resolve: Span(Duration::from_secs(30)),
+        resolve: default_resolve(),
     }
 }
 
