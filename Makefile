@@ -1,4 +1,4 @@
-# Targets install what they need (scripts/setup); only a Rust toolchain must be there before.
+# The targets install what they need (scripts/setup). Only a Rust toolchain must be installed before.
 
 .PHONY: help build demo test check conformance bench compare fmt clean
 
@@ -9,7 +9,7 @@ build: ## Builds target/release/mcp-edge
 	@scripts/setup build
 	cargo build --release
 
-demo: ## Runs the edge in front of MCP servers until Ctrl-C (ARGS=--once: one session; PROFILE=release)
+demo: ## Runs the edge in front of MCP servers until Ctrl-C (ARGS=--once: only one MCP session; PROFILE=release)
 	@exec scripts/demo $(ARGS)
 
 test: ## Runs all tests
@@ -21,19 +21,19 @@ check: ## Checks the format, lints and runs all tests, as CI does
 	cargo clippy --all-targets --features fleet -- -D warnings
 	@$(MAKE) --no-print-directory test
 
-conformance: ## Runs the official MCP suite direct and through the edge, and compares (REPLICAS=2)
+conformance: ## Runs the official MCP suite directly and through the edge, and compares the results (REPLICAS=2)
 	@exec scripts/conformance
 
 bench: ## Runs the benchmarks
 	@scripts/setup bench
 	cargo bench --features fleet
 
-compare: ## Measures the edge beside nginx, HAProxy and Envoy (ARGS="--tables one,latency --seconds 4 --rounds 5")
+compare: ## Compares the edge with nginx, HAProxy and Envoy (ARGS="--tables one,latency --seconds 4 --rounds 5")
 	@exec scripts/compare $(ARGS)
 
 fmt: ## Formats the code
 	cargo fmt
 
-clean: ## Deletes everything that was built, and the demo's logs
+clean: ## Deletes all build results and the demo's logs
 	cargo clean
 	rm -rf .demo

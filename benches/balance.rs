@@ -14,7 +14,7 @@ const BALANCES: [(&str, &str); 4] = [
     ("hash", "{hash: {header: Mcp-Session-Id}}"),
 ];
 
-/// One upstream for each balance; all have the same endpoints, of two weights.
+/// One upstream for each balance. All have the same endpoints, with two different weights.
 fn yaml() -> String {
     let mut yaml = "listeners: [{address: 127.0.0.1:8080}]\nupstreams:\n".to_owned();
     for (name, balance) in BALANCES {
@@ -31,7 +31,7 @@ fn choose(criterion: &mut Criterion) {
     let path = common::write(&folder, "edge.yaml", &yaml());
     let shared = Shared::new(1_000).expect("the process can be set up");
     let snapshot = common::runtime().block_on(build(&shared, common::load(&path), None));
-    // As many sessions as a replica may have; a hash without a key would be least request.
+    // Keys of 1,000 MCP sessions. Without a key, `hash` would balance by least request.
     let keys: Vec<String> = (0..1_000).map(|session| format!("5b0c9a53-6a0d-4a6c-8d43-{session:012x}")).collect();
     let mut group = criterion.benchmark_group("balance");
     for (name, _) in BALANCES {
@@ -44,7 +44,7 @@ fn choose(criterion: &mut Criterion) {
             });
         });
     }
-    // A second attempt: the replica that failed is passed over.
+    // A second attempt, which skips the endpoint that failed.
     let upstream = snapshot.upstreams.get("least_request").expect("the upstream is in the configuration");
     let tried = [upstream.choose(None, &[]).expect("all are healthy").address()];
     group.bench_function("least_request_again", |bencher| {

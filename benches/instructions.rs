@@ -1,21 +1,24 @@
-//! How many instructions the edge executes in user space for one request, with everything on: JWT through the token cache,
-//! rules for tools, sealed session ids, metrics for each tool, access log. Prints figures; it is no timed benchmark.
+//! How many instructions the edge executes in user space for one request, with all features on: JWT through the token
+//! cache, rules for tools, sealed session ids, metrics for each tool, access log. It prints figures and does not
+//! measure time.
 //!
-//! The edge runs under callgrind, which counts each instruction of all its threads, with one worker thread. A first run
-//! sends the warm-up of all kinds of requests, and one more run for each kind the same and then 2,000 of that kind (500 of
-//! the largest). The figure is the difference of the two totals divided by that number: start, first requests and end are
-//! in both.
-//! Requests go one at a time over one kept connection, so that none waits for another or makes a connection. But for one
-//! kind they have the same head again and again.
+//! The edge runs with one worker thread under callgrind, which counts the instructions of all threads. A first run
+//! sends the warm-up requests of all kinds. Then there is one run for each kind: it sends the same warm-up and then
+//! 2,000 requests of this kind (500 of the largest kind). The figure is the difference between the totals of the two
+//! runs, divided by the number of these requests. So start, warm-up and end do not count, because they are in both
+//! totals. The client sends one request at a time over one connection, so no request waits for another or opens a
+//! connection. All requests of a kind have the same head, except in the kind whose heads all differ.
 //!
-//! Equal runs may differ in the seeds of hash maps and in how many lines the log's thread finds at a time. Six
-//! runs on a busy machine with two processors: 127,877 to 128,120 instructions for a call with JSON answer, 133,175 to
-//! 133,523 with an event, 719,852 to 720,432 for the list, 144,154 to 144,546 on the opaque route. A change of 1 % shows.
+//! Runs of the same binary differ a little, because of the seeds of hash maps and because the log thread takes a
+//! different number of lines at a time. Six runs of an early version on a busy machine with two processors: 127,877 to
+//! 128,120 instructions for a call with JSON answer, 133,175 to 133,523 with an event, 719,852 to 720,432 for the list,
+//! 144,154 to 144,546 on the opaque route. So a change of 1 % is visible.
 //!
-//! Valgrind's processor is not the machine's (it has no AVX-512), and the kernel is not counted: figures are for comparing
-//! two edges, not for computing times. `MCP_EDGE_BIN` names another binary than the bench's own, such as one of `make build`.
+//! Valgrind emulates a processor that is not the machine's (it has no AVX-512), and the kernel is not counted. So the
+//! figures can be used to compare two edges, but not to compute times. `MCP_EDGE_BIN` names a binary to use instead of
+//! the bench's own, such as one of `make build`.
 
-#![allow(clippy::print_stdout, reason = "it prints its figures")]
+#![allow(clippy::print_stdout, reason = "the bench prints its figures")]
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -33,13 +36,16 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
-/// Requests of each kind in every run that nobody counts.
+/// How many warm-up requests of each kind every run sends.
 const WARM_UP: usize = 100;
-/// Callgrind reads the debug data of the binary first.
+/// How long the start may take. Callgrind first reads the debug data of the binary.
 const START_TIME: Duration = Duration::from_secs(60);
-/// A run that takes longer sees the edge look at its files, which it does every 30 s: that would be counted, too.
+/// How long the requests of a run may take. The edge checks its files every 30 s. In a longer run, this work would be
+/// counted, too.
 const LOAD_TIME: Duration = Duration::from_secs(25);
+/// How long the edge may take to end after SIGTERM.
 const END_TIME: Duration = Duration::from_secs(30);
+/// How long the whole bench may take.
 const WHOLE_TIME: Duration = Duration::from_secs(600);
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -50,15 +56,16 @@ const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"te
 
 type Failure = Box<dyn std::error::Error>;
 
-/// One kind of request, and what shows that it went all the way.
+/// One kind of request.
 struct Kind {
     name: &'static str,
     path: &'static str,
     body: &'static str,
+    /// Text that the answer must contain, which shows that it came from the upstream.
     wanted: &'static str,
-    /// How many are counted: so many that what differs between two starts does not show.
+    /// How many requests are counted. They are so many that differences between two starts do not matter.
     counted: usize,
-    /// Whether the heads of two requests differ, as those of clients with tracing do.
+    /// Whether the heads of all requests differ, as they do for clients with tracing.
     differs: bool,
 }
 
@@ -78,11 +85,12 @@ const KINDS: [Kind; 5] = [
     Kind { name: "tools/list of 20, 13 are shown", body: LIST, wanted: "get_stock_11", counted: 500, ..CALL_OF_A_TOOL },
     Kind { name: "opaque route", path: "/opaque/mcp", ..CALL_OF_A_TOOL },
 ];
-/// In the whole list, but not in what the policy leaves of it.
+/// The name of tools that are in the upstream's list, but that the policy removes from it.
 const HIDDEN: &str = "train_model";
 
 fn main() -> ExitCode {
-    // `cargo test --benches` runs every bench: this one then has nothing to do. A word is a filter, as criterion has it.
+    // `cargo test --benches` runs every bench with `--test`. This one has nothing to test. An argument without a hyphen
+    // is a filter, as in criterion.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument == "--test") {
         return ExitCode::SUCCESS;
@@ -93,14 +101,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    // Whatever ends it early drops the edge, which ends with that.
+    // When the bench ends early, the edge is dropped, and so it is killed.
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             outcome = measure(&kinds) => outcome,
-            () = sleep(WHOLE_TIME) => Err(format!("not done after {} s", WHOLE_TIME.as_secs()).into()),
-            _ = terminate.recv() => Err("ended by SIGTERM".into()),
-            _ = tokio::signal::ctrl_c() => Err("ended by SIGINT".into()),
+            () = sleep(WHOLE_TIME) => Err(format!("the bench has not ended after {} s", WHOLE_TIME.as_secs()).into()),
+            _ = terminate.recv() => Err("the bench was ended by SIGTERM".into()),
+            _ = tokio::signal::ctrl_c() => Err("the bench was ended by SIGINT".into()),
         }
     });
     match outcome {
@@ -115,7 +123,7 @@ fn main() -> ExitCode {
 async fn measure(kinds: &[&Kind]) -> Result<(), Failure> {
     let binary = std::env::var_os("MCP_EDGE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_mcp-edge").into(), PathBuf::from);
     if !binary.is_file() {
-        return Err(format!("{} is no file: set MCP_EDGE_BIN to an mcp-edge binary", binary.display()).into());
+        return Err(format!("{} is not a file: set MCP_EDGE_BIN to an mcp-edge binary", binary.display()).into());
     }
     let upstream = TcpListener::bind("127.0.0.1:0").await?;
     let bench = Bench { binary, upstream: upstream.local_addr()?, authorization: format!("Bearer {}", token()) };
@@ -136,25 +144,26 @@ struct Bench {
 }
 
 impl Bench {
-    /// All instructions of an edge that gets the warm-up, and then those of `kind` that are counted.
+    /// The number of instructions of an edge that serves the warm-up requests, and then the counted requests of `kind`.
     async fn instructions(&self, kind: Option<&Kind>) -> Result<u64, Failure> {
         let edge = Edge::start(&self.binary, self.upstream).await?;
-        let loaded = timeout(LOAD_TIME, self.load(edge.address, kind)).await;
+        let loaded = timeout(LOAD_TIME, self.send_all(edge.address, kind)).await;
         let loaded = loaded.unwrap_or_else(|_| {
-            let text = "longer than {} s: no figure would be steady; see that nothing else keeps the machine busy";
+            let text = "they took longer than {} s, so the figures would vary: make sure that nothing else keeps the machine busy";
             Err(text.replace("{}", &LOAD_TIME.as_secs().to_string()).into())
         });
         if let Err(failure) = loaded {
-            return Err(format!("the requests: {failure}\n{}", edge.said()).into());
+            return Err(format!("the requests: {failure}\n{}", edge.log()).into());
         }
         edge.end().await
     }
 
-    async fn load(&self, edge: SocketAddr, kind: Option<&Kind>) -> Result<(), Failure> {
+    /// Sends the warm-up requests and then the counted requests of `kind`.
+    async fn send_all(&self, edge: SocketAddr, kind: Option<&Kind>) -> Result<(), Failure> {
         let mut client = Client { stream: TcpStream::connect(edge).await?, seen: Vec::new() };
         client.stream.set_nodelay(true)?;
         client.exchange(&self.request("/one/mcp", INITIALIZE, "")).await?;
-        let session = client.field("mcp-session-id").ok_or("`initialize` gave no session")?;
+        let session = client.field("mcp-session-id").ok_or("the answer to `initialize` has no `Mcp-Session-Id`")?;
         for (kind, count) in KINDS.iter().map(|kind| (kind, WARM_UP)).chain(kind.map(|kind| (kind, kind.counted))) {
             for number in 0..count {
                 let trace = if kind.differs {
@@ -173,7 +182,7 @@ impl Bench {
         Ok(())
     }
 
-    /// As an MCP client sends it, with `more` fields.
+    /// A request as an MCP client sends it, with the header fields `more` in addition.
     fn request(&self, path: &str, body: &str, more: &str) -> Vec<u8> {
         format!(
             "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
@@ -186,7 +195,7 @@ impl Bench {
     }
 }
 
-/// One kept connection to the edge, and the last answer.
+/// A client with one connection to the edge, and the last answer on it.
 struct Client {
     stream: TcpStream,
     seen: Vec<u8>,
@@ -214,7 +223,7 @@ impl Client {
     }
 }
 
-/// The head of an HTTP message, and what has come of its body.
+/// The head of an HTTP message, and the part of its body that has arrived.
 fn split(message: &[u8]) -> Option<(&str, &[u8])> {
     let end = message.windows(4).position(|window| window == b"\r\n\r\n")?;
     Some((std::str::from_utf8(&message[..end]).ok()?, &message[end + 4..]))
@@ -225,7 +234,7 @@ fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
     fields.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-/// True for a whole HTTP message; nothing follows one before it is answered.
+/// True when `message` is a complete HTTP message. The next message is only sent after the answer to this one.
 fn is_whole(message: &[u8]) -> bool {
     let Some((head, body)) = split(message) else { return false };
     match field(head, "content-length").and_then(|length| length.parse::<usize>().ok()) {
@@ -234,7 +243,7 @@ fn is_whole(message: &[u8]) -> bool {
     }
 }
 
-/// An MCP server on every connection that comes.
+/// Answers every connection as an MCP server.
 async fn answer_all(listener: TcpListener) {
     let json = response("application/json", ANSWER);
     let opened = json.replacen("\r\n", "\r\nMcp-Session-Id: 0b9f3c1e-3b1c-4f3a-8f0e-6d1f0c5a7b11\r\n", 1);
@@ -244,7 +253,7 @@ async fn answer_all(listener: TcpListener) {
     let list = response("application/json", &list());
     let answers: &[String; 4] = Box::leak(Box::new([json, opened, event, list]));
     while let Ok((stream, _)) = listener.accept().await {
-        // A connection that fails shows in what the edge answers.
+        // If a connection fails, the answers of the edge show it.
         tokio::spawn(async move { answer(stream, answers).await.ok() });
     }
 }
@@ -277,7 +286,8 @@ fn response(media_type: &str, body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// 20 tools: 12 are for all, one is for those who trade, three are for those who train, and no rule is about four.
+/// 20 tools: 12 that every caller may use, one that needs the scope `one:trade`, three that need the scope `one:train`,
+/// and four that no rule matches.
 fn list() -> String {
     let names = (0..12).map(|index| format!("get_stock_{index}")).chain(["place_order".to_owned()]);
     let hidden = (0..3).map(|index| format!("{HIDDEN}_{index}")).chain((0..4).map(|index| format!("delete_{index}")));
@@ -298,11 +308,12 @@ fn token() -> String {
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, message.as_bytes())))
 }
 
-/// An edge under callgrind. Dropped, it is killed.
+/// An edge under callgrind. It is killed when this is dropped.
 struct Edge {
     child: Child,
     address: SocketAddr,
-    /// What it and callgrind write; not where its configuration is, because the edge watches that folder.
+    /// The folder for the output of the edge and of callgrind. It is not the folder of the configuration, because the
+    /// edge watches that one.
     output: TempDir,
     _config: TempDir,
 }
@@ -330,18 +341,22 @@ impl Edge {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut edge = Self { child, address, output, _config: config };
         edge.address = match timeout(START_TIME, edge.ready()).await {
-            Ok(address) => address.ok_or_else(|| format!("the edge has ended at its start:\n{}", edge.said()))?,
-            Err(_) => return Err(format!("no edge after {} s:\n{}", START_TIME.as_secs(), edge.said()).into()),
+            Ok(address) => address.ok_or_else(|| format!("the edge has ended while it started:\n{}", edge.log()))?,
+            Err(_) => {
+                return Err(
+                    format!("the edge has not started after {} s:\n{}", START_TIME.as_secs(), edge.log()).into()
+                );
+            }
         };
         Ok(edge)
     }
 
-    /// Where it listens, once it does; `None` when it has ended.
+    /// Waits until the edge listens, and returns its address. Returns `None` when the edge has ended.
     async fn ready(&mut self) -> Option<SocketAddr> {
         while self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            let said = self.said();
-            if said.contains("admin listener on ") {
-                let (_, address) = said.split_once("\"listening on ")?;
+            let log = self.log();
+            if log.contains("admin listener on ") {
+                let (_, address) = log.split_once("\"listening on ")?;
                 return address.split('"').next()?.parse().ok();
             }
             sleep(Duration::from_millis(50)).await;
@@ -349,33 +364,34 @@ impl Edge {
         None
     }
 
-    fn said(&self) -> String {
+    /// What the edge and callgrind have written so far.
+    fn log(&self) -> String {
         std::fs::read_to_string(self.output.path().join("log")).unwrap_or_default()
     }
 
-    /// Ends it, and says how many instructions it has executed.
+    /// Ends the edge, and returns how many instructions it has executed.
     async fn end(mut self) -> Result<u64, Failure> {
-        let id = self.child.id().ok_or_else(|| format!("the edge has ended by itself:\n{}", self.said()))?;
-        // The standard library only kills, and then callgrind writes nothing.
+        let id = self.child.id().ok_or_else(|| format!("the edge has ended by itself:\n{}", self.log()))?;
+        // `kill` sends SIGTERM. `Child::kill` would send SIGKILL, and then callgrind would write nothing.
         if !Command::new("kill").args(["-TERM", &id.to_string()]).status().await?.success() {
             return Err("`kill` does not end the edge".into());
         }
         let Ok(status) = timeout(END_TIME, self.child.wait()).await else {
             return Err(
-                format!("the edge has not ended {} s after SIGTERM:\n{}", END_TIME.as_secs(), self.said()).into()
+                format!("the edge has not ended {} s after SIGTERM:\n{}", END_TIME.as_secs(), self.log()).into()
             );
         };
         if !status?.success() {
-            return Err(format!("the edge has failed:\n{}", self.said()).into());
+            return Err(format!("the edge has failed:\n{}", self.log()).into());
         }
         let counts = std::fs::read_to_string(self.output.path().join("counts"))?;
         let total = counts.lines().find_map(|line| line.strip_prefix("summary: "));
         let total = total.and_then(|total| total.trim().parse().ok());
-        total.ok_or_else(|| "callgrind has written no `summary`: valgrind 3.19 does".into())
+        total.ok_or_else(|| "callgrind has written no `summary`: use valgrind 3.19, which does".into())
     }
 }
 
-/// Everything on.
+/// A configuration with all features on.
 fn yaml(upstream: SocketAddr) -> String {
     format!(
         "server: {{threads: 1, grace_period: 5s}}

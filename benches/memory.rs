@@ -1,7 +1,7 @@
 //! How much memory the edge takes: idle, with 1,000 idle event streams, and with 100,000 principals in its token cache.
-//! Prints figures; it is no timed benchmark.
+//! It prints figures and does not measure time.
 
-#![allow(clippy::print_stdout, reason = "it prints its figures")]
+#![allow(clippy::print_stdout, reason = "the bench prints its figures")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,7 +16,7 @@ const PRINCIPALS: usize = 100_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 fn main() {
-    // `cargo test --benches` and `cargo bench -- FILTER` run every bench: this one then has nothing to do.
+    // `cargo test --benches` runs every bench with `--test`. This one has nothing to test.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
@@ -47,7 +47,7 @@ routes:
     );
     drop(streams);
     edge.end();
-    // Another process: what streams leave behind is not counted.
+    // A new process, so that memory that is left over from the streams is not counted.
     let mut edge = Edge::start(&config);
     show_principals(edge.address, 1);
     let idle = edge.resident_kib();
@@ -61,8 +61,8 @@ routes:
     edge.end();
 }
 
-/// Sends requests with tokens of as many principals. They are valid, but have no scope of the route, so that nothing else
-/// grows than the cache.
+/// Sends requests with the tokens of `count` principals. The tokens are valid, but do not have the scope of the route,
+/// so only the token cache grows.
 fn show_principals(edge: SocketAddr, count: usize) {
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
     let mut stream = BufReader::new(TcpStream::connect(edge).expect("the edge listens"));
@@ -74,7 +74,7 @@ fn show_principals(edge: SocketAddr, count: usize) {
         let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&key, message.as_bytes()));
         let request =
             format!("GET /known/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {message}.{signature}\r\n\r\n");
-        stream.get_mut().write_all(request.as_bytes()).expect("it reads");
+        stream.get_mut().write_all(request.as_bytes()).expect("the edge reads");
         let mut length = 0;
         for line in stream.by_ref().lines().map(|line| line.expect("an answer")).take_while(|line| !line.is_empty()) {
             assert!(!line.starts_with("HTTP/") || line.contains(" 403 "), "{line}");
@@ -88,15 +88,17 @@ fn show_principals(edge: SocketAddr, count: usize) {
 
 impl Edge {
     fn end(&mut self) {
-        self.child.kill().expect("it was running");
-        self.child.wait().expect("it was ended");
+        self.child.kill().expect("the edge was running");
+        self.child.wait().expect("the edge was killed");
     }
 }
 
 /// Opens a stream and reads its first event.
 fn open_stream(edge: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(edge).expect("the edge listens");
-    stream.write_all(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n").expect("it reads");
+    stream
+        .write_all(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+        .expect("the edge reads");
     let mut seen = Vec::new();
     let mut buffer = [0; 1024];
     while !seen.windows(5).any(|window| window == b"data:") {
@@ -107,10 +109,10 @@ fn open_stream(edge: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A server whose answers are event streams with one event and then silence.
+/// Starts a server that answers each request with an event stream of one event and then sends nothing more.
 fn origin() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("it is bound");
+    let address = listener.local_addr().expect("the listener is bound");
     std::thread::spawn(move || {
         let mut open = Vec::new();
         for stream in listener.incoming() {
@@ -142,7 +144,7 @@ impl Edge {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the edge starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let mut lines = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
         let mut address = None;
         for line in &mut lines {
             let line = line.expect("UTF-8");
@@ -153,14 +155,15 @@ impl Edge {
                 break;
             }
         }
-        // From here on its output goes nowhere.
+        // The rest of the edge's output is read and dropped.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address: address.expect("it listens") }
+        Self { child, address: address.expect("the edge listens") }
     }
 
     fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it is running");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the edge is running");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux reports the resident memory");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 }

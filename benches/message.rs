@@ -1,4 +1,5 @@
-//! What each MCP message costs beside its exchange: reading it, its sealed session id, the look at its answer.
+//! The cost of the steps for one MCP message: reading the message, sealing and opening the session id, and scanning the
+//! answer. The exchange with the upstream is not included.
 
 use std::hint::black_box;
 
@@ -22,7 +23,7 @@ fn reading(criterion: &mut Criterion) {
         group.bench_function(format!("read and compare, {} bytes", body.len()), |bencher| {
             bencher.iter(|| {
                 let messages = Messages::read(black_box(body.as_bytes())).expect("a message");
-                let era = Era::check(&headers, &messages).expect("it fits");
+                let era = Era::check(&headers, &messages).expect("the message is valid");
                 (era, messages.operations().count())
             });
         });

@@ -1,5 +1,6 @@
-//! What every request costs beside its route, its token and its message: the canonical path and the host, its id, the
-//! decision of the policy, and the metrics of its end. The access line is private to the edge: `instructions` has it.
+//! The cost of the small steps of a request: the canonical path and the host, the request id, the decision of the
+//! policy, and the metrics. The benches `router`, `token` and `message` measure the other steps, except the access
+//! line: it is private to the edge, and only the bench `instructions` includes it.
 
 mod common;
 
@@ -31,7 +32,7 @@ fn id(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Two routes: with three rules for tools, and with a hundred.
+/// Two routes: one with 3 rules for tools, and one with 100.
 fn yaml() -> String {
     let mut yaml = "\
 listeners: [{address: 127.0.0.1:8080}]
@@ -87,7 +88,7 @@ fn end(criterion: &mut Criterion) {
     let families = Arc::new(Metrics::new().expect("the families are consistent"));
     let route = RouteMetrics::new(&families, &"/one/".into());
     let endpoint = UpstreamMetrics::new(&families, &"one".into()).endpoint("127.0.0.1:8000");
-    // As many as servers list; a call of another tool finds the series of none.
+    // The tools that a server lists. A call of another tool has no series of its own.
     let tools: Vec<String> = (0..100).map(|index| format!("tool_{index}")).collect();
     route.calls.learn(tools.iter().map(String::as_str));
     let method = KnownMethod::of("tools/call");

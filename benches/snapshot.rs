@@ -1,5 +1,5 @@
-//! A configuration of 1,000 routes with 10 endpoints each: read, built from nothing, and built as a reload does it.
-//! A reload, which is reading and building, takes at most 100 ms.
+//! A configuration of 1,000 routes with 10 endpoints each: loading it, building its first snapshot, and building a
+//! snapshot as a reload does. A reload (loading and building) must take at most 100 ms.
 
 mod common;
 
@@ -13,7 +13,7 @@ const ROUTES: usize = 1_000;
 const ENDPOINTS: usize = 10;
 const CACHE_CAPACITY: u64 = 100_000;
 
-/// As an operator would write it, with health checks and scopes.
+/// A configuration as an operator would write it, with health checks and scopes.
 fn yaml() -> String {
     let mut yaml = "\
 listeners: [{address: 127.0.0.1:8080}]
@@ -52,7 +52,7 @@ fn reload(criterion: &mut Criterion) {
 
     group.bench_function("load", |bencher| bencher.iter_with_large_drop(|| common::load(black_box(&path))));
 
-    // New metrics each time: series that are there already would be found and not made.
+    // Each round has new metrics. Otherwise, the series would exist already and would not be made.
     let config = common::load(&path);
     group.bench_function("build_from_nothing", |bencher| {
         let build = async |shared: Shared| {
@@ -65,7 +65,7 @@ fn reload(criterion: &mut Criterion) {
     let shared = shared();
     let previous = runtime.block_on(build(&shared, config, None));
     assert_eq!((previous.routes.len(), previous.upstreams.len()), (ROUTES, ROUTES));
-    // Read again: equal to the one before, but no part of it is the same object.
+    // The configuration is loaded again, so it is equal to the first one but shares no object with it.
     let config = common::load(&path);
     group.bench_function("build_after_same", |bencher| {
         let build = async || build(&shared, Arc::clone(&config), Some(&previous)).await;

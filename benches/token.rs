@@ -1,5 +1,6 @@
-//! `Authenticator::authenticate` with a bearer JWT: from the cache (at most 1 µs; by one, two and eight threads that show
-//! the same token, or tokens of their own; with one token or very many), and with the signature checked.
+//! `Authenticator::authenticate` with a bearer JWT. With a cache hit it must take at most 1 µs. Hits are measured with
+//! one, two and eight threads that send the same token or different tokens, and with one token and very many tokens.
+//! Misses, for which the signature is verified, are measured for each algorithm.
 
 mod common;
 
@@ -21,7 +22,8 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const ALGORITHMS: [&str; 3] = ["ES256", "RS256", "HS256"];
 
-/// The modulus of a key of 2048 bits that was thrown away, and its signature under the token: *ring* makes no RSA keys.
+/// The modulus of an RSA key of 2048 bits, and the signature of the token. They are constants because *ring* cannot
+/// generate RSA keys. The private key was not kept.
 const RSA_MODULUS: &str = concat!(
     "wcShpKC7mvuIhinJMrl_TjiobD99clRk3Ne4DYfGBeL_QG1NQTI5EgcB-AA7oNylXA_kJJU0L3RpzXrDbnWfb7YxQbre3N42zZdIpoleoMnI",
     "G1O8ju4Bl_M9HinETOG_DYst3rUB0qFmff6EoMGFSZh4cY4pQaiFfekPjOamBe6tt4SYqCz9pdA6gChKhIZO-f6gtpP6oti2O7WOjT3nMJt-",
@@ -35,7 +37,7 @@ const RSA_SIGNATURE: &str = concat!(
     "JZOTz7_HywRiIaKS4Q",
 );
 
-/// An access token as identity providers issue them, of about 700 bytes.
+/// An access token of about 700 bytes, like those of real identity providers.
 fn token(algorithm: &str, number: u32, sign: impl FnOnce(&[u8]) -> String) -> String {
     let header = format!(r#"{{"alg":"{algorithm}","typ":"at+jwt","kid":"{algorithm}"}}"#);
     let claims = format!(
@@ -53,7 +55,7 @@ fn token(algorithm: &str, number: u32, sign: impl FnOnce(&[u8]) -> String) -> St
     format!("{message}.{signature}")
 }
 
-/// The fields of an MCP client's request.
+/// The header fields of an MCP client's request.
 fn headers(token: &str) -> HeaderMap {
     let value = |text: &str| HeaderValue::from_str(text).expect("a legal value");
     let mut headers = HeaderMap::new();
@@ -78,7 +80,7 @@ fn request(headers: &HeaderMap) -> OriginalRequest<'_> {
     }
 }
 
-/// A provider for each algorithm, a route with one of them and a route with all.
+/// A provider for each algorithm, two routes with one of the providers, and a route with all of them.
 fn yaml() -> String {
     let mut yaml = "listeners: [{address: 127.0.0.1:8080}]\nauth:\n  providers:\n".to_owned();
     for algorithm in ALGORITHMS {
@@ -96,7 +98,8 @@ fn yaml() -> String {
     yaml
 }
 
-/// How long it takes until each of as many threads as there are requests has asked `rounds` times.
+/// How long it takes until each thread has authenticated `rounds` requests. There is one thread for each entry of
+/// `shown`.
 fn at_once(authenticator: &Authenticator, shown: &[&HeaderMap], rounds: u64) -> Duration {
     let (ready, go) = (Barrier::new(shown.len() + 1), Barrier::new(shown.len() + 1));
     std::thread::scope(|scope| {
@@ -104,13 +107,14 @@ fn at_once(authenticator: &Authenticator, shown: &[&HeaderMap], rounds: u64) -> 
             scope.spawn(|| {
                 let runtime = common::runtime();
                 let request = request(headers);
-                let ask = async || drop(authenticator.authenticate(&request, None).await.expect("the token is valid"));
-                runtime.block_on(ask());
+                let authenticate =
+                    async || drop(authenticator.authenticate(&request, None).await.expect("the token is valid"));
+                runtime.block_on(authenticate());
                 ready.wait();
                 go.wait();
                 runtime.block_on(async {
                     for _ in 0..rounds {
-                        ask().await;
+                        authenticate().await;
                     }
                 });
                 ready.wait();
@@ -124,14 +128,14 @@ fn at_once(authenticator: &Authenticator, shown: &[&HeaderMap], rounds: u64) -> 
     })
 }
 
-/// How long it takes to authenticate `rounds` requests with `tokens` in turn, and to read what a request reads of its
-/// principal. What was sent is in the processor's caches, as it is when it has just been read from a socket.
+/// How long it takes to authenticate `rounds` requests with `tokens` in turn, and to read the parts of the principal
+/// that a request reads. The header fields are in the processor's caches, as if they had just been read from a socket.
 fn in_turn(authenticator: &Authenticator, tokens: &[String], rounds: u64) -> Duration {
     let (runtime, mut took, mut next) = (common::runtime(), Duration::ZERO, 0);
     for begin in (0..rounds).step_by(64) {
         let shown: Vec<HeaderMap> = (begin..rounds.min(begin + 64))
             .map(|_| {
-                // A step that leads past each of them, and past what would be fetched ahead.
+                // This step reaches every token, and is too large for the processor to prefetch the next one.
                 next = (next + 7_919) % tokens.len();
                 headers(&tokens[next])
             })
@@ -181,8 +185,8 @@ fn authenticate(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("token");
     let mut measure = |name: &str, headers: &HeaderMap, authenticator: &Authenticator, cached: bool| {
         let request = request(headers);
-        let ask = || runtime.block_on(authenticator.authenticate(&request, None)).expect("the token is valid").0;
-        assert_eq!(Arc::ptr_eq(&ask(), &ask()), cached, "{name}: a hit gives the same principal again");
+        let principal = || runtime.block_on(authenticator.authenticate(&request, None)).expect("the token is valid").0;
+        assert_eq!(Arc::ptr_eq(&principal(), &principal()), cached, "{name}: a hit gives the same principal again");
         group.bench_function(name, |bencher| {
             bencher.to_async(&runtime).iter(|| authenticator.authenticate(&request, None));
         });
@@ -193,17 +197,17 @@ fn authenticate(criterion: &mut Criterion) {
         let route = snapshot.routes.get(route).expect("the route is in the configuration");
         measure(name, &cached, route.authenticator.as_ref().expect("the route is not open"), true);
     }
-    // Entries that end at once: every request is a miss, and the figure includes making the entry.
+    // Entries expire at once, so every request is a miss. The figure includes making the entry.
     let mut settings = snapshot.config.cache.clone();
     settings.ttl.0 = Duration::ZERO;
     for (algorithm, token) in ALGORITHMS.iter().zip(&tokens) {
         let provider = snapshot.providers.get(*algorithm).expect("the provider is in the configuration");
-        // A cache of its own: what the hits left behind is not found.
+        // A separate cache, so that the entries of the hits are not found.
         let shared = Shared::new(100_000).expect("the process can be set up");
         let authenticator = Authenticator::new(vec![Arc::clone(provider)], shared.cache, settings.clone());
         measure(&format!("verify_{algorithm}"), &headers(token), &authenticator, false);
     }
-    // What a verification off the event loop would cost before it begins.
+    // The cost of moving a verification to another thread, without the verification itself.
     group.bench_function("hand_over_to_another_thread_and_back", |bencher| {
         bencher.to_async(&runtime).iter(|| tokio::task::spawn_blocking(|| ()));
     });

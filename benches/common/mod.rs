@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Short measurements: the figures are compared with their targets, not with each other to the last percent.
+/// Short measurements. The figures are compared with their targets, so a difference of a few percent does not matter.
 pub fn criterion() -> Criterion {
     Criterion::default()
         .sample_size(30)
@@ -21,9 +21,10 @@ pub fn criterion() -> Criterion {
         .configure_from_args()
 }
 
-/// One thread, so that a figure is the cost of one request and not of the machine.
+/// A runtime with one thread, so that a figure is the cost of one request and does not depend on the number of
+/// processors.
 pub fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().expect("the operating system gives a runtime")
+    Builder::new_current_thread().enable_all().build().expect("the runtime can be built")
 }
 
 /// Writes a file of a configuration.
@@ -37,6 +38,6 @@ pub fn write(folder: &TempDir, name: &str, text: &str) -> PathBuf {
 pub fn load(path: &Path) -> Arc<Config> {
     match Config::load(path) {
         Ok(config) => Arc::new(config),
-        Err(errors) => panic!("the configuration of the bench is wrong: {errors:?}"),
+        Err(errors) => panic!("the configuration of the bench has errors: {errors:?}"),
     }
 }

@@ -1,4 +1,4 @@
-"""`make compare`: the edge beside nginx, HAProxy and Envoy, on one machine and in one run; see benches/README.md."""
+"""`make compare`: compares the edge with nginx, HAProxy and Envoy, on one machine and in one run (docs/performance.md)."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ options = parser.parse_args()
 
 CONNECTIONS = 32
 REFERENCE = "nginx auth_request cached"
-# One processor for the proxy, the others for load and backend, so that neither takes from the other.
+# One processor is for the proxy, and the others are for load and backend, so that they do not slow each other down.
 PROCESSORS = sorted(os.sched_getaffinity(0))
 PROXY, OTHERS = str(PROCESSORS[0]), ",".join(map(str, PROCESSORS[1:] or PROCESSORS))
 
@@ -38,7 +38,7 @@ def folder(name):
 
 
 class Target:
-    """A proxy, and the requests that go to it. `process` None: straight to the backend."""
+    """A proxy, and the requests that go to it. Without `process`, the requests go directly to the backend."""
 
     def __init__(self, name, process, port, path, work, session=None, tokens=None):
         self.name, self.process, self.path, self.session, self.differs = name, process, path, session, bool(tokens)
@@ -48,7 +48,8 @@ class Target:
 
     def run(self, seconds, cpus, threads=1, lua=None, connections=CONNECTIONS):
         before = self.process.cpu_seconds() if self.process else 0
-        # With two, wrk would make the many requests of the second while those of the first are counted, but not the time.
+        # With two threads, wrk would make the many requests of the second thread while the first one already sends. These
+        # requests would count, but not the time.
         threads = 1 if self.differs else threads
         seen = load.wrk(self.url, lua or self.lua, seconds, connections, threads, cpus)
         if self.process:
@@ -58,7 +59,7 @@ class Target:
 
 
 def started(work, threads, cpus, backend_port, auth_port):
-    """All proxies, in the order of the table; HAProxy reuses the connections that Envoy's neighbours have left alone."""
+    """Starts all proxies, and returns them in the order of the table."""
     edge = proxies.Edge(options.edge, work, [backend_port], threads, cpus)
     found = [Target("direct", None, backend_port, "/mcp", work)]
 
@@ -97,7 +98,7 @@ def spread(values, digits=1):
 
 
 def against(rounds, others):
-    """How many times the CPU time of the others it took, round by round: the machine's pace drifts from one to the next."""
+    """The ratio of the CPU time to that of the others, round by round, because the speed of the machine changes over time."""
     return spread([own["cpu_us"] / other["cpu_us"] for own, other in zip(rounds, others) if "cpu_us" in own], 2)
 
 
@@ -110,7 +111,7 @@ def table(head, rows):
 
 
 def turns(targets, times=1):
-    """The targets in turn, in another order in each round: what drifts, drifts for all."""
+    """The targets in turn, in another order in each round, so that changes of the machine's speed affect all of them."""
     for number in range(times * options.rounds):
         yield from targets[number % len(targets):] + targets[: number % len(targets)]
         print(f"round {number + 1} of {times * options.rounds}", file=sys.stderr, flush=True)
@@ -166,7 +167,7 @@ def event_streams(work):
             Target("mcp-edge, everything on", *plain(edge), work),
         ]
         result = {target.name: [] for target in targets}
-        # Many short ones: the machine stands still now and then, which is a delay of nobody's making.
+        # Many short rounds: now and then the whole machine pauses, and no proxy is the reason for such a delay.
         for target in turns(targets, 2):
             used = target.process.cpu_seconds if target.process else (lambda: 0.0)
             result[target.name].append(load.streams(options.fleet, target.url, 1000, options.seconds, None, OTHERS, used))
@@ -187,8 +188,8 @@ def plain(process):
 
 
 def latency(work):
-    # Nobody is bound to a processor: no processor is short at this rate, and from one to another every hop would be measured
-    # as the time that it takes to wake an idle one.
+    # No process is bound to a processor: at this rate, there is enough CPU time. With bound processes, each hop from one
+    # processor to another would be measured as the time that it takes to wake an idle processor.
     print("### Latency: one connection, and 1,000 requests a second over 10\n")
     backend_port, auth_port = proxies.port(), proxies.port()
     backend, auth = proxies.backend(work, None, [backend_port]), proxies.auth_server(work, None, auth_port)
@@ -240,13 +241,14 @@ def size(work):
         many = Target("100,000 tokens", edges[0], edges[0].port, "/one/mcp", work)
         targets.append(many)
         for target in targets:
-            # Without a session: those of one edge are good for it alone.
+            # Without a session, because a session of one edge is valid only there.
             target.lua = scripts[target is many]
-        # Until each token was seen once.
+        # Until the edge has seen each token once.
         many.run(30, OTHERS)
         for target in targets:
             target.run(1, OTHERS)
-        # Small differences: each is measured right before or behind the one that it is compared with, and many times.
+        # The differences are small. So each target is measured many times, directly before or after the one that it is
+        # compared with.
         first, *more = targets
         beside = {target.name: [] for target in more}
         for number in range(4 * options.rounds):

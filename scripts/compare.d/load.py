@@ -1,4 +1,4 @@
-"""Load: wrk for as much as goes through, `mcp-fleet load` for a steady rate, and what both have seen."""
+"""Load: wrk for the highest throughput, `mcp-fleet load` for a steady rate, and the results of both."""
 
 import json
 import re
@@ -15,7 +15,7 @@ BODY = json.dumps(
 
 
 def fields(session=None, bearer=None):
-    """What an MCP client sends."""
+    """The header fields of an MCP client."""
     named = {
         "Content-Type": "application/json",
         "Accept": "application/json, text/event-stream",
@@ -32,9 +32,10 @@ DIFFERENT = 100_000
 
 
 def script(folder, name, session=None, tokens=None):
-    """The wrk script for these requests: always the same. With `tokens`, a file with one in each line, it sends `DIFFERENT`
-    ones, however few tokens there are: what wrk reads itself leaves less of the shared caches to the proxy, and should not be
-    taken for the tokens' doing. Each has a `traceparent` of its own, so that no connection sees the same head twice."""
+    """Writes the wrk script for the requests. Without `tokens`, all requests are the same. `tokens` is a file with one token
+    in each line. Then the script sends `DIFFERENT` different requests, even if there are few tokens: the requests that wrk reads take
+    room in the caches that it shares with the proxy, and this effect must not depend on the number of tokens. Each request
+    has its own `traceparent`, so that no connection sees the same head twice."""
     lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(BODY)}"]
     lines += [f"wrk.headers[{json.dumps(key)}] = {json.dumps(value)}" for key, value in fields(session).items()]
     if tokens:
@@ -78,7 +79,7 @@ def wrk(url, lua, seconds, connections, threads, cpus):
 
 
 def steady(fleet, url, rate, connections, seconds, session, cpus):
-    """Latency at a steady rate; `rate` 0: one request after the other."""
+    """Latency at a steady rate. With `rate` 0, one request follows the other."""
     command = [fleet, "load", "--url", url, "--rate", str(rate), "--connections", str(connections), "--seconds", str(seconds), "--body", BODY]
     for key, value in fields(session).items():
         command += ["--header", f"{key}: {value}"]
@@ -88,7 +89,7 @@ def steady(fleet, url, rate, connections, seconds, session, cpus):
 
 
 def streams(fleet, url, count, seconds, session, cpus, used):
-    """Delays of events over many open streams; `used` says what the target has used of its CPU so far."""
+    """Delays of events over many open streams; `used` returns the CPU seconds that the target has used so far."""
     command = [fleet, "listen", "--url", url, "--count", str(count), "--seconds", str(seconds)]
     for key, value in fields(session).items():
         if key != "Content-Type":

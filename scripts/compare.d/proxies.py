@@ -1,4 +1,4 @@
-"""The proxies that are compared: their configurations, their processes, and what these have used."""
+"""The proxies that are compared: their configurations, their processes, and the resources that these use."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ def port():
 
 
 def ports(count):
-    """As many, each another."""
+    """`count` different ports."""
     found = set()
     while len(found) < count:
         found.add(port())
@@ -35,7 +35,7 @@ def ports(count):
 
 
 def token(subject="alice", number=0):
-    """An access token, as all of them check it: HS256 is the cheapest for those who verify on every request."""
+    """An access token that all proxies accept. HS256 is the cheapest algorithm for proxies that verify on every request."""
 
     def part(data):
         return base64.urlsafe_b64encode(data).rstrip(b"=")
@@ -49,7 +49,7 @@ def token(subject="alice", number=0):
 
 
 class Process:
-    """A server of ours, ended by its id."""
+    """A server process that was started here, and that is ended by its process id."""
 
     def __init__(self, name, command, folder, ready_port, cpus=None):
         self.name, self.port = name, ready_port
@@ -141,7 +141,7 @@ http {{
 
 
 def backend(folder, cpus, ports):
-    """What every proxy stands before: an MCP server that always knows the answer, on each of `ports`."""
+    """The server behind every proxy: an MCP server that always gives the same answer, on each of `ports`."""
     listens = " ".join(f"listen 127.0.0.1:{number} backlog=4096;" for number in ports)
     servers = f"""
   map $http_mcp_session_id $opened {{ "" "0b9f3c1e-3b1c-4f3a-8f0e-6d1f0c5a7b11"; default ""; }}
@@ -231,7 +231,7 @@ def envoy(kind, binary, folder, backend_port, threads, cpus):
 
 
 class Edge(Process):
-    """mcp-edge with everything on: JWT, rules for tools, sealed sessions, metrics, access log (to a file)."""
+    """mcp-edge with all features on: JWT, rules for tools, sealed sessions, metrics, access log (to a file)."""
 
     def __init__(self, binary, folder, backend_ports, threads, cpus, name="edge", routes=1):
         listen, self.admin = port(), port()
@@ -261,7 +261,7 @@ routes:
         super().__init__(name, [binary, "run", "--config", path], folder, listen, cpus)
 
     def session(self):
-        """Opens an MCP session, and says its sealed id."""
+        """Opens an MCP session, and returns its sealed id."""
         body = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
             "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "compare", "version": "1"}}}
         request = urllib.request.Request(

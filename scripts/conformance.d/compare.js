@@ -1,13 +1,13 @@
-// `node compare.js FOLDER REVISION...` compares what the suite found in FOLDER/REVISION/direct with what it found in
-// FOLDER/REVISION/edge, check by check. It exits with 1 if there is a difference, and with 2 if there is nothing to
-// compare.
+// `node compare.js FOLDER REVISION...` compares the suite's results in FOLDER/REVISION/direct with those in
+// FOLDER/REVISION/edge, check by check. It exits with 1 if a result is worse through the edge, and with 2 if there is
+// nothing to compare.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const PASSED = 'SUCCESS';
 const FAILED = ['FAILURE', 'WARNING'];
 
-/** The checks of each scenario, by what identifies them. */
+/** The checks of each scenario, by their keys. */
 function read(folder) {
   const scenarios = new Map();
   for (const entry of existsSync(folder) ? readdirSync(folder).sort() : []) {
@@ -17,15 +17,15 @@ function read(folder) {
   return scenarios;
 }
 
-/** A check's id and name may occur several times in a scenario: then their order tells them apart. */
+/** The key of a check is its id and name. If these occur several times in a scenario, a number is added in their order. */
 function checks(file) {
   const found = new Map();
-  // The suite writes none when a scenario itself breaks.
+  // The suite writes no file when a scenario itself fails.
   const list = existsSync(file)
     ? JSON.parse(readFileSync(file, 'utf8'))
     : [{ id: 'result', name: 'the scenario has no result', status: 'FAILURE' }];
   for (const check of list) {
-    // Notes on how a check went, as many as there were requests and events.
+    // These are notes, not checks. Their number depends on the requests and events.
     if (check.status === 'INFO') continue;
     const title = check.id === check.name ? check.id : `${check.id} (${check.name})`;
     let key = title;
@@ -41,14 +41,14 @@ const failed = (checks) => statuses(checks).filter((status) => FAILED.includes(s
 const counts = (checks) => (checks ? `${passed(checks)}/${passed(checks) + failed(checks)}` : 'missing');
 const total = (scenarios, count) => [...scenarios.values()].reduce((sum, checks) => sum + count(checks), 0);
 
-/** What is wrong with a check, in one line. */
+/** One line that says what is wrong with a check. */
 function complaint(scenario, key, check) {
   const what = check ? check.status.toLowerCase() : 'missing';
   const message = check?.errorMessage?.split('\n')[0].slice(0, 400);
   return `  ${scenario}: ${key}: ${what}${message ? `: ${message}` : ''}`;
 }
 
-/** Checks that pass direct and not through the edge, and those that fail only there. */
+/** The checks that pass directly but not through the edge, and the checks that fail only through the edge. */
 function differences(direct, edge) {
   const found = [];
   for (const scenario of new Set([...direct.keys(), ...edge.keys()])) {

@@ -1,6 +1,6 @@
-// `node inject.js HOST:PORT` adds the token of $TOKEN to each request on its way to the edge, because the suite sends
-// none. Everything else passes byte for byte and at once, in both directions: Host and Origin, odd header values,
-// streams, and connections that end early. It prints where it listens, and ends when its standard input does.
+// `node inject.js HOST:PORT` adds the token in $TOKEN to each request on its way to the edge, because the suite sends
+// no token. All other bytes pass unchanged and at once, in both directions: Host and Origin, unusual header values,
+// streams, and connections that end early. It prints its listening address, and ends when its standard input ends.
 import { createServer, connect } from 'node:net';
 import { Transform } from 'node:stream';
 
@@ -32,7 +32,7 @@ class Injector extends Transform {
         return done(seen.length > MAX_HEAD ? new Error('a request head without an end') : null);
       }
       const head = seen.subarray(0, end + END_OF_HEAD.length).toString('latin1');
-      // Where such a body ends would take a parser; so far the suite sends none.
+      // The end of a chunked body can only be found with a parser. The suite sends no such body so far.
       if (/^transfer-encoding:/im.test(head)) return done(new Error('a request with a chunked body'));
       this.push(Buffer.from(head.replace('\r\n', `\r\n${this.field}\r\n`), 'latin1'));
       this.head = Buffer.alloc(0);
@@ -46,7 +46,7 @@ class Injector extends Transform {
 const [host, port] = process.argv[2].split(':');
 const field = `Authorization: Bearer ${process.env.TOKEN}`;
 
-// Half-open: one direction may end before the other, as it may without this between.
+// Half-open connections: one direction may end before the other, as it may without this proxy.
 const server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
   const edge = connect({ host, port: Number(port), allowHalfOpen: true, noDelay: true });
   const injector = new Injector(field);

@@ -16,6 +16,6 @@ pub trait Control: Send + Sync {
     /// How the last reload went.
     fn last_reload(&self) -> serde_json::Value;
 
-    /// Reloads; gives the generation that is in use then.
+    /// Reloads the configuration, and returns the generation that is in use after that.
     async fn reload(&self) -> Result<u64, ConfigErrors>;
 }

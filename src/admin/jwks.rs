@@ -1,10 +1,10 @@
-//! `GET /jwks.json`: the keys with which upstreams verify what the edge says about callers.
+//! `GET /jwks.json`: the keys with which upstreams verify the assertions of the edge about callers.
 
 use serde_json::{Value, json};
 
 use crate::config::Config;
 
-/// A key set (RFC 7517 section 5) of the public halves only; empty without section `assertions`.
+/// The key set (RFC 7517 section 5). It contains only public keys, and is empty without section `assertions`.
 pub(super) fn key_set(config: &Config) -> Value {
     let keys = config.assertions.iter().flat_map(|assertions| &assertions.keys);
     json!({"keys": keys.map(|key| key.public_jwk()).collect::<Vec<_>>()})

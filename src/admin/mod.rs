@@ -31,11 +31,11 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The token cache, whose size is a metric.
     pub cache: Arc<TokenCache>,
-    /// The tokens that upstreams are shown, which a purge forgets.
+    /// The tokens that the edge sends to upstreams. A purge removes them, too.
     pub upstream_tokens: Arc<UpstreamTokens>,
     /// Turns false when the edge drains.
     pub ready: Arc<AtomicBool>,
-    /// What writes must show.
+    /// The bearer token that requests must send to change something.
     pub token: Option<Secret>,
 }
 
@@ -71,9 +71,8 @@ impl Admin {
             },
             "/livez" | "/readyz" | "/metrics" | "/status" | "/jwks.json" => not_allowed("GET, HEAD"),
             _ => {
-                let there =
-                    "there are /livez, /readyz, /metrics, /status, /jwks.json, POST /reload and POST /auth/purge\n";
-                respond(StatusCode::NOT_FOUND, TEXT, there)
+                let paths = "/livez, /readyz, /metrics, /status, /jwks.json, POST /reload or POST /auth/purge";
+                respond(StatusCode::NOT_FOUND, TEXT, format!("not found: use {paths}\n"))
             }
         }
     }
@@ -86,13 +85,17 @@ impl Admin {
         }
     }
 
-    /// Why a request that would change something may not.
+    /// Checks a request that would change something. Returns the rejection when the request is not allowed.
     fn refusal(&self, headers: &HeaderMap) -> Option<Response<Vec<u8>>> {
-        // A page in an operator's browser must not be able to do this; no tool sends an Origin.
+        // A web page in an operator's browser must not be able to do this. Tools of operators do not send `Origin`.
         if headers.contains_key(ORIGIN) {
-            return Some(respond(StatusCode::FORBIDDEN, TEXT, "requests of web pages are refused\n"));
+            return Some(respond(
+                StatusCode::FORBIDDEN,
+                TEXT,
+                "requests from web pages (with an `Origin` header) are refused\n",
+            ));
         }
-        let message = "show the token of `admin.token` as `Authorization: Bearer TOKEN`\n";
+        let message = "send the token of `admin.token` as `Authorization: Bearer TOKEN`\n";
         (!self.may_write(headers)).then(|| respond(StatusCode::UNAUTHORIZED, TEXT, message))
     }
 
@@ -115,7 +118,7 @@ impl Admin {
                 respond(StatusCode::OK, JSON, json!({"purged": purged}).to_string() + "\n")
             }
             Err(TooManyRefusals) => {
-                let message = "as many credentials are refused as may be: purge without `refuse_for`, or restart\n";
+                let message = "too many purges with `refuse_for` are active: purge without it, or restart the edge\n";
                 respond(StatusCode::CONFLICT, TEXT, message)
             }
         }
@@ -140,7 +143,7 @@ impl Admin {
     fn may_write(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
         let shown = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        // Digests are compared, so that the time it takes tells nothing of the token.
+        // Digests are compared, so that the time of the comparison reveals nothing about the token.
         let digest = |bytes: &[u8]| ring::digest::digest(&ring::digest::SHA256, bytes);
         shown.is_some_and(|shown| digest(shown).as_ref() == digest(token.expose()).as_ref())
     }

@@ -1,4 +1,4 @@
-//! `POST /auth/purge`: what an operator takes back, as written.
+//! `POST /auth/purge`: reads what an operator revokes.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::auth::Revocation;
 use crate::config::limits;
 
-/// The body: exactly one of the first four.
+/// The body of the request. Exactly one of the first four fields must be set.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Written {
@@ -15,19 +15,19 @@ struct Written {
     subject: Option<String>,
     token_id: Option<String>,
     token_sha256: Option<String>,
-    /// With `subject`: of this provider only.
+    /// With `subject`: purges only the credentials of this provider.
     provider: Option<String>,
-    /// What is purged stays refused for so long, even if its provider would allow it.
+    /// For this time, the purged credentials are refused, even if their provider would allow them.
     refuse_for: Option<String>,
 }
 
-/// Reads a body.
+/// Reads the body of a request.
 ///
 /// # Errors
-/// What is wrong, and what to write instead.
+/// The message says what is wrong and what to write instead.
 pub(super) fn read(body: &[u8]) -> Result<(Revocation, Option<Duration>), String> {
     let example = r#"write {"subject": "NAME"}, {"token_id": "JTI"}, {"token_sha256": "HEX"} or {"all": true}"#;
-    // The parser's message may repeat a secret that was sent by mistake.
+    // The parser's own message is not used, because it may repeat a secret that was sent by mistake.
     let written: Written = serde_json::from_slice(body)
         .map_err(|error| format!("the body is wrong at line {}, column {}: {example}", error.line(), error.column()))?;
     let revocation = match (written.all, written.subject, written.token_id, written.token_sha256) {
@@ -37,21 +37,21 @@ pub(super) fn read(body: &[u8]) -> Result<(Revocation, Option<Duration>), String
         }
         (false, None, Some(id), None) if !id.is_empty() => Revocation::TokenId(id),
         (false, None, None, Some(hex)) => {
-            let digest = digest(&hex).ok_or("`token_sha256` is no SHA-256 digest: write its 64 hexadecimal digits")?;
+            let digest = digest(&hex).ok_or("`token_sha256` is not a SHA-256 digest: write 64 hexadecimal digits")?;
             Revocation::Token(digest)
         }
-        _ => return Err(format!("exactly one thing is purged: {example}")),
+        _ => return Err(format!("the body must name exactly one thing to purge: {example}")),
     };
     if written.provider.is_some() && !matches!(revocation, Revocation::Subject { .. }) {
-        return Err("`provider` goes with `subject` only: take it out".to_owned());
+        return Err("`provider` is allowed only with `subject`: remove it".to_owned());
     }
     let refuse_for = written.refuse_for.map(|text| text.parse::<crate::config::Span>()).transpose();
-    let refuse_for = refuse_for.map_err(|error| format!("refuse_for: {error}"))?.map(|span| span.0);
+    let refuse_for = refuse_for.map_err(|error| format!("`refuse_for`: {error}"))?.map(|span| span.0);
     if refuse_for.is_some() && revocation == Revocation::All {
-        return Err("`refuse_for` with `all` would lock everybody out: take one of the two out".to_owned());
+        return Err("`refuse_for` with `all` would lock everybody out: remove one of them".to_owned());
     }
     if refuse_for.is_some_and(|time| time.is_zero() || time > limits::REFUSAL_TIME) {
-        return Err("refuse_for: write at most `30d`, and more than nothing".to_owned());
+        return Err("`refuse_for` must be more than 0s and at most `30d`: write a time such as `1h`".to_owned());
     }
     Ok((revocation, refuse_for))
 }

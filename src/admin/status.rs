@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::control::Control;
 
-/// The running snapshot and the last reload. Nothing in it is secret: secret files show no digest.
+/// The running snapshot and the last reload. Nothing in it is secret: files with secrets are shown without a digest.
 pub(super) fn status(control: &dyn Control) -> Value {
     let snapshot = control.snapshot();
     let config = &snapshot.config;

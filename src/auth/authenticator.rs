@@ -16,37 +16,40 @@ use super::revocation::Revocations;
 use crate::config::Cache as CacheSettings;
 use crate::types::{ClientCertificate, Principal, api_key_id};
 
-/// In place of the instance of a provider, in keys of tokens that none has been chosen for.
+/// Stands for the provider instance in the keys of tokens for which no provider has been chosen yet.
 const NO_PROVIDER: u64 = u64::MAX;
 
-/// Whom a credential was taken to, and where the cache has the answer. It follows from the fields of a request, the
-/// certificate of its connection and the providers of its route alone. There is none where a certificate has decided, or a
-/// server that sees more of a request.
+/// Remembers which provider handled a credential and its cache key, so that a repeat skips provider selection. Both
+/// depend only on the header fields of the request, the certificate of the connection and the providers of the route.
+/// There is no cached lookup for a decision by certificate, which needs no cache, or by a `lookup` provider, whose
+/// answer may depend on other parts of the request.
 #[derive(Clone, Copy, Debug)]
 pub struct CachedLookup {
-    /// Its place on the route.
+    /// The provider's position on the route.
     provider: usize,
-    /// So that no other provider is ever taken for it.
+    /// The provider's instance, so that another provider at this position is never used instead.
     instance: u64,
     key: TokenKey,
 }
 
-/// What a request shows.
+/// The credential that a request carries.
 enum Credential<'a> {
-    /// Behind `Authorization: Bearer`: of any kind.
+    /// The value after `Authorization: Bearer`. It may be a credential of any kind.
     Token(&'a str),
-    /// In the field for API keys of a provider: of no other kind.
+    /// The value of a provider's header field for API keys. It can only be an API key.
     Key(&'a str, &'a Arc<Provider>),
 }
 
-/// Who can tell the caller of a request.
+/// The provider that decides who the caller of a request is.
 enum Choice<'a> {
-    Holder(&'a Provider, &'a ClientCertificate),
-    /// With the token, which is empty where other fields are looked at.
-    Ask(&'a Arc<Provider>, &'a str),
+    /// An mTLS provider decides by the client certificate.
+    Certificate(&'a Provider, &'a ClientCertificate),
+    /// The provider validates the token. The token is empty if the provider decides by other header fields.
+    Token(&'a Arc<Provider>, &'a str),
 }
 
-/// The providers of a route. Which one is asked is told by what the credential looks like, never by trying them in turn.
+/// Authenticates with the providers of a route. The form of the credential selects one provider. Providers are never
+/// tried one after the other.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     providers: Arc<[Arc<Provider>]>,
@@ -56,52 +59,54 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// At least one provider.
+    /// `providers` must have at least one provider.
     pub fn new(providers: Vec<Arc<Provider>>, cache: Arc<TokenCache>, settings: CacheSettings) -> Self {
         let choices = Arc::new(Choices::among(providers.len()));
         Self { providers: providers.into(), choices, cache, settings }
     }
 
-    /// The authorization servers that clients are pointed to.
+    /// The authorization servers where clients get tokens for this route.
     pub fn issuers(&self) -> impl Iterator<Item = &str> {
         self.providers.iter().filter_map(|provider| provider.issuer())
     }
 
-    /// What operators have taken back.
+    /// The revocations of operators.
     pub fn revocations(&self) -> &Revocations {
         self.cache.revocations()
     }
 
-    /// Who sent `request`. Where a provider of certificates stands first, a certificate decides, whatever else is sent;
-    /// where it stands behind others, it decides when nothing else is sent. `asked` is what was given back for a request with
-    /// the same fields on the same connection, by the same authenticator.
+    /// Finds out who sent `request`. If the first provider of the route is an mTLS provider, a client certificate
+    /// decides, whatever else the request carries. If an mTLS provider comes later, a certificate decides only for a
+    /// request without a bearer token and without an API key. `cached` is the cached lookup that this authenticator has
+    /// returned for an earlier request with the same header fields on the same connection.
     ///
     /// # Errors
-    /// No credential, one that is not valid, or a provider that cannot tell.
+    /// The request has no credential, its credential is not valid, or the provider cannot decide now.
     pub async fn authenticate(
         &self,
         request: &OriginalRequest<'_>,
-        asked: Option<CachedLookup>,
+        cached: Option<CachedLookup>,
     ) -> Result<(Arc<Principal>, Option<CachedLookup>), AuthError> {
-        if let Some(known) = asked
+        if let Some(known) = cached
             && let Some(provider) = self.providers.get(known.provider)
             && provider.instance() == known.instance
             && let Some(principal) = self.cache.get(known.key).await
         {
-            return self.decided(provider, Ok(principal)).map(|principal| (principal, asked));
+            return self.decided(provider, Ok(principal)).map(|principal| (principal, cached));
         }
         match self.choose(request)? {
-            Choice::Holder(provider, certificate) => {
+            Choice::Certificate(provider, certificate) => {
                 self.holder(provider, certificate).map(|principal| (principal, None))
             }
-            Choice::Ask(provider, token) => self.ask(provider, token, request).await,
+            Choice::Token(provider, token) => self.validate(provider, token, request).await,
         }
     }
 
-    /// True when a server tells who sent `request` that wants to know what its message is about.
+    /// True if a `lookup` provider decides who sent `request`, and its server must be sent the operation of the
+    /// message.
     pub fn asks_about_operation(&self, request: &OriginalRequest<'_>) -> bool {
         let sees = |provider: &Provider| provider.lookup().is_some_and(LookupValidator::sees_operation);
-        self.find(sees).is_some() && matches!(self.choose(request), Ok(Choice::Ask(provider, _)) if sees(provider))
+        self.find(sees).is_some() && matches!(self.choose(request), Ok(Choice::Token(provider, _)) if sees(provider))
     }
 
     fn choose<'a>(&'a self, request: &OriginalRequest<'a>) -> Result<Choice<'a>, AuthError> {
@@ -109,46 +114,50 @@ impl Authenticator {
         if let Some((provider, certificate)) = certified
             && self.providers.first().is_some_and(|first| first.is_mtls())
         {
-            return Ok(Choice::Holder(provider, certificate));
+            return Ok(Choice::Certificate(provider, certificate));
         }
         match self.credential(request.headers)? {
             Some(Credential::Token(token)) => match self.provider_for(token) {
-                // It is shown other fields, and never sees this one.
+                // This provider sends other header fields to its server, but not `Authorization`.
                 Some(provider) if provider.lookup().is_some_and(|lookup| !lookup.shows(&AUTHORIZATION)) => self
                     .by_other_credential(request)
-                    .map(|provider| Choice::Ask(provider, ""))
+                    .map(|provider| Choice::Token(provider, ""))
                     .ok_or(AuthError::Missing),
-                Some(provider) => Ok(Choice::Ask(provider, token)),
-                None => Err(AuthError::Denied("no provider of this route knows such a token")),
+                Some(provider) => Ok(Choice::Token(provider, token)),
+                None => {
+                    Err(AuthError::Denied("no provider of this route accepts tokens of this kind or from this issuer"))
+                }
             },
-            Some(Credential::Key(key, provider)) => Ok(Choice::Ask(provider, key)),
-            // An authentication server may look at other fields than Authorization.
+            Some(Credential::Key(key, provider)) => Ok(Choice::Token(provider, key)),
+            // An authentication server may decide by other header fields than `Authorization`.
             None => match (certified, self.by_other_credential(request)) {
-                (Some((provider, certificate)), _) => Ok(Choice::Holder(provider, certificate)),
-                (None, Some(provider)) => Ok(Choice::Ask(provider, "")),
+                (Some((provider, certificate)), _) => Ok(Choice::Certificate(provider, certificate)),
+                (None, Some(provider)) => Ok(Choice::Token(provider, "")),
                 (None, None) => Err(AuthError::Missing),
             },
         }
     }
 
-    /// True for the fields of requests that may carry a credential, beside `Authorization`. Like that, they are for the edge.
+    /// True for a header field, other than `Authorization`, that may carry a credential. Like `Authorization`, such a
+    /// field is meant for the edge and not for the upstream.
     pub fn reads(&self, name: &HeaderName) -> bool {
         let of_keys = |provider: &Provider| provider.api_keys().is_some_and(|keys| keys.header() == Some(name));
         let of_lookup = |provider: &Provider| provider.lookup().is_some_and(|lookup| lookup.headers().contains(name));
         self.find(|provider| of_keys(provider) || of_lookup(provider)).is_some()
     }
 
-    /// True for the fields that authentication servers are shown: they decide on them, so the upstream must see the same.
+    /// True for a header field that is sent to an authentication server. Its decision depends on the field, so the
+    /// upstream must see the same value.
     pub fn shows(&self, name: &HeaderName) -> bool {
         self.find(|provider| provider.lookup().is_some_and(|lookup| lookup.shows(name))).is_some()
     }
 
-    /// The fields that authentication servers are shown, and that go on to the upstream.
+    /// The header fields that are sent to authentication servers and also go on to the upstream.
     pub fn context_headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.providers.iter().filter_map(|provider| provider.lookup()).flat_map(LookupValidator::context_headers)
     }
 
-    /// The one credential of a request.
+    /// The one credential of a request, from `Authorization` or a header field for API keys.
     fn credential<'a>(&'a self, headers: &'a HeaderMap) -> Result<Option<Credential<'a>>, AuthError> {
         let token = match bearer(headers) {
             Ok(token) => Some(token),
@@ -157,7 +166,7 @@ impl Authenticator {
                 return Err(AuthError::BadRequest("there is more than one Authorization field"));
             }
             Err(BearerError::Malformed) => {
-                return Err(AuthError::Denied("the Authorization field holds no bearer token"));
+                return Err(AuthError::Denied("the bearer token in the Authorization field is malformed or too long"));
             }
         };
         let mut key: Option<(&str, &Arc<Provider>)> = None;
@@ -170,7 +179,7 @@ impl Authenticator {
                 return Err(AuthError::BadRequest("there is more than one field with an API key"));
             }
             let Ok(field) = bearer::token(field.as_bytes()) else {
-                return Err(AuthError::Denied("the field of the API key holds none"));
+                return Err(AuthError::Denied("the API key is malformed or too long"));
             };
             if token.or(key.map(|(key, _)| key)).is_some_and(|other| other != field) {
                 return Err(AuthError::BadRequest("there are different credentials in several fields"));
@@ -179,7 +188,7 @@ impl Authenticator {
                 let id = api_key_id(field);
                 id.is_some_and(|id| provider.api_keys().is_some_and(|keys| keys.knows(id)))
             };
-            // Several providers may share a field: the one with the entry counts.
+            // Several providers may share a header field. The provider that knows the id of the key is chosen.
             if key.is_none_or(|(_, other)| !knows(other)) {
                 key = Some((field, provider));
             }
@@ -207,14 +216,16 @@ impl Authenticator {
             return self.providers.get(chosen);
         }
         let chosen = self.by_key(token).or_else(|| self.by_issuer(token)).or_else(|| self.find(Provider::is_opaque))?;
-        // The token and the providers decide, and the providers stay as they are.
-        if let Some(number) = self.providers.iter().position(|provider| Arc::ptr_eq(provider, chosen)) {
-            self.choices.put(key, number);
+        // The choice depends only on the token and the providers. The providers of an authenticator never change, so
+        // the choice can be remembered.
+        if let Some(position) = self.providers.iter().position(|provider| Arc::ptr_eq(provider, chosen)) {
+            self.choices.put(key, position);
         }
         Some(chosen)
     }
 
-    /// A key belongs to the provider with its id; one that nobody knows is denied by any of them.
+    /// The provider that knows the id of this API key. If no provider knows the id, the first provider of API keys
+    /// denies the key.
     fn by_key(&self, token: &str) -> Option<&Arc<Provider>> {
         let id = api_key_id(token)?;
         let knows = |provider: &Provider| provider.api_keys().is_some_and(|keys| keys.knows(id));
@@ -230,7 +241,7 @@ impl Authenticator {
         self.providers.iter().find(|provider| fits(provider))
     }
 
-    async fn ask(
+    async fn validate(
         &self,
         provider: &Arc<Provider>,
         token: &str,
@@ -247,18 +258,18 @@ impl Authenticator {
         };
         let outcome = self.cache.get_or_validate(key, &self.settings, validate, again).await;
         let principal = self.decided(provider, outcome)?;
-        let place = self.providers.iter().position(|known| Arc::ptr_eq(known, provider));
-        let asked = place.filter(|_| provider.lookup().is_none());
-        let asked = asked.map(|place| CachedLookup { provider: place, instance: provider.instance(), key });
-        Ok((principal, asked))
+        let position = self.providers.iter().position(|known| Arc::ptr_eq(known, provider));
+        let cached = position.filter(|_| provider.lookup().is_none());
+        let cached = cached.map(|position| CachedLookup { provider: position, instance: provider.instance(), key });
+        Ok((principal, cached))
     }
 
-    /// Nothing is remembered: the connection has its certificate at hand.
+    /// Nothing is cached here, because the connection keeps its certificate.
     fn holder(&self, provider: &Provider, certificate: &ClientCertificate) -> Result<Arc<Principal>, AuthError> {
         self.decided(provider, provider.holder(certificate).map(Arc::new))
     }
 
-    /// What `provider` said, unless operators have taken it back.
+    /// Counts and returns the decision of `provider`. A credential that an operator has revoked is denied.
     fn decided(
         &self,
         provider: &Provider,

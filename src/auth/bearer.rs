@@ -1,18 +1,18 @@
-//! The bearer token of a request (RFC 6750 section 2.1). Tokens in a query string or body are not looked for.
+//! Reads the bearer token of a request (RFC 6750 section 2.1). Tokens in a query string or body are ignored.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::config::limits;
 
-/// Why there is no usable token.
+/// Why a request has no usable bearer token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BearerError {
-    /// No `Authorization` field, or one of another scheme.
+    /// There is no `Authorization` field, or it has another scheme.
     Missing,
-    /// More than one `Authorization` field: readers would disagree on which one counts.
+    /// There is more than one `Authorization` field. The edge and the upstream could use different ones.
     Ambiguous,
-    /// `Bearer` without what a token looks like, or a token that is too long.
+    /// `Bearer` is not followed by a well-formed token, or the token is too long.
     Malformed,
 }
 
@@ -32,7 +32,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, BearerError> {
     token(&field[scheme.len() + spaces..])
 }
 
-/// What may stand behind `Bearer`, wherever it stands.
+/// Checks the form and the length of a token, in whatever header field it was sent.
 pub(super) fn token(token: &[u8]) -> Result<&str, BearerError> {
     if token.len() > limits::TOKEN_BYTES || !is_token68(token) {
         return Err(BearerError::Malformed);
@@ -40,12 +40,12 @@ pub(super) fn token(token: &[u8]) -> Result<&str, BearerError> {
     std::str::from_utf8(token).map_err(|_| BearerError::Malformed)
 }
 
-/// `token68` of RFC 9110 section 11.2. Without a way out of the loop the compiler checks many bytes at once, for which there
-/// are as few ranges as can be.
+/// True for a `token68` (RFC 9110 section 11.2). The loop never stops early and compares with few ranges, so that the
+/// compiler can check many bytes at once.
 fn is_token68(token: &[u8]) -> bool {
     let body = token.len() - token.iter().rev().take_while(|&&byte| byte == b'=').count();
     let legal = |byte: u8| {
-        // `-`, `.`, `/` and the digits stand side by side.
+        // `-`, `.`, `/` and the digits are neighbours in ASCII.
         (byte | 0x20).is_ascii_lowercase()
             | matches!(byte, b'-'..=b'9')
             | (byte == b'_')
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn forms() {
+    fn forms_of_the_authorization_field() {
         assert_eq!(read(&["Bearer abc.def"]), Ok("abc.def".into()));
         assert_eq!(read(&["bEARER   abc=="]), Ok("abc==".into()));
         assert_eq!(read(&[]), Err(BearerError::Missing));

@@ -1,4 +1,4 @@
-//! What a client that was not let in is told: `WWW-Authenticate` (RFC 6750) and resource metadata (RFC 9728).
+//! Tells a rejected client how to authenticate: `WWW-Authenticate` (RFC 6750) and resource metadata (RFC 9728).
 
 use http::HeaderValue;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::types::ScopeSet;
 pub struct Challenge<'a> {
     /// `invalid_token` or `insufficient_scope`; absent when the request had no credential (RFC 6750 section 3.1).
     pub error: Option<&'a str>,
-    /// For people (RFC 6750 section 3).
+    /// A text for people (RFC 6750 section 3).
     pub description: Option<&'a str>,
     /// All scopes that the operation needs.
     pub scopes: &'a ScopeSet,
@@ -19,8 +19,9 @@ pub struct Challenge<'a> {
 }
 
 impl Challenge<'_> {
-    /// The field's value. `error` and `description` were checked by who made them, `resource_metadata` comes from a checked host and a canonical path, scopes from
-    /// [`Scope`](crate::types::Scope)s: none of them can end the quoted string.
+    /// The field's value. No part can end its quoted string early: whoever makes a challenge has checked `error` and
+    /// `description`, `resource_metadata` is made of a checked host and a canonical path, and scopes are
+    /// [`Scope`](crate::types::Scope)s.
     pub fn to_header(&self) -> HeaderValue {
         let mut text = String::from("Bearer ");
         if let Some(error) = self.error {
@@ -42,10 +43,10 @@ impl Challenge<'_> {
 pub struct Metadata<'a> {
     /// Exactly the URL that the client uses.
     pub resource: &'a str,
-    /// Where a client gets tokens; MCP wants at least one.
+    /// Where a client gets tokens. MCP requires at least one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub authorization_servers: Vec<&'a str>,
-    /// What the route asks for.
+    /// The scopes that the route requires.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes_supported: Vec<&'a str>,
     /// Always `header`: tokens in query strings and bodies are not accepted.

@@ -1,32 +1,33 @@
-//! Which provider of a route tokens were taken to, for tokens that come again: to find the issuer in a token costs more
-//! than all else that is done with one that is cached.
+//! Remembers which provider of a route was chosen for a token, for the next request with this token. Finding the issuer
+//! in a token costs more than all other work for a cached token.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cache::TokenKey;
 use crate::config::limits;
 
-/// Each token has one place, where it displaces another. Keys are keyed hashes, so nobody can make two tokens meet in more
-/// than their place; what was remembered only says who is asked, which verifies the token all the same.
+/// A table in which each token has one place. A new token overwrites an older one in the same place. An attacker cannot
+/// make two tokens count as the same one, because keys are keyed hashes. Even then, a wrong entry would only select the
+/// provider, and that provider still verifies the token.
 #[derive(Debug)]
 pub(super) struct Choices(Box<[AtomicU64]>);
 
 impl Choices {
-    /// None are remembered where there is only one provider.
+    /// A table for a route with this many providers. With only one provider there is no choice to remember.
     pub(super) fn among(providers: usize) -> Self {
         let places = if providers > 1 { limits::PROVIDER_CHOICES } else { 0 };
         Self((0..places).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// Which of the providers it was.
+    /// The position of the provider that was chosen for this token.
     pub(super) fn get(&self, key: TokenKey) -> Option<usize> {
         let (place, mark) = self.place(key)?;
         let word = place.load(Ordering::Relaxed);
-        // Zero is nobody's: the lowest byte is one more than the number of the provider.
+        // The lowest byte is the provider's position plus one. Zero marks an empty place.
         (word & !0xFF == mark).then_some((word & 0xFF) as usize)?.checked_sub(1)
     }
 
-    /// Remembers the one with this number.
+    /// Remembers the position of the provider that was chosen for this token.
     pub(super) fn put(&self, key: TokenKey, provider: usize) {
         if let (Some((place, mark)), Ok(number)) = (self.place(key), u8::try_from(provider + 1)) {
             place.store(mark | u64::from(number), Ordering::Relaxed);
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_right_and_bounded() {
+    fn remembered_choices_are_right_and_their_number_is_bounded() {
         let (choices, keys) = (Choices::among(3), keys(10_000));
         assert!(keys.iter().all(|key| choices.get(*key).is_none()));
         for (index, key) in keys.iter().enumerate() {
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_can_be_told_apart_are_not_remembered() {
+    fn positions_that_do_not_fit_and_single_providers_are_not_remembered() {
         let (choices, keys) = (Choices::among(1_000), keys(2));
         choices.put(keys[0], 254);
         choices.put(keys[1], 255);

@@ -1,5 +1,5 @@
-//! Signature checks of tokens with *ring*, which the TLS stack brings anyway: `jsonwebtoken` lets its user choose the
-//! implementation, and a second cryptographic library in the process would be one too many to keep patched.
+//! Checks signatures of tokens with *ring*. `jsonwebtoken` lets its user choose the cryptographic library. The TLS
+//! stack already uses *ring*, and a second library would have to be kept patched as well.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -9,19 +9,20 @@ use ring::hmac;
 use ring::signature as verify;
 
 static PROVIDER: CryptoProvider = CryptoProvider {
-    // The edge signs with `types::SigningKey`.
+    // Not needed: the edge signs with `types::SigningKey`.
     signer_factory: |_, _| Err(ErrorKind::InvalidAlgorithm.into()),
     verifier_factory: |algorithm, key| match RingVerifier::new(*algorithm, key) {
         Ok(verifier) => Ok(Box::new(verifier)),
         Err(error) => Err(error),
     },
-    // Only thumbprints and conversions of keys to JWKs need these; `types::SigningKey` makes its own.
+    // Not needed: `jsonwebtoken` uses these only for thumbprints and to convert keys to JWKs. `types::SigningKey` does
+    // that itself.
     key_utils: KeyUtils::new_unimplemented(),
 };
 
 /// Makes `jsonwebtoken` and `rustls` use *ring*. May be called any number of times.
 pub fn install() {
-    // An error says that it was installed before: by an earlier edge of this process.
+    // An error means that *ring* is already installed, by an earlier edge in this process.
     let _ = PROVIDER.install_default();
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
@@ -33,7 +34,8 @@ struct RingVerifier {
 
 impl RingVerifier {
     fn new(algorithm: Algorithm, key: &DecodingKey) -> Result<Self, Error> {
-        // A key of one family never checks a signature of another: the RS/HS confusion of RFC 8725 section 2.1.
+        // A key of one family must never verify a signature of another family. This prevents the RS/HS confusion of RFC
+        // 8725 section 2.1.
         if key.family() == family(algorithm)? {
             Ok(Self { algorithm, key: key.clone() })
         } else {
@@ -121,7 +123,7 @@ mod tests {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// A key as a set has it, and its signature of the message, for each algorithm of public keys.
+    /// For each algorithm of public keys: a key as in a key set, and its signature of the message.
     fn signatures() -> Vec<(Algorithm, Value, Vec<u8>)> {
         let random = SystemRandom::new();
         let mut made = Vec::new();
@@ -176,13 +178,13 @@ mod tests {
             }
         }
         for (algorithm, key, signature) in &made {
-            let verifier = RingVerifier::new(*algorithm, &decoding_key(key)).expect("they fit");
+            let verifier = RingVerifier::new(*algorithm, &decoding_key(key)).expect("the key fits");
             assert!(verifier.verify(b"another message", signature).is_err(), "{algorithm:?}");
         }
     }
 
     #[test]
-    fn a_public_key_is_no_shared_secret() {
+    fn a_public_key_is_not_accepted_as_a_shared_secret() {
         for (_, key, _) in signatures() {
             assert!(RingVerifier::new(Algorithm::HS256, &decoding_key(&key)).is_err());
         }
@@ -198,7 +200,7 @@ mod tests {
         ] {
             let tag = hmac::sign(&hmac::Key::new(ring, b"secret"), MESSAGE).as_ref().to_vec();
             let verify = |secret: &[u8]| {
-                let verifier = RingVerifier::new(algorithm, &DecodingKey::from_secret(secret)).expect("they fit");
+                let verifier = RingVerifier::new(algorithm, &DecodingKey::from_secret(secret)).expect("the key fits");
                 verifier.verify(MESSAGE, &tag).is_ok()
             };
             assert!(verify(b"secret") && !verify(b"another"), "{algorithm:?}");

@@ -1,5 +1,6 @@
-//! Who is calling, and may they? Providers validate credentials, one cache remembers what they said. And what is the
-//! upstream shown in their place?
+//! Authentication and authorization. Providers validate credentials, and one cache remembers their decisions. A policy
+//! decides what the caller may do. [`UpstreamCredential`] makes the credential that goes to the upstream instead of the
+//! caller's.
 
 mod authenticator;
 mod bearer;

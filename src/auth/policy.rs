@@ -1,4 +1,4 @@
-//! What callers may do on a route: the one decision, and the proof that it said yes.
+//! Decides what callers may do on a route. A [`Permit`] proves that the decision was positive.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,30 +7,30 @@ use crate::config;
 use crate::config::{Access, Rule, limits};
 use crate::types::{KnownMethod, Operation, Principal, Scope, ScopeSet, Target, is_plain_uri};
 
-/// The rules of one route, ready to decide.
+/// The access rules of one route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// What the route asks of every request; `None` on an open route.
+    /// The scopes that every request needs. `None` on an open route, which needs no credential.
     scopes: Option<ScopeSet>,
     rules: config::Policy,
 }
 
-/// Proof that [`Policy::authorize`] said yes. It cannot be made in any other way, and nothing is sent to an upstream
-/// without one.
+/// Proof that [`Policy::authorize`] has allowed a request. Only that function can make a permit, and without a permit
+/// nothing is sent to an upstream.
 #[derive(Clone, Debug)]
 pub struct Permit {
     principal: Option<Arc<Principal>>,
 }
 
-/// The policy said no.
+/// The policy has denied a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Denial {
-    /// All scopes that the operations need; empty when no scope opens them.
+    /// All scopes that the operations need. Empty if no scope would allow them.
     pub scopes: ScopeSet,
 }
 
 impl Permit {
-    /// Who was permitted; `None` on an open route.
+    /// The caller that was permitted. `None` on an open route.
     pub fn principal(&self) -> Option<&Arc<Principal>> {
         self.principal.as_ref()
     }
@@ -42,10 +42,10 @@ impl Policy {
         Self { scopes: route.auth.as_ref().map(|auth| auth.scopes.clone()), rules: route.policy.clone() }
     }
 
-    /// The one decision: whether `principal` may do all of `operations`.
+    /// Decides whether `principal` may do all of `operations`.
     ///
     /// # Errors
-    /// It may not do at least one of them.
+    /// `principal` may not do at least one of the operations.
     pub fn authorize<'o>(
         &self,
         principal: Option<Arc<Principal>>,
@@ -56,14 +56,14 @@ impl Policy {
         if denials.is_empty() {
             return Ok(Permit { principal });
         }
-        // What no scope opens stays closed, whatever else was asked for.
+        // If no scope would allow one of the operations, the denial names no scopes: requesting them would not help.
         if denials.iter().any(|denial| denial.scopes.is_empty()) {
             return Err(Denial::default());
         }
         Err(Denial { scopes: denials.iter().flat_map(|denial| denial.scopes.iter()).cloned().collect() })
     }
 
-    /// Whether a list may show `target` to the caller: exactly when it may be used.
+    /// True if a list may show `target` to the caller: exactly when the caller may use it.
     pub fn shows(&self, permit: &Permit, target: Target<'_>) -> bool {
         let method = match target {
             Target::Tool(_) => "tools/call",
@@ -74,12 +74,12 @@ impl Policy {
         self.decide(permit.principal.as_deref(), Operation::Targeted(method, target)).is_ok()
     }
 
-    /// True when the rules have a say in which targets like `target` a caller sees.
+    /// True if the rules may hide targets of the kind of `target` from a caller.
     pub fn filters(&self, target: Target<'_>) -> bool {
         self.rules.methods.is_some() || self.rules_for(target).is_some()
     }
 
-    /// The deadline of a tool's response, when the route has one for it.
+    /// The time limit for a tool's response, if a rule sets one.
     pub fn timeout(&self, tool: &str) -> Option<Duration> {
         self.rules_for(Target::Tool(tool)).and_then(|rules| first_match(rules, tool)).and_then(|rule| rule.timeout)
     }
@@ -92,17 +92,17 @@ impl Policy {
 
     fn decide(&self, principal: Option<&Principal>, operation: Operation<'_>) -> Result<(), Denial> {
         let mut needs = Needs { principal, scopes: None, met: true };
-        self.rules_on(operation, &mut needs)?;
+        self.apply_rules(operation, &mut needs)?;
         if needs.met {
             return Ok(());
         }
-        // A refusal names all that is needed; it is gathered only for that.
+        // A denial names all needed scopes. They are collected only now, because most decisions do not need them.
         needs.scopes = Some(Vec::new());
-        self.rules_on(operation, &mut needs)?;
+        self.apply_rules(operation, &mut needs)?;
         Err(Denial { scopes: needs.scopes.into_iter().flatten().collect() })
     }
 
-    fn rules_on(&self, operation: Operation<'_>, needs: &mut Needs<'_>) -> Result<(), Denial> {
+    fn apply_rules(&self, operation: Operation<'_>, needs: &mut Needs<'_>) -> Result<(), Denial> {
         match &self.scopes {
             Some(scopes) if needs.principal.is_some() => needs.all(scopes),
             Some(scopes) => return Err(Denial { scopes: scopes.clone() }),
@@ -125,7 +125,7 @@ impl Policy {
         }
         let allowed = match KnownMethod::of(method) {
             KnownMethod::Common(_) => true,
-            // Who writes rules of methods names the features that are allowed.
+            // If there are rules for methods, a feature is allowed only by a rule.
             KnownMethod::Feature(_) => self.rules.methods.is_none(),
             KnownMethod::Unknown => !self.has_rules(),
         };
@@ -136,7 +136,8 @@ impl Policy {
         let Some(rules) = self.rules_for(target) else { return Ok(()) };
         let (Target::Tool(name) | Target::Prompt(name) | Target::Resource(name) | Target::Task(name)) = target;
         match first_match(rules, name) {
-            // A pattern cannot tell what a server makes of a URI that has another spelling, too.
+            // A URI that is not plain has other spellings, and a server may read it as a URI that the pattern does not
+            // match. Only an exact rule can decide on it.
             Some(rule) if !rule.pattern.is_exact() && matches!(target, Target::Resource(uri) if !is_plain_uri(uri)) => {
                 Err(Denial::default())
             }
@@ -160,7 +161,8 @@ impl Policy {
         [methods, tools, prompts, resources].iter().any(|rules| rules.is_some())
     }
 
-    /// True for methods that do nothing without a name, when there are rules about such names.
+    /// True for a method that acts on a named target, if there are rules for such targets. A call without a name is
+    /// denied.
     fn needs_target(&self, method: &str) -> bool {
         match method {
             "tools/call" => self.rules.tools.is_some(),
@@ -174,16 +176,18 @@ impl Policy {
     }
 }
 
-/// The rule that decides on `name`. None does on an overlong one: that bounds the work that a name can cause.
+/// The rule that decides on `name`: the first that matches. No rule matches a name longer than [`limits::NAME_BYTES`],
+/// which bounds the work that a name can cause.
 fn first_match<'r>(rules: &'r [Rule], name: &str) -> Option<&'r Rule> {
     rules.iter().take_while(|_| name.len() <= limits::NAME_BYTES).find(|rule| rule.pattern.matches(name))
 }
 
-/// What one operation needs, and whether the caller has it.
+/// The scopes that one operation needs, and whether the caller has them.
 struct Needs<'p> {
     principal: Option<&'p Principal>,
-    /// All that is needed, for those who want to know.
+    /// All needed scopes. `None` if they are not collected.
     scopes: Option<Vec<Scope>>,
+    /// True if the caller has all scopes that were checked so far.
     met: bool,
 }
 
@@ -202,7 +206,7 @@ impl Needs<'_> {
             Access::Any(scopes) => {
                 let held =
                     scopes.iter().find(|scope| self.principal.is_some_and(|caller| caller.scopes().contains(scope)));
-                // A caller that has none is told the first.
+                // If the caller has none of these scopes, the denial names the first.
                 if let Some(all) = &mut self.scopes {
                     all.extend(held.or(scopes.first()).cloned());
                 }
@@ -241,7 +245,7 @@ mod tests {
         Operation::Targeted("tools/call", Target::Tool(name))
     }
 
-    /// What is needed, or `ok`.
+    /// `ok`, or the scopes that the denial names.
     fn decide(policy: &Policy, held: &str, operation: Operation<'_>) -> String {
         match policy.authorize(caller(held), [operation]) {
             Ok(_) => "ok".to_owned(),
@@ -259,7 +263,7 @@ mod tests {
         ];
         let policy = policy(config::Policy { tools: Some(tools), ..Default::default() });
         assert_eq!(decide(&policy, "base read", call("get_quote")), "ok");
-        assert_eq!(decide(&policy, "base", call("get_quote")), "base read", "all that is needed is named");
+        assert_eq!(decide(&policy, "base", call("get_quote")), "base read", "all needed scopes are named");
         assert_eq!(decide(&policy, "read", call("get_quote")), "base read");
         assert_eq!(decide(&policy, "base read", call("get_secret")), "");
         assert_eq!(decide(&policy, "base admin", call("place")), "ok");
@@ -267,7 +271,7 @@ mod tests {
         assert_eq!(decide(&policy, "base", call("free")), "ok");
         assert_eq!(decide(&policy, "base read trade admin", call("other")), "");
         assert_eq!(decide(&policy, "base read", call("GET_quote")), "", "names are compared exactly");
-        assert_eq!(decide(&policy, "base", Operation::Method("tools/call")), "", "a call of nothing");
+        assert_eq!(decide(&policy, "base", Operation::Method("tools/call")), "", "the call names no tool");
         assert_eq!(decide(&policy, "base", Operation::Method("tools/list")), "ok");
         assert_eq!(decide(&policy, "base", Operation::Method("initialize")), "ok");
         assert_eq!(decide(&policy, "base", Operation::Method("evil/method")), "", "unknown methods are denied");
@@ -276,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_methods_leave_only_what_sessions_need() {
+    fn with_rules_for_methods_only_common_methods_are_allowed_by_default() {
         let methods = vec![rule("ping", Access::Deny), rule("tools/*", all("read"))];
         let policy = policy(config::Policy { methods: Some(methods), ..Default::default() });
         assert_eq!(decide(&policy, "base read", call("any")), "ok");

@@ -1,4 +1,4 @@
-//! What an authentication server says when it lets a request not pass.
+//! How an authentication server refuses a request.
 
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue};
@@ -7,24 +7,24 @@ use http_auth::ChallengeRef;
 use crate::config::limits;
 use crate::types::ScopeSet;
 
-/// A 401 or 403 of an authentication server, with its `WWW-Authenticate` (RFC 9110 section 11.6.1). What cannot be read or
-/// is larger than [`limits::CHALLENGE_BYTES`] is not passed on.
+/// A 401 or 403 of an authentication server, with its `WWW-Authenticate` (RFC 9110 section 11.6.1). Fields that cannot
+/// be parsed, and fields beyond [`limits::CHALLENGE_BYTES`] in total, are not passed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal {
-    /// 403: the server knows the caller and refuses.
+    /// True for 403: the server knows the caller, but refuses the request.
     pub forbidden: bool,
-    /// `error` of a `Bearer` challenge (RFC 6750 section 3).
+    /// `error` of the `Bearer` challenge (RFC 6750 section 3).
     pub error: Option<String>,
-    /// Its `error_description`.
+    /// `error_description` of the `Bearer` challenge.
     pub description: Option<String>,
-    /// Its `scope`: what the client should ask for.
+    /// `scope` of the `Bearer` challenge: the scopes that the client should request.
     pub scopes: ScopeSet,
     /// The challenges of other schemes.
     pub others: Vec<HeaderValue>,
 }
 
 impl Refusal {
-    /// Reads the answer's fields.
+    /// Reads the header fields of the answer.
     pub(super) fn read(forbidden: bool, headers: &HeaderMap) -> Self {
         let mut refusal = Self { forbidden, ..Self::default() };
         let mut room = limits::CHALLENGE_BYTES;
@@ -41,10 +41,11 @@ impl Refusal {
 
     fn add(&mut self, challenge: &ChallengeRef<'_>) {
         if !challenge.scheme.eq_ignore_ascii_case("bearer") {
-            self.others.extend(written(challenge));
+            self.others.extend(to_header_value(challenge));
             return;
         }
-        // `resource_metadata` is the edge's to say: the resource is the route, not the authentication server.
+        // `resource_metadata` is left out, because the edge adds its own: the resource is the route, not the
+        // authentication server.
         for (name, value) in &challenge.params {
             let value = value.to_unescaped();
             match name.to_ascii_lowercase().as_str() {
@@ -57,12 +58,13 @@ impl Refusal {
     }
 }
 
-/// True for what `error` and `error_description` may hold (RFC 6750 section 3): nothing that ends a quoted string.
+/// True for a text that `error` and `error_description` may contain (RFC 6750 section 3). It cannot end a quoted
+/// string.
 fn is_quotable(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
 }
 
-fn written(challenge: &ChallengeRef<'_>) -> Option<HeaderValue> {
+fn to_header_value(challenge: &ChallengeRef<'_>) -> Option<HeaderValue> {
     let params: Vec<String> = challenge
         .params
         .iter()
@@ -96,13 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn what_would_end_a_quoted_string_is_left_out() {
+    fn texts_that_would_end_a_quoted_string_are_left_out() {
         let refusal = read(&[r#"Bearer error="a\"b", error_description="", scope="a\"b c""#]);
         assert_eq!((refusal.error, refusal.description, refusal.scopes.to_string().as_str()), (None, None, "c"));
     }
 
     #[test]
-    fn what_is_too_large_or_cannot_be_read_is_left_out() {
+    fn challenges_that_are_too_large_or_cannot_be_parsed_are_left_out() {
         let long: &'static str = format!("Basic realm=\"{}\"", "x".repeat(limits::CHALLENGE_BYTES)).leak();
         assert_eq!(read(&[long, "Bearer error=\"x\""]), Refusal { forbidden: true, ..Refusal::default() });
         assert_eq!(read(&["=, ="]), Refusal { forbidden: true, ..Refusal::default() });

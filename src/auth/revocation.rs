@@ -1,4 +1,4 @@
-//! Revocations: what an operator has taken back, for the cache, for requests, and for streams that are open.
+//! Revocations by operators. They affect the token cache, requests and open streams.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,16 +13,16 @@ use tokio::time::Instant;
 use crate::config::limits;
 use crate::types::Principal;
 
-/// Whom or what a revocation is about.
+/// Which credentials a revocation covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
-    /// Everybody.
+    /// All credentials.
     All,
-    /// All credentials of a subject, of one provider or of any.
+    /// All credentials of a subject, from one provider or from all.
     Subject {
-        /// As the provider gives it.
+        /// The subject, as the provider names it.
         subject: String,
-        /// The provider's name.
+        /// The provider's name. `None` for all providers.
         provider: Option<String>,
     },
     /// The credential with this `jti`.
@@ -31,7 +31,7 @@ pub enum Revocation {
     Token([u8; 32]),
 }
 
-/// There are as many refusals in force as there may be.
+/// [`limits::REFUSALS`] refusals are already in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyRefusals;
 
@@ -39,14 +39,14 @@ pub struct TooManyRefusals;
 #[derive(Debug)]
 pub struct Revocations {
     log: Mutex<Log>,
-    /// Credentials that are refused although they may be valid, until then.
+    /// Revocations with `refuse_for`: until this time, the credentials are refused even if their provider allows them.
     refused: ArcSwap<Vec<(Revocation, Instant)>>,
     generation: AtomicU64,
-    /// The same, for those who wait for it.
-    told: watch::Sender<u64>,
+    /// The generation again, for tasks that wait for the next one.
+    changes: watch::Sender<u64>,
 }
 
-/// The last revocations, with the generation that each began.
+/// The last revocations. Each has the number of the generation that it started.
 #[derive(Debug, Default)]
 struct Log(VecDeque<(u64, Revocation)>);
 
@@ -56,13 +56,13 @@ impl Default for Revocations {
             log: Mutex::default(),
             refused: ArcSwap::default(),
             generation: AtomicU64::new(0),
-            told: watch::Sender::new(0),
+            changes: watch::Sender::new(0),
         }
     }
 }
 
 impl Revocation {
-    /// True when it is about `principal`.
+    /// True if the revocation covers the credential of `principal`.
     pub fn matches(&self, principal: &Principal) -> bool {
         match self {
             Self::All => true,
@@ -76,7 +76,7 @@ impl Revocation {
     }
 }
 
-/// The digest by which a credential is known, without being known.
+/// The SHA-256 digest of a credential. It identifies the credential without revealing it.
 pub fn credential_digest(credential: &[u8]) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest(&SHA256, credential).as_ref());
@@ -84,20 +84,22 @@ pub fn credential_digest(credential: &[u8]) -> [u8; 32] {
 }
 
 impl Revocations {
-    /// Which revocations there have been: one more with each.
+    /// The current generation: the number of revocations so far.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Tells of new generations.
+    /// Subscribes to new generations.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.told.subscribe()
+        self.changes.subscribe()
     }
 
-    /// Takes note of a revocation; for `refuse_for` what it is about stays refused, even if its provider allows it.
+    /// Records a revocation. With `refuse_for`, the credentials are refused for this time, even if their provider
+    /// allows them.
     ///
     /// # Errors
-    /// [`limits::REFUSALS`] are in force; nothing is noted then.
+    /// `refuse_for` is given, and [`limits::REFUSALS`] refusals are already in force. The revocation is then not
+    /// recorded.
     pub fn add(&self, revocation: Revocation, refuse_for: Option<Duration>) -> Result<(), TooManyRefusals> {
         let mut log = self.log();
         if let Some(refuse_for) = refuse_for {
@@ -116,11 +118,12 @@ impl Revocations {
         }
         self.generation.store(generation, Ordering::Release);
         drop(log);
-        self.told.send_replace(generation);
+        self.changes.send_replace(generation);
         Ok(())
     }
 
-    /// True when a revocation after `generation` is, or may be, about `principal`: one that is not remembered any more may.
+    /// True if a revocation after `generation` covers `principal`. Also true if some of these revocations are no longer
+    /// remembered, because one of them may cover `principal`.
     pub fn revoked_since(&self, generation: u64, principal: &Principal) -> bool {
         if self.generation() == generation {
             return false;
@@ -130,7 +133,7 @@ impl Revocations {
         forgotten || log.0.iter().any(|(at, revocation)| *at > generation && revocation.matches(principal))
     }
 
-    /// True while `principal` is refused.
+    /// True while a revocation with `refuse_for` refuses `principal`.
     pub fn refuses(&self, principal: &Principal) -> bool {
         let refused = self.refused.load();
         !refused.is_empty() && {
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn revocations_are_about_whom_they_name() {
+    fn revocations_cover_only_the_credentials_that_they_name() {
         let token = |text: &[u8]| Revocation::Token(credential_digest(text));
         for revocation in [
             Revocation::All,
@@ -180,31 +183,31 @@ mod tests {
     }
 
     #[test]
-    fn what_came_after_a_generation_counts_and_what_is_forgotten_may() {
+    fn later_revocations_count_and_forgotten_ones_may_count() {
         let revocations = Revocations::default();
         assert!(!revocations.revoked_since(0, &alice()));
-        revocations.add(subject("alice", None), None).expect("noted");
+        revocations.add(subject("alice", None), None).expect("there is room");
         let after = revocations.generation();
         assert!(revocations.revoked_since(0, &alice()));
-        assert!(!revocations.revoked_since(after, &alice()), "it came before");
+        assert!(!revocations.revoked_since(after, &alice()), "the revocation was before this generation");
         for _ in 0..limits::REVOCATIONS {
-            revocations.add(subject("bob", None), None).expect("noted");
+            revocations.add(subject("bob", None), None).expect("there is room");
         }
-        assert!(!revocations.revoked_since(after, &alice()), "all since then are remembered");
-        revocations.add(subject("bob", None), None).expect("noted");
-        assert!(revocations.revoked_since(after, &alice()), "one is forgotten");
+        assert!(!revocations.revoked_since(after, &alice()), "all later revocations are still remembered");
+        revocations.add(subject("bob", None), None).expect("there is room");
+        assert!(revocations.revoked_since(after, &alice()), "one later revocation is forgotten");
         assert!(!revocations.refuses(&alice()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn refusals_end_and_are_bounded() {
         let revocations = Revocations::default();
-        revocations.add(subject("alice", None), Some(Duration::from_secs(60))).expect("noted");
+        revocations.add(subject("alice", None), Some(Duration::from_secs(60))).expect("there is room");
         assert!(revocations.refuses(&alice()));
         tokio::time::advance(Duration::from_secs(61)).await;
         assert!(!revocations.refuses(&alice()));
         for _ in 0..limits::REFUSALS {
-            revocations.add(subject("bob", None), Some(Duration::from_secs(60))).expect("noted");
+            revocations.add(subject("bob", None), Some(Duration::from_secs(60))).expect("there is room");
         }
         let one_more = revocations.add(subject("bob", None), Some(Duration::from_secs(60)));
         assert_eq!(one_more, Err(TooManyRefusals));

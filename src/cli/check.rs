@@ -7,21 +7,21 @@ use std::process::ExitCode;
 use super::exit::{EXIT_USAGE, print};
 use crate::config::Config;
 
-/// Loads the configuration at `path`. What is wrong goes to standard error.
+/// Loads the configuration at `path`. Its errors are written to standard error.
 ///
 /// # Errors
-/// The exit code, when the configuration has errors.
+/// The configuration has errors. The value is the exit code.
 pub(super) fn load(path: &Path) -> Result<Config, ExitCode> {
     Config::load(path).map_err(|errors| {
         let count = errors.0.len();
         let noun = if count == 1 { "error" } else { "errors" };
-        // If standard error is closed, nobody can be told.
+        // If standard error is closed, the error cannot be reported anywhere.
         let _ = writeln!(std::io::stderr(), "{errors}\n{count} {noun}");
         ExitCode::from(EXIT_USAGE)
     })
 }
 
-/// Checks the configuration at `path`.
+/// Checks the configuration at `path` and reports the result.
 pub(super) fn check(path: &Path) -> ExitCode {
     match load(path) {
         Ok(config) => {

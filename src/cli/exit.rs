@@ -1,4 +1,4 @@
-//! What the commands share: exit codes and output.
+//! Exit codes and output, which the commands share.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 /// Wrong arguments, or a configuration that does not load. Nothing was bound, nothing was changed.
 pub(super) const EXIT_USAGE: u8 = 2;
 
-/// Writes a line to standard output.
+/// Writes a line to standard output, and returns the exit code for that.
 pub(super) fn print(text: &str) -> ExitCode {
     match writeln!(std::io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,

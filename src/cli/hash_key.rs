@@ -1,4 +1,4 @@
-//! `mcp-edge hash-key`: makes API keys and the entries that know them.
+//! `mcp-edge hash-key`: makes API keys, and the entries for them in a file of keys.
 
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -9,25 +9,25 @@ use super::exit::EXIT_USAGE;
 use crate::config::{ApiKeyEntry, limits};
 use crate::types::{KeyHash, Principal, Scope, ScopeSet, api_key_id, is_api_key_id, new_api_key};
 
-/// What the entry says.
+/// The fields of the entry.
 #[derive(Debug, Args)]
 pub struct HashKey {
     /// The key's id: small letters, digits and hyphens
     #[arg(long, value_parser = id)]
     id: String,
-    /// Who calls with the key
+    /// The subject of requests with the key
     #[arg(long, value_parser = subject)]
     subject: String,
-    /// A scope that the key gives; may be repeated
+    /// A scope of the key; may be repeated
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<Scope>,
-    /// When the key ends: a day (UTC) such as 2027-01-31, or a moment (RFC 3339)
+    /// When the key expires: a date (0:00 UTC) such as 2027-01-31, or a date and time (RFC 3339)
     #[arg(long, value_name = "DATE")]
     expires: Option<String>,
-    /// Hash with Argon2id, for keys that somebody has chosen; SHA-256 is right for random ones
+    /// Hash with Argon2id, for keys that a person has chosen; for random keys, SHA-256 is enough
     #[arg(long)]
     argon2: bool,
-    /// Hash the key on standard input, `mcpe_ID_SECRET`, instead of making one
+    /// Hash the key on standard input, `mcpe_ID_SECRET`, instead of making a new key
     #[arg(long)]
     stdin: bool,
 }
@@ -36,7 +36,7 @@ fn id(text: &str) -> Result<String, String> {
     if is_api_key_id(text) {
         Ok(text.to_owned())
     } else {
-        Err("use small letters, digits and hyphens, at most 64".to_owned())
+        Err("use small letters, digits and hyphens, at most 64 characters".to_owned())
     }
 }
 
@@ -46,8 +46,8 @@ fn subject(text: &str) -> Result<String, String> {
 }
 
 impl HashKey {
-    /// Prints the entry on standard output, so that it can be appended to a file of keys, and a new key on standard error,
-    /// where it is seen once.
+    /// Prints the entry on standard output, so that it can be appended to a file of keys. Prints a new key on standard
+    /// error: it is shown only this once.
     pub fn run(self) -> ExitCode {
         match self.make() {
             Ok((key, entry)) => {
@@ -58,14 +58,14 @@ impl HashKey {
                 }
             }
             Err(message) => {
-                // If standard error is closed, nobody can be told.
+                // If standard error is closed, the error cannot be reported anywhere.
                 let _ = writeln!(std::io::stderr(), "{message}");
                 ExitCode::from(EXIT_USAGE)
             }
         }
     }
 
-    /// The key when it is new, and the entry.
+    /// The key, if it is new, and the entry.
     fn make(self) -> Result<(Option<String>, String), String> {
         let no_random = "the system gives no random numbers";
         let key = if self.stdin { read_key(&self.id)? } else { new_api_key(&self.id).ok_or(no_random)? };
@@ -83,7 +83,7 @@ impl HashKey {
     }
 }
 
-/// The key may not be repeated in an error.
+/// Reads a key from standard input. Error messages must not repeat the key.
 fn read_key(id: &str) -> Result<String, String> {
     let mut text = String::new();
     let read = std::io::stdin().take(limits::STDIN_KEY_BYTES).read_to_string(&mut text);
@@ -92,7 +92,7 @@ fn read_key(id: &str) -> Result<String, String> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     if api_key_id(key) != Some(id) || !key.bytes().all(legal) {
         return Err(format!(
-            "this is no key with the id `{id}`: give `mcpe_{id}_` and a secret of at least 22 letters, digits, `-`, `_` or `.`"
+            "standard input is not a key with the id `{id}`: write `mcpe_{id}_` and at least 22 letters, digits, `-`, `_` or `.`"
         ));
     }
     Ok(key.to_owned())

@@ -13,13 +13,13 @@ use crate::import::{self, ImportError, Sources};
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("sources").required(true).multiple(true).args(["scopes", "nginx"])))]
 pub(super) struct Import {
-    /// The scope file: which scope opens which methods and tools of which server
+    /// The scope file: which scope allows which methods and tools of which server
     #[arg(long, value_name = "FILE")]
     scopes: Option<PathBuf>,
     /// The nginx configuration with the locations
     #[arg(long, value_name = "FILE")]
     nginx: Option<PathBuf>,
-    /// Where the YAML goes; default: standard output
+    /// The file for the YAML; default: standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Replace the output if it exists
@@ -35,16 +35,16 @@ impl Import {
 }
 
 fn import(sources: &Sources, output: Option<&Path>, force: bool) -> ExitCode {
-    // If standard error is closed, nobody can be told.
-    let tell = |text: &str| writeln!(std::io::stderr(), "{text}").unwrap_or_default();
+    // If standard error is closed, the text cannot be reported anywhere.
+    let report = |text: &str| writeln!(std::io::stderr(), "{text}").unwrap_or_default();
     if let Some(path) = output.filter(|path| !force && path.symlink_metadata().is_ok()) {
-        tell(&exists(path));
+        report(&exists(path));
         return ExitCode::from(EXIT_USAGE);
     }
     let imported = match import::import(sources, output.unwrap_or(Path::new("edge.yaml"))) {
         Ok(imported) => imported,
         Err(error) => {
-            tell(&error.to_string());
+            report(&error.to_string());
             return match error {
                 ImportError::Unreadable { .. } | ImportError::Malformed { .. } => ExitCode::from(EXIT_USAGE),
                 ImportError::Unchecked(_) => ExitCode::FAILURE,
@@ -56,29 +56,29 @@ fn import(sources: &Sources, output: Option<&Path>, force: bool) -> ExitCode {
         None => std::io::stdout().write_all(imported.yaml.as_bytes()).map_err(|error| error.to_string()),
     };
     if let Err(message) = written {
-        tell(&message);
+        report(&message);
         return ExitCode::FAILURE;
     }
     for note in &imported.notes {
-        tell(&note.to_string());
+        report(&note.to_string());
     }
     let count = imported.notes.len();
-    tell(&format!("{count} {}", if count == 1 { "note" } else { "notes" }));
+    report(&format!("{count} {}", if count == 1 { "note" } else { "notes" }));
     ExitCode::SUCCESS
 }
 
 fn exists(path: &Path) -> String {
-    format!("{}: exists already: name another file, or write `--force` to replace it", path.display())
+    format!("{}: already exists: name another file, or use `--force` to replace it", path.display())
 }
 
 fn write(path: &Path, text: &str, force: bool) -> Result<(), String> {
     let mut options = std::fs::OpenOptions::new();
-    // Also when the file has come since it was looked for.
+    // `create_new` also fails when the file was made after the first check.
     let options =
         if force { options.write(true).create(true).truncate(true) } else { options.write(true).create_new(true) };
     let result = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()));
     result.map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => exists(path),
-        _ => format!("{}: cannot be written ({error}): name a file in a folder that can", path.display()),
+        _ => format!("{}: cannot be written ({error}): name a file in a writable folder", path.display()),
     })
 }

@@ -39,11 +39,11 @@ enum Command {
         config: PathBuf,
     },
     /// Turn an nginx configuration and a scope file of mcp-gateway-registry into a configuration, with a comment for
-    /// whatever could not be carried over
+    /// everything that could not be carried over
     Import(Import),
-    /// Print the JSON Schema of the configuration, for editors, or the reference that is made from it
+    /// Print the JSON Schema of the configuration, for editors, or a reference in Markdown that is made from it
     Schema(Schema),
-    /// Make an API key: the entry for the file of keys on standard output, the key itself on standard error
+    /// Make an API key: print the entry for the file of keys on standard output, and the key itself on standard error
     HashKey(HashKey),
 }
 

@@ -16,7 +16,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
     match server::run(path, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If standard error is closed, nobody can be told.
+            // If standard error is closed, the error cannot be reported anywhere.
             let _ = writeln!(std::io::stderr(), "{error}");
             ExitCode::FAILURE
         }

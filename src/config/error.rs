@@ -6,11 +6,11 @@ use std::path::PathBuf;
 /// One error: `file:line:column: key.path: what is wrong: what to write`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file.
+    /// The file that has the error.
     pub file: PathBuf,
-    /// Line and column, from 1, where the YAML gives them.
+    /// Line and column, counted from 1; `None` when the error has no position in the YAML.
     pub position: Option<(usize, usize)>,
-    /// The key path, such as `routes[3].upstream`; empty for the file as a whole.
+    /// The key path, such as `routes[3].upstream`. It is empty when the error concerns the whole file.
     pub path: String,
     /// What is wrong and what to write instead.
     pub message: String,

@@ -1,4 +1,4 @@
-//! The configuration: as written (one file per section), and checked ([`Config`]).
+//! The configuration. `written` has the sections as an operator writes them, and [`Config`] is the checked result.
 
 mod check;
 mod checked;

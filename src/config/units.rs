@@ -1,4 +1,5 @@
-//! Scalars as written in YAML: durations, sizes, names, header fields. Each parses itself and says what to write instead.
+//! Scalars as written in YAML: durations, sizes, names, header fields. Each type parses itself, and its errors say what
+//! to write instead.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::types::bounds::LONGEST_DURATION;
 use crate::types::{HostPattern, NamePattern, OriginPattern, Scope};
 
-/// A scalar that is written as a string and has one parser.
+/// Defines a scalar type that is written as a string: with its parser, its display form and its JSON Schema.
 macro_rules! text_scalar {
     ($(#[$doc:meta])* $name:ident($inner:ty), $parse:expr, $show:expr, $schema_name:literal, $pattern_doc:literal) => {
         $(#[$doc])*
@@ -45,7 +46,7 @@ macro_rules! text_scalar {
             }
         }
 
-        /// As one would write it.
+        /// Shows the value as an operator would write it.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let show: fn(&$inner) -> String = $show;
@@ -71,7 +72,7 @@ macro_rules! text_scalar {
 }
 
 text_scalar!(
-    /// A length of time: a whole number and a unit.
+    /// A duration: a whole number and a unit.
     Span(Duration),
     parse_duration,
     show_duration,
@@ -87,7 +88,7 @@ text_scalar!(
     "a size such as `100B`, `64KiB`, `4MiB` or `1GiB`"
 );
 text_scalar!(
-    /// A host name or a wildcard of a listener or route.
+    /// A host name of a listener or route, or a wildcard for host names.
     Host(HostPattern),
     |text| text.parse().map_err(|error: crate::types::HostError| error.to_string()),
     ToString::to_string,
@@ -95,15 +96,15 @@ text_scalar!(
     "a host name such as `edge.example` or `*.example`"
 );
 text_scalar!(
-    /// A name of a method, tool, prompt or resource, or a glob of names.
+    /// The name of a method, tool, prompt or resource, or a pattern of such names.
     Name(NamePattern),
     |text| text.parse().map_err(|error: crate::types::NamePatternError| error.to_string()),
     ToString::to_string,
     "NamePattern",
-    "a name such as `get_report`, or a pattern in quotes such as `\"get_*\"`, in which `*` is any run of characters"
+    "a name such as `get_report`, or a pattern in quotes such as `\"get_*\"`, in which `*` matches any characters"
 );
 text_scalar!(
-    /// An origin of web pages, or a pattern of origins.
+    /// An origin of web pages (such as `https://app.example`), or a pattern of origins.
     WebOrigin(OriginPattern),
     |text| text.parse().map_err(|error: crate::types::OriginError| error.to_string()),
     ToString::to_string,
@@ -128,7 +129,7 @@ text_scalar!(
     /// The name of a header field.
     Header(HeaderName),
     |text| HeaderName::from_bytes(text.as_bytes())
-        .map_err(|_| format!("`{}` is no header name: write one such as `X-User`", text.escape_debug())),
+        .map_err(|_| format!("`{}` is not a valid header name: write one such as `X-User`", text.escape_debug())),
     ToString::to_string,
     "HeaderName",
     "a header name such as `X-User`"
@@ -138,7 +139,7 @@ text_scalar!(
     HeaderText(HeaderValue),
     |text| match HeaderValue::from_str(text) {
         Ok(value) if text.is_ascii() => Ok(value),
-        _ => Err("is no header value: use visible ASCII characters and spaces".to_owned()),
+        _ => Err("is not a valid header value: use visible ASCII characters and spaces".to_owned()),
     },
     |value| value.to_str().unwrap_or_default().to_owned(),
     "HeaderValue",
@@ -149,19 +150,22 @@ text_scalar!(
     Verb(Method),
     |text| match Method::from_bytes(text.as_bytes()) {
         Ok(method) if method != Method::CONNECT && text.bytes().all(|b| b.is_ascii_uppercase()) => Ok(method),
-        _ => Err(format!("`{}` is no method for a probe: write one such as `GET`", text.escape_debug())),
+        _ => Err(format!("`{}` is not a valid method for a probe: write one such as `GET`", text.escape_debug())),
     },
     ToString::to_string,
     "Method",
     "an HTTP method such as `GET`"
 );
 text_scalar!(
-    /// A network in CIDR form, or one address.
+    /// A network in CIDR form, or a single address.
     Cidr(IpNet),
     |text| text
         .parse::<IpNet>()
         .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
-        .map_err(|_| format!("`{}` is no network: write one such as `10.0.0.0/8` or `::1`", text.escape_debug())),
+        .map_err(|_| {
+            let text = text.escape_debug();
+            format!("`{text}` is not a valid network: write one such as `10.0.0.0/8` or `::1`")
+        }),
     ToString::to_string,
     "Network",
     "a network such as `10.0.0.0/8` or an address"
@@ -172,11 +176,16 @@ text_scalar!(
     |text| match reqwest::Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.username().is_empty()
             && url.password().is_none() => Ok(url),
-        // It may hold a password, which is not shown.
+        // The text may contain a password, so the error does not repeat the text.
         _ if text.contains('@') => {
-            Err("is no URL: write one such as `https://server.example/path`, without a user name and a password".to_owned())
+            let message = "is not a valid URL: write one such as `https://server.example/path`, without a user name and a \
+                           password";
+            Err(message.to_owned())
         }
-        _ => Err(format!("`{}` is no URL: write one such as `https://server.example/path`", text.escape_debug())),
+        _ => {
+            let text = text.escape_debug();
+            Err(format!("`{text}` is not a valid URL: write one such as `https://server.example/path`"))
+        }
     },
     ToString::to_string,
     "Url",
@@ -191,7 +200,10 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || {
         let text = text.escape_debug();
-        format!("`{text}` is no duration: write a whole number and a unit, such as `500ms`, `30s`, `5m`, `2h` or `1d`")
+        format!(
+            "`{text}` is not a valid duration: write a whole number and a unit, such as `500ms`, `30s`, `5m`, `2h` or \
+             `1d`"
+        )
     };
     let (number, unit) = split_unit(text).ok_or_else(bad)?;
     let millis = match unit {
@@ -221,7 +233,9 @@ fn show_duration(duration: &Duration) -> String {
 fn parse_size(text: &str) -> Result<u64, String> {
     let bad = || {
         let text = text.escape_debug();
-        format!("`{text}` is no size: write a whole number and a unit, such as `100B`, `64KiB`, `4MiB` or `1GiB`")
+        format!(
+            "`{text}` is not a valid size: write a whole number and a unit, such as `100B`, `64KiB`, `4MiB` or `1GiB`"
+        )
     };
     let (number, unit) = split_unit(text).ok_or_else(bad)?;
     let bytes = match unit {
@@ -242,7 +256,7 @@ fn show_size(bytes: &u64) -> String {
     }
 }
 
-/// A socket address of this machine, `ADDRESS:PORT`.
+/// A socket address to listen on, `ADDRESS:PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Bind(pub std::net::SocketAddr);
 
@@ -252,7 +266,7 @@ impl<'de> Deserialize<'de> for Bind {
         text.parse().map(Self).map_err(|_| {
             let text = text.escape_debug();
             de::Error::custom(format!(
-                "`{text}` is no address to listen on: write one such as `0.0.0.0:8080` or `[::]:8443`"
+                "`{text}` is not a valid address to listen on: write one such as `0.0.0.0:8080` or `[::]:8443`"
             ))
         })
     }
@@ -273,13 +287,14 @@ impl JsonSchema for Bind {
     }
 }
 
-/// Where a secret comes from: `{env: NAME}` or `{file: PATH}`, never the YAML itself.
+/// Where a secret comes from: `{env: NAME}` or `{file: PATH}`. A secret is never written in the YAML itself.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretSource {
-    /// The name of an environment variable.
+    /// The name of the environment variable that has the secret.
     pub env: Option<String>,
-    /// A file, relative to the file that names it; a trailing line break is not part of the secret.
+    /// The file that has the secret. A relative path starts at the folder of the configuration file that names it. Line
+    /// breaks at the end of the file are not part of the secret.
     pub file: Option<std::path::PathBuf>,
 }
 
@@ -301,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_shown_as_they_are_written() {
+    fn durations_and_sizes_are_shown_as_written() {
         for text in ["500ms", "30s", "5m", "2h", "365d", "0s"] {
             assert_eq!(parse_duration(text).map(|duration| show_duration(&duration)), Ok(text.to_owned()));
         }

@@ -1,4 +1,4 @@
-//! The bytes of a body, in and out of its framing (RFC 9112 sections 6 and 7).
+//! Reads bodies from their framing, and writes bodies with their framing (RFC 9112 sections 6 and 7).
 
 use std::io::Write;
 
@@ -8,53 +8,53 @@ use thiserror::Error;
 use super::framing::BodyLength;
 use crate::config::limits;
 
-/// Why the bytes that came are no body.
+/// Why a body cannot be read or written.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum BadBody {
-    /// The connection was closed within it.
+    /// The connection was closed before the end of the body, or fewer bytes were written than announced.
     #[error("the body ended early")]
     Truncated,
-    /// The chunked coding is broken.
+    /// The chunked coding is malformed, or the line with the size of a chunk is too long.
     #[error("a chunk of the body is malformed")]
     Chunk,
-    /// Too many bytes behind the last chunk.
-    #[error("the trailer of the body is too long")]
+    /// The trailer after the last chunk is malformed or too long.
+    #[error("the trailer of the body is malformed or too long")]
     Trailer,
 }
 
-/// What a buffer holds of a body.
+/// The next step in reading a body from a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The next bytes.
+    /// The next bytes of the body.
     Piece(Bytes),
-    /// Nothing until more has come in.
+    /// More bytes must arrive first.
     Wait,
-    /// The body's end; what the buffer holds is behind it.
+    /// The body has ended. The bytes in the buffer come after it.
     End,
 }
 
-/// Takes a body out of what a connection brings.
+/// Reads a body from the bytes that arrive on a connection.
 #[derive(Debug)]
 pub struct BodyReader(Reading);
 
 #[derive(Debug)]
 enum Reading {
-    /// So many bytes are left.
+    /// This many bytes of the body are left.
     Exact(u64),
     UntilClose,
-    /// A line with a size is next.
+    /// The line with the size of a chunk is next.
     Size,
-    /// So many bytes of a chunk are left.
+    /// This many bytes of a chunk are left.
     Chunk(u64),
-    /// The end of a chunk's line is next.
+    /// The CR LF after the bytes of a chunk is next.
     ChunkEnd,
-    /// Lines up to an empty one are next; so many bytes may come.
+    /// Trailer lines up to an empty line are next. At most this many bytes may follow.
     Trailer(usize),
     Done,
 }
 
 impl BodyReader {
-    /// For a body of this length.
+    /// A reader for a body of this length.
     pub fn new(length: BodyLength) -> Self {
         Self(match length {
             BodyLength::Exact(0) => Reading::Done,
@@ -64,12 +64,12 @@ impl BodyReader {
         })
     }
 
-    /// True when all of it was taken.
+    /// Whether the whole body was read.
     pub fn is_done(&self) -> bool {
         matches!(self.0, Reading::Done)
     }
 
-    /// How many bytes are sure to come yet, as far as that is known.
+    /// How many more bytes of the body are certain to follow; 0 when that is not known.
     pub fn expected(&self) -> u64 {
         match self.0 {
             Reading::Exact(left) | Reading::Chunk(left) => left,
@@ -77,10 +77,10 @@ impl BodyReader {
         }
     }
 
-    /// The next piece in `buffer`.
+    /// Takes the next piece of the body from `buffer`.
     ///
     /// # Errors
-    /// The chunks are malformed.
+    /// The chunked coding or the trailer is malformed or too long.
     pub fn next(&mut self, buffer: &mut BytesMut) -> Result<Step, BadBody> {
         loop {
             match &mut self.0 {
@@ -130,10 +130,10 @@ impl BodyReader {
         }
     }
 
-    /// The connection has brought its last byte.
+    /// Must be called when the connection has ended and no further bytes will arrive.
     ///
     /// # Errors
-    /// The body is not whole.
+    /// The body is not complete.
     pub fn closed(&mut self) -> Result<(), BadBody> {
         match self.0 {
             Reading::Done | Reading::UntilClose => {
@@ -145,7 +145,7 @@ impl BodyReader {
     }
 }
 
-/// Takes what is there of `left` bytes.
+/// Takes up to `left` bytes from `buffer`, and subtracts their number from `left`.
 fn take(buffer: &mut BytesMut, left: &mut u64) -> Bytes {
     let length = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
     *left -= length as u64;
@@ -158,7 +158,8 @@ enum Line {
     Bad,
 }
 
-/// Takes a line of at most `limit` bytes, which ends with CR LF and holds neither elsewhere.
+/// Takes a line of at most `limit` bytes and the CR LF at its end. A line that is longer, or that has a CR or LF before
+/// its end, is `Bad`.
 fn line(buffer: &mut BytesMut, limit: usize) -> Line {
     let Some(end) = buffer.iter().take(limit + 2).position(|byte| *byte == b'\n') else {
         return if buffer.len() >= limit + 2 { Line::Bad } else { Line::Partial };
@@ -173,34 +174,34 @@ fn line(buffer: &mut BytesMut, limit: usize) -> Line {
     }
 }
 
-/// The size in `SIZE[;EXTENSIONS]`.
+/// The size in a line of the form `SIZE[;EXTENSIONS]`.
 fn size(line: &[u8]) -> Option<u64> {
     let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
     let digits = if digits.len() < line.len() { digits.trim_ascii_end() } else { digits };
-    // 15 digits: a sum of sizes cannot overflow.
+    // At most 15 hexadecimal digits (60 bits), so that sums of sizes do not overflow.
     if digits.is_empty() || digits.len() > 15 {
         return None;
     }
     digits.iter().try_fold(0, |sum, digit| Some(sum << 4 | u64::from(char::from(*digit).to_digit(16)?)))
 }
 
-/// Puts a body into its framing.
+/// Writes the framing of a body.
 #[derive(Debug)]
 pub struct BodyWriter(BodyLength);
 
 impl BodyWriter {
-    /// For a body of this length.
+    /// A writer for a body of this length.
     pub fn new(length: BodyLength) -> Self {
         Self(length)
     }
 
-    /// True when its end shows to the reader without the connection's.
+    /// Whether the reader recognizes the end of the body without the end of the connection.
     pub fn is_delimited(&self) -> bool {
         self.0 != BodyLength::UntilClose
     }
 
-    /// Writes what comes before a piece of `length` bytes. Gives how many of them are to be written: none beyond a length
-    /// that was announced.
+    /// Writes what comes before a piece of `length` bytes. Returns how many bytes of the piece must be written: none
+    /// beyond the announced length of the body.
     pub fn begin_piece(&mut self, length: usize, wire: &mut BytesMut) -> usize {
         match &mut self.0 {
             BodyLength::Exact(left) => {
@@ -208,7 +209,7 @@ impl BodyWriter {
                 *left -= length as u64;
                 length
             }
-            // An empty chunk would be the end.
+            // An empty chunk would end the body.
             BodyLength::Chunked if length > 0 => {
                 // Writing to a buffer that grows cannot fail.
                 let _ = write!(wire.writer(), "{length:x}\r\n");
@@ -218,17 +219,17 @@ impl BodyWriter {
         }
     }
 
-    /// Writes what comes behind a piece of `length` bytes.
+    /// Writes what comes after a piece of `length` bytes.
     pub fn end_piece(&self, length: usize, wire: &mut BytesMut) {
         if self.0 == BodyLength::Chunked && length > 0 {
             wire.put_slice(b"\r\n");
         }
     }
 
-    /// Writes the end.
+    /// Writes the end of the body.
     ///
     /// # Errors
-    /// Fewer bytes were written than the head has said: the connection cannot go on.
+    /// Fewer bytes were written than the head announced, so the connection cannot be used any more.
     pub fn end(&mut self, wire: &mut BytesMut) -> Result<(), BadBody> {
         match self.0 {
             BodyLength::Exact(0) | BodyLength::UntilClose => {}
@@ -244,7 +245,7 @@ impl BodyWriter {
 mod tests {
     use super::*;
 
-    /// Everything that a reader takes from `wire`, which comes in pieces of `size`; and what is left behind its end.
+    /// The body that a reader takes from `wire`, which arrives in pieces of `size` bytes, and the bytes after the body.
     fn read(length: BodyLength, wire: &[u8], size: usize) -> Result<(Vec<u8>, Vec<u8>), BadBody> {
         let (mut reader, mut buffer, mut body) = (BodyReader::new(length), BytesMut::new(), Vec::new());
         let mut pieces = wire.chunks(size);
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_ends_where_its_framing_says_however_it_is_cut() {
+    fn a_body_ends_where_its_framing_says_for_pieces_of_any_size() {
         let chunked = b"5\r\nhello\r\n1;a=b\r\n \r\n00A ;x\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\nGET";
         for size in 1..chunked.len() {
             let read = read(BodyLength::Chunked, chunked, size);
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_otherwise_is_refused() {
+    fn malformed_bodies_are_refused() {
         let long = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(limits::CHUNK_LINE_BYTES));
         let trailer = format!("0\r\n{}\r\n", "a: b\r\n".repeat(limits::TRAILER_BYTES / 4));
         for (bad, why) in [
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_was_given_is_kept() {
+    fn exactly_the_announced_length_is_written() {
         let (mut writer, mut wire) = (BodyWriter::new(BodyLength::Exact(5)), BytesMut::new());
         write(&mut writer, "hell", &mut wire);
         assert_eq!(writer.end(&mut wire), Err(BadBody::Truncated));

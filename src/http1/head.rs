@@ -1,4 +1,4 @@
-//! Heads of answers, from the wire and to it, and what they share with those of requests.
+//! Reads and writes the heads of responses, and has the functions that request heads use too.
 
 use std::mem::MaybeUninit;
 
@@ -9,19 +9,19 @@ use httparse::{Header, ParserConfig, Status};
 use pingora::http::ResponseHeader;
 use thiserror::Error;
 
-/// Why the head of an answer cannot be used.
+/// Why the head of a response cannot be used.
 #[derive(Debug, Error)]
 #[error("the head of the answer is malformed: {0}")]
 pub struct HeadError(&'static str);
 
-/// Where a field stands in its head.
+/// Where the name and the value of a field are in the head: the first byte, and the byte after the last.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Span {
     name: (u32, u32),
     value: (u32, u32),
 }
 
-/// The spans of `fields` in `head`, which they were parsed from.
+/// The spans of `fields`, which were parsed from `head`.
 pub(super) fn spans(head: &[u8], fields: &[Header<'_>]) -> [Span; HEAD_FIELDS] {
     // Heads are far shorter than 4 GiB.
     let range = |part: &[u8]| {
@@ -35,7 +35,7 @@ pub(super) fn spans(head: &[u8], fields: &[Header<'_>]) -> [Span; HEAD_FIELDS] {
     spans
 }
 
-/// The fields of `head`, without copying their values.
+/// The fields of `head`, whose values are not copied. `None` when a field is not valid.
 pub(super) fn fields(head: &Bytes, spans: &[Span]) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(spans.len() + 2);
     for span in spans {
@@ -47,9 +47,10 @@ pub(super) fn fields(head: &Bytes, spans: &[Span]) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// True when a line of `head` ends without CR. `httparse` takes that for a line's end, others for a part of it: a head that
-/// both read differently ends at different places (RFC 9112 section 2.2 allows to refuse it). A line feed can stand
-/// only before the first line, before names, and at the end: nothing else has passed `httparse`.
+/// Whether a line of `head` ends with LF but without CR. `httparse` accepts this as the end of a line. Other parsers
+/// take the LF for a part of the line, so they may find the end of the head at a different place (RFC 9112 section 2.2
+/// allows to refuse such a head). Only line feeds before the first line, before names, and at the end of the head are
+/// checked: `httparse` accepts no others.
 pub(super) fn has_bare_line_feed(head: &[u8], spans: &[Span]) -> bool {
     let begin = head.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let ends = |end: usize| head[..end].ends_with(b"\r\n");
@@ -57,10 +58,10 @@ pub(super) fn has_bare_line_feed(head: &[u8], spans: &[Span]) -> bool {
     !(lines && head[..begin].chunks(2).all(|line| line == b"\r\n"))
 }
 
-/// Takes the head of an answer out of `buffer`; `None` when it is not there whole.
+/// Takes the head of a response out of `buffer`. `None` when the head has not arrived completely.
 ///
 /// # Errors
-/// It is malformed, or has more than [`HEAD_FIELDS`] fields.
+/// The head is malformed, or has more than [`HEAD_FIELDS`] fields.
 pub fn parse_response(buffer: &mut BytesMut) -> Result<Option<Box<ResponseHeader>>, HeadError> {
     let mut storage = [const { MaybeUninit::uninit() }; HEAD_FIELDS];
     let mut response = httparse::Response::new(&mut []);
@@ -69,23 +70,23 @@ pub fn parse_response(buffer: &mut BytesMut) -> Result<Option<Box<ResponseHeader
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(HeadError("it has too many fields")),
-        Err(_) => return Err(HeadError("it is not as HTTP/1 has it")),
+        Err(_) => return Err(HeadError("it is not valid HTTP/1")),
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
-    let status = status.ok_or(HeadError("it has no status"))?;
+    let status = status.ok_or(HeadError("it has no valid status"))?;
     let version = if response.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     let (count, spans) = (response.headers.len(), spans(buffer, response.headers));
     let head = buffer.split_to(length).freeze();
     if has_bare_line_feed(&head, &spans[..count]) {
-        return Err(HeadError("a line ends without CR"));
+        return Err(HeadError("a line ends with LF but without CR"));
     }
-    let headers = fields(&head, &spans[..count]).ok_or(HeadError("a field is not as HTTP has it"))?;
+    let headers = fields(&head, &spans[..count]).ok_or(HeadError("a field has an invalid name or value"))?;
     let (mut parts, ()) = http::Response::new(()).into_parts();
     (parts.status, parts.version, parts.headers) = (status, version, headers);
     Ok(Some(Box::new(parts.into())))
 }
 
-/// Writes the head of an answer, but for the empty line at its end.
+/// Writes the head of a response, without the empty line at its end.
 pub fn encode_head(head: &ResponseHeader, wire: &mut BytesMut) {
     wire.put_slice(b"HTTP/1.1 ");
     wire.put_slice(head.status.as_str().as_bytes());
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_ends_without_cr_is_seen_wherever_it_stands() {
+    fn a_line_without_cr_is_refused_wherever_it_is() {
         let good = "HTTP/1.1 200 OK\r\na: b\r\nc: d\r\n\r\n";
         assert!(parse_response(&mut BytesMut::from(good)).is_ok_and(|head| head.is_some()));
         for (at, _) in good.match_indices("\r\n") {
@@ -121,10 +122,10 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_goes_through_as_it_was() {
+    fn a_response_head_is_written_as_it_was_read() {
         let wire = b"HTTP/1.1 202 Accepted\r\ncontent-type: a/b\r\nset-cookie: 1\r\nset-cookie: 2\r\n\r\nrest";
         let mut buffer = BytesMut::from(&wire[..]);
-        let head = parse_response(&mut buffer).expect("it is well-formed").expect("it is whole");
+        let head = parse_response(&mut buffer).expect("the head is well-formed").expect("the head is complete");
         assert_eq!(buffer, b"rest"[..]);
         let mut out = BytesMut::new();
         encode_head(&head, &mut out);
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_answer_is_an_error() {
+    fn a_malformed_response_head_is_an_error() {
         for bad in [&b"HTTP/1.1 20 OK\r\n\r\n"[..], b"ICY 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\na\r\n\r\n"] {
             assert!(parse_response(&mut BytesMut::from(bad)).is_err(), "{bad:?}");
         }

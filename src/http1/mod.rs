@@ -1,7 +1,7 @@
-//! HTTP/1 messages on a wire (RFC 9112), without I/O: heads, how long a body is, and its bytes.
+//! HTTP/1 messages on the wire (RFC 9112), without I/O: heads, the lengths of bodies, and their bytes.
 //!
-//! Heads are parsed by `httparse`. What could be framed in two ways is never framed: a request is refused, and an answer
-//! ends its exchange.
+//! Heads are parsed by `httparse`. A message whose framing is ambiguous is never accepted: such a request is refused,
+//! and such a response ends its exchange.
 
 mod body;
 mod framing;

@@ -1,4 +1,4 @@
-//! Heads of requests.
+//! Reads the heads of requests.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -13,35 +13,35 @@ use super::framing::{BodyLength, MAX_DIGITS, keeps_alive, number};
 use super::head::{fields, has_bare_line_feed, spans};
 use crate::config::limits::HEAD_FIELDS;
 
-/// What a buffer begins with.
+/// What is at the beginning of a buffer.
 #[derive(Debug)]
 pub enum RequestParse {
     /// A whole head, which was taken out of the buffer.
     Head(RequestHead),
-    /// The beginning of one.
+    /// The beginning of a head.
     Partial,
-    /// Something that is no plain request: malformed, with too many fields, or with a target that is no path.
+    /// Something else: the head is malformed, has too many fields, or its target is not a path.
     Other,
 }
 
 /// The head of a request.
 ///
-/// Clients send the same head again and again on a connection, but for the length of the body: such a one need not be
-/// parsed anew, which is most of what it costs to read a request.
+/// On one connection, clients send the same head again and again, and only the length of the body differs. Such a head
+/// need not be parsed again, which saves most of the cost of reading a request.
 pub struct RequestHead {
-    /// What it says.
+    /// The parsed head.
     pub header: Box<RequestHeader>,
-    /// Its bytes.
+    /// The bytes of the head.
     pub raw: Bytes,
-    /// How long the body is, or why that is in doubt.
+    /// The length of the body, or the error message when the length is ambiguous.
     pub length: Result<BodyLength, &'static str>,
     /// Whether the client keeps the connection open.
     pub keeps_alive: bool,
-    /// Where the digits of the one `Content-Length` stand in `raw`.
+    /// Where the digits of `Content-Length` are in `raw`.
     digits: Option<Range<usize>>,
 }
 
-/// Without its fields: some are secret.
+/// The header fields are left out, because some are secret.
 impl std::fmt::Debug for RequestHead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { length, keeps_alive, .. } = self;
@@ -50,7 +50,7 @@ impl std::fmt::Debug for RequestHead {
 }
 
 impl RequestHead {
-    /// Takes the head of a request out of `buffer`, if it is there whole.
+    /// Takes the head of a request out of `buffer`, if the head has arrived completely.
     pub fn parse(buffer: &mut BytesMut) -> RequestParse {
         let mut storage = [const { MaybeUninit::uninit() }; HEAD_FIELDS];
         let mut request = httparse::Request::new(&mut []);
@@ -66,13 +66,14 @@ impl RequestHead {
         if !target.starts_with('/') || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
             return RequestParse::Other;
         }
-        // A copy of its own, which can be kept without what was read with it. Values are shared slices of it.
+        // The head is copied, so that it can be kept without the other bytes of the buffer. Values share the memory of
+        // the copy.
         let raw = Bytes::copy_from_slice(&buffer[..end]);
         let begin = target.as_ptr() as usize - buffer.as_ptr() as usize;
         let uri = Uri::from_maybe_shared(raw.slice(begin..begin + target.len()));
         let spans = &spans(buffer, request.headers)[..request.headers.len()];
         let (Ok(uri), Some(headers)) = (uri, fields(&raw, spans)) else { return RequestParse::Other };
-        // `Uri` drops a fragment, which no request has.
+        // `Uri` drops a fragment. A valid request has none.
         if uri.path_and_query().is_none_or(|written| written.as_str().len() != target.len()) {
             return RequestParse::Other;
         }
@@ -80,17 +81,19 @@ impl RequestHead {
         (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, headers);
         let header: Box<RequestHeader> = Box::new(parts.into());
         let length = match BodyLength::of_request(version, &header.headers) {
-            _ if has_bare_line_feed(&raw, spans) => Err("a line of the head ends without CR"),
+            _ if has_bare_line_feed(&raw, spans) => {
+                Err("a line of the request head ends with LF but without CR: end each line with CR LF")
+            }
             Some(length) => Ok(length),
-            None => Err("the length of the body is in doubt: send one Content-Length, or nothing but `chunked`"),
+            None => Err("the length of the body is ambiguous: send one Content-Length or `Transfer-Encoding: chunked`"),
         };
         let digits = header.headers.get(CONTENT_LENGTH).and_then(|value| position(&raw, value.as_bytes()));
         buffer.advance(end);
         RequestParse::Head(Self { keeps_alive: keeps_alive(version, &header.headers), length, digits, header, raw })
     }
 
-    /// Takes the same head out of `buffer`, where only the length of the body may be another one. `None` when the buffer
-    /// begins with anything else: then it is left as it is.
+    /// Takes the same head out of `buffer` again. Only the length of the body may differ. `None` when the buffer begins
+    /// with anything else; then the buffer does not change.
     pub fn repeated(mut self, buffer: &mut BytesMut) -> Option<Self> {
         let (Ok(BodyLength::Exact(length)), Some(digits)) = (self.length, self.digits.clone()) else {
             let same = self.length.is_ok() && buffer.starts_with(&self.raw);
@@ -105,7 +108,7 @@ impl RequestHead {
         let other = number(written).filter(|_| rest.starts_with(&self.raw[digits.end..]))?;
         let whole = self.raw.len() - digits.len() + count;
         if other != length || written != &self.raw[digits.clone()] {
-            // The other values stay slices of the first copy.
+            // The other values still share the memory of the first copy.
             self.raw = Bytes::copy_from_slice(&buffer[..whole]);
             let digits = digits.start..digits.start + count;
             let value = HeaderValue::from_maybe_shared(self.raw.slice(digits.clone())).ok()?;
@@ -117,7 +120,7 @@ impl RequestHead {
     }
 }
 
-/// Where the digits `part` stand in `whole`, which they are a slice of.
+/// Where `part`, a slice of `whole`, is in `whole`. `None` unless `part` consists of digits only.
 fn position(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
     let begin = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
     let found = begin..begin + part.len();
@@ -141,7 +144,7 @@ mod tests {
         }
     }
 
-    /// All that is known of a head.
+    /// All values of a head.
     fn known(head: &RequestHead) -> impl PartialEq + std::fmt::Debug + use<> {
         let header = &head.header;
         let headers = header.headers.clone();
@@ -150,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_head_is_taken_and_what_follows_stays() {
+    fn a_whole_head_is_taken_and_the_bytes_after_it_stay() {
         let (parsed, rest) = request(b"POST /a/mcp?x=1 HTTP/1.1\r\nHost: h\r\nX-Two:  b \r\nx-two: c\r\n\r\n{}GET");
         let RequestParse::Head(RequestHead { header, raw, .. }) = parsed else { panic!("{parsed:?}") };
         assert_eq!((header.method.as_str(), header.raw_path()), ("POST", &b"/a/mcp?x=1"[..]));
@@ -163,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_stays_and_every_prefix_is_only_partial() {
+    fn an_incomplete_head_stays_in_the_buffer() {
         let whole = b"GET /a HTTP/1.0\r\nHost: h\r\n\r\n";
         for length in 0..whole.len() {
             let (parsed, rest) = request(&whole[..length]);
@@ -174,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_request_is_left_untouched() {
+    fn other_input_stays_in_the_buffer() {
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEAD_FIELDS + 1));
         for odd in [
             "GET http://h/a HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -197,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_that_ends_without_cr_leaves_the_length_in_doubt(
+        fn a_line_without_cr_makes_the_length_an_error(
             lines in proptest::collection::vec(("|GET /a HTTP/1.1|Host: h|X:|X: a b", "\r?\n"), 0..7),
         ) {
             let text: String = lines.into_iter().map(|(line, end)| line + &end).collect();
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_ends_without_cr_is_seen_wherever_it_stands() {
+    fn a_line_without_cr_is_found_wherever_it_is() {
         let good = "\r\nGET /a HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n";
         assert!(head(good.as_bytes()).length.is_ok());
         for (at, _) in good.match_indices("\r\n") {
@@ -225,19 +228,19 @@ mod tests {
         {
             let second = std::str::from_utf8(first).expect("ASCII").replace("12", number);
             let mut buffer = BytesMut::from(format!("{second}99{{}}").as_bytes());
-            let again = head(first).repeated(&mut buffer).expect("it is the same");
+            let again = head(first).repeated(&mut buffer).expect("the head is the same");
             assert_eq!(again.length, Ok(BodyLength::Exact(length)), "{number}");
             assert_eq!(known(&again), known(&head(second.as_bytes())));
             assert_eq!(buffer, b"99{}"[..]);
-            // And that one repeats, too.
+            // The second head can be repeated too.
             let mut buffer = BytesMut::from(&first[..]);
-            let back = again.repeated(&mut buffer).expect("it is the same");
+            let back = again.repeated(&mut buffer).expect("the head is the same");
             assert_eq!(known(&back), known(&head(first)));
         }
     }
 
     #[test]
-    fn another_head_does_not_repeat_one_and_stays() {
+    fn a_different_head_is_not_taken_and_stays() {
         let first = "POST /a HTTP/1.1\r\nA: 1\r\nContent-Length: 12\r\nB: 2\r\n\r\n";
         for (old, new) in [
             ("A: 1", "A: 2"),
@@ -266,12 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn without_a_length_every_byte_counts() {
+    fn without_a_length_every_byte_must_be_the_same() {
         for first in
             ["GET /a HTTP/1.1\r\nHost: h\r\n\r\n", "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX: 5\r\n\r\n"]
         {
             let mut buffer = BytesMut::from(format!("{first}5\r\n").as_bytes());
-            let again = head(first.as_bytes()).repeated(&mut buffer).expect("it is the same");
+            let again = head(first.as_bytes()).repeated(&mut buffer).expect("the head is the same");
             assert_eq!(known(&again), known(&head(first.as_bytes())));
             assert_eq!(buffer, b"5\r\n"[..]);
             for second in [first.replace('h', "g"), first.replace('5', "6"), first.replace("a HTTP", "ab HTTP")] {
@@ -279,15 +282,15 @@ mod tests {
                 assert_eq!(head(first.as_bytes()).repeated(&mut buffer).is_some(), second == first, "{second:?}");
             }
         }
-        // A head that is refused is refused by itself.
-        let doubtful = b"POST /a HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n";
-        assert!(head(doubtful).repeated(&mut BytesMut::from(&doubtful[..])).is_none());
+        // A head that is refused is never repeated: it is parsed and refused again.
+        let ambiguous = b"POST /a HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n";
+        assert!(head(ambiguous).repeated(&mut BytesMut::from(&ambiguous[..])).is_none());
     }
 
     proptest! {
-        /// Whatever comes next: a head that repeats is what parsing it gives, and one that does not is left as it was.
+        /// Whatever comes next: a repeated head equals the parsed head, and any other head stays in the buffer.
         #[test]
-        fn to_repeat_is_to_parse(
+        fn a_repeated_head_equals_the_parsed_head(
             lines in proptest::collection::vec("(Content-Length: [0-9]{1,3}|X: [0-9a]{0,2}|Transfer-Encoding: chunked) {0,1}\r\n", 0..4),
             at in 0_usize..80,
             change in proptest::option::of("[0-9a \r\n:]{0,2}"),

@@ -12,22 +12,22 @@ pub enum ImportError {
     /// A file cannot be read at all.
     #[error("{}: {message}", .file.display())]
     Unreadable {
-        /// As given.
+        /// The path as given.
         file: PathBuf,
-        /// Why, and what to do.
+        /// What is wrong and what to do.
         message: String,
     },
-    /// A file is not what it should be.
+    /// The content of a file is not valid.
     #[error("{}:{}:{}: {message}", .file.display(), .at.0, .at.1)]
     Malformed {
-        /// As given.
+        /// The path as given.
         file: PathBuf,
         /// Line and column, from 1.
         at: (usize, usize),
         /// What is wrong and what to write instead.
         message: String,
     },
-    /// What was made is no configuration: a fault of the importer.
-    #[error("the result does not pass the check, which is a fault of mcp-edge:\n{0}")]
+    /// The result is not a valid configuration, which is a bug in the importer.
+    #[error("the imported configuration does not pass the check, which is a bug in mcp-edge:\n{0}")]
     Unchecked(ConfigErrors),
 }

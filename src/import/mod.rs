@@ -1,11 +1,13 @@
-//! `mcp-edge import`: an nginx configuration and a scope file of mcp-gateway-registry to one configuration of the edge.
+//! `mcp-edge import`: converts an nginx configuration and a scope file of mcp-gateway-registry to one configuration of
+//! the edge.
 //!
-//! Each format has a file that reads it ([`nginx`], [`scopes`]) and knows nothing of the edge. `convert` and the files
-//! below it make the sections as written of them, `render` writes the YAML, and here the result is checked.
+//! Each format has a module that only reads it ([`nginx`], [`scopes`]). `convert` makes the sections of the
+//! configuration, `render` writes the YAML, and `repair` checks the result.
 //!
-//! One rule holds for all routes: a route asks of callers what the strictest of the locations asked that nginx served the
-//! route's paths by. `search` finds those as nginx does, `asked` says what each asked, `hosts` which servers count, and
-//! `table` puts them together. What cannot be told apart is closed, with a comment that says what to write instead.
+//! One rule applies to all routes: nginx may have served the paths of a route by several locations, and the route has
+//! the requirement of the strictest of them. `search` finds these locations as nginx does, `requirement` decides what
+//! each of them requires of callers, `hosts` finds the servers that count, and `table` combines the results. If the
+//! requirement is not clear, the route is closed, and a comment says what to write instead.
 
 mod convert;
 mod draft;
@@ -28,7 +30,7 @@ pub use error::ImportError;
 pub use note::Note;
 pub use repair::Imported;
 
-/// What is imported; at least one of them.
+/// The files to import; at least one of them.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// The scope file.
@@ -37,10 +39,10 @@ pub struct Sources {
     pub nginx: Option<PathBuf>,
 }
 
-/// Imports `sources` into a file that will stand at `output`, from whose folder its relative paths start.
+/// Imports `sources`. `output` is the path that the result will have: its relative paths start from that folder.
 ///
 /// # Errors
-/// A source cannot be read.
+/// A source cannot be read or is not valid, or the result does not pass the check.
 pub fn import(sources: &Sources, output: &Path) -> Result<Imported, ImportError> {
     let scopes = match &sources.scopes {
         Some(path) => {
@@ -55,7 +57,7 @@ pub fn import(sources: &Sources, output: &Path) -> Result<Imported, ImportError>
             let (name, text) = read(path)?;
             let root = nginx::parse(&text).map_err(|flaw| malformed(path, flaw.at, flaw.message))?;
             let folder = path.parent().unwrap_or(Path::new(""));
-            // The output may stand anywhere else.
+            // The output may be in another folder, so relative paths would not work.
             let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
             Some((name, root, folder))
         }
@@ -74,7 +76,7 @@ fn malformed(file: &Path, at: Position, message: String) -> ImportError {
     ImportError::Malformed { file: file.to_owned(), at, message }
 }
 
-/// The name for notes, and the text.
+/// Reads a file. Returns its name for notes, and its text.
 fn read(path: &Path) -> Result<(Arc<str>, String), ImportError> {
     let unreadable = |message: String| ImportError::Unreadable { file: path.to_owned(), message };
     let cannot =

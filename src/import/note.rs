@@ -1,4 +1,4 @@
-//! What could not be carried over, or was carried over with an assumption.
+//! Notes about what was not imported, or was imported with an assumption.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,30 +6,30 @@ use std::sync::Arc;
 use crate::config::limits;
 use crate::config::text::Position;
 
-/// One thing that the operator should know. It becomes a comment in the YAML, and a line on standard error.
+/// One note for the operator. It becomes a comment in the YAML, and a line on standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// The file that it is about, as given on the command line; `None`: the output.
+    /// The name of the file that the note is about. `None`: the note is about the output.
     pub file: Option<Arc<str>>,
     /// The lines in that file.
     pub lines: Vec<usize>,
-    /// What it is. One line, without any character that could end it.
+    /// The text: one line, without line breaks.
     pub text: String,
 }
 
 impl Note {
-    /// A note about what stands at `at` of `file`.
+    /// A note about the position `at` of `file`.
     pub(super) fn new(file: &Arc<str>, at: Position, text: impl Into<String>) -> Self {
         Self { file: Some(Arc::clone(file)), lines: vec![at.0], text: text.into() }
     }
 
-    /// A note about the result.
+    /// A note about the output.
     pub(super) fn of_output(text: impl Into<String>) -> Self {
         Self { file: None, lines: Vec::new(), text: text.into() }
     }
 }
 
-/// `nginx.conf:12,40: what it is`.
+/// `nginx.conf:12,40: text`.
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {

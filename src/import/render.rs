@@ -1,4 +1,4 @@
-//! A draft as YAML: defaults are left out, and each item has its notes above it.
+//! Writes a draft as YAML. Default settings are left out, and each item has its notes above it.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -9,10 +9,10 @@ use super::draft::{Draft, Item};
 use super::note::Note;
 use crate::config::written::{Listener, Provider, Route, RouteAuth, Upstream};
 
-/// The widest line, where it can be broken.
+/// The maximum width of a line that can be broken.
 const WIDTH: usize = 110;
 
-/// The order of keys, as in the examples of `conf/`; others come last.
+/// The order of keys, as in the examples in `conf/`. Other keys come last.
 const ORDER: &[&str] = &[
     "address",
     "hosts",
@@ -62,7 +62,10 @@ const ORDER: &[&str] = &[
 pub(super) fn render(draft: &Draft, made_from: &str) -> String {
     let mut text = Text::default();
     text.comment(0, &format!("Made by `mcp-edge import` from {}.", made_from.escape_debug()));
-    text.comment(0, "Comments say what could not be carried over, and what was assumed. After changes: mcp-edge check --config FILE");
+    text.comment(
+        0,
+        "Comments say what was not imported, and what was assumed. After changes, run: mcp-edge check --config FILE",
+    );
     if !draft.notes.is_empty() {
         text.line(0, "#");
         text.notes(0, &draft.notes);
@@ -70,7 +73,7 @@ pub(super) fn render(draft: &Draft, made_from: &str) -> String {
     text.listeners(draft);
     if draft.listeners.iter().any(|item| item.value.address.0.port() == ADMIN) {
         text.line(0, "");
-        text.comment(0, "The default port is that of a listener.");
+        text.comment(0, "A listener uses the default port of `admin`.");
         text.line(0, &format!("admin: {{address: \"127.0.0.1:{}\"}}", ADMIN + 1));
     }
     if !draft.providers.is_empty() {
@@ -99,7 +102,7 @@ pub(super) fn render(draft: &Draft, made_from: &str) -> String {
     text.0
 }
 
-/// The port that the admin listener has by default.
+/// The default port of the admin listener.
 const ADMIN: u16 = 9901;
 
 fn listener(written: &Listener) -> Value {
@@ -122,9 +125,9 @@ fn route(written: &Route) -> Value {
     value
 }
 
-/// What differs from `default`; the keys in `keep` stay anyway.
+/// The settings that differ from `default`, and the keys in `keep`.
 fn without_defaults<T: Serialize>(written: &T, default: &T, keep: &[&str]) -> Value {
-    // Maps have keys that are text, so neither fails.
+    // The keys of all maps are text, so the conversion to JSON cannot fail.
     let (mut value, default) =
         (serde_json::to_value(written).unwrap_or_default(), serde_json::to_value(default).unwrap_or_default());
     prune(&mut value, Some(&default), keep);
@@ -140,7 +143,7 @@ fn prune(value: &mut Value, default: Option<&Value>, keep: &[&str]) {
                 let Some(inner) = map.get_mut(&key) else { continue };
                 let needless = match default {
                     Some(default) => inner == default && !keep.contains(&key.as_str()),
-                    // In lists there is nothing to compare with.
+                    // Items of lists have no default value to compare with.
                     None if *inner == Value::Bool(false) => true,
                     None => {
                         let is_empty = inner.as_array().is_some_and(Vec::is_empty);
@@ -171,7 +174,7 @@ impl Text {
         self.0.push('\n');
     }
 
-    /// In as many lines as it takes.
+    /// Writes a comment. A long comment takes several lines.
     fn comment(&mut self, depth: usize, text: &str) {
         let mut line = "#".to_owned();
         for word in text.split(' ') {
@@ -221,7 +224,7 @@ impl Text {
         }
     }
 
-    /// `- ` with a map behind it.
+    /// `- ` followed by a map.
     fn item(&mut self, depth: usize, value: &Value) {
         let mut inner = Self::default();
         match value {
@@ -279,7 +282,7 @@ fn flow(value: &Value) -> String {
     }
 }
 
-/// Text as YAML: without quotes only where no reader could take it for something else.
+/// Text as a YAML scalar. It has no quotes only if every YAML reader takes it for the same text without them.
 fn scalar(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.:".contains(&byte);
     let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'/');
@@ -291,7 +294,7 @@ fn scalar(text: &str) -> String {
     if is_amount || begins && text.bytes().all(is_plain) && !text.ends_with(':') && !is_word {
         return text.to_owned();
     }
-    // JSON's strings are YAML's, but for what YAML's readers may not take as it is.
+    // JSON strings are valid in YAML, except for characters that some YAML readers only accept as escapes.
     let mut quoted = String::from("\"");
     for sign in text.chars() {
         match sign {
@@ -311,7 +314,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn quotes_stand_where_they_are_needed() {
+    fn quotes_are_written_where_they_are_needed() {
         for (text, written) in [
             ("fininfo", "fininfo"),
             ("/fininfo/", "/fininfo/"),
@@ -341,11 +344,11 @@ mod tests {
     }
 
     proptest! {
-        /// As keys, in lists and in maps, for both readers of the configuration.
+        /// A YAML reader gets the same text from lists and maps.
         #[test]
         fn text_comes_back_as_it_was(texts in proptest::collection::vec("\\PC{0,6}|[a-z:#*&!|>%@`\"'{}\\[\\], 0-9.~-]{0,8}", 1..4)) {
             let yaml = format!("a: {}\nb: {{x: {}}}\n", flow(&texts.clone().into()), scalar(&texts[0]));
-            let read: Value = serde_yaml::from_str(&yaml).expect("legal");
+            let read: Value = serde_yaml::from_str(&yaml).expect("valid YAML");
             prop_assert_eq!(&read["a"], &Value::from(texts.clone()));
             prop_assert_eq!(&read["b"]["x"], &Value::from(texts[0].clone()));
         }

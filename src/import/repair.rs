@@ -1,5 +1,5 @@
-//! Checks a draft as `mcp-edge check` does, and takes back what cannot be used here, such as certificates that are not on
-//! this machine.
+//! Checks a draft as `mcp-edge check` does, and removes what cannot be used on this machine, such as a certificate that
+//! does not exist.
 
 use std::path::Path;
 
@@ -17,11 +17,11 @@ use crate::config::{Config, ConfigError, ConfigErrors};
 pub struct Imported {
     /// The whole file.
     pub yaml: String,
-    /// What it does not carry over, or assumes; they stand in it as comments, too.
+    /// Notes about what was not imported or was assumed. The file has them as comments too.
     pub notes: Vec<Note>,
 }
 
-/// The YAML of `draft`, which passes the check as a file at `output`.
+/// The YAML of `draft`. Parts of the draft are removed or closed until it passes the check as a file at `output`.
 pub(super) fn checked(mut draft: Draft, made_from: &str, output: &Path) -> Result<Imported, ConfigErrors> {
     for _ in 0..limits::IMPORT_REPAIRS {
         let yaml = render(&draft, made_from);
@@ -38,25 +38,25 @@ pub(super) fn checked(mut draft: Draft, made_from: &str, output: &Path) -> Resul
         .map(|_| Imported { yaml: render(&draft, made_from), notes: draft.all_notes().cloned().collect() })
 }
 
-/// Takes back what `error` is about. False when nothing can be.
+/// Removes or closes the part of `draft` that `error` is about. False when that is not possible.
 fn repair(draft: &mut Draft, error: &ConfigError) -> bool {
-    let note = || Note::of_output(format!("the check says: {}", error.message));
+    let note = || Note::of_output(format!("the check reports: {}", error.message));
     if let Some(index) = indexed(&error.path, "listeners[", draft.listeners.len()) {
-        // Without TLS it would speak cleartext, so it is left out as a whole.
+        // Without its TLS settings the listener would accept cleartext, so the whole listener is left out.
         let mut item = draft.listeners.remove(index);
         item.notes.push(note());
         draft.listeners_off.push(item);
         if draft.listeners.is_empty() {
             let mut item = Item::new(blank_listener(([127, 0, 0, 1], 8080).into()));
             item.notes.push(Note::of_output(
-                "no listener of nginx can be used as it is: correct those in the comments, and take this one out",
+                "no listener of nginx can be used: correct the listeners in the comments, and remove this one",
             ));
             draft.listeners.push(item);
         }
         return true;
     }
     if let Some(index) = indexed(&error.path, "routes[", draft.routes.len()) {
-        // It stays, closed: without it, another route would take its requests.
+        // The route stays, but closed. Without it, another route would get its requests.
         let before = draft.routes[index].value.clone();
         close_route(draft, index);
         let item = &mut draft.routes[index];
@@ -79,7 +79,7 @@ fn repair(draft: &mut Draft, error: &ConfigError) -> bool {
     false
 }
 
-/// Nobody may use a route any more.
+/// Closes the route at `index`.
 fn close_route(draft: &mut Draft, index: usize) {
     let own = match &draft.routes[index].value.auth {
         RouteAuth::Required(required) => required.providers.first().cloned(),
@@ -87,7 +87,7 @@ fn close_route(draft: &mut Draft, index: usize) {
     };
     let provider = own.or_else(|| draft.providers.keys().next().cloned()).unwrap_or_else(|| {
         let mut item = Item::new(gate::unknown_provider());
-        item.notes.push(Note::of_output("a closed route wants a provider: write the URL of the authentication server"));
+        item.notes.push(Note::of_output("a closed route needs a provider: write the URL of the authentication server"));
         draft.providers.insert("validate".to_owned(), item);
         "validate".to_owned()
     });
@@ -100,7 +100,7 @@ fn repair_upstream(draft: &mut Draft, path: &str, note: Note) -> bool {
     let rest = path[name.len()..].to_owned();
     let tls = item.value.tls.as_mut().filter(|_| rest.starts_with(".tls"));
     match tls {
-        // The system's authorities are asked then.
+        // The certificate authorities of the system are used instead.
         Some(tls) if tls.ca.is_some() && rest == ".tls.ca" => tls.ca = None,
         Some(tls) if tls.server_name.is_some() && rest == ".tls.server_name" => tls.server_name = None,
         Some(tls) if tls.certificate.is_some() => (tls.certificate, tls.key) = (None, None),
@@ -109,7 +109,7 @@ fn repair_upstream(draft: &mut Draft, path: &str, note: Note) -> bool {
             let is_new = item.value != unknown;
             item.value = unknown;
             item.notes.push(note);
-            let text = "it cannot be used as it is, and nobody may use its routes: write the endpoints, and take out the scope `closed-by-import`";
+            let text = "this upstream cannot be used, and its routes reject all requests: write the endpoints, and remove the scope `closed-by-import`";
             item.notes.push(Note::of_output(text));
             for index in (0..draft.routes.len()).filter(|_| is_new) {
                 if draft.routes[index].value.upstream == name {
@@ -123,13 +123,13 @@ fn repair_upstream(draft: &mut Draft, path: &str, note: Note) -> bool {
     true
 }
 
-/// The number behind `before`, when there are so many.
+/// The index after `before` in `path`, if it is below `count`.
 fn indexed(path: &str, before: &str, count: usize) -> Option<usize> {
     let (number, _) = path.strip_prefix(before)?.split_once(']')?;
     number.parse().ok().filter(|index| *index < count)
 }
 
-/// True when `path` is about the item `name`, whose name may have dots.
+/// True when `path` is the item `name` or a part of it. The name may contain dots.
 fn is_below(path: &str, name: &str) -> bool {
     path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }

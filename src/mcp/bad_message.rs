@@ -1,16 +1,16 @@
-//! Why a body is refused.
+//! The error for bodies that are not valid MCP messages.
 
 use super::cursor::Flaw;
 use super::jsonrpc::{INVALID_REQUEST, MessageId, PARSE_ERROR};
 
-/// A body that is not what an MCP client may send.
+/// Why the body of a client's request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadMessage {
-    /// -32700 or -32600 (JSON-RPC 2.0 section 5.1).
+    /// The error code: -32700 or -32600 (JSON-RPC 2.0 section 5.1).
     pub code: i32,
-    /// What is wrong.
+    /// The error message for the client.
     pub reason: &'static str,
-    /// The id of the message, as far as it could be read.
+    /// The id of the message, if it could be read.
     pub id: Option<MessageId>,
 }
 
@@ -27,8 +27,8 @@ impl BadMessage {
 impl From<Flaw> for BadMessage {
     fn from(flaw: Flaw) -> Self {
         Self::unread(match flaw {
-            Flaw::NotJson => "the body is not one JSON value",
-            Flaw::TooDeep => "the body is nested more than 64 deep",
+            Flaw::NotJson => "the body is not valid JSON, or has text after the JSON value",
+            Flaw::TooDeep => "the body is nested more than 64 levels deep",
         })
     }
 }

@@ -1,7 +1,8 @@
-//! What the header fields of a POST say about its body, and whether that is true.
+//! Checks what the header fields of a POST claim about its body.
 //!
-//! From 2026-07-28 on `MCP-Protocol-Version`, `Mcp-Method` and `Mcp-Name` repeat what the body says, and whoever reads
-//! the body must refuse a request in which they differ (MCP 2026-07-28, "Standard headers"). Before, the body alone decides.
+//! From 2026-07-28 on, `MCP-Protocol-Version`, `Mcp-Method` and `Mcp-Name` repeat values of the body. A server or proxy
+//! that reads the body must refuse a request in which they differ (MCP 2026-07-28, "Standard headers"). In older
+//! revisions only the body counts.
 
 use std::borrow::Cow;
 
@@ -11,49 +12,50 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::message::{Message, Messages};
 
-/// The protocol version of a request.
+/// The header field with the protocol version of a request.
 pub const VERSION_HEADER: &str = "mcp-protocol-version";
 const METHOD_HEADER: &str = "mcp-method";
 const NAME_HEADER: &str = "mcp-name";
 
-// A look-up by text would check the text anew each time.
+// Parsed header names: a look-up by text would check the text each time.
 static VERSION: HeaderName = HeaderName::from_static(VERSION_HEADER);
 static METHOD: HeaderName = HeaderName::from_static(METHOD_HEADER);
 static NAME: HeaderName = HeaderName::from_static(NAME_HEADER);
 
-/// The last revision of the era of sessions.
+/// The last revision with sessions.
 const LAST_WITH_SESSIONS: &str = "2025-11-25";
-/// The only revision with batches; requests without a version are of it, or older.
+/// The only revision with batches. A request without a version counts as a request of this revision or an older one.
 const WITH_BATCHES: &str = "2025-03-26";
+const NO_BATCHES: Misfit = Misfit::Form("this protocol version does not allow batches: send one message per request");
 
-/// Which rules a request follows.
+/// The rules that a request follows, depending on its protocol version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Era {
-    /// Up to 2025-11-25: `initialize`, sessions, a client that leaves does not cancel.
+    /// Up to 2025-11-25: `initialize` opens a session, and a client that disconnects does not cancel its request.
     Sessions,
-    /// From 2026-07-28 on: every request stands alone, and a client that leaves cancels.
+    /// From 2026-07-28 on: requests are independent of each other, and a client that disconnects cancels its request.
     Stateless,
 }
 
-/// Why a header field and the body do not fit together.
+/// Why the header fields and the body of a request do not fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misfit {
-    /// They differ, or a field is missing: JSON-RPC error -32020.
+    /// A header field differs from the body, is missing, or is repeated: JSON-RPC error -32020.
     Mismatch(&'static str),
-    /// The message has a form that its revision does not know.
+    /// The request has a form that its protocol version does not allow.
     Form(&'static str),
 }
 
 impl Era {
-    /// The era that the header fields alone tell, for requests without a body.
+    /// The era according to the header fields alone, for requests without a body.
     ///
     /// # Errors
-    /// There is more than one version.
+    /// `MCP-Protocol-Version` is sent more than once, or is not visible ASCII.
     pub fn of_headers(headers: &HeaderMap) -> Result<Self, Misfit> {
         Ok(Self::of_version(version(headers)?))
     }
 
-    /// Versions are dates, and compare as text. What is no date is left to the upstream to refuse.
+    /// Versions are dates, so they compare as text. A version that is not a date is left for the upstream to refuse.
     fn of_version(version: Option<&str>) -> Self {
         let is_date = |text: &str| text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
         match version {
@@ -62,10 +64,10 @@ impl Era {
         }
     }
 
-    /// The era of a request with `headers` and `messages`, when the two agree.
+    /// The era of a request with `headers` and `messages`, after a check that the two agree.
     ///
     /// # Errors
-    /// They do not.
+    /// `headers` and `messages` do not agree, or the protocol version does not allow batches.
     pub fn check(headers: &HeaderMap, messages: &Messages<'_>) -> Result<Self, Misfit> {
         let claimed = version(headers)?;
         let by_header = Self::of_version(claimed);
@@ -73,12 +75,12 @@ impl Era {
         if by_header == Self::Sessions && Self::of_version(meta) == Self::Sessions {
             let batches = claimed.is_none_or(|version| version <= WITH_BATCHES);
             if messages.single().is_none() && !batches {
-                return Err(Misfit::Form("this protocol version has no batches"));
+                return Err(NO_BATCHES);
             }
             return Ok(Self::Sessions);
         }
         let Some(message) = messages.single() else {
-            return Err(Misfit::Form("this protocol version has no batches"));
+            return Err(NO_BATCHES);
         };
         if message.method().is_some() {
             stateless(headers, claimed, message)?;
@@ -89,26 +91,28 @@ impl Era {
 
 fn stateless(headers: &HeaderMap, version: Option<&str>, message: &Message<'_>) -> Result<(), Misfit> {
     let meta = message.meta_version.as_deref();
-    // A body that does not repeat the version is the upstream's to refuse: there is nothing to differ.
+    // A body without a version cannot differ from the header field. The upstream decides whether to refuse such a body.
     if version.is_none() || (meta.is_some() && version != meta) {
-        return Err(Misfit::Mismatch("MCP-Protocol-Version is not the version in the body's `_meta`"));
+        return Err(Misfit::Mismatch(
+            "MCP-Protocol-Version must be the same as the protocol version in the body's `_meta`",
+        ));
     }
-    let method = single(headers, &METHOD, "there is more than one Mcp-Method")?;
+    let method = single(headers, &METHOD, "Mcp-Method is sent more than once: send it once")?;
     if method.and_then(|method| method.to_str().ok()) != message.method() {
-        return Err(Misfit::Mismatch("Mcp-Method is not the body's `method`"));
+        return Err(Misfit::Mismatch("Mcp-Method must be the same as the body's `method`"));
     }
-    let claimed = single(headers, &NAME, "there is more than one Mcp-Name")?;
+    let claimed = single(headers, &NAME, "Mcp-Name is sent more than once: send it once")?;
     match (claimed.map(decoded), message.name()) {
         (None, None) => Ok(()),
         (None, Some(_)) if !needs_name(message) => Ok(()),
         (Some(Some(claimed)), Some(name)) if claimed == name => Ok(()),
-        // A name beside a method that has none says nothing.
+        // The message has no name that `Mcp-Name` could differ from.
         (Some(Some(_)), None) if !needs_name(message) => Ok(()),
-        _ => Err(Misfit::Mismatch("Mcp-Name is not the name that the body is about")),
+        _ => Err(Misfit::Mismatch("Mcp-Name must be the same as the name, URI or task id in the body's `params`")),
     }
 }
 
-/// The methods for which 2026-07-28 demands `Mcp-Name`.
+/// Whether 2026-07-28 requires `Mcp-Name` for the method of `message`.
 fn needs_name(message: &Message<'_>) -> bool {
     message.method().is_some_and(|method| {
         matches!(
@@ -119,21 +123,24 @@ fn needs_name(message: &Message<'_>) -> bool {
 }
 
 fn version(headers: &HeaderMap) -> Result<Option<&str>, Misfit> {
-    let version = single(headers, &VERSION, "there is more than one MCP-Protocol-Version")?;
-    version.map(|value| value.to_str().map_err(|_| Misfit::Form("MCP-Protocol-Version is no text"))).transpose()
+    let version = single(headers, &VERSION, "MCP-Protocol-Version is sent more than once: send it once")?;
+    version
+        .map(|value| value.to_str().map_err(|_| Misfit::Form("MCP-Protocol-Version must be visible ASCII")))
+        .transpose()
 }
 
 fn single<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
-    doubled: &'static str,
+    repeated: &'static str,
 ) -> Result<Option<&'h HeaderValue>, Misfit> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
-    if values.next().is_some() { Err(Misfit::Mismatch(doubled)) } else { Ok(first) }
+    if values.next().is_some() { Err(Misfit::Mismatch(repeated)) } else { Ok(first) }
 }
 
-/// The text of a field; what a field cannot hold is written `=?base64?...?=`.
+/// The text of a field value, in which `=?base64?...?=` encodes text that a field value cannot hold. `None` when the
+/// value is not valid.
 fn decoded(value: &HeaderValue) -> Option<Cow<'_, str>> {
     let text = value.to_str().ok()?;
     match text.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
@@ -142,7 +149,7 @@ fn decoded(value: &HeaderValue) -> Option<Cow<'_, str>> {
     }
 }
 
-/// `text` as the value of a field: what a field cannot hold, or what would be taken for something encoded, is written
+/// `text` as a field value. Text that a field value cannot hold, or that would be taken for encoded text, is written as
 /// `=?base64?...?=`.
 pub fn encoded(text: &str) -> HeaderValue {
     let is_plain = !text.starts_with("=?base64?")
@@ -175,15 +182,15 @@ mod tests {
     }
 
     #[test]
-    fn the_stateless_revision_wants_agreement() {
+    fn the_stateless_revision_requires_header_fields_that_match_the_body() {
         let new = "2026-07-28";
         let all = [(VERSION_HEADER, new), (METHOD_HEADER, "tools/call"), (NAME_HEADER, "get")];
         assert_eq!(check(&all, &call(new, "get")), Ok(Era::Stateless));
         let coded = [(VERSION_HEADER, new), (METHOD_HEADER, "tools/call"), (NAME_HEADER, "=?base64?Z8O8dA==?=")];
         assert_eq!(check(&coded, &call(new, "güt")), Ok(Era::Stateless));
         assert_eq!(check(&coded, &call(new, "g\\u00fct")), Ok(Era::Stateless));
-        let silent = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get"}}"#;
-        assert_eq!(check(&all, silent), Ok(Era::Stateless));
+        let without_meta = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get"}}"#;
+        assert_eq!(check(&all, without_meta), Ok(Era::Stateless));
         for (headers, body) in [
             (&all[..1], call(new, "get")),
             (&all[..2], call(new, "get")),
@@ -202,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_read_back() {
+    fn encoded_text_is_decoded_to_the_same_text() {
         for text in ["get", "a b", "", " a", "a ", "\u{9}", "güt", "a\r\nb: c", "=?base64?Z2V0?=", "=?base64?"] {
             assert_eq!(decoded(&encoded(text)).as_deref(), Some(text), "{text:?}");
         }
@@ -210,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn before_it_the_body_decides() {
+    fn in_older_revisions_only_the_body_counts() {
         let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get"}}"#;
         for headers in [
             vec![],
@@ -222,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_of_one_revision() {
+    fn only_one_revision_allows_batches() {
         let body = r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#;
         assert_eq!(check(&[], body), Ok(Era::Sessions));
         assert_eq!(check(&[(VERSION_HEADER, "2025-03-26")], body), Ok(Era::Sessions));

@@ -1,7 +1,8 @@
-//! JSON text, passed over once: all of it is checked, and nothing is copied.
+//! Reads JSON text in one pass: checks all of it, and copies nothing.
 //!
-//! It takes what serde_json takes, but for what is deeper than asked for; property tests hold it to that. serde_json needs a pass to
-//! check a text and one more for each level that is looked at, and costs three times as much on the message of a call.
+//! The cursor accepts the same texts as serde_json, except texts that are nested too deep. Property tests check this.
+//! serde_json needs one pass to check a text and one more for each level that is read. On the message of a call, that
+//! costs three times as much.
 
 use super::find::find_in_string;
 use crate::config::limits;
@@ -9,38 +10,38 @@ use crate::config::limits;
 /// Why a text cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// It is not one JSON value (RFC 8259).
+    /// The text is not one JSON value (RFC 8259).
     NotJson,
-    /// Objects and arrays stand in each other more than [`limits::MESSAGE_DEPTH`] deep.
+    /// Objects and arrays are nested more than [`limits::MESSAGE_DEPTH`] levels deep.
     TooDeep,
 }
 
-/// A place in a text. Keys and values are given as they were written.
+/// A position in a JSON text. Keys and values are returned as written.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
-    /// How deep it may be.
+    /// The largest depth that is allowed.
     limit: usize,
-    /// For each open bracket whether it is that of an object; the lowest bit is the innermost.
+    /// One bit for each open bracket: 1 for an object, 0 for an array. The lowest bit is the innermost bracket.
     objects: u64,
-    /// The same for brackets further out, 64 at a time.
+    /// The same bits for the brackets further out, 64 in each number.
     outer: Vec<u64>,
 }
 
 impl<'a> Cursor<'a> {
-    /// At the beginning of `text`.
+    /// A cursor at the beginning of `text`, which may be nested [`limits::MESSAGE_DEPTH`] levels deep.
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, at: 0, depth: 0, limit: limits::MESSAGE_DEPTH, objects: 0, outer: Vec::new() }
     }
 
-    /// The same for a text that may be of any depth: it costs a bit for each level.
+    /// The same for a text of any depth. Each level takes one bit of memory.
     pub(super) fn of_any_depth(text: &'a str) -> Self {
         Self { limit: usize::MAX, ..Self::new(text) }
     }
 
-    /// What stands behind white space.
+    /// Moves past white space, and returns the next byte without moving past that byte.
     pub(super) fn peek(&mut self) -> Option<u8> {
         loop {
             match self.byte() {
@@ -50,12 +51,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Nothing may follow.
+    /// Checks that nothing but white space follows.
     pub(super) fn end(&mut self) -> Result<(), Flaw> {
         if self.peek().is_none() { Ok(()) } else { Err(Flaw::NotJson) }
     }
 
-    /// Calls `each` with the key, in its quotes, of each member of the object that comes next; it passes over the value.
+    /// Reads the object that comes next. Calls `each` with the key of each member, in its quotes; `each` must move past
+    /// the value.
     pub(super) fn members(&mut self, mut each: impl FnMut(&mut Self, &'a str) -> Result<(), Flaw>) -> Result<(), Flaw> {
         self.between(b'{', b'}', |cursor| {
             let key = cursor.key()?;
@@ -68,12 +70,12 @@ impl<'a> Cursor<'a> {
         self.entries(|cursor| cursor.value().map(&mut each))
     }
 
-    /// Calls `each` at each item of the array that comes next; it passes over the item.
+    /// Calls `each` at each item of the array that comes next; `each` must move past the item.
     pub(super) fn entries(&mut self, each: impl FnMut(&mut Self) -> Result<(), Flaw>) -> Result<(), Flaw> {
         self.between(b'[', b']', each)
     }
 
-    /// Calls `each` wherever something begins between the two brackets that come next.
+    /// Calls `each` at the beginning of each member or item between the two brackets that come next.
     #[inline]
     fn between(
         &mut self,
@@ -97,7 +99,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// What `pass` passes over.
+    /// The text that `pass` moves past.
     pub(super) fn passed(&mut self, pass: impl FnOnce(&mut Self) -> Result<(), Flaw>) -> Result<&'a str, Flaw> {
         self.peek();
         let begin = self.at;
@@ -105,12 +107,13 @@ impl<'a> Cursor<'a> {
         Ok(&self.text[begin..self.at])
     }
 
-    /// Passes over the value that comes next, without recursion.
+    /// Moves past the value that comes next, without recursion, and returns the value.
     pub(super) fn value(&mut self) -> Result<&'a str, Flaw> {
         self.peek();
         let (begin, floor) = (self.at, self.depth);
         loop {
-            // A value begins, and behind its opening bracket the next one, unless the closing one stands there.
+            // A value begins here. After an opening bracket, the loop goes on with the first value inside, unless the
+            // closing bracket follows at once.
             match self.peek() {
                 Some(b'"') => self.string()?,
                 Some(b'{') => {
@@ -131,7 +134,7 @@ impl<'a> Cursor<'a> {
                 Some(b'n') => self.word(b"null")?,
                 _ => self.number()?,
             }
-            // It has ended, and with it may end those that it stands in.
+            // A value has ended. The objects and arrays around it may end here too.
             while self.depth > floor {
                 let in_object = self.objects & 1 == 1;
                 match self.peek() {
@@ -153,7 +156,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Passes over a key and its colon.
+    /// Moves past a key and its colon, and returns the key.
     #[inline]
     fn key(&mut self) -> Result<&'a str, Flaw> {
         self.expect(b'"')?;
@@ -180,7 +183,8 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Half a surrogate pair is JSON all the same; it matters to those who want the text.
+    /// Moves past an escape. Half of a surrogate pair is accepted, because it is valid JSON. Callers that decode the
+    /// text must refuse it.
     #[cold]
     fn escape(&mut self) -> Result<(), Flaw> {
         self.at += match self.text.as_bytes()[self.at + 1..] {
@@ -213,7 +217,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// One digit at least.
+    /// Moves past digits, of which there must be at least one.
     fn digits(&mut self) -> Result<(), Flaw> {
         let begin = self.at;
         while let Some(b'0'..=b'9') = self.byte() {
@@ -230,7 +234,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// `byte` comes next, and stays.
+    /// Checks that `byte` comes next, without moving past it.
     fn expect(&mut self, byte: u8) -> Result<(), Flaw> {
         if self.peek() == Some(byte) { Ok(()) } else { Err(Flaw::NotJson) }
     }
@@ -254,7 +258,7 @@ impl<'a> Cursor<'a> {
         self.objects = if self.is_word_full() { self.outer.pop().unwrap_or_default() } else { self.objects >> 1 };
     }
 
-    /// Whether the brackets that are open fill words of bits.
+    /// Whether the bits of the open brackets fill complete numbers of 64 bits.
     fn is_word_full(&self) -> bool {
         self.depth.is_multiple_of(u64::BITS as usize) && self.depth > 0
     }

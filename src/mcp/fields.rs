@@ -1,4 +1,4 @@
-//! Reads some values of a JSON text, and refuses what two parsers could read differently.
+//! Reads the values of some keys of a JSON text, and refuses text that two parsers could read differently.
 
 use std::borrow::Cow;
 
@@ -7,17 +7,18 @@ use super::cursor::{Cursor, Flaw};
 use super::find::find_in_string;
 use super::members::is_same_member;
 
-/// The string that `value` is.
+/// The text of the JSON string `value`. `None` when `value` is not a string, or has escapes that are not valid Unicode.
 pub(super) fn text(value: &str) -> Option<Cow<'_, str>> {
     let inside = value.strip_prefix('"')?.strip_suffix('"')?;
-    // In what was read nothing else has a meaning there but escapes.
+    // The cursor has checked `value`, so the only special bytes inside are those of escapes.
     match find_in_string(inside.as_bytes()) {
         None => Some(Cow::Borrowed(inside)),
         Some(_) => serde_json::from_str(value).ok().map(Cow::Owned),
     }
 }
 
-/// The items of the array that `array` is, all of which is read before it is said that there are more than `most`.
+/// The items of the JSON array `array`. It is an error when there are more than `most`. That error is returned only
+/// after the whole text was read, so that invalid JSON is always reported as such.
 pub(super) fn items<'a>(array: &'a str, most: usize, too_many: &'static str) -> Result<Vec<&'a str>, BadMessage> {
     let (mut items, mut more, mut cursor) = (Vec::new(), false, Cursor::new(array));
     cursor.items(|item| if items.len() < most { items.push(item) } else { more = true })?;
@@ -25,15 +26,17 @@ pub(super) fn items<'a>(array: &'a str, most: usize, too_many: &'static str) -> 
     if more { Err(BadMessage::invalid(too_many)) } else { Ok(items) }
 }
 
-/// The values of the keys `wanted` in the object that `object` is.
+/// The values of the keys `wanted` in the JSON object `object`. `not_object` is the error message when `object` is some
+/// other value.
 pub(super) fn fields<'a, const N: usize>(
     object: &'a str,
     wanted: [&str; N],
+    not_object: &'static str,
 ) -> Result<[Option<&'a str>; N], BadMessage> {
-    whole(object, |cursor| Fields::read(cursor, wanted, |cursor, _| cursor.value()))
+    whole(object, |cursor| Fields::read(cursor, wanted, not_object, |cursor, _| cursor.value()))
 }
 
-/// What `read` finds in the object that all of `text` is.
+/// The values that `read` finds in `text`, which must be one JSON value with nothing after it.
 pub(super) fn whole<'a, const N: usize>(
     text: &'a str,
     read: impl FnOnce(&mut Cursor<'a>) -> Result<Fields<'a, N>, Flaw>,
@@ -44,23 +47,26 @@ pub(super) fn whole<'a, const N: usize>(
     fields.found()
 }
 
-/// The values of some keys of an object, all of which is read before it is said that keys clash.
+/// The values of some keys of an object, and the first reason to refuse the object. The object is refused only after
+/// the whole text was read, so that invalid JSON is always reported as such.
 pub(super) struct Fields<'a, const N: usize> {
     values: [Option<&'a str>; N],
-    clash: Option<&'static str>,
+    problem: Option<&'static str>,
 }
 
 impl<'a, const N: usize> Fields<'a, N> {
-    /// Reads the object that comes next. `value` passes over the value of the key `wanted[index]`.
+    /// Reads the object that comes next. `value` returns the value of the key `wanted[index]` and moves past it.
+    /// `not_object` is the error message when some other value comes next.
     pub(super) fn read(
         cursor: &mut Cursor<'a>,
         wanted: [&str; N],
+        not_object: &'static str,
         mut value: impl FnMut(&mut Cursor<'a>, usize) -> Result<&'a str, Flaw>,
     ) -> Result<Self, Flaw> {
-        let (mut values, mut clash) = ([None; N], None);
+        let (mut values, mut problem) = ([None; N], None);
         if cursor.peek() != Some(b'{') {
             cursor.value()?;
-            return Ok(Self { values, clash: Some("there is something else where an object belongs") });
+            return Ok(Self { values, problem: Some(not_object) });
         }
         cursor.members(|cursor, key| {
             let reason = match Key::of(key, &wanted) {
@@ -68,41 +74,44 @@ impl<'a, const N: usize> Fields<'a, N> {
                     values[index] = Some(value(cursor, index)?);
                     return Ok(());
                 }
-                Key::Wanted(_) => Some("a key is there twice"),
-                Key::Lookalike => Some("a key differs from one of MCP's in case or escapes only"),
-                Key::NoText => Some("an object cannot be read"),
+                Key::Wanted(_) => Some("a key appears twice in an object"),
+                Key::Lookalike => {
+                    Some("a key differs from a key of MCP only in case or escapes: write the key as MCP does")
+                }
+                Key::Unreadable => Some("a key has an escape that is not valid Unicode, such as `\\ud800` alone"),
                 Key::Other => None,
             };
-            clash = clash.or(reason);
+            problem = problem.or(reason);
             cursor.value().map(drop)
         })?;
-        Ok(Self { values, clash })
+        Ok(Self { values, problem })
     }
 
+    /// The values in the order of the wanted keys, or the reason to refuse the object.
     pub(super) fn found(self) -> Result<[Option<&'a str>; N], BadMessage> {
-        self.clash.map_or(Ok(self.values), |clash| Err(BadMessage::invalid(clash)))
+        self.problem.map_or(Ok(self.values), |problem| Err(BadMessage::invalid(problem)))
     }
 }
 
 enum Key {
     Wanted(usize),
-    /// Some parsers would take it for a wanted one.
+    /// Some parsers would take the key for a wanted key.
     Lookalike,
     Other,
-    /// It has escapes that stand for no text.
-    NoText,
+    /// The key has escapes that are not valid Unicode.
+    Unreadable,
 }
 
 impl Key {
-    /// Looks up `key`, which stands in its quotes.
+    /// Compares `key`, which includes its quotes, with the keys `wanted`.
     fn of(key: &str, wanted: &[&str]) -> Self {
-        // As it is written: with escapes in it, it is never a wanted one.
+        // The written form is compared, so a key with escapes is never a wanted key.
         let written = key.get(1..key.len() - 1);
         if let Some(index) = wanted.iter().position(|wanted| Some(*wanted) == written) {
             return Self::Wanted(index);
         }
         match text(key) {
-            None => Self::NoText,
+            None => Self::Unreadable,
             Some(name) if wanted.iter().any(|wanted| is_same_member(&name, wanted)) => Self::Lookalike,
             Some(_) => Self::Other,
         }

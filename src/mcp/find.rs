@@ -1,32 +1,34 @@
-//! The search that the scanners spend their time in.
+//! Fast byte searches. The scanners of JSON and of event streams spend most of their time here.
 
-/// The place of the first byte that is `a` or `b`.
+/// The position of the first byte that is `a` or `b`.
 pub(super) fn find_either(bytes: &[u8], a: u8, b: u8) -> Option<usize> {
     find(bytes, |word| equal(word, a) | equal(word, b), |byte| byte == a || byte == b)
 }
 
-/// The place of the first `\n` or `\r`.
+/// The position of the first `\n` or `\r`.
 pub(super) fn find_line_end(bytes: &[u8]) -> Option<usize> {
     let in_word = |word: u64| {
-        // Little else is below the one behind `\r`, and that is asked with half as much.
+        // Few other bytes are less than or equal to `\r`. To check for such bytes costs half as much as the exact
+        // check, so the exact check runs only when one was found.
         let low = word.wrapping_sub(LOW * u64::from(b'\r' + 1)) & !word & (LOW << 7);
         if low == 0 { 0 } else { equal(word, b'\n') | equal(word, b'\r') }
     };
     find(bytes, in_word, |byte| byte == b'\n' || byte == b'\r')
 }
 
-/// The place of the first byte that JSON gives a meaning in a string, or does not allow there.
+/// The position of the first byte that ends a JSON string (`"`), begins an escape (`\`), or is not allowed in a string
+/// (control characters).
 pub(crate) fn find_in_string(bytes: &[u8]) -> Option<usize> {
     find(
         bytes,
-        // With its second bit turned over, a quote is a space, and nothing but that and control characters is below `!`.
+        // XOR with 2 turns a quote into a space. After that, only quotes and control characters are below `!`.
         |word| (word ^ (LOW * 2)).wrapping_sub(LOW * 0x21) & !word & (LOW << 7) | equal(word, b'\\'),
         |byte| byte == b'"' || byte == b'\\' || byte < 0x20,
     )
 }
 
-/// Eight bytes at a time, since mostly what is looked for is near or not there. `in_word` marks the highest bit of bytes
-/// that fit; only the first mark counts.
+/// Searches eight bytes at a time, because the match is usually near or there is none. `in_word` sets the highest bit
+/// of each matching byte of a word; only the first mark is used. `fits` checks the last bytes one by one.
 #[inline(always)]
 fn find(bytes: &[u8], in_word: impl Fn(u64) -> u64, fits: impl Fn(u8) -> bool) -> Option<usize> {
     let mut at = 0;
@@ -43,7 +45,7 @@ fn find(bytes: &[u8], in_word: impl Fn(u64) -> u64, fits: impl Fn(u8) -> bool) -
 /// The lowest bit of each byte.
 const LOW: u64 = u64::from_le_bytes([1; 8]);
 
-/// The highest bit of each byte that is `byte`. Of those behind the first one some may be marked that are not.
+/// Sets the highest bit of each byte of `word` that equals `byte`. After the first match, other bytes may be set too.
 fn equal(word: u64, byte: u8) -> u64 {
     let word = word ^ (LOW * u64::from(byte));
     word.wrapping_sub(LOW) & !word & (LOW << 7)
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_finds_the_first() {
+    fn finds_the_first_match() {
         for length in 0..70 {
             for at in 0..length {
                 let mut bytes = vec![b'x'; length];
@@ -70,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn it_finds_line_ends() {
+    fn finds_line_ends() {
         for length in 1..20 {
             for byte in 0..=u8::MAX {
                 for filler in [0, b'\t', 0x0b, 0x0c, 0x0e, b' ', 0x7f, 0x80, 0x8a, 0xff] {
@@ -87,17 +89,17 @@ mod tests {
     }
 
     #[test]
-    fn it_finds_what_matters_in_strings() {
+    fn finds_special_bytes_in_strings() {
         for length in 1..20 {
             for byte in 0..=u8::MAX {
-                let matters = byte < 0x20 || byte == b'"' || byte == b'\\';
+                let is_special = byte < 0x20 || byte == b'"' || byte == b'\\';
                 for filler in [b' ', b'!', b'#', 0x7f, 0x80, 0xff] {
                     let mut bytes = vec![filler; length];
                     assert_eq!(find_in_string(&bytes), None);
                     bytes[length - 1] = byte;
-                    assert_eq!(find_in_string(&bytes), matters.then_some(length - 1), "{byte:x} {filler:x}");
+                    assert_eq!(find_in_string(&bytes), is_special.then_some(length - 1), "{byte:x} {filler:x}");
                     bytes.push(b'"');
-                    assert_eq!(find_in_string(&bytes), Some(if matters { length - 1 } else { length }));
+                    assert_eq!(find_in_string(&bytes), Some(if is_special { length - 1 } else { length }));
                 }
             }
         }

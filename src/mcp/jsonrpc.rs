@@ -1,4 +1,4 @@
-//! JSON-RPC 2.0, as far as the edge speaks it itself.
+//! The parts of JSON-RPC 2.0 that the edge itself writes: error codes, ids and error responses.
 
 use crate::config::limits;
 use serde::Deserialize;
@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 
 /// The body is not JSON (JSON-RPC 2.0 section 5.1).
 pub const PARSE_ERROR: i32 = -32700;
-/// The body is JSON, but no request (JSON-RPC 2.0 section 5.1).
+/// The body is JSON, but not a valid request (JSON-RPC 2.0 section 5.1).
 pub const INVALID_REQUEST: i32 = -32600;
-/// A header field says something else than the body (MCP 2026-07-28, "Standard headers").
+/// A header field does not match the body (MCP 2026-07-28, "Standard headers").
 pub const HEADER_MISMATCH: i32 = -32020;
 
 /// The `id` of a JSON-RPC request, exactly as it was written: a string or a number.
@@ -16,13 +16,15 @@ pub const HEADER_MISMATCH: i32 = -32020;
 pub struct MessageId(String);
 
 impl MessageId {
-    /// An id as it stands in a message; `None` when it is neither a string nor a number, or longer than 1 KiB.
+    /// Takes an id as written in a message. `None` when the id is neither a string nor a number, or is longer than
+    /// [`limits::MESSAGE_ID_BYTES`].
     pub(super) fn written(id: &str) -> Option<Self> {
         let legal = id.starts_with('"') || id.starts_with(|first: char| first == '-' || first.is_ascii_digit());
         (legal && id.len() <= limits::MESSAGE_ID_BYTES).then(|| Self(id.to_owned()))
     }
 
-    /// The id of the single request in `body`; `None` for notifications, responses, batches and whatever is no JSON-RPC.
+    /// The id of the single request in `body`. `None` for notifications, responses and batches, and when `body` is not
+    /// a valid JSON-RPC 2.0 request.
     pub fn of_request(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Request<'a> {
@@ -38,8 +40,8 @@ impl MessageId {
     }
 }
 
-/// An error response to the request `id`, or to one whose id could not be read. Codes -32000 to -32099 are the server's
-/// own (JSON-RPC 2.0 section 5.1).
+/// An error response to the request with `id`, which is `None` when the id could not be read. The codes -32000 to
+/// -32099 are for errors that the server defines (JSON-RPC 2.0 section 5.1).
 pub fn error_message(id: Option<&MessageId>, code: i32, message: &str, request_id: &str) -> String {
     let (message, request_id) = (serde_json::Value::from(message), serde_json::Value::from(request_id));
     let id = id.map_or("null", |id| &id.0);

@@ -1,4 +1,4 @@
-//! Lists of tools, prompts and resources, without what their reader may not use.
+//! Removes items that the client may not use from lists of tools, prompts and resources.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use super::cursor::{Cursor, Flaw};
 use super::members::{Named, named};
 use crate::config::limits;
 
-/// What a list lists.
+/// What a list contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListKind {
     Tools,
@@ -18,12 +18,13 @@ pub enum ListKind {
     ResourceTemplates,
 }
 
-/// Why a message that may hold a list cannot be filtered. It must not go on: what it lists was not judged.
+/// Why a message that may hold a list cannot be filtered. Such a message must not be passed on, because its items were
+/// not checked.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ListError {
     #[error("the message is not JSON")]
     NotJson,
-    /// Readers differ in which of two members they take, and some do not tell upper from lower case.
+    /// Parsers differ in which of two equal keys they use, and some parsers ignore case.
     #[error("the message has `{0}` more than once, or in another spelling")]
     Ambiguous(&'static str),
 }
@@ -34,20 +35,21 @@ impl From<Flaw> for ListError {
     }
 }
 
-/// Who may keep a result, and the value for the one who asked (MCP 2026-07-28).
+/// The member of a result that says who may cache the result (MCP 2026-07-28).
 const CACHE_SCOPE: &str = "cacheScope";
+/// The value of `cacheScope` with which only the client that sent the request may cache the result.
 const PRIVATE: &str = r#""private""#;
 
 impl ListKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::ResourceTemplates];
 
-    /// Whether metrics may have `name`, which a list of this kind has, as a label.
+    /// Whether `name`, from a list of this kind, may be a label of metrics.
     pub fn is_label(self, name: &str) -> bool {
         self == Self::Tools && name.len() <= limits::LABEL_BYTES
     }
 
-    /// What the answer to `method` lists; `None` for all methods but the four that list.
+    /// The kind of list that the response to `method` has. `None` when `method` is not one of the four list methods.
     pub fn of_method(method: &str) -> Option<Self> {
         match method {
             "tools/list" => Some(Self::Tools),
@@ -58,7 +60,7 @@ impl ListKind {
         }
     }
 
-    /// The member of `result` that is the list.
+    /// The member of `result` that holds the list.
     pub fn list_key(self) -> &'static str {
         match self {
             Self::Tools => "tools",
@@ -68,7 +70,7 @@ impl ListKind {
         }
     }
 
-    /// The member of an item that names it, and that requests name it by.
+    /// The member of an item that holds the name or URI by which requests refer to the item.
     pub fn name_key(self) -> &'static str {
         match self {
             Self::Tools | Self::Prompts => "name",
@@ -78,20 +80,21 @@ impl ListKind {
     }
 }
 
-/// Takes out of the lists in `message`, a response or a batch of them, what `is_allowed` denies. A list is told by its
-/// place, whatever was asked: an array in `result` under one of the keys of [`ListKind`]. An item whose name is
-/// missing, no string, or there twice is taken out too, since readers may differ about it.
+/// Removes the items that `is_allowed` denies from the lists in `message`, which is a response or a batch of responses.
+/// A list is recognized by its place, whatever the method of the request was: it is an array in `result` under one of
+/// the keys of [`ListKind`]. An item whose name is missing, is not a string, or appears twice is removed too, because
+/// parsers may differ about the name.
 ///
-/// `mark_private` says that the answer depends on who asks: the `cacheScope` of a result with a list (MCP 2026-07-28) is
-/// set to `private`, so that no cache gives it to others. One that is there already is set in any case, and in any
-/// spelling.
+/// `mark_private` says that the result depends on who sent the request. Then `cacheScope: private` (MCP 2026-07-28) is
+/// added to a result with a list, so that no cache serves the result to other clients. A `cacheScope` that a result
+/// with a list has already is set to `private` even without `mark_private`, and in any spelling of the key.
 ///
-/// Everything that stays, stays byte for byte. `None`: nothing has to change. `is_allowed` is asked about all items that
-/// have a name, in their order, and before it is known whether the message is good.
+/// The rest of the message stays unchanged, byte for byte. `None` means that nothing has to change. `is_allowed` is
+/// called for each item that has a name, in order, and before it is known whether the whole message is valid.
 ///
 /// # Errors
-/// When the message is not JSON, or when readers may differ about where its lists are. Keys are compared as readers
-/// see them, that is, with their escapes resolved.
+/// The message is not JSON, or parsers may differ about where its lists are. Keys are compared with their escapes
+/// resolved, as parsers see them.
 pub fn filter_list(
     message: &[u8],
     is_allowed: &mut dyn FnMut(ListKind, &str) -> bool,
@@ -100,8 +103,8 @@ pub fn filter_list(
     Ok(Filter::read(message, is_allowed, mark_private)?.edited())
 }
 
-/// The tools that `message`, a response or a batch of them, lists, as far as they are labels for metrics. Empty when it
-/// lists none or is not to be understood.
+/// The tools in the lists of `message`, a response or a batch of responses, whose names may be labels of metrics. Empty
+/// when `message` lists no tools or cannot be read.
 pub fn listed_tools(message: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
     let mut listed = |kind: ListKind, name: &str| {
@@ -114,14 +117,15 @@ pub fn listed_tools(message: &[u8]) -> Vec<String> {
     if is_understood { names } else { Vec::new() }
 }
 
-/// What is to be cut out of a message, and put in.
+/// The parts of a message that are removed or replaced.
 struct Filter<'a, 'f> {
     text: &'a str,
     is_allowed: &'f mut dyn FnMut(ListKind, &str) -> bool,
     mark_private: bool,
+    /// Ranges of `text`, and the text that replaces each range.
     edits: Vec<(Range<usize>, &'static str)>,
-    /// Why the message is refused if it is JSON, which is known at its end.
-    doubt: Option<ListError>,
+    /// The error if the message is JSON, which is known only at its end.
+    error: Option<ListError>,
 }
 
 impl<'a, 'f> Filter<'a, 'f> {
@@ -131,14 +135,14 @@ impl<'a, 'f> Filter<'a, 'f> {
         mark_private: bool,
     ) -> Result<Self, ListError> {
         let text = str::from_utf8(message).map_err(|_| ListError::NotJson)?;
-        let mut filter = Self { text, is_allowed, mark_private, edits: Vec::new(), doubt: None };
+        let mut filter = Self { text, is_allowed, mark_private, edits: Vec::new(), error: None };
         let mut cursor = Cursor::of_any_depth(text);
         match cursor.peek() {
             Some(b'[') => cursor.entries(|cursor| filter.response(cursor))?,
             _ => filter.response(&mut cursor)?,
         }
         cursor.end()?;
-        filter.doubt.map_or(Ok(filter), Err)
+        filter.error.map_or(Ok(filter), Err)
     }
 
     fn response(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Flaw> {
@@ -147,7 +151,7 @@ impl<'a, 'f> Filter<'a, 'f> {
         }
         let mut seen = false;
         cursor.members(|cursor, key| {
-            if self.is_it(key, "result", &mut seen) { self.result(cursor) } else { cursor.value().map(drop) }
+            if self.is_first(key, "result", &mut seen) { self.result(cursor) } else { cursor.value().map(drop) }
         })
     }
 
@@ -159,7 +163,8 @@ impl<'a, 'f> Filter<'a, 'f> {
         let (mut scopes, mut end) = (Vec::new(), 0);
         cursor.members(|cursor, key| {
             let kinds = ListKind::ALL.into_iter().zip(&mut seen);
-            let kind = kinds.filter_map(|(kind, seen)| self.is_it(key, kind.list_key(), seen).then_some(kind)).last();
+            let kind =
+                kinds.filter_map(|(kind, seen)| self.is_first(key, kind.list_key(), seen).then_some(kind)).last();
             match kind {
                 Some(kind) if cursor.peek() == Some(b'[') => {
                     has_list = true;
@@ -188,7 +193,7 @@ impl<'a, 'f> Filter<'a, 'f> {
         Ok(())
     }
 
-    /// Each item that goes takes a comma with it: the one before it, or when nothing before it stays, the one behind.
+    /// Each removed item takes one comma with it: the one before the item or, when no item before it stays, the one after.
     fn list(&mut self, kind: ListKind, cursor: &mut Cursor<'a>) -> Result<(), Flaw> {
         let mut kept_end = None;
         let mut gone: Option<Range<usize>> = None;
@@ -209,22 +214,23 @@ impl<'a, 'f> Filter<'a, 'f> {
         Ok(())
     }
 
-    /// Whether `key` is `name`, which nothing before it was. It is in doubt when it was, or when `key` may be taken for it.
-    fn is_it(&mut self, key: &str, name: &'static str, seen: &mut bool) -> bool {
-        let doubt = match named(key, name) {
+    /// Whether `key` is `name` for the first time in its object. A repeated `name`, and a `key` that some parsers would
+    /// take for `name`, are errors.
+    fn is_first(&mut self, key: &str, name: &'static str, seen: &mut bool) -> bool {
+        let error = match named(key, name) {
             Named::Other => return false,
             Named::This if !std::mem::replace(seen, true) => return true,
             Named::This | Named::Lookalike => ListError::Ambiguous(name),
             Named::Unreadable => ListError::NotJson,
         };
-        // Servers may call what is no JSON so, but never what is ambiguous.
-        if let None | Some(ListError::NotJson) = self.doubt {
-            self.doubt = Some(doubt);
+        // `Ambiguous` comes first: callers may pass on a message that is not JSON, but never one that is ambiguous.
+        if let None | Some(ListError::NotJson) = self.error {
+            self.error = Some(error);
         }
         false
     }
 
-    /// Where `value`, a part of the message, stands in it.
+    /// The range of `value`, which is a part of the message, in the message.
     fn place(&self, value: &'a str) -> Range<usize> {
         let start = value.as_ptr().addr() - self.text.as_ptr().addr();
         start..start + value.len()
@@ -247,25 +253,26 @@ impl<'a, 'f> Filter<'a, 'f> {
     }
 }
 
-/// The name of the item that comes next, if it names itself in one way only; it passes over the item.
+/// The name of the item that comes next, past which the cursor moves. `None` when the item has no name, or when parsers
+/// may differ about the name.
 fn name_of<'a>(cursor: &mut Cursor<'a>, kind: ListKind) -> Result<Option<Cow<'a, str>>, Flaw> {
     if cursor.peek() != Some(b'{') {
         return cursor.value().map(|_| None);
     }
-    let (mut name, mut in_doubt) = (None, false);
+    let (mut name, mut is_ambiguous) = (None, false);
     cursor.members(|cursor, key| {
         let value = cursor.value()?;
-        in_doubt |= match named(key, kind.name_key()) {
+        is_ambiguous |= match named(key, kind.name_key()) {
             Named::Other => false,
             Named::This => name.replace(value).is_some(),
             Named::Lookalike | Named::Unreadable => true,
         };
         Ok(())
     })?;
-    Ok(name.filter(|_| !in_doubt).and_then(text_of))
+    Ok(name.filter(|_| !is_ambiguous).and_then(text_of))
 }
 
-/// What the string `value` says; `None` when it is no string, or says what is no text.
+/// The text of the JSON string `value`. `None` when `value` is not a string, or has escapes that are not valid Unicode.
 fn text_of(value: &str) -> Option<Cow<'_, str>> {
     let plain = value.strip_prefix('"')?.strip_suffix('"')?;
     if plain.contains('\\') { serde_json::from_str(value).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(plain)) }

@@ -1,26 +1,26 @@
-//! The names of members, as readers may take them.
+//! Compares keys of JSON objects with member names, in the ways in which JSON parsers compare them.
 
 use super::find::find_either;
 
-/// What a key, as it was written, is for a reader that looks for a name.
+/// How a key, as written, compares with a member name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Named {
     This,
-    /// Some reader could take it for the name.
+    /// Some parsers would take the key for the name.
     Lookalike,
     Other,
-    /// Its escapes say what is no text.
+    /// The key has escapes that are not valid Unicode, such as `\ud800` alone.
     Unreadable,
 }
 
-/// Compares `key`, in its quotes, with `name`, which is ASCII.
+/// Compares `key`, which includes its quotes, with `name`, which is ASCII and not empty.
 pub(super) fn named(key: &str, name: &str) -> Named {
     let plain = &key[1..key.len() - 1];
     let [first, ..] = plain.as_bytes() else { return Named::Other };
     if find_either(plain.as_bytes(), b'\\', b'\\').is_none() {
         return match plain == name {
             true => Named::This,
-            // Nearly all others differ in the first letter.
+            // Nearly all other keys differ in the first letter.
             _ if first.is_ascii() && !first.eq_ignore_ascii_case(&name.as_bytes()[0]) => Named::Other,
             _ if is_same_member(plain, name) => Named::Lookalike,
             _ => Named::Other,
@@ -34,8 +34,8 @@ pub(super) fn named(key: &str, name: &str) -> Named {
     }
 }
 
-/// Whether some reader could take `key` for `name`: many do not tell upper from lower case. Both are folded character by
-/// character as Go's encoding/json does, so that `ſ` and the Kelvin sign count as `s` and `k`.
+/// Whether some parser could take `key` for `name`: many parsers ignore case. Case is folded character by character, as
+/// in Go's encoding/json, so that `ſ` and the Kelvin sign count as `s` and `k`.
 pub(super) fn is_same_member(key: &str, name: &str) -> bool {
     if key.is_ascii() && name.is_ascii() {
         return key.eq_ignore_ascii_case(name);
@@ -87,7 +87,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_quick_answer_is_the_right_one(key in "[aAkK\u{212a}sS\u{17f}iI\u{130}\u{131}é]{0,3}", name in "[aks]{1,3}") {
+        fn the_fast_path_agrees_with_is_same_member(
+            key in "[aAkK\u{212a}sS\u{17f}iI\u{130}\u{131}é]{0,3}",
+            name in "[aks]{1,3}",
+        ) {
             let quoted = serde_json::to_string(&key).expect("a string");
             let expected = match is_same_member(&key, &name) {
                 true if key == name => Named::This,

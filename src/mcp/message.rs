@@ -1,8 +1,9 @@
-//! What a client says to an MCP server, read so that no other JSON parser could understand something else.
+//! Reads the messages of clients, and refuses messages that another JSON parser could understand differently.
 //!
-//! Authorization reads bodies, so everything that two parsers read differently is refused: keys that are there twice,
-//! written with escapes, or different in case only (Go's parser takes `Name` for `name`); parameters by position; bytes
-//! behind the message; text that is no UTF-8. Nothing is changed: the bytes that were read here are those that go on.
+//! Authorization depends on bodies, so a body that two parsers could read differently is refused. Such bodies have keys
+//! of MCP that appear twice, are written with escapes, or differ in case only (Go's parser takes `Name` for `name`);
+//! parameters by position; bytes after the message; or text that is not UTF-8. Bodies are not changed: the upstream
+//! gets the bytes that were checked here.
 
 use std::borrow::Cow;
 
@@ -21,28 +22,31 @@ const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub enum Messages<'a> {
     /// One message.
     One(Message<'a>),
-    /// A batch, which only 2025-03-26 knows; it is not empty.
+    /// A batch of at least one message. Only revision 2025-03-26 has batches.
     Batch(Vec<Message<'a>>),
 }
 
 /// One message of a client.
 #[derive(Debug)]
 pub struct Message<'a> {
-    /// The id of a request; `None` for notifications and answers.
+    /// The id of a request; `None` for notifications and responses.
     pub id: Option<MessageId>,
-    /// The protocol version that its `_meta` claims.
+    /// The protocol version in the message's `_meta`.
     pub meta_version: Option<Cow<'a, str>>,
     kind: Kind<'a>,
 }
 
 #[derive(Debug)]
 enum Kind<'a> {
+    /// A response to a request of the server.
     Answer,
-    Call { method: Cow<'a, str>, target: Named<'a> },
+    /// A request or a notification.
+    Call { method: Cow<'a, str>, target: MessageTarget<'a> },
 }
 
+/// What a request or notification is about.
 #[derive(Debug)]
-enum Named<'a> {
+enum MessageTarget<'a> {
     Nothing,
     Tool(Cow<'a, str>),
     Prompt(Cow<'a, str>),
@@ -54,7 +58,7 @@ impl<'a> Messages<'a> {
     /// Reads a whole body.
     ///
     /// # Errors
-    /// It is not JSON, not JSON-RPC 2.0, or could be read in more than one way.
+    /// The body is not JSON, is not JSON-RPC 2.0, or could be read in more than one way.
     pub fn read(body: &'a [u8]) -> Result<Self, BadMessage> {
         let text = std::str::from_utf8(body).map_err(|_| BadMessage::unread("the body is not UTF-8"))?;
         match Cursor::new(text).peek() {
@@ -63,7 +67,7 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// All of them.
+    /// All messages.
     pub fn iter(&self) -> impl Iterator<Item = &Message<'a>> {
         match self {
             Self::One(message) => std::slice::from_ref(message).iter(),
@@ -71,7 +75,7 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// All that they want to do.
+    /// The operations of all messages.
     pub fn operations(&self) -> impl Iterator<Item = Operation<'_>> {
         self.iter().flat_map(Message::operations)
     }
@@ -90,10 +94,11 @@ impl<'a> Message<'a> {
         let mut params = None;
         let [_, version, id, method, result, error] = whole(message, |cursor| {
             let keys = ["params", "jsonrpc", "id", "method", "result", "error"];
-            Fields::read(cursor, keys, |cursor, index| match index {
-                // On the way: a second pass over the arguments would cost as much as the first.
+            Fields::read(cursor, keys, "the message must be an object", |cursor, index| match index {
+                // `params` is read in the same pass: a second pass over the arguments would cost as much as the first.
                 0 => cursor.passed(|cursor| {
-                    params = Some(Fields::read(cursor, PARAMS, |cursor, _| cursor.value())?);
+                    params =
+                        Some(Fields::read(cursor, PARAMS, "`params` must be an object", |cursor, _| cursor.value())?);
                     Ok(())
                 }),
                 _ => cursor.value(),
@@ -112,17 +117,17 @@ impl<'a> Message<'a> {
         let with_id = |bad| BadMessage { id: id.clone(), ..bad };
         match (method, result, error) {
             (Some(method), None, None) => {
-                let method = text(method).ok_or_else(|| with_id(BadMessage::invalid("`method` is no string")))?;
+                let method = text(method).ok_or_else(|| with_id(BadMessage::invalid("`method` must be a string")))?;
                 let (target, meta_version) = match params {
                     Some(params) => read_params(&method, params).map_err(with_id)?,
-                    None => (Named::Nothing, None),
+                    None => (MessageTarget::Nothing, None),
                 };
                 Ok(Self { id, meta_version, kind: Kind::Call { method, target } })
             }
             (None, Some(_), None) | (None, None, Some(_)) if params.is_none() => {
                 Ok(Self { id: None, meta_version: None, kind: Kind::Answer })
             }
-            _ => Err(with_id(BadMessage::invalid("it is neither a request, nor a notification, nor a response"))),
+            _ => Err(with_id(BadMessage::invalid("the message is not a request, a notification or a response"))),
         }
     }
 
@@ -134,28 +139,31 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// What `Mcp-Name` has to say in 2026-07-28: the name, URI or task id that the message is about.
+    /// The value that `Mcp-Name` must have in 2026-07-28: the name, URI or task id that the message is about.
     pub fn name(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Call { target: Named::Tool(name) | Named::Prompt(name) | Named::Task(name), .. } => Some(name),
-            Kind::Call { target: Named::Resources(uris), method } if method != LISTEN => {
+            Kind::Call {
+                target: MessageTarget::Tool(name) | MessageTarget::Prompt(name) | MessageTarget::Task(name),
+                ..
+            } => Some(name),
+            Kind::Call { target: MessageTarget::Resources(uris), method } if method != LISTEN => {
                 uris.first().map(|uri| uri.as_ref())
             }
             _ => None,
         }
     }
 
-    /// What it wants to do; a subscription to several resources is as many operations.
+    /// The operations of the message. A subscription to several resources is one operation for each resource.
     pub fn operations(&self) -> impl Iterator<Item = Operation<'_>> {
         let (first, uris) = match &self.kind {
             Kind::Answer => (Some(Operation::Answer), &[][..]),
             Kind::Call { method, target } => match target {
-                Named::Nothing => (Some(Operation::Method(method)), &[][..]),
-                Named::Tool(name) => (Some(Operation::Targeted(method, Target::Tool(name))), &[][..]),
-                Named::Prompt(name) => (Some(Operation::Targeted(method, Target::Prompt(name))), &[][..]),
-                Named::Task(id) => (Some(Operation::Targeted(method, Target::Task(id))), &[][..]),
-                Named::Resources(uris) if uris.is_empty() => (Some(Operation::Method(method)), &[][..]),
-                Named::Resources(uris) => (None, uris.as_slice()),
+                MessageTarget::Nothing => (Some(Operation::Method(method)), &[][..]),
+                MessageTarget::Tool(name) => (Some(Operation::Targeted(method, Target::Tool(name))), &[][..]),
+                MessageTarget::Prompt(name) => (Some(Operation::Targeted(method, Target::Prompt(name))), &[][..]),
+                MessageTarget::Task(id) => (Some(Operation::Targeted(method, Target::Task(id))), &[][..]),
+                MessageTarget::Resources(uris) if uris.is_empty() => (Some(Operation::Method(method)), &[][..]),
+                MessageTarget::Resources(uris) => (None, uris.as_slice()),
             },
         };
         let method = self.method().unwrap_or_default();
@@ -165,60 +173,65 @@ impl<'a> Message<'a> {
 
 const LISTEN: &str = "subscriptions/listen";
 
-/// The keys of parameters that matter, or that must not be there twice.
+/// The keys of `params` that are read, or that must not appear twice.
 const PARAMS: [&str; 7] = ["name", "uri", "taskId", "ref", "notifications", "_meta", "arguments"];
 
 fn read_params<'a>(
     method: &str,
     params: Fields<'a, { PARAMS.len() }>,
-) -> Result<(Named<'a>, Option<Cow<'a, str>>), BadMessage> {
+) -> Result<(MessageTarget<'a>, Option<Cow<'a, str>>), BadMessage> {
     let [name, uri, task, reference, notifications, meta, _] = params.found()?;
     let string = |value: Option<&'a str>, reason| match value {
         Some(value) => text(value).map(Some).ok_or(BadMessage::invalid(reason)),
         None => Ok(None),
     };
-    let resource = |uri: Option<Cow<'a, str>>| uri.map_or(Named::Nothing, |uri| Named::Resources(vec![uri]));
+    let resource =
+        |uri: Option<Cow<'a, str>>| uri.map_or(MessageTarget::Nothing, |uri| MessageTarget::Resources(vec![uri]));
     let target = match method {
-        "tools/call" => string(name, "`params.name` is no string")?.map_or(Named::Nothing, Named::Tool),
-        "prompts/get" => string(name, "`params.name` is no string")?.map_or(Named::Nothing, Named::Prompt),
+        "tools/call" => {
+            string(name, "`params.name` must be a string")?.map_or(MessageTarget::Nothing, MessageTarget::Tool)
+        }
+        "prompts/get" => {
+            string(name, "`params.name` must be a string")?.map_or(MessageTarget::Nothing, MessageTarget::Prompt)
+        }
         "resources/read" | "resources/subscribe" | "resources/unsubscribe" | "resources/directory/read" => {
-            resource(string(uri, "`params.uri` is no string")?)
+            resource(string(uri, "`params.uri` must be a string")?)
         }
         "completion/complete" => match reference {
             Some(reference) => {
-                let [kind, name, uri] = fields(reference, ["type", "name", "uri"])?;
+                let [kind, name, uri] = fields(reference, ["type", "name", "uri"], "`params.ref` must be an object")?;
                 match kind {
-                    Some("\"ref/prompt\"") => {
-                        string(name, "`params.ref.name` is no string")?.map_or(Named::Nothing, Named::Prompt)
-                    }
-                    Some("\"ref/resource\"") => resource(string(uri, "`params.ref.uri` is no string")?),
+                    Some("\"ref/prompt\"") => string(name, "`params.ref.name` must be a string")?
+                        .map_or(MessageTarget::Nothing, MessageTarget::Prompt),
+                    Some("\"ref/resource\"") => resource(string(uri, "`params.ref.uri` must be a string")?),
                     _ => {
-                        let reason = "`params.ref.type` is neither \"ref/prompt\" nor \"ref/resource\"";
+                        let reason = "`params.ref.type` must be \"ref/prompt\" or \"ref/resource\"";
                         return Err(BadMessage::invalid(reason));
                     }
                 }
             }
-            None => Named::Nothing,
+            None => MessageTarget::Nothing,
         },
         LISTEN => match notifications {
             Some(notifications) => {
-                let [resources] = fields(notifications, ["resourceSubscriptions"])?;
+                let [resources] =
+                    fields(notifications, ["resourceSubscriptions"], "`params.notifications` must be an object")?;
                 match resources {
-                    Some(uris) => Named::Resources(texts(uris)?),
-                    None => Named::Nothing,
+                    Some(uris) => MessageTarget::Resources(resource_uris(uris)?),
+                    None => MessageTarget::Nothing,
                 }
             }
-            None => Named::Nothing,
+            None => MessageTarget::Nothing,
         },
         _ if method.starts_with("tasks/") => {
-            string(task, "`params.taskId` is no string")?.map_or(Named::Nothing, Named::Task)
+            string(task, "`params.taskId` must be a string")?.map_or(MessageTarget::Nothing, MessageTarget::Task)
         }
-        _ => Named::Nothing,
+        _ => MessageTarget::Nothing,
     };
     let version = match meta {
         Some(meta) => {
-            let [version] = fields(meta, [META_VERSION])?;
-            string(version, "the protocol version in `_meta` is no string")?
+            let [version] = fields(meta, [META_VERSION], "`params._meta` must be an object")?;
+            string(version, "the protocol version in `_meta` must be a string")?
         }
         None => None,
     };
@@ -237,11 +250,11 @@ fn batch(body: &str) -> Result<Vec<Message<'_>>, BadMessage> {
     Ok(messages)
 }
 
-fn texts(value: &str) -> Result<Vec<Cow<'_, str>>, BadMessage> {
-    const NO_LIST: &str = "`resourceSubscriptions` is no list, or too long";
-    let items = items(value, limits::MESSAGE_RESOURCES, NO_LIST).map_err(|_| BadMessage::invalid(NO_LIST))?;
-    let no_text = BadMessage::invalid("a resource of `resourceSubscriptions` is no string");
-    items.into_iter().map(text).collect::<Option<_>>().ok_or(no_text)
+fn resource_uris(value: &str) -> Result<Vec<Cow<'_, str>>, BadMessage> {
+    const NOT_A_LIST: &str = "`resourceSubscriptions` is not a list, or has too many items";
+    let items = items(value, limits::MESSAGE_RESOURCES, NOT_A_LIST).map_err(|_| BadMessage::invalid(NOT_A_LIST))?;
+    let not_a_string = BadMessage::invalid("each item of `resourceSubscriptions` must be a string");
+    items.into_iter().map(text).collect::<Option<_>>().ok_or(not_a_string)
 }
 
 #[cfg(test)]
@@ -284,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
+    fn ambiguous_bodies_are_refused() {
         let deep = format!(
             r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"a":{}{}}}}}"#,
             "[".repeat(70),
@@ -334,9 +347,9 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_carries_the_id_where_it_is_known() {
-        let bad = Messages::read(call(r#"{"name":5}"#).as_bytes()).expect_err("no string");
+    fn a_refusal_carries_the_id_if_it_could_be_read() {
+        let bad = Messages::read(call(r#"{"name":5}"#).as_bytes()).expect_err("`name` is not a string");
         assert_eq!((bad.code, bad.id.is_some()), (INVALID_REQUEST, true));
-        assert_eq!(Messages::read(b"{").expect_err("no JSON").code, PARSE_ERROR);
+        assert_eq!(Messages::read(b"{").expect_err("the body is not JSON").code, PARSE_ERROR);
     }
 }

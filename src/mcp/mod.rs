@@ -1,4 +1,4 @@
-//! The Model Context Protocol, without I/O.
+//! The Model Context Protocol (MCP): reads, checks and rewrites messages, without I/O.
 
 mod bad_message;
 mod claims;

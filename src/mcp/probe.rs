@@ -1,4 +1,4 @@
-//! What a health check says to an MCP server, and what it expects to hear.
+//! The request of an MCP health check (a probe), and the check of its response.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::config::{Revision, limits};
 /// The id of the probe's request.
 const ID: &str = "mcp-edge-probe";
 
-/// `initialize` of the older revisions, `server/discover` from 2026-07-28 on.
+/// The body of the probe's request: `initialize` for the older revisions, `server/discover` from 2026-07-28 on.
 pub fn probe_request(revision: Revision) -> Vec<u8> {
     let client = json!({"name": "mcp-edge", "version": env!("CARGO_PKG_VERSION")});
     let message = match revision {
@@ -28,7 +28,7 @@ pub fn probe_request(revision: Revision) -> Vec<u8> {
     message.to_string().into_bytes()
 }
 
-/// The fields that the request carries beside its body's.
+/// The header fields of MCP that the probe's request carries.
 pub fn probe_headers(revision: Revision) -> Vec<(&'static str, &'static str)> {
     match revision {
         Revision::V2026_07_28 => vec![("mcp-protocol-version", name(revision)), ("mcp-method", "server/discover")],
@@ -45,7 +45,7 @@ fn name(revision: Revision) -> &'static str {
     }
 }
 
-/// Reads the answer to a probe as it comes.
+/// Reads the response to a probe while it arrives.
 #[derive(Debug)]
 pub struct ProbeAnswer {
     form: Form,
@@ -59,7 +59,8 @@ enum Form {
 }
 
 impl ProbeAnswer {
-    /// For an answer of this type; it may be [`limits::PROBE_RESPONSE_BYTES`] long, and so may each of its events.
+    /// A reader for a response with this `Content-Type`. A JSON response, or each event of a stream, may be at most
+    /// [`limits::PROBE_RESPONSE_BYTES`] long.
     pub fn new(content_type: &str) -> Self {
         let form = if content_type.starts_with("text/event-stream") {
             Form::Events(EventRewrite::new(limits::PROBE_RESPONSE_BYTES))
@@ -69,18 +70,19 @@ impl ProbeAnswer {
         Self { form, healthy: None }
     }
 
-    /// Takes the next piece; whether the server is healthy, as soon as that is known. An event stream need not end for it.
+    /// Takes the next piece. Returns whether the server is healthy, as soon as that is known: an event stream need not
+    /// end first.
     pub fn push(&mut self, piece: &[u8]) -> Option<bool> {
         let healthy = &mut self.healthy;
         match &mut self.form {
             Form::Json(body) if body.len() + piece.len() > limits::PROBE_RESPONSE_BYTES => *healthy = Some(false),
             Form::Json(body) => body.extend_from_slice(piece),
             Form::Events(events) => {
-                let mut judge = |_: &str, data: &[u8]| {
+                let mut check = |_: &str, data: &[u8]| {
                     *healthy = healthy.or_else(|| answer(data));
                     Verdict::Keep
                 };
-                if events.push(piece, &mut Vec::new(), &mut judge).is_err() {
+                if events.push(piece, &mut Vec::new(), &mut check).is_err() {
                     *healthy = Some(false);
                 }
             }
@@ -88,7 +90,7 @@ impl ProbeAnswer {
         *healthy
     }
 
-    /// Whether the server is healthy, at the end of the answer.
+    /// Whether the server is healthy, once the response has ended.
     pub fn finish(self) -> bool {
         match (self.healthy, self.form) {
             (Some(healthy), _) => healthy,
@@ -98,7 +100,7 @@ impl ProbeAnswer {
     }
 }
 
-/// Whether `message` answers the probe, and well.
+/// Whether `message` reports success. `None` when `message` is not the response to the probe.
 fn answer(message: &[u8]) -> Option<bool> {
     let message: Value = serde_json::from_slice(message).ok()?;
     (message.get("id")? == ID).then(|| message.get("result").is_some_and(Value::is_object))

@@ -1,14 +1,14 @@
-//! What a JSON-RPC message is, found out while it goes by.
+//! Finds out what a JSON-RPC message is, while the message passes through the edge.
 
 mod word;
 
 use super::find::find_either;
 use word::Word;
 
-/// What a message turned out to be.
+/// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scanned {
-    /// A response with a result; `is_error` is `result.isError`, with which a tool says that it failed.
+    /// A response with a result. `is_error` is `result.isError`, with which a tool reports that it failed.
     Result { is_error: bool },
     /// A response with an error.
     Error,
@@ -16,33 +16,35 @@ pub enum Scanned {
     Progress,
     /// Any other request or notification.
     Request,
-    /// A batch, not JSON, not JSON-RPC, cut off, or with a member twice whose value matters here.
+    /// A batch, or a message that is not JSON, not JSON-RPC, not complete, or has one of the members read here twice.
     Unknown,
 }
 
-/// Tells what a message is that comes by in pieces, without keeping it: the memory is constant, whatever the message.
+/// Finds out what a message is that arrives in pieces. It does not keep the message, so it needs a constant amount of
+/// memory.
 ///
-/// It is made for outcomes and metrics, not for policy: it follows strings and brackets, and does not check numbers,
-/// the kind of a bracket in what it skips, or UTF-8. How the message is cut into pieces makes no difference.
+/// The scan is for outcomes and metrics, not for policy: it follows strings and brackets, but does not check numbers,
+/// the kind of a bracket in skipped values, or UTF-8. How the message is divided into pieces makes no difference.
 ///
-/// A `null` is no method and no error (some servers write all members of a response); it is a result.
+/// A `null` does not count as a method or an error, because some servers write all members of a response. A `null`
+/// counts as a result.
 #[derive(Debug, Default)]
 pub struct MessageScan {
     state: State,
     level: Level,
-    /// Brackets open within the member that is being skipped.
+    /// How many brackets are open in the member that is being skipped.
     depth: usize,
     /// The member of the watched object that is being read.
     member: Member,
     role: Role,
     word: Word,
-    /// The `\uXXXX` that is being read, and how many digits are to come.
+    /// The `\uXXXX` that is being read, and how many of its digits are still to come.
     code: u16,
     digits: u8,
     found: Found,
 }
 
-/// What comes next.
+/// What the next byte belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// The message.
@@ -60,25 +62,25 @@ enum State {
     Literal,
     /// More of a string that is read.
     Text,
-    /// What a backslash makes of it.
+    /// The byte after a backslash in such a string.
     Escape,
-    /// Hexadecimal digits.
+    /// The digits of a `\uXXXX`.
     Hex,
-    /// More of an array or object that does not matter.
+    /// More of an array or object that is skipped.
     Skip,
-    /// More of a string that does not matter, or is in something that does not.
+    /// More of a string that is skipped, or that is inside a skipped value.
     SkipText,
-    /// The byte behind a backslash in it.
+    /// The byte after a backslash in a skipped string.
     SkipEscape,
     /// A comma, or the end of a watched object.
     After,
-    /// Nothing: the message was complete.
+    /// Nothing: the message is complete.
     End,
-    /// Whatever it is, it no longer matters.
+    /// Anything: the message cannot be read, so the rest of it is ignored.
     Broken,
 }
 
-/// What a string that is read is for.
+/// What a string that is read is used for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Role {
     #[default]
@@ -94,7 +96,7 @@ enum Level {
     Result,
 }
 
-/// The keys that matter; each is a bit of `Found::members`.
+/// The keys whose values are read; each is a bit of `Found::members`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Member {
     #[default]
@@ -107,7 +109,7 @@ enum Member {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {
-    /// The members that were there, as bits.
+    /// The members that were found, as bits.
     members: u8,
     method: bool,
     progress: bool,
@@ -117,7 +119,7 @@ struct Found {
 }
 
 impl MessageScan {
-    /// Looks at the next piece of the message.
+    /// Scans the next piece of the message.
     pub fn push(&mut self, piece: &[u8]) {
         let mut rest = piece;
         while let [byte, after @ ..] = rest {
@@ -137,7 +139,7 @@ impl MessageScan {
         }
     }
 
-    /// Reads what is behind the quote of a key, and more members as long as nothing unusual comes.
+    /// Reads a key after its opening quote, and further members as long as nothing unusual comes. Returns what follows.
     fn members<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
         let mut rest = piece;
         loop {
@@ -152,7 +154,7 @@ impl MessageScan {
         }
     }
 
-    /// What the message was. The next piece begins another one.
+    /// Ends the message, and returns what it was. The next piece begins another message.
     pub fn finish(&mut self) -> Scanned {
         let Self { state, found, .. } = std::mem::take(self);
         match found {
@@ -165,8 +167,7 @@ impl MessageScan {
         }
     }
 
-    /// Goes through an array or object that does not matter, which is nearly all of a long message, and returns what is
-    /// behind it.
+    /// Skips an array or object, and returns what follows it. Nearly all of a long message is skipped in this way.
     fn skip<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
         let (mut rest, mut depth) = (piece, self.depth);
         self.state = State::Skip;
@@ -195,7 +196,7 @@ impl MessageScan {
         rest
     }
 
-    /// Goes through a string that does not matter, and returns what is behind it.
+    /// Skips a string, and returns what follows it.
     fn skip_text<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
         let past = past_text(piece);
         self.state = match past {
@@ -206,7 +207,7 @@ impl MessageScan {
         past.unwrap_or_default()
     }
 
-    /// Reads more of a string and the byte behind it. A string in one piece is not copied.
+    /// Reads more of a string, up to and including a quote or backslash. A string in one piece is not copied.
     #[inline(always)]
     fn text<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
         let end = find_either(piece, b'"', b'\\');
@@ -229,7 +230,7 @@ impl MessageScan {
         after
     }
 
-    /// Reads more of a number or word. The byte behind it stays.
+    /// Reads more of a number or word, but not the byte after it.
     #[inline(always)]
     fn literal<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
         let is_in_it = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
@@ -293,7 +294,7 @@ impl MessageScan {
         State::Colon
     }
 
-    /// Reads the value that begins with `byte`, or white space before it.
+    /// Reads `byte`, which begins a value or is white space before one, and more of the value.
     #[inline(always)]
     fn value_begins<'a>(&mut self, byte: u8, after: &'a [u8]) -> &'a [u8] {
         self.word.length = 0;
@@ -325,7 +326,7 @@ impl MessageScan {
         after
     }
 
-    /// Notes the value of the current member; of one that is no number or word, nothing.
+    /// Notes the value of the current member. `word` is empty when the value is not a number or word.
     fn value(&mut self, word: &[u8]) {
         match self.member {
             Member::Method => self.found.method = word != b"null",
@@ -355,7 +356,7 @@ impl MessageScan {
     fn escape(&mut self, byte: u8) -> State {
         let plain = match byte {
             b'"' | b'\\' | b'/' => byte,
-            // None of these is in a word that is looked for.
+            // No word that is looked for contains one of these characters.
             b'b' | b'f' | b'n' | b'r' | b't' => 0,
             b'u' => {
                 (self.code, self.digits) = (0, 4);
@@ -374,13 +375,13 @@ impl MessageScan {
         if self.digits > 0 {
             return State::Hex;
         }
-        // All words that are looked for are ASCII; another character only has to differ from them.
+        // All words that are looked for are ASCII. Any other character only has to differ from them.
         self.word.push(u8::try_from(self.code).ok().filter(u8::is_ascii).unwrap_or(u8::MAX));
         State::Text
     }
 }
 
-/// What is behind the string that `piece` is in; when that has no end here, the state that it leaves.
+/// What follows the string that `piece` begins in. When the string does not end in `piece`, the state after `piece`.
 #[inline(always)]
 fn past_text(piece: &[u8]) -> Result<&[u8], State> {
     let mut rest = piece;
@@ -388,7 +389,7 @@ fn past_text(piece: &[u8]) -> Result<&[u8], State> {
         if rest[end] == b'"' {
             return Ok(&rest[end + 1..]);
         }
-        // The digits of \uXXXX are as good as any other bytes.
+        // The digits of \uXXXX are skipped like any other bytes.
         rest = rest.get(end + 2..).ok_or(State::SkipEscape)?;
     }
     Err(State::SkipText)

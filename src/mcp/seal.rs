@@ -1,8 +1,9 @@
-//! Session ids as clients see them: the upstream's own id and the endpoint that knows it, sealed.
+//! Seals session ids. The id that a client sees encrypts the upstream's own session id and the endpoint that knows it.
 //!
 //! A sealed id is `base64url(key id | nonce | AES-256-GCM(endpoint | upstream's id))`. The route and the principal are
-//! authenticated with it but not in it: an id opens only for whoever it was given to, on the route it was given on. So any
-//! edge with the same keys serves any session without shared state, and an id proves nothing about who the caller is.
+//! authenticated with the id but not stored in it: an id opens only for the principal that it was given to, on the
+//! route that it was given on. So any edge with the same keys serves any session without shared state. An id does not
+//! prove who the caller is.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::config::limits;
 use crate::types::{Principal, Secret};
 
-/// How many bytes of a sealed id name its key.
+/// The length of the key id at the beginning of a sealed id, in bytes.
 const KEY_ID: usize = 4;
 
 /// The keys that seal and open session ids.
@@ -28,7 +29,7 @@ struct Key {
     aead: LessSafeKey,
 }
 
-/// Whose session it is.
+/// The route and the principal that a session belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionOwner<'a> {
     /// The route's name.
@@ -37,12 +38,12 @@ pub struct SessionOwner<'a> {
     pub principal: Option<&'a Principal>,
 }
 
-/// Where a session lives.
+/// The endpoint that has a session, and the session's id there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionTarget {
-    /// The endpoint; its address is its identity, so reloads and restarts keep sessions.
+    /// The endpoint. It is identified by its address, so sessions survive reloads and restarts.
     pub endpoint: SocketAddr,
-    /// What the upstream calls the session.
+    /// The upstream's own id of the session.
     pub id: String,
 }
 
@@ -53,21 +54,22 @@ impl std::fmt::Debug for KeyRing {
 }
 
 impl KeyRing {
-    /// A ring of `keys`: the first seals, all open. Empty keys would be a mistake of the configuration's checks.
+    /// A ring of `keys`: the first key seals, all keys open. `None` when `keys` is empty, which the checks of the
+    /// configuration prevent.
     pub fn new(keys: &[Secret]) -> Option<Self> {
         let keys: Option<Vec<Key>> = keys.iter().map(|secret| Key::derive(secret.expose())).collect();
         keys.filter(|keys| !keys.is_empty()).map(|keys| Self(keys.into()))
     }
 
-    /// A ring of one random key, which ends with the process; `None` when the system has no randomness.
+    /// A ring of one random key, which is lost when the process ends. `None` when the system has no random bytes.
     pub fn generate() -> Option<Self> {
         let mut secret = [0; 32];
         SystemRandom::new().fill(&mut secret).ok()?;
         Key::derive(&secret).map(|key| Self([key].into()))
     }
 
-    /// The id that `owner` gets for the session `target`; `None` when the upstream's id is longer than
-    /// [`limits::SESSION_ID_BYTES`] or the system has no randomness.
+    /// The sealed id of the session `target` for `owner`. `None` when the upstream's id is longer than
+    /// [`limits::SESSION_ID_BYTES`], or when the system has no random bytes.
     pub fn seal(&self, target: &SessionTarget, owner: SessionOwner<'_>) -> Option<String> {
         if target.id.len() > limits::SESSION_ID_BYTES {
             return None;
@@ -93,9 +95,9 @@ impl KeyRing {
         Some(URL_SAFE_NO_PAD.encode([&key.id[..], &nonce[..], &text[..]].concat()))
     }
 
-    /// What `sealed` stands for; `None` unless this ring sealed it for `owner`.
+    /// The session that `sealed` stands for. `None` unless a key of this ring sealed it for `owner`.
     pub fn open(&self, sealed: &str, owner: SessionOwner<'_>) -> Option<SessionTarget> {
-        // A bound on the work that a made-up id causes.
+        // Limits the work that an invalid id can cause.
         if sealed.len() > 2 * limits::SESSION_ID_BYTES {
             return None;
         }
@@ -125,7 +127,7 @@ impl SessionTarget {
 }
 
 impl SessionOwner<'_> {
-    /// Unambiguous: each part with its length.
+    /// The owner as data to authenticate. Each part follows its length, so that different owners give different bytes.
     fn bytes(self) -> Vec<u8> {
         let (provider, subject) =
             self.principal.map_or(("", ""), |principal| (&**principal.provider(), principal.subject()));

@@ -11,27 +11,28 @@ use super::labels::{CallOutcome, Label};
 use crate::config::limits;
 use crate::types::KnownMethod;
 
-/// The value of the label `tool` for a name that nobody has announced.
+/// The value of the label `tool` for a tool that neither the configuration nor the upstream has named.
 const OTHER_TOOL: &str = "other";
 
-/// Handles of one route. A tool is a label only when the configuration names it or the upstream has listed it: clients
-/// cannot make series.
+/// The metrics of one route. A tool gets its own value of the label `tool` only if the configuration names it or the
+/// upstream has listed it. So clients cannot create series.
 #[derive(Debug)]
 pub struct CallMetrics {
     route: Arc<str>,
     families: Arc<Metrics>,
-    known: RwLock<Known>,
+    known: RwLock<KnownTools>,
 }
 
-/// The series of those that are labels, of all other tools, and of calls that are about no tool.
+/// The series of a route: by tool for tools with their own label, together for all other tools, and for calls without a
+/// tool.
 #[derive(Debug, Default)]
-struct Known {
+struct KnownTools {
     tools: HashMap<Box<str>, ByMethod>,
-    other: ByMethod,
-    none: ByMethod,
+    other_tools: ByMethod,
+    no_tool: ByMethod,
 }
 
-/// Few, so a scan is the fastest look-up.
+/// A vector, because there are few methods: searching it is the fastest lookup.
 type ByMethod = Vec<(&'static str, Series)>;
 
 #[derive(Debug)]
@@ -41,12 +42,13 @@ struct Series {
 }
 
 impl CallMetrics {
-    /// The handles of the route named `route`.
+    /// The metrics of the route named `route`.
     pub fn new(families: &Arc<Metrics>, route: &Arc<str>) -> Self {
         Self { route: Arc::clone(route), families: Arc::clone(families), known: RwLock::default() }
     }
 
-    /// Makes labels of `names`, as many as a route may have; a counter tells of those that were too many.
+    /// Gives the tools in `names` their own label values, up to the limit for one route. A counter counts the names
+    /// beyond it.
     pub fn learn<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let new: Vec<&str> = names.into_iter().filter(|name| !known.tools.contains_key(*name)).collect();
@@ -64,28 +66,28 @@ impl CallMetrics {
         }
     }
 
-    /// Counts a call of `method`, and of `tool` if it was about one.
+    /// Counts a call of `method`, and of `tool` if the call was about a tool.
     pub fn finished(&self, method: KnownMethod, tool: Option<&str>, outcome: CallOutcome, duration: Duration) {
         let method = method.label();
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let (label, series) = known.of(tool);
+        let (label, series) = known.series(tool);
         if let Some((_, series)) = series.iter().find(|(known, _)| *known == method) {
-            return self.count(series, (method, label), outcome, duration);
+            return self.count(series, method, label, outcome, duration);
         }
         drop(known);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let (label, _) = known.of(tool);
-        let made = self.families.mcp_call_duration.with_label_values(&[&*self.route, method, label]);
-        let made = Series { duration: made, outcomes: Default::default() };
-        self.count(&made, (method, label), outcome, duration);
-        let series = known.of_mut(tool);
-        // Another thread may have been faster; both have the same counters.
+        let (label, _) = known.series(tool);
+        let histogram = self.families.mcp_call_duration.with_label_values(&[&*self.route, method, label]);
+        let new = Series { duration: histogram, outcomes: Default::default() };
+        self.count(&new, method, label, outcome, duration);
+        let series = known.series_mut(tool);
+        // Another thread may have added the series meanwhile. Both have the same counters.
         if series.iter().all(|(known, _)| *known != method) {
-            series.push((method, made));
+            series.push((method, new));
         }
     }
 
-    fn count(&self, series: &Series, (method, tool): (&str, &str), outcome: CallOutcome, duration: Duration) {
+    fn count(&self, series: &Series, method: &str, tool: &str, outcome: CallOutcome, duration: Duration) {
         series.duration.observe(duration.as_secs_f64());
         let counter = series.outcomes[outcome as usize]
             .get_or_init(|| self.families.mcp_calls.with_label_values(&[&*self.route, method, tool, outcome.label()]));
@@ -93,21 +95,21 @@ impl CallMetrics {
     }
 }
 
-impl Known {
-    /// The label of `tool`, and its series.
-    fn of<'t>(&self, tool: Option<&'t str>) -> (&'t str, &ByMethod) {
+impl KnownTools {
+    /// The label value of `tool`, and its series.
+    fn series<'t>(&self, tool: Option<&'t str>) -> (&'t str, &ByMethod) {
         match tool.map(|tool| (tool, self.tools.get(tool))) {
             Some((tool, Some(series))) => (tool, series),
-            Some((_, None)) => (OTHER_TOOL, &self.other),
-            None => ("", &self.none),
+            Some((_, None)) => (OTHER_TOOL, &self.other_tools),
+            None => ("", &self.no_tool),
         }
     }
 
-    fn of_mut(&mut self, tool: Option<&str>) -> &mut ByMethod {
+    fn series_mut(&mut self, tool: Option<&str>) -> &mut ByMethod {
         match tool.map(|tool| self.tools.get_mut(tool)) {
             Some(Some(series)) => series,
-            Some(None) => &mut self.other,
-            None => &mut self.none,
+            Some(None) => &mut self.other_tools,
+            None => &mut self.no_tool,
         }
     }
 }
@@ -115,13 +117,13 @@ impl Known {
 impl Drop for CallMetrics {
     fn drop(&mut self) {
         let route = &*self.route;
-        let Known { tools, other, none } =
+        let KnownTools { tools, other_tools, no_tool } =
             std::mem::take(&mut *self.known.write().unwrap_or_else(PoisonError::into_inner));
         let tools = tools.iter().map(|(tool, series)| (&**tool, series));
-        for (tool, series) in tools.chain([(OTHER_TOOL, &other), ("", &none)]) {
+        for (tool, series) in tools.chain([(OTHER_TOOL, &other_tools), ("", &no_tool)]) {
             for (method, _) in series {
                 for outcome in CallOutcome::ALL {
-                    // Absent series are no error here and below.
+                    // Here and below, a series that does not exist is not an error.
                     let _ = self.families.mcp_calls.remove_label_values(&[route, method, tool, outcome.label()]);
                 }
                 let _ = self.families.mcp_call_duration.remove_label_values(&[route, method, tool]);
@@ -136,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_make_no_series() {
+    fn clients_cannot_create_series() {
         let metrics = Arc::new(Metrics::new().expect("the families are consistent"));
         let calls = CallMetrics::new(&metrics, &"/a/".into());
         calls.learn(["get", "put"]);

@@ -1,4 +1,4 @@
-//! The metrics of upstreams and their endpoints, with their labels filled in.
+//! The metrics of one upstream, and of each of its endpoints.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,7 +8,7 @@ use prometheus::{IntCounter, IntGauge};
 use super::families::Metrics;
 use super::labels::{EndpointResult, Label};
 
-/// Handles of one upstream.
+/// The metrics of one upstream.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
     upstream: Arc<str>,
@@ -18,7 +18,7 @@ pub struct UpstreamMetrics {
 }
 
 impl UpstreamMetrics {
-    /// The handles of the upstream named `upstream`.
+    /// The metrics of the upstream named `upstream`.
     pub fn new(families: &Arc<Metrics>, upstream: &Arc<str>) -> Self {
         let connections = |reused| families.upstream_connections.with_label_values(&[&**upstream, reused]);
         Self {
@@ -29,33 +29,33 @@ impl UpstreamMetrics {
         }
     }
 
-    /// Counts a connection that a request is sent on.
+    /// Counts a connection that a request is sent on. `reused`: the connection has carried a request before.
     pub fn connected(&self, reused: bool) {
         if reused { self.reused.inc() } else { self.new.inc() }
     }
 
-    /// The handles of one endpoint.
+    /// The metrics of the endpoint named `endpoint`.
     pub fn endpoint(&self, endpoint: &str) -> EndpointMetrics {
         EndpointMetrics::new(&self.families, &self.upstream, endpoint)
     }
 
-    /// Forgets the series of this upstream itself; its endpoints forget their own.
+    /// Removes the series of this upstream. Its endpoints remove their own series.
     pub fn forget(&self) {
         for reused in ["true", "false"] {
-            // Absent series are no error.
+            // A series that does not exist is not an error.
             let _ = self.families.upstream_connections.remove_label_values(&[&*self.upstream, reused]);
         }
     }
 }
 
-/// Handles of one endpoint.
+/// The metrics of one endpoint.
 #[derive(Debug)]
 pub struct EndpointMetrics {
     labels: [String; 2],
     families: Arc<Metrics>,
     healthy: IntGauge,
     in_flight: IntGauge,
-    /// Made when they are first counted: most endpoints never fail, and there may be many endpoints.
+    /// Created when a result is first counted: there may be many endpoints, and most of them never fail.
     results: [OnceLock<IntCounter>; EndpointResult::ALL.len()],
 }
 
@@ -70,12 +70,12 @@ impl EndpointMetrics {
         }
     }
 
-    /// Shows whether the endpoint is healthy.
+    /// Sets the gauge that shows whether the endpoint is healthy.
     pub fn healthy(&self, healthy: bool) {
         self.healthy.set(healthy.into());
     }
 
-    /// Counts how a request went.
+    /// Counts the result of a request.
     pub fn finished(&self, result: EndpointResult) {
         let counter = self.results[result as usize].get_or_init(|| {
             let [upstream, endpoint] = &self.labels;
@@ -84,11 +84,11 @@ impl EndpointMetrics {
         counter.inc();
     }
 
-    /// Forgets the series of an endpoint that is gone.
+    /// Removes the series of an endpoint that is gone.
     pub fn forget(&self) {
         let [upstream, endpoint] = [self.labels[0].as_str(), self.labels[1].as_str()];
         for result in EndpointResult::ALL {
-            // Absent series are no error here and below.
+            // Here and below, a series that does not exist is not an error.
             let _ = self.families.endpoint_requests.remove_label_values(&[upstream, endpoint, result.label()]);
         }
         let _ = self.families.endpoint_healthy.remove_label_values(&[upstream, endpoint]);
@@ -96,24 +96,24 @@ impl EndpointMetrics {
     }
 }
 
-/// Requests that an endpoint is serving: what `least_request` compares and the gauge shows.
+/// The number of requests in flight to one endpoint. `least_request` compares it, and a gauge shows it.
 #[derive(Debug, Default)]
 pub struct InFlight(AtomicUsize);
 
 impl InFlight {
-    /// One more.
+    /// Adds a request.
     pub fn begin(&self, metrics: &EndpointMetrics) {
         self.0.fetch_add(1, Ordering::Relaxed);
         metrics.in_flight.inc();
     }
 
-    /// One less.
+    /// Removes a request.
     pub fn end(&self, metrics: &EndpointMetrics) {
         self.0.fetch_sub(1, Ordering::Relaxed);
         metrics.in_flight.dec();
     }
 
-    /// How many there are.
+    /// The number of requests in flight.
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }

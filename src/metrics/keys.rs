@@ -1,11 +1,11 @@
-//! The metrics of a provider's keys that are fetched, with their labels filled in.
+//! The metrics of the key fetches of one provider.
 
 use prometheus::{Gauge, IntCounter};
 
 use super::families::Metrics;
 use super::labels::{KeyFetchResult, Label};
 
-/// Handles of one provider.
+/// The metrics of one provider's key fetches.
 #[derive(Debug)]
 pub struct KeyMetrics {
     results: [IntCounter; KeyFetchResult::ALL.len()],
@@ -13,7 +13,7 @@ pub struct KeyMetrics {
 }
 
 impl KeyMetrics {
-    /// The handles of the provider named `provider`, whose keys are not there yet.
+    /// The metrics of the provider named `provider`, whose keys have not been fetched yet.
     pub fn new(families: &Metrics, provider: &str) -> Self {
         let counter = |result: KeyFetchResult| families.key_fetches.with_label_values(&[provider, result.label()]);
         let last_success = families.keys_last_success.with_label_values(&[provider]);
@@ -22,7 +22,7 @@ impl KeyMetrics {
         Self { results, last_success }
     }
 
-    /// Counts a fetch of the keys, or of the metadata that says where they are when that failed.
+    /// Counts a fetch of the keys. A failed fetch of the issuer's metadata, which says where the keys are, counts too.
     pub fn fetched(&self, result: KeyFetchResult) {
         self.results[result as usize].inc();
         if result == KeyFetchResult::Ok {

@@ -1,8 +1,8 @@
-//! Closed sets of label values.
+//! Label values that are closed sets.
 
-/// A label value that is known when the edge is built.
+/// A label value from a closed set.
 pub trait Label: Copy {
-    /// The value in the exposition.
+    /// The value in the metrics.
     fn label(self) -> &'static str;
 }
 
@@ -13,7 +13,7 @@ macro_rules! labels {
         pub enum $name { $($(#[$variant_doc])* $variant,)* }
 
         impl $name {
-            /// All of them, so that their series exist from the start.
+            /// All values, so that their series can exist from the start.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
         }
 
@@ -28,109 +28,110 @@ macro_rules! labels {
 labels! {
     /// Why the edge answered a request itself.
     RejectionReason {
-        /// The request is not what HTTP, or the edge, can read without doubt.
+        /// The request is malformed, or two servers could read it differently.
         BadRequest = "bad_request",
-        /// Too long a target.
+        /// The request target is too long.
         UriTooLong = "uri_too_long",
-        /// Too many or too large header fields.
+        /// The header fields are too many or too large.
         HeadersTooLarge = "headers_too_large",
-        /// Too large a body.
+        /// The request body is too large.
         BodyTooLarge = "body_too_large",
-        /// The body did not come in time.
+        /// The request body did not come in time.
         BodyTimeout = "body_timeout",
-        /// A host that the listener does not answer to.
+        /// The listener does not serve the host of the request.
         Misdirected = "misdirected",
-        /// No route.
+        /// No route matches the request.
         NotFound = "not_found",
-        /// A method that the edge does not carry.
+        /// The edge does not forward the method.
         MethodNotAllowed = "method_not_allowed",
-        /// No credential.
+        /// The request has no credential.
         Unauthenticated = "unauthenticated",
-        /// A credential that is not valid here.
+        /// The credential is not valid on this route.
         InvalidToken = "invalid_token",
-        /// Scopes are missing.
+        /// The caller does not have the scopes that the route or its policy requires.
         InsufficientScope = "insufficient_scope",
-        /// There is no token for the upstream in exchange for this caller's.
+        /// The authorization server gives no token for the upstream in exchange for the caller's token.
         CredentialRefused = "credential_refused",
-        /// A provider did not answer, or the server that gives tokens for the upstream.
+        /// A provider, or the token endpoint for the upstream, is unavailable.
         AuthUnavailable = "auth_unavailable",
-        /// No endpoint is healthy.
+        /// No endpoint of the upstream is healthy.
         NoEndpoint = "no_endpoint",
-        /// The upstream could not be reached, or broke off.
+        /// The edge could not connect to the upstream, or the upstream broke off its answer.
         UpstreamFailed = "upstream_failed",
         /// The upstream did not answer in time.
         UpstreamTimeout = "upstream_timeout",
-        /// A body that is no MCP message, or could be read in two ways.
+        /// The body is not an MCP message, or two readers could read it differently.
         InvalidMessage = "invalid_message",
-        /// A header field says something else than the body.
+        /// A header field contradicts the body.
         HeaderMismatch = "header_mismatch",
-        /// A body of another kind than JSON where it has to be read.
+        /// The body has to be read, but it is not plain JSON.
         UnsupportedMediaType = "unsupported_media_type",
-        /// A session that is not the caller's, or that is gone.
+        /// The MCP session is unknown, or belongs to another caller.
         UnknownSession = "unknown_session",
-        /// A web page that may not call.
+        /// The web page that sent the request is not allowed to.
         ForbiddenOrigin = "forbidden_origin",
-        /// There is no memory for another large body.
+        /// There is no memory for another large message.
         Overloaded = "overloaded",
-        /// An error of the edge itself.
+        /// The edge itself failed.
         Internal = "internal",
     }
 }
 
 labels! {
-    /// What became of an MCP call.
+    /// The outcome of an MCP call.
     CallOutcome {
-        /// A result.
+        /// The response is a result, or a message without a response was accepted.
         Ok = "ok",
-        /// A result, as far as the status tells: the answer came on another stream, or was too long or encoded to look at.
+        /// The status is a success, but the edge has not seen the result: it came on another stream, or was too long or
+        /// encoded.
         OkUnscanned = "ok_unscanned",
-        /// A result with `isError: true`.
+        /// The response is a result with `isError: true`.
         ToolError = "tool_error",
-        /// A JSON-RPC error.
+        /// The response is a JSON-RPC error.
         RpcError = "rpc_error",
-        /// The policy said no, or the server that gives tokens for the upstream.
+        /// The policy, or the server that issues tokens for the upstream, refused the call.
         Denied = "denied",
-        /// The client left before the answer.
+        /// The client disconnected before the answer.
         Cancelled = "cancelled",
-        /// No answer, or one that is no MCP.
+        /// There was no answer, or the answer was not MCP, or the edge refused the call for another reason.
         Failed = "failed",
     }
 }
 
 labels! {
-    /// What a provider decided.
+    /// The decision of a provider on a credential.
     AuthResult {
-        /// It is valid.
+        /// The credential is valid.
         Allowed = "allowed",
-        /// It is not.
+        /// The credential is not valid.
         Denied = "denied",
-        /// The provider could not tell.
+        /// The provider is unavailable.
         Unavailable = "unavailable",
     }
 }
 
 labels! {
-    /// How a fetch of a provider's keys ended. Whatever went wrong, the old keys stay.
+    /// The result of fetching a provider's keys. Unless it is `ok`, the old keys stay in use.
     KeyFetchResult {
-        /// There are keys.
+        /// The answer has keys that can be used.
         Ok = "ok",
-        /// What was answered holds no key that can be used, or is metadata that leads to none.
+        /// The answer has no key that can be used, is too large, or is metadata that leads to no keys.
         Invalid = "invalid",
-        /// There was no answer, or one with another status than 200.
+        /// There was no answer, or its status was not 200.
         Unavailable = "unavailable",
     }
 }
 
 labels! {
-    /// What the token cache knew.
+    /// The result of a lookup in the token cache.
     CacheResult {
-        /// A principal.
+        /// The cache has a principal.
         Hit = "hit",
-        /// An earlier allow, in place of a provider that could not tell.
+        /// The provider is unavailable, so the cache used an earlier decision to allow.
         StaleHit = "stale_hit",
-        /// A denial.
+        /// The cache has a decision to deny.
         NegativeHit = "negative_hit",
-        /// Nothing.
+        /// The cache has nothing.
         Miss = "miss",
     }
 }
@@ -138,57 +139,57 @@ labels! {
 labels! {
     /// Where a token for an upstream came from, or why there is none.
     UpstreamTokenResult {
-        /// Nobody was asked for this request: it was remembered, or another request had asked.
+        /// This request did not ask the token endpoint: the answer was cached, or another request was fetching it.
         Hit = "hit",
-        /// The token endpoint gave it.
+        /// The token endpoint issued a token.
         Ok = "ok",
-        /// The token endpoint refuses the caller's token.
+        /// The token endpoint refused the caller's token.
         Refused = "refused",
-        /// The token endpoint gives none now.
+        /// The token endpoint is unavailable.
         Unavailable = "unavailable",
     }
 }
 
 labels! {
-    /// What became of a credential that was to be validated anew without a request that waits.
+    /// The result of validating a cached credential again in the background.
     RefreshResult {
-        /// It was allowed again.
+        /// The credential is still valid.
         Refreshed = "refreshed",
-        /// It was refused, and is from now on.
+        /// The provider refused the credential, which is refused from now on.
         Denied = "denied",
-        /// The provider could not tell.
+        /// The provider is unavailable.
         Unavailable = "unavailable",
-        /// There was no room for it.
+        /// The queue was full, so the credential was not validated.
         Dropped = "dropped",
     }
 }
 
 labels! {
-    /// How a request to an endpoint went.
+    /// The result of a request to an endpoint.
     EndpointResult {
-        /// It answered with a status below 500.
+        /// The endpoint answered with a status below 500.
         Ok = "ok",
-        /// It answered with a status of 500 or more.
+        /// The endpoint answered with a status of 500 or more.
         ServerError = "server_error",
-        /// No connection.
+        /// The edge could not connect to the endpoint.
         ConnectError = "connect_error",
-        /// It broke off, or answered what is no HTTP.
+        /// The endpoint broke off, or its answer was not HTTP.
         Failed = "failed",
-        /// It did not answer in time.
+        /// The endpoint did not answer in time.
         Timeout = "timeout",
-        /// The client left first.
+        /// The client disconnected first.
         Cancelled = "cancelled",
     }
 }
 
 labels! {
-    /// How a reload ended.
+    /// The result of a reload.
     ReloadResult {
         /// The new snapshot is in use.
         Success = "success",
-        /// Nothing had changed.
+        /// The configuration has not changed.
         Unchanged = "unchanged",
-        /// The old snapshot stays.
+        /// The old snapshot stays in use.
         Failure = "failure",
     }
 }

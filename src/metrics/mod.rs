@@ -1,4 +1,5 @@
-//! Prometheus metrics. Every label value comes from the configuration or from a closed enum, never from a client.
+//! Prometheus metrics. Every label value comes from the configuration, from an upstream's list of tools, or from a
+//! closed enum, never from a client.
 
 mod call;
 mod endpoint;

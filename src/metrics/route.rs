@@ -1,4 +1,4 @@
-//! The metrics of one route, with their labels filled in.
+//! The metrics of one route.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,24 +8,24 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 use super::call::CallMetrics;
 use super::families::Metrics;
 
-/// Handles of one route. Its series go when the last snapshot that has the route goes.
+/// The metrics of one route. Its series are removed with the last snapshot that has the route.
 #[derive(Debug)]
 pub struct RouteMetrics {
     route: Arc<str>,
     families: Arc<Metrics>,
-    /// Requests that are being served.
+    /// Requests in flight.
     pub in_flight: IntGauge,
-    /// Event streams and upgraded connections that are open.
+    /// Open event streams and upgraded connections.
     pub streams: IntGauge,
     /// MCP calls.
     pub calls: CallMetrics,
     duration: Histogram,
-    /// Status codes seen so far; few, so a scan is the fastest look-up.
+    /// The counters of the status codes so far. A vector, because there are few: searching it is the fastest lookup.
     codes: Mutex<Vec<(u16, IntCounter)>>,
 }
 
 impl RouteMetrics {
-    /// The handles of the route named `route`.
+    /// The metrics of the route named `route`.
     pub fn new(families: &Arc<Metrics>, route: &Arc<str>) -> Self {
         Self {
             route: Arc::clone(route),
@@ -58,7 +58,7 @@ impl Drop for RouteMetrics {
         let route = &*self.route;
         let codes = std::mem::take(&mut *self.codes.lock().unwrap_or_else(PoisonError::into_inner));
         for (code, _) in codes {
-            // Absent series are no error here and below.
+            // Here and below, a series that does not exist is not an error.
             let _ = self.families.requests.remove_label_values(&[route, code.to_string().as_str()]);
         }
         let _ = self.families.requests_in_flight.remove_label_values(&[route]);

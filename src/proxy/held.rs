@@ -1,13 +1,14 @@
-//! The memory that messages take while they are judged, large request bodies and lists: `limits.held_bytes` in all.
+//! The memory that large request bodies and lists take while the edge checks or filters them. All together take at most
+//! `limits.held_bytes`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How much is held by all requests of an edge.
+/// How much all requests of an edge hold.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held(Arc<AtomicU64>);
 
-/// What one request holds; given back when it is dropped.
+/// How much one request holds. It is given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct HeldBytes {
     all: Held,
@@ -22,7 +23,7 @@ impl Held {
 }
 
 impl HeldBytes {
-    /// Takes `more` bytes; false when all together would hold more than `limit`.
+    /// Takes `more` bytes. False, and nothing is taken, when all requests together would hold more than `limit`.
     #[must_use]
     pub(super) fn take(&mut self, more: u64, limit: u64) -> bool {
         let fits = |held: u64| held.checked_add(more).filter(|sum| *sum <= limit);
@@ -35,7 +36,8 @@ impl HeldBytes {
 }
 
 impl HeldBytes {
-    /// Holds `bytes` from now on, be it more or less than before; false when that is more than all may hold together.
+    /// Changes what the request holds to `bytes`. False, and nothing changes, when all requests together would hold more than
+    /// `limit`.
     #[must_use]
     pub(super) fn set(&mut self, bytes: u64, limit: u64) -> bool {
         if bytes > self.bytes {

@@ -12,7 +12,7 @@ use crate::types::{HostPattern, OriginPattern};
 pub struct ListenerContext {
     /// The address that it is bound to.
     pub address: SocketAddr,
-    /// Whether it speaks TLS.
+    /// True for a TLS listener.
     pub tls: bool,
     hosts: Vec<HostPattern>,
     origins: Vec<OriginPattern>,
@@ -20,7 +20,7 @@ pub struct ListenerContext {
 }
 
 impl ListenerContext {
-    /// `address` is what was bound: it differs from the configured one when that has port 0.
+    /// `address`: the bound address. It differs from the configured one when that has port 0.
     pub fn new(settings: &Listener, address: SocketAddr) -> Self {
         Self {
             address,
@@ -34,31 +34,31 @@ impl ListenerContext {
     /// True when a connection to the local address `local` was accepted here.
     pub fn accepted(&self, local: SocketAddr) -> bool {
         let (own, is_any) = (self.address, self.address.ip().is_unspecified());
-        // A listener of one family may have the port of one of the other; `[::]` sees IPv4 as IPv6.
+        // An IPv4 and an IPv6 listener may have the same port. A listener on `[::]` gets IPv4 addresses in the form of IPv6.
         own == local || (is_any && own.is_ipv4() == local.is_ipv4() && own.port() == local.port())
     }
 
-    /// True when the listener answers to `host`.
+    /// True when the listener serves `host`.
     pub fn serves(&self, host: &str) -> bool {
         self.hosts.is_empty() || self.hosts.iter().any(|pattern| pattern.matches(host))
     }
 
-    /// The pages that may call, beside those of the listener's own origin.
+    /// The origins of web pages that may call. Empty: only the listener's own origin.
     pub fn origins(&self) -> &[OriginPattern] {
         &self.origins
     }
 
-    /// True when it says which hosts it answers to.
+    /// True when the configuration lists the hosts of the listener.
     pub fn names_hosts(&self) -> bool {
         !self.hosts.is_empty()
     }
 
-    /// True when only this machine can reach it and nothing says which hosts it answers to.
+    /// True when only this machine can reach the listener and its hosts are not listed.
     pub fn is_on_loopback(&self) -> bool {
         self.hosts.is_empty() && self.address.ip().is_loopback()
     }
 
-    /// True when `X-Forwarded-*` fields from this address are believed.
+    /// True when `X-Forwarded-*` fields from this address are used.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.trusted_proxies.iter().any(|network| network.contains(&peer))
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rules_of_a_listener_are_for_its_own_connections() {
+    fn a_connection_belongs_to_the_listener_that_accepted_it() {
         let accepted = |listener: &str, local: &str| {
             let address: SocketAddr = listener.parse().expect("an address");
             let context = ListenerContext {

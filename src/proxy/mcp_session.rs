@@ -50,7 +50,7 @@ pub(super) fn open(
         (Some(_), Some(_)) => return Err(Rejection::new(Reason::BadRequest, "the request names two sessions")),
     };
     if fields.next().is_some() {
-        return Err(Rejection::new(Reason::BadRequest, "there is more than one Mcp-Session-Id"));
+        return Err(Rejection::new(Reason::BadRequest, "Mcp-Session-Id is sent more than once: send it once"));
     }
     let (owner, generation) = (owner(route, &context.access), context.snapshot.generation);
     let known = context.memo.last_session.as_ref().filter(|last| last.is(sealed, generation, owner));

@@ -11,14 +11,14 @@ use crate::metrics::RouteMetrics;
 use crate::route::Router;
 use crate::upstream::Upstream;
 
-/// What a request sees of the configuration, from its first byte to its last.
+/// What a request sees of the configuration, from its start to its end.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// 1 for the first, one more for each that followed.
+    /// 1 for the first snapshot, one more for each reload.
     pub generation: u64,
-    /// What it was made from.
+    /// The configuration that it was made from.
     pub config: Arc<Config>,
-    /// Finds routes.
+    /// Finds the route of a request.
     pub router: Router<Arc<RouteContext>>,
     /// By name.
     pub routes: BTreeMap<Arc<str>, Arc<RouteContext>>,
@@ -26,22 +26,22 @@ pub struct Snapshot {
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     /// By name.
     pub providers: BTreeMap<Arc<str>, Arc<Provider>>,
-    /// Seal the ids of MCP sessions.
+    /// Seals and opens the ids of MCP sessions.
     pub session_keys: KeyRing,
 }
 
 /// A route with everything that its requests need.
 #[derive(Debug)]
 pub struct RouteContext {
-    /// As configured.
+    /// The route's configuration.
     pub settings: Arc<config::Route>,
-    /// Where its requests go.
+    /// The upstream that its requests go to.
     pub upstream: Arc<Upstream>,
-    /// Who may send them; `None` on an open route.
+    /// Authenticates callers. `None` on an open route.
     pub authenticator: Option<Authenticator>,
-    /// What the upstream is shown in place of their credentials.
+    /// What the upstream is shown in place of a caller's credential.
     pub credential: Option<Arc<UpstreamCredential>>,
-    /// What they may do.
+    /// Decides what callers may do.
     pub policy: Policy,
     /// Its metrics.
     pub metrics: Arc<RouteMetrics>,

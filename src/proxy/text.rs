@@ -1,4 +1,5 @@
-//! Numbers and addresses as text, for every request: the formatter of the standard library takes ten times as long.
+//! Writes numbers and addresses as text. Every request needs that, and the formatter of the standard library takes ten times
+//! as long.
 
 use std::fmt::Write;
 use std::net::IpAddr;

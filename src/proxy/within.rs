@@ -1,4 +1,4 @@
-//! A limit on time for what is mostly done at once.
+//! A time limit for work that is mostly done without waiting.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::time::error::Elapsed;
 
-/// What `work` gives within `limit`. No timer is set for what is ready at the first look.
+/// Runs `work` for at most `limit`. No timer is set when the work is done at the first poll.
 ///
 /// # Errors
-/// It took longer.
+/// The work took longer.
 pub(super) async fn within<F: Future>(limit: Duration, work: F) -> Result<F::Output, Elapsed> {
     let mut work = pin!(work);
     match at_once(work.as_mut()).await {
@@ -19,7 +19,7 @@ pub(super) async fn within<F: Future>(limit: Duration, work: F) -> Result<F::Out
     }
 }
 
-/// What `work` gives without waiting; else it can be waited for afterwards.
+/// Polls `work` once, and gives its result if it is done. Otherwise `work` can be awaited afterwards.
 pub(super) async fn at_once<F: Future + Unpin>(mut work: F) -> Option<F::Output> {
     poll_fn(|cx| match std::pin::Pin::new(&mut work).poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_ready_has_no_limit_and_what_is_not_has() {
+    async fn only_work_that_waits_is_limited() {
         assert_eq!(within(Duration::ZERO, async { 1 }).await.ok(), Some(1));
         assert!(within(Duration::from_secs(1), std::future::pending::<()>()).await.is_err());
         let slow = tokio::time::sleep(Duration::from_millis(900));

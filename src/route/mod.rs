@@ -1,4 +1,4 @@
-//! Which route a request takes.
+//! Finds the route of a request, and the path for its upstream.
 
 mod router;
 mod target;

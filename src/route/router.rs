@@ -1,4 +1,4 @@
-//! Finds the route of a host and a canonical path, at a cost that does not grow with the number of routes.
+//! Finds the route for a host and a canonical path. The cost does not grow with the number of routes.
 
 use std::collections::HashMap;
 
@@ -11,9 +11,9 @@ use crate::types::HostPattern;
 #[error("two routes match `{0}` on the same host")]
 pub struct Overlap(String);
 
-/// Maps (host, canonical path) to a route `T`. An exact host comes before a wildcard, the longer wildcard before the
-/// shorter, any host last; within one host the longest prefix wins, on segment boundaries. Where a host has no route
-/// for a path, the next less specific host is asked.
+/// Maps a host and a canonical path to a route `T`. An exact host comes before a wildcard, a longer wildcard before a
+/// shorter one, and a route for any host comes last. For one host, the longest prefix wins; prefixes match whole
+/// segments. When a host has no route for a path, the next less specific host is tried.
 #[derive(Debug)]
 pub struct Router<T> {
     exact: HashMap<String, Table<T>>,
@@ -28,10 +28,10 @@ impl<T> Default for Router<T> {
 }
 
 impl<T: Clone> Router<T> {
-    /// Adds a route for `prefix` (canonical, without a trailing slash) on `hosts`; none means any host.
+    /// Adds a route for `prefix` (canonical, without a trailing slash) on `hosts`. Empty `hosts` stand for any host.
     ///
     /// # Errors
-    /// A route for the same host and prefix is there already.
+    /// There is already a route for the same host and prefix.
     pub fn insert(&mut self, hosts: &[HostPattern], prefix: &str, route: T) -> Result<(), Overlap> {
         if hosts.is_empty() {
             return self.any.insert(prefix, route);
@@ -67,12 +67,12 @@ impl<T: Clone> Router<T> {
     }
 }
 
-/// The prefixes of one host. A path is tried at each of its segment boundaries, longest first, but never deeper than
-/// the deepest prefix: so neither many routes nor a path of many segments make a look-up expensive.
+/// The prefixes of one host. The lookup tries a path at each of its segment boundaries, the longest first, but never
+/// deeper than the deepest prefix. So neither many routes nor a path with many segments make a lookup expensive.
 #[derive(Debug)]
 struct Table<T> {
     prefixes: HashMap<String, T>,
-    /// For each number of segments, whether any prefix has it.
+    /// For each number of segments, whether there is a prefix with that number.
     depths: Vec<bool>,
 }
 
@@ -98,10 +98,10 @@ impl<T> Table<T> {
 
     fn find(&self, path: &str) -> Option<&T> {
         let deepest = self.depths.len().checked_sub(1)?;
-        // The prefix of `path` with `deepest` segments, or all of it when it has fewer.
+        // Finds the first `deepest` segments of `path`, or all of `path` when it has fewer.
         let mut depth = 0;
         let mut end = path.len();
-        // Not `match_indices`, which costs more than a path is long.
+        // `match_indices` is not used here: for such short texts it is slower than this search.
         for (position, _) in path.bytes().enumerate().filter(|(_, byte)| *byte == b'/') {
             if depth == deepest {
                 end = position;
@@ -177,7 +177,7 @@ mod tests {
     }
 
     proptest! {
-        /// The table agrees with the definition: of all prefixes that cover the path, the longest.
+        /// The router must find the longest of all prefixes that cover the path.
         #[test]
         fn it_is_the_longest_covering_prefix(
             prefixes in proptest::collection::btree_set("(/[ab]{1,2}){0,4}", 0..12),

@@ -1,10 +1,10 @@
-//! The path that the upstream gets.
+//! The path of a request to the upstream.
 
 use std::borrow::Cow;
 
 use crate::config::Rewrite;
 
-/// `path` is canonical and starts with `prefix` on a segment boundary, as the router found it.
+/// The path for the upstream. `path` is canonical and starts with `prefix`, which ends at a segment boundary.
 pub fn upstream_path<'a>(rewrite: &Rewrite, prefix: &str, path: &'a str) -> Cow<'a, str> {
     let rest = &path[prefix.len()..];
     match rewrite {

@@ -1,4 +1,4 @@
-//! Makes a snapshot from a configuration. What has not changed is taken over from the one before.
+//! Builds a snapshot from a configuration. Parts that have not changed are taken over from the previous snapshot.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,18 +19,24 @@ use crate::upstream::Upstream;
 type Upstreams = BTreeMap<Arc<str>, Arc<Upstream>>;
 type Providers = BTreeMap<Arc<str>, Arc<Provider>>;
 
-/// Builds the snapshot that follows `previous`. It waits for names of new upstreams to resolve, at most as long as one
-/// name may take.
+/// The parts of a snapshot that its routes refer to by name.
+struct Parts {
+    upstreams: Upstreams,
+    providers: Providers,
+}
+
+/// Builds the snapshot that follows `previous`. This resolves the names of new upstreams: upstreams at the same time,
+/// and the names of one upstream one after the other.
 pub async fn build(shared: &Shared, config: Arc<Config>, previous: Option<&Snapshot>) -> Snapshot {
     let upstreams = upstreams(shared, &config, previous).await;
-    let providers = providers(shared, &config, previous);
+    let parts = Parts { upstreams, providers: providers(shared, &config, previous) };
     let mut router = Router::default();
     let mut routes = BTreeMap::new();
     for settings in &config.routes {
-        let Some(route) = route(shared, &config, settings, (&upstreams, &providers), previous) else { continue };
+        let Some(route) = route(shared, &config, settings, &parts, previous) else { continue };
         let route = Arc::new(route);
-        // The checked configuration holds no overlaps and no dangling names; a route without either would be left out,
-        // which is safe.
+        // In a checked configuration no routes overlap, and every name exists. If one did not, the route would be left
+        // out, which is safe.
         if router.insert(&settings.hosts, &settings.prefix, Arc::clone(&route)).is_ok() {
             routes.insert(Arc::clone(&settings.name), route);
         }
@@ -42,6 +48,7 @@ pub async fn build(shared: &Shared, config: Arc<Config>, previous: Option<&Snaps
         warn!("there are no `sessions.keys`: MCP sessions end with this process, and no other edge can serve them");
     }
     let session_keys = KeyRing::new(&config.sessions.keys).unwrap_or_else(|| shared.session_keys.clone());
+    let Parts { upstreams, providers } = parts;
     Snapshot { generation, config, router, routes, upstreams, providers, session_keys }
 }
 
@@ -82,13 +89,14 @@ fn route(
     shared: &Shared,
     config: &Config,
     settings: &Arc<config::Route>,
-    (upstreams, providers): (&Upstreams, &Providers),
+    parts: &Parts,
     previous: Option<&Snapshot>,
 ) -> Option<RouteContext> {
-    let upstream = Arc::clone(upstreams.get(&settings.upstream)?);
+    let upstream = Arc::clone(parts.upstreams.get(&settings.upstream)?);
     let authenticator = match &settings.auth {
         Some(auth) => {
-            let providers: Option<Vec<_>> = auth.providers.iter().map(|name| providers.get(name).cloned()).collect();
+            let providers: Option<Vec<_>> =
+                auth.providers.iter().map(|name| parts.providers.get(name).cloned()).collect();
             Some(Authenticator::new(providers?, Arc::clone(&shared.cache), config.cache.clone()))
         }
         None => None,

@@ -22,14 +22,14 @@ use crate::config::limits;
 use crate::proxy::ClientStream;
 use crate::upstream::Wire;
 
-/// A bound address.
+/// A socket that is bound and does not accept connections yet.
 pub(super) struct BoundListener {
     pub(super) socket: TcpListener,
     pub(super) address: SocketAddr,
     pub(super) tls: Option<Arc<TlsEndpoint>>,
 }
 
-/// The bounds on connections.
+/// The limits on the connections of a listener, and the gauge that counts them.
 #[derive(Clone)]
 pub(super) struct Bounds {
     pub(super) connections: Arc<Semaphore>,
@@ -38,13 +38,14 @@ pub(super) struct Bounds {
 }
 
 impl BoundListener {
-    /// Binds without accepting yet. `[::]` is IPv4 too, whatever the system's `bindv6only`: so `check` has understood it.
+    /// Binds `address`, without accepting connections yet. `[::]` also accepts IPv4, whatever the system's `bindv6only`
+    /// says, because `mcp-edge check` assumes this.
     pub(super) fn bind(address: SocketAddr, tls: Option<Arc<TlsEndpoint>>) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         if address.is_ipv6() {
             SockRef::from(&socket).set_only_v6(false)?;
         }
-        // Connections of the process before may still be ending.
+        // Without this, `bind` could fail while connections of the previous process are still closing.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let socket = socket.listen(limits::LISTEN_QUEUE)?;
@@ -52,7 +53,7 @@ impl BoundListener {
         Ok(Self { socket, address, tls })
     }
 
-    /// Accepts until `shutdown` turns true, for `workers` to serve.
+    /// Accepts connections until `shutdown` turns true. `workers` serve them.
     pub(super) async fn serve<A>(
         self,
         app: Arc<A>,
@@ -77,8 +78,8 @@ impl BoundListener {
                         let _counted = (permit, Open::new(bounds.open));
                         let mut ending = shutdown.clone();
                         let ready = tokio::select! {
-                            ready = connection(stream, (peer, local), tls.as_deref(), bounds.header_timeout) => ready,
-                            // A client that has not asked for anything yet does not keep the edge from ending.
+                            ready = prepare(stream, peer, local, tls.as_deref(), bounds.header_timeout) => ready,
+                            // A client that has not sent anything yet must not delay the shutdown.
                             _ = ending.wait_for(|ending| *ending) => return,
                         };
                         match ready {
@@ -88,15 +89,15 @@ impl BoundListener {
                     });
                 }
                 Err(error) => {
-                    // Mostly: too many open files. Waiting a little is what gives connections the time to close.
-                    warn!("{}: a connection cannot be accepted: {error}", self.address);
+                    // The usual reason is too many open files. A short pause gives connections time to close.
+                    warn!("listener {}: a connection cannot be accepted: {error}", self.address);
                     tokio::time::sleep(limits::ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    /// A connection that no event loop knows yet.
+    /// Accepts a connection. It is not registered with an event loop yet, so that any worker thread can serve it.
     async fn accept(&self, bounds: &Bounds) -> io::Result<(std::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let permit = Arc::clone(&bounds.connections).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = self.socket.accept().await?;
@@ -105,10 +106,11 @@ impl BoundListener {
     }
 }
 
-/// The wait for the first byte, the TLS handshake, and the deadline for request heads.
-async fn connection(
+/// Waits for the first byte, does the TLS handshake, and makes the stream that has the deadline for request heads.
+async fn prepare(
     stream: std::net::TcpStream,
-    (peer, local): (SocketAddr, SocketAddr),
+    peer: SocketAddr,
+    local: SocketAddr,
     tls: Option<&TlsEndpoint>,
     header_timeout: Duration,
 ) -> Result<Stream, String> {
@@ -116,11 +118,12 @@ async fn connection(
     let stream = TcpStream::from_std(stream).map_err(|error| error.to_string())?;
     match tokio::time::timeout(header_timeout, stream.peek(&mut [0])).await {
         Ok(first) => drop(first.map_err(|error| error.to_string())?),
-        Err(_) => return Err("it sent nothing".to_owned()),
+        Err(_) => return Err("the client sent nothing".to_owned()),
     }
     let local = stream.local_addr().unwrap_or(local);
     let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-    // Known already; the digest would ask the kernel again. The cells are new, so setting them cannot fail.
+    // Both addresses are known. Without this, the digest would ask the kernel for them. The cells are new, so setting
+    // them cannot fail.
     let _ = digest.peer_addr.set(Some(peer.into()));
     let _ = digest.local_addr.set(Some(local.into()));
     let digest = Arc::new(digest);
@@ -136,7 +139,7 @@ async fn connection(
     Ok(Box::new(ClientStream::new(wire, digest, accepted, header_timeout)))
 }
 
-/// Counts an open connection.
+/// Counts one open connection, until it is dropped.
 struct Open(IntGauge);
 
 impl Open {
@@ -158,30 +161,30 @@ mod tests {
     use crate::config::Config;
     use std::net::IpAddr;
 
-    /// Whether `check` takes two listeners for good.
-    fn checks(folder: &std::path::Path, a: SocketAddr, b: SocketAddr) -> bool {
+    /// Whether `mcp-edge check` accepts a configuration with both listeners.
+    fn is_accepted(folder: &std::path::Path, a: SocketAddr, b: SocketAddr) -> bool {
         let path = folder.join("edge.yaml");
-        std::fs::write(&path, format!("listeners: [{{address: '{a}'}}, {{address: '{b}'}}]")).expect("it is writable");
+        std::fs::write(&path, format!("listeners: [{{address: '{a}'}}, {{address: '{b}'}}]"))
+            .expect("the folder is writable");
         Config::load(&path).is_ok()
     }
 
-    /// What `check` says of two addresses is what the system does with them.
     #[tokio::test]
-    async fn what_is_accepted_can_be_bound_and_what_is_refused_cannot() {
+    async fn check_accepts_two_addresses_exactly_when_the_system_can_bind_both() {
         let folder = tempfile::tempdir().expect("a folder");
         let every =
             ["0.0.0.0", "127.0.0.1", "127.0.0.2", "::", "::1", "::ffff:127.0.0.1"].map(|ip| ip.parse::<IpAddr>());
         let every = every.map(|ip| ip.expect("an address"));
-        let there = every.into_iter().filter(|ip| BoundListener::bind(SocketAddr::new(*ip, 0), None).is_ok());
-        let there: Vec<IpAddr> = there.collect();
-        assert!(there.len() >= 3, "IPv4 is always there");
-        for a in &there {
-            for b in &there {
-                // Somebody else may have taken the second one: then it is tried on another port.
+        let usable = every.into_iter().filter(|ip| BoundListener::bind(SocketAddr::new(*ip, 0), None).is_ok());
+        let usable: Vec<IpAddr> = usable.collect();
+        assert!(usable.len() >= 3, "IPv4 is always available");
+        for a in &usable {
+            for b in &usable {
+                // Another process may have taken the second address. Then the test tries another port.
                 let agrees = (0..10).any(|_| {
                     let first = BoundListener::bind(SocketAddr::new(*a, 0), None).expect("any port will do");
                     let second = SocketAddr::new(*b, first.address.port());
-                    checks(folder.path(), first.address, second) == BoundListener::bind(second, None).is_ok()
+                    is_accepted(folder.path(), first.address, second) == BoundListener::bind(second, None).is_ok()
                 });
                 assert!(agrees, "{a} beside {b}");
             }

@@ -1,5 +1,5 @@
-//! Lines on their way to standard output. Those who log only append; one thread writes, many lines at a time, and is
-//! woken only when it has had nothing to do.
+//! The queue of log lines for standard output. A thread that logs only appends its line. One writer thread writes many
+//! lines at a time, and is woken only when it waits for lines.
 
 use std::io::Write;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,24 +10,25 @@ use crate::config::limits;
 #[derive(Default)]
 pub(super) struct LogQueue {
     state: Mutex<State>,
-    /// For the writer.
+    /// Wakes the writer.
     wake: Condvar,
-    /// For those who wait until lines are written.
+    /// Wakes the threads that wait in [`LogQueue::flush`].
     written: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     bytes: Vec<u8>,
-    /// Lines that have come in, and of these those that were written.
+    /// How many lines were added.
     lines: u64,
+    /// How many of them were written.
     lines_written: u64,
-    /// The writer waits without a limit.
+    /// Whether the writer waits until it is woken.
     idle: bool,
 }
 
 impl LogQueue {
-    /// Appends a line without its end. False when there is no room for it.
+    /// Appends `line` and a newline. Returns false when there is no room for it.
     pub(super) fn add(&self, line: &str) -> bool {
         let mut state = self.state();
         if state.bytes.len() + line.len() >= limits::LOG_BYTES {
@@ -43,9 +44,9 @@ impl LogQueue {
         true
     }
 
-    /// Waits until all lines that have come in are written, or `patience` is at its end.
-    pub(super) fn flush(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+    /// Waits until all lines that were added so far are written, but at most for `timeout`.
+    pub(super) fn flush(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
         let mut state = self.state();
         let lines = state.lines;
         while state.lines_written < lines {
@@ -54,8 +55,8 @@ impl LogQueue {
         }
     }
 
-    /// Writes lines to `out` for ever.
-    #[expect(clippy::disallowed_methods, reason = "it has a thread of its own")]
+    /// Writes the lines to `out`. It never returns.
+    #[expect(clippy::disallowed_methods, reason = "the writer has its own thread")]
     pub(super) fn write_to(&self, mut out: impl Write) {
         let mut bytes = Vec::new();
         let mut state = self.state();
@@ -68,7 +69,7 @@ impl LogQueue {
             std::mem::swap(&mut state.bytes, &mut bytes);
             let lines = state.lines;
             drop(state);
-            // A closed standard output loses lines; there is no place to say so.
+            // When standard output is closed, the lines are lost. There is no other place to report this.
             let _ = out.write_all(&bytes).and_then(|()| out.flush());
             bytes.clear();
             bytes.shrink_to(limits::SMALL_BODY_BYTES);
@@ -90,7 +91,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    /// Hands on what is written, piece by piece, when it is told to.
+    /// Passes on what is written, one write for each message from the first channel.
     struct Gated(Receiver<()>, Sender<String>);
 
     impl Write for Gated {
@@ -116,28 +117,28 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_written_in_order_and_together_when_they_come_together() {
+    fn lines_are_written_in_order_and_lines_added_together_are_written_together() {
         let (queue, open, written) = start();
         assert!(queue.add("one"));
-        open.send(()).expect("the writer is there");
-        assert_eq!(written.recv().expect("it writes"), "one\n", "the first does not wait for others");
+        open.send(()).expect("the writer runs");
+        assert_eq!(written.recv().expect("the writer writes"), "one\n", "the first line does not wait for others");
         for line in ["two", "three"] {
             assert!(queue.add(line));
         }
-        open.send(()).expect("the writer is there");
+        open.send(()).expect("the writer runs");
         queue.flush(Duration::from_secs(10));
-        assert_eq!(written.try_recv().expect("it was written before `flush` was done"), "two\nthree\n");
+        assert_eq!(written.try_recv().expect("`flush` waits for the lines"), "two\nthree\n");
     }
 
     #[test]
-    fn what_finds_no_room_is_refused_and_nobody_waits() {
+    fn lines_without_room_are_refused_and_adding_never_waits() {
         let (queue, open, written) = start();
         let line = "x".repeat(1 << 10);
         let mut taken = 0;
         while queue.add(&line) {
             taken += 1;
         }
-        // The writer may have taken the first ones out before it was blocked.
+        // The writer may have taken the first lines out of the queue before it was blocked.
         let room = limits::LOG_BYTES / (line.len() + 1);
         assert!((room..=2 * room).contains(&taken), "{taken}");
         let begun = Instant::now();

@@ -1,4 +1,5 @@
-//! Parse, resolve, build, swap. A failure at any step keeps the running snapshot.
+//! Reloads the configuration: reads and checks it, builds a snapshot, and swaps it in. When a step fails, the running
+//! snapshot stays in use.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use crate::config::{Config, ConfigError, ConfigErrors};
 use crate::metrics::{Metrics, ReloadResult};
 use crate::proxy::Snapshot;
 
-/// What asked for a reload.
+/// What triggered a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
@@ -37,24 +38,24 @@ pub enum Trigger {
 pub enum ReloadOutcome {
     /// A new snapshot of this generation is in use.
     Swapped(u64),
-    /// The files are what they were.
+    /// The files have not changed.
     Unchanged,
 }
 
 /// The last reload, for `/status`.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReloadStatus {
-    /// When it ended.
+    /// When the reload ended.
     pub time: String,
-    /// What asked for it.
+    /// What triggered the reload.
     pub trigger: Trigger,
     /// `success`, `unchanged` or `failure`.
     pub result: &'static str,
-    /// How long it took, from the first byte read to the swap, in milliseconds.
+    /// How long the reload took, from reading the first file to the swap, in milliseconds.
     pub duration_ms: f64,
-    /// What was wrong.
+    /// The errors of the configuration.
     pub errors: Vec<String>,
-    /// Sections that changed and are read at start only.
+    /// Sections that have changed but are only read when the process starts.
     pub needs_restart: Vec<&'static str>,
 }
 
@@ -69,8 +70,8 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Owns the background tasks of `snapshot`, the first; `certificates` are those of the listeners, in order, of those
-    /// that speak TLS.
+    /// Starts the background tasks of `snapshot`, the first one. `certificates` are those of the listeners with TLS, in
+    /// the order of the configuration.
     pub(super) fn new(
         path: PathBuf,
         shared: Arc<Shared>,
@@ -84,7 +85,7 @@ impl Reloader {
         Self { path, shared, snapshot, certificates, tasks: tasks.into(), status: status.into() }
     }
 
-    /// The file that is reloaded.
+    /// The configuration file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -99,10 +100,10 @@ impl Reloader {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reloads. Calls that come together run one after the other.
+    /// Reloads the configuration. Concurrent calls run one after the other.
     ///
     /// # Errors
-    /// What is wrong with the configuration; the running snapshot stays.
+    /// The configuration has errors. The running snapshot stays in use.
     pub async fn reload(&self, trigger: Trigger) -> Result<ReloadOutcome, ConfigErrors> {
         let mut tasks = self.tasks.lock().await;
         let begun = Instant::now();
@@ -120,7 +121,7 @@ impl Reloader {
                 let status = ReloadStatus::now(trigger, begun, ReloadResult::Success);
                 info!("configuration generation {generation} is in use after {} ms", status.duration_ms);
                 if !needs_restart.is_empty() {
-                    warn!("changes of {} take effect after a restart only", needs_restart.join(", "));
+                    warn!("changes of {} take effect only after a restart", needs_restart.join(", "));
                 }
                 (Ok(ReloadOutcome::Swapped(generation)), ReloadStatus { needs_restart, ..status })
             }
@@ -147,24 +148,24 @@ impl Reloader {
         let path = self.path.clone();
         let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
         loaded.unwrap_or_else(|panic| {
-            Err(self.refusal(format!(
-                "the configuration cannot be read ({panic}): this is a mistake of mcp-edge, please report it"
+            Err(self.general_error(format!(
+                "the configuration cannot be read ({panic}): this is a bug in mcp-edge, please report it"
             )))
         })
     }
 
-    /// What is wrong with no single place in the configuration.
-    fn refusal(&self, message: String) -> ConfigErrors {
+    /// An error that does not belong to one place in the configuration.
+    fn general_error(&self, message: String) -> ConfigErrors {
         ConfigErrors(vec![ConfigError { file: self.path.clone(), position: None, path: String::new(), message }])
     }
 
     async fn swap(&self, config: Config, tasks: &mut Tasks) -> Result<u64, ConfigErrors> {
         let previous = self.snapshot.load_full();
         let next = Arc::new(build(&self.shared, Arc::new(config), Some(&previous)).await);
-        // Both change at once: neither are old servers asked for long by a client that may not, nor new ones by one that
-        // may not yet.
+        // The rules of `auth.outbound` and the snapshot change directly after each other. So the old snapshot hardly
+        // ever works with the new rules, and the new snapshot never works with the old rules.
         self.shared.client.follow(&next.config.outbound).map_err(|error| {
-            self.refusal(format!("the client of `auth.outbound` cannot be set up ({error}): reload again"))
+            self.general_error(format!("the HTTP client for `auth.outbound` cannot be set up ({error}): reload again"))
         })?;
         self.snapshot.store(Arc::clone(&next));
         tasks.follow(&next);
@@ -219,7 +220,8 @@ fn show(metrics: &Metrics, snapshot: &Snapshot, result: ReloadResult) {
     metrics.config_generation.set(snapshot.generation as i64);
 }
 
-/// The sections that are read at start and have changed. Certificates of a listener do reload.
+/// The sections that have changed but are only read when the process starts. A listener's certificate is not among
+/// them, because a reload replaces it.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let listeners = |config: &Config| {
         let listeners = config.listeners.iter().map(|listener| {
@@ -245,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_of_a_listener_are_read_at_start() {
+    fn origins_of_a_listener_need_a_restart() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("edge.yaml");
         let load = |origins: &str| {

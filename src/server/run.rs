@@ -40,7 +40,7 @@ pub enum StartError {
     Bind {
         /// The address.
         address: SocketAddr,
-        /// The system's reason.
+        /// The system's error.
         error: std::io::Error,
     },
     /// TLS of a listener cannot be set up.
@@ -48,29 +48,29 @@ pub enum StartError {
     Tls {
         /// The listener's address.
         address: SocketAddr,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The system does not give as many threads, or not the descriptors that their event loops take.
+    /// The system does not allow so many threads, or not the file descriptors that their event loops need.
     #[error(
         "{count} threads cannot be started: {error}: lower `server.threads`, or raise the limits on open files and processes"
     )]
     Threads {
-        /// How many.
+        /// How many threads.
         count: usize,
-        /// The system's reason.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// No signals, no runtime.
+    /// The signal handlers, the runtime or the logger cannot be set up.
     #[error("the process cannot be set up: {0}")]
     System(#[from] std::io::Error),
 }
 
-/// An edge that serves.
+/// A running edge.
 pub struct RunningEdge {
-    /// Where it listens, in the order of the configuration.
+    /// The addresses of the listeners, in the order of the configuration.
     pub addresses: Vec<SocketAddr>,
-    /// Where its admin listener is.
+    /// The address of the admin listener.
     pub admin_address: SocketAddr,
     reloader: Arc<Reloader>,
     pipeline: Arc<HttpProxy<Hooks>>,
@@ -82,10 +82,10 @@ pub struct RunningEdge {
     background: JoinSet<()>,
 }
 
-/// Runs an edge until SIGTERM or SIGINT, and drains it. SIGHUP reloads.
+/// Runs an edge until SIGTERM or SIGINT, and then drains it. SIGHUP reloads the configuration.
 ///
 /// # Errors
-/// It cannot start.
+/// The edge cannot start.
 pub fn run(path: &Path, config: Config) -> Result<(), StartError> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(limits::BACKGROUND_THREADS).thread_name("background");
@@ -122,10 +122,11 @@ pub fn run(path: &Path, config: Config) -> Result<(), StartError> {
 }
 
 impl RunningEdge {
-    /// Builds, binds and serves: connections on `workers`, and the rest on the runtime that this is called on.
+    /// Binds the addresses, builds the first snapshot, and serves. `workers` serve the connections. Everything else
+    /// runs on the runtime that calls this.
     ///
     /// # Errors
-    /// An address cannot be bound, or TLS cannot be set up; nothing serves then.
+    /// An address cannot be bound, or TLS or the HTTP client cannot be set up. Nothing is served then.
     pub async fn start(path: &Path, config: Config, shared: Arc<Shared>, workers: Workers) -> Result<Self, StartError> {
         let config = Arc::new(config);
         shared.client.follow(&config.outbound).map_err(SetUpError::from)?;
@@ -163,11 +164,11 @@ impl RunningEdge {
         };
         let admin_bounds = Bounds {
             connections: Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS)),
-            // Only clients of the data path are counted.
+            // `client_connections` counts only the data path, so this gauge is not exposed.
             open: prometheus::IntGauge::new("admin_connections", "Not exposed.").map_err(SetUpError::from)?,
             ..bounds.clone()
         };
-        // A long scrape holds up nobody else's requests.
+        // The admin listener does not use the workers, so a long scrape does not delay client requests.
         let here = Arc::new(Workers::here());
         background.spawn(admin.serve(Arc::new(app), admin_stopping, admin_bounds, here));
         for _ in 0..limits::REFRESHERS {
@@ -193,28 +194,29 @@ impl RunningEdge {
         })
     }
 
-    /// Reloads this edge.
+    /// The reloader of this edge.
     pub fn reloader(&self) -> &Arc<Reloader> {
         &self.reloader
     }
 
-    /// Readiness fails, nothing is accepted, requests end by themselves or after `grace`. Returns as soon as it is idle.
+    /// Drains the edge. Readiness fails, no connection is accepted any more, and open requests may finish within
+    /// `grace`. Returns as soon as no connection is open.
     pub async fn drain(mut self, grace: Duration) {
         self.ready.store(false, Ordering::Relaxed);
-        // Without a receiver there is nothing to stop.
+        // An error means that there is no listener to stop.
         let _ = self.stop.send(true);
         for listener in std::mem::take(&mut self.listeners) {
             if let Err(panic) = listener.await {
                 error!("a listener has failed: {panic}");
             }
         }
-        // Connections that wait for another request.
+        // Closes connections that wait for another request.
         self.pipeline.http_cleanup().await;
         if tokio::time::timeout(grace, self.workers.idle()).await.is_err() {
-            info!("{} connections are ended at the end of the grace period", self.workers.open());
+            info!("the grace period is over: {} open connections are closed", self.workers.open());
         }
         let _ = self.stop_admin.send(true);
-        // Streams that outlived the grace period end here.
+        // Connections that are still open after the grace period are closed here.
         self.workers.stop().await;
     }
 }
@@ -232,7 +234,7 @@ fn bind(config: &Config) -> Result<(Vec<BoundListener>, Vec<Arc<TlsEndpoint>>), 
     Ok((bound, certificates))
 }
 
-/// For tests: so all requests take the way through Pingora's proxy, as those over HTTP/2 do.
+/// For tests: with `MCP_EDGE_TEST_PIPELINE`, all requests go through Pingora's proxy, as requests over HTTP/2 do.
 fn is_pipeline_only() -> bool {
     std::env::var_os("MCP_EDGE_TEST_PIPELINE").is_some()
 }
@@ -249,7 +251,7 @@ fn pipeline(config: &Config, edge: Arc<Edge>) -> HttpProxy<Hooks> {
     let conf = ServerConf {
         threads,
         upstream_keepalive_pool_size: limits::POOL_PER_THREAD * threads,
-        // Pingora counts the first attempt too; whether there is another is decided in `proxy::retry`.
+        // Pingora also counts the first attempt. `proxy::opaque::retry` decides whether there is another one.
         max_retries: limits::ATTEMPTS + 1,
         ..ServerConf::default()
     };

@@ -1,4 +1,4 @@
-//! What lives as long as the process, through all reloads.
+//! State that lives as long as the process and is kept through all reloads.
 
 use std::sync::Arc;
 
@@ -9,38 +9,38 @@ use crate::mcp::KeyRing;
 use crate::metrics::Metrics;
 use crate::upstream::ProbeClient;
 
-/// Handed from snapshot to snapshot.
+/// State that all snapshots share.
 pub struct Shared {
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// The token cache.
     pub cache: Arc<TokenCache>,
-    /// The tokens that upstreams are shown.
+    /// The tokens that the edge sends to upstreams.
     pub upstream_tokens: Arc<UpstreamTokens>,
-    /// For authentication servers and key sets.
+    /// The HTTP client for authentication servers and key sets.
     pub client: OutboundClient,
-    /// For health checks.
+    /// The connectors for health checks.
     pub probes: Arc<ProbeClient>,
-    /// Seals session ids where the configuration has no keys for that.
+    /// Seals MCP session ids when the configuration has no `sessions.keys`.
     pub session_keys: KeyRing,
 }
 
 /// The process cannot be set up.
 #[derive(Debug, Error)]
 pub enum SetUpError {
-    /// A mistake in the metrics module.
+    /// The metrics cannot be registered. This is a bug in the metrics module.
     #[error("the metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// No TLS for outbound calls.
+    /// The HTTP client for outbound calls cannot be set up.
     #[error("the HTTP client cannot be set up: {0}")]
     Client(#[from] reqwest::Error),
-    /// No key for session ids.
+    /// There are no random numbers for the key that seals session ids.
     #[error("the system gives no random numbers")]
     Random,
 }
 
 impl Shared {
-    /// With a token cache for `cache_capacity` principals.
+    /// Makes the shared state, with a token cache for `cache_capacity` principals.
     pub fn new(cache_capacity: u64) -> Result<Self, SetUpError> {
         install_crypto();
         let metrics = Arc::new(Metrics::new()?);

@@ -9,7 +9,7 @@ use crate::auth::Provider;
 use crate::proxy::Snapshot;
 use crate::upstream::Upstream;
 
-/// A task that ends with its handle.
+/// A background task. It is aborted when this handle is dropped.
 struct Task(AbortHandle);
 
 impl Drop for Task {
@@ -26,7 +26,7 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    /// Ends the tasks of what is gone or replaced, and starts those of what is new.
+    /// Ends the tasks of upstreams and providers that are gone or replaced, and starts tasks for new ones.
     pub(super) fn follow(&mut self, snapshot: &Snapshot) {
         update(&mut self.upstreams, &snapshot.upstreams, |upstream| tokio::spawn(async move { upstream.run().await }));
         update(&mut self.providers, &snapshot.providers, |provider| tokio::spawn(async move { provider.run().await }));

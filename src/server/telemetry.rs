@@ -1,5 +1,5 @@
-//! Log lines: made where they arise, written by a thread of their own. When standard output is blocked, lines are
-//! dropped and counted; requests never wait.
+//! Log lines. The thread that logs makes the line, and a separate thread writes it. When standard output is blocked,
+//! lines are dropped and counted, so requests never wait.
 
 use std::fmt::Write;
 use std::sync::OnceLock;
@@ -15,7 +15,7 @@ use crate::proxy::{ACCESS_LOG, LineMemory};
 
 thread_local!(static MEMORY: LineMemory = const { LineMemory::new() });
 
-/// The process's logger.
+/// The logger of the process.
 static LOGGER: OnceLock<Telemetry> = OnceLock::new();
 
 /// Writes lines to standard output.
@@ -26,13 +26,13 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Makes it the process's logger; a second call changes nothing. `dropped` counts lines that were not written.
+    /// Installs the logger of the process. A second call changes nothing. `dropped` counts lines that were not written.
     ///
     /// # Errors
-    /// The operating system gives no thread.
+    /// The thread that writes lines cannot be started.
     pub fn install(format: LogFormat, dropped: IntCounter) -> std::io::Result<()> {
         let logger = LOGGER.get_or_init(|| Self { format, queue: LogQueue::default(), dropped });
-        // An error says that there is a logger already.
+        // An error means that there is already a logger.
         if log::set_logger(logger).is_ok() {
             let write = || logger.queue.write_to(std::io::stdout());
             std::thread::Builder::new().name("log".into()).spawn(write)?;
@@ -41,7 +41,7 @@ impl Telemetry {
         Ok(())
     }
 
-    /// Waits until what was logged is written, or standard output has been blocked for a second.
+    /// Waits until all lines so far are written, but at most for [`limits::LOG_FLUSH`].
     pub fn flush() {
         if let Some(logger) = LOGGER.get() {
             logger.queue.flush(limits::LOG_FLUSH);
@@ -61,7 +61,8 @@ impl Telemetry {
 }
 
 impl Log for Telemetry {
-    /// Pingora's own lines below warnings describe each connection, and some hold raw bytes of requests.
+    /// Of Pingora's own lines, only warnings and errors are logged. Its other lines describe each connection, and some
+    /// contain raw bytes of requests.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let most = if metadata.target().starts_with("pingora") { Level::Warn } else { Level::Info };
         metadata.level() <= most
@@ -74,7 +75,8 @@ impl Log for Telemetry {
         let taken = match record.args().as_str() {
             _ if record.target() != ACCESS_LOG => self.queue.add(&self.line(record)),
             Some(line) => self.queue.add(line),
-            // It is copied before the queue is locked: what arguments do when they are written is their own affair.
+            // The line is formatted before the queue is locked, because formatting runs code of the arguments, which
+            // may do anything.
             None => {
                 let write = |text: &mut String| {
                     // Writing to a string cannot fail.

@@ -1,4 +1,4 @@
-//! TLS of listeners, with certificates that change while connections are accepted.
+//! TLS of listeners. A certificate can be replaced while connections are accepted.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use rustls::sign::CertifiedKey;
 use crate::config::ListenerTls;
 use crate::types::ClientCertificate;
 
-/// Shows the certificate that was loaded last.
+/// Presents the certificate that was loaded last.
 #[derive(Debug)]
 struct Latest(ArcSwap<CertifiedKey>);
 
@@ -34,7 +34,7 @@ pub(super) struct TlsEndpoint {
     asks_clients: bool,
 }
 
-/// Reads the certificate that a client has shown.
+/// Reads the certificate that a client has presented.
 struct ReadCertificate;
 
 #[async_trait]
@@ -45,10 +45,10 @@ impl TlsAccept for ReadCertificate {
 }
 
 impl TlsEndpoint {
-    /// Offers HTTP/2 and HTTP/1.1 by ALPN.
+    /// Sets up TLS that offers HTTP/2 and HTTP/1.1 by ALPN.
     ///
     /// # Errors
-    /// The authorities of client certificates cannot be used.
+    /// The authorities in `client_ca` cannot be used.
     pub(super) fn new(settings: &ListenerTls) -> Result<Self, String> {
         let latest = Arc::new(Latest(ArcSwap::new(Arc::clone(&settings.identity.0))));
         let builder = ServerConfig::builder();
@@ -72,13 +72,13 @@ impl TlsEndpoint {
         Ok(Self { latest, acceptor, asks_clients: settings.client_ca.is_some() })
     }
 
-    /// From now on new connections see this certificate.
+    /// From now on, presents this certificate to new connections.
     pub(super) fn show(&self, settings: &ListenerTls) {
         self.latest.0.store(Arc::clone(&settings.identity.0));
     }
 
-    /// Accepts a connection. Where clients are asked for certificates, what theirs says goes with the connection; also in
-    /// a resumed session, which remembers it.
+    /// Does the TLS handshake of a connection. If the listener has `client_ca`, the data of the client's certificate is
+    /// kept with the connection. This also works when TLS is resumed, because rustls remembers the certificate.
     pub(super) async fn handshake(&self, stream: L4Stream) -> pingora::Result<TlsStream<L4Stream>> {
         if self.asks_clients {
             handshake_with_callback(&self.acceptor, stream, &ReadCertificate).await

@@ -1,5 +1,5 @@
-//! Sees that files of the configuration have changed: edited, renamed over, or swapped behind a symbolic link, as
-//! Kubernetes does with mounted ConfigMaps and Secrets.
+//! Notices that files of the configuration have changed: they were edited, replaced by a rename, or swapped behind a
+//! symbolic link, as Kubernetes does with mounted ConfigMaps and Secrets.
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -14,29 +14,32 @@ use tokio::sync::mpsc;
 use super::reload::{Reloader, Trigger};
 use crate::config::{Config, limits};
 
-/// Reloads when files change, until dropped.
+/// Reloads the configuration when files change, until the future is dropped.
 pub(super) async fn watch(reloader: Arc<Reloader>) {
     let (sender, mut events) = mpsc::channel(1);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading a file is an event too, and the reload itself reads them all.
+        // Reading a file is also an event, and each reload reads all files. So access events do not trigger a reload.
         if event.is_ok_and(|event| !event.kind.is_access()) {
-            // Full means that a reload is due anyway.
+            // A full channel means that a reload is already due.
             let _ = sender.try_send(());
         }
     });
     let mut folders = match watcher {
         Ok(watcher) => Some(Folders { watcher, watched: BTreeSet::new() }),
         Err(error) => {
-            warn!("files cannot be watched ({error}); they are looked at every {} s", limits::WATCH_POLL.as_secs());
+            let seconds = limits::WATCH_POLL.as_secs();
+            warn!("the configuration files cannot be watched ({error}): they are checked every {seconds} s");
             None
         }
     };
     loop {
-        // What changed between the reading of a folder's files and the beginning of its watch has made no event.
+        // A file may change after it was read and before its folder is watched. Such a change causes no event, so the
+        // configuration is read again after new folders are watched.
         while let Some(folders) = &mut folders
             && folders.follow(&wanted(&reloader).await)
         {
-            // What went wrong is in the log, in `/status` and in the metrics, here and below.
+            // Here and below, the result is not needed: `reload` reports errors in the log, in `/status` and in the
+            // metrics.
             let _ = reloader.reload(Trigger::Watch).await;
         }
         let event = tokio::time::timeout(limits::WATCH_POLL, events.recv()).await;
@@ -51,23 +54,26 @@ pub(super) async fn watch(reloader: Arc<Reloader>) {
     }
 }
 
-/// The folders of all files, of those that symbolic links lead to, and those in which an include may find new ones.
+/// The folders to watch: the folders of all files, the folders of the files that symbolic links lead to, and the
+/// folders in which an include may find new files.
 async fn wanted(reloader: &Reloader) -> BTreeSet<Folder> {
     let snapshot = reloader.snapshot();
     let running: Vec<PathBuf> = snapshot.config.files.iter().map(|file| file.path.clone()).collect();
     let include: Vec<PathBuf> = snapshot.config.include_folders.clone();
-    // A configuration that does not load names files too: mending one of them must be seen.
+    // A configuration with errors also names files. A correction in one of them must be noticed.
     let broken = (!reloader.status().errors.is_empty()).then(|| reloader.path().to_owned());
     let folders = tokio::task::spawn_blocking(move || {
         let files = running.into_iter().chain(broken.iter().flat_map(|path| Config::known_files(path)));
-        // Folders are watched under their real names: a link that now leads elsewhere is another folder.
+        // Folders are watched under their real paths. A link that now leads elsewhere gives another folder.
         let places =
             files.flat_map(|file| [Some(folder(&file)), file.canonicalize().ok().map(|target| folder(&target))]);
         places
             .flatten()
             .chain(include)
             .filter_map(|folder| folder.canonicalize().ok())
-            .filter_map(|folder| folder.metadata().ok().filter(Metadata::is_dir).map(|is| (folder, is.ino())))
+            .filter_map(|folder| {
+                folder.metadata().ok().filter(Metadata::is_dir).map(|metadata| (folder, metadata.ino()))
+            })
             .collect()
     });
     folders.await.unwrap_or_default()
@@ -80,7 +86,7 @@ fn folder(file: &Path) -> PathBuf {
     }
 }
 
-/// A folder under its real name, with its inode: one that is made anew under the same name is another.
+/// The real path of a folder, and its inode. A folder that was deleted and made again has another inode.
 type Folder = (PathBuf, u64);
 
 struct Folders {
@@ -89,10 +95,10 @@ struct Folders {
 }
 
 impl Folders {
-    /// Watches exactly these. True when there are new ones among them.
+    /// Watches exactly the folders in `wanted`. Returns true when some of them are new.
     fn follow(&mut self, wanted: &BTreeSet<Folder>) -> bool {
         for (folder, _) in self.watched.difference(wanted) {
-            // It may be gone, and its watch with it.
+            // An error means that the folder is gone, and its watch with it.
             let _ = self.watcher.unwatch(folder);
         }
         let known = std::mem::take(&mut self.watched);
@@ -106,7 +112,7 @@ impl Folders {
                 }
                 Err(error) => {
                     let (folder, seconds) = (folder.0.display(), limits::WATCH_POLL.as_secs());
-                    warn!("{folder} cannot be watched ({error}); it is looked at every {seconds} s");
+                    warn!("the folder {folder} cannot be watched ({error}): its files are checked every {seconds} s");
                 }
             }
         }

@@ -10,25 +10,25 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::limits;
 
-/// Each thread has an event loop of its own, and a connection stays where it has begun: what one request needs is in one
-/// processor's caches, and nobody has to be woken for it. Threads that steal from each other took a quarter more time for
-/// a request, with two of them (benches/README.md).
+/// The threads that serve connections. Each thread has its own event loop, and a connection stays on the thread where
+/// it started. So the data of a request is in the caches of one processor, and no other thread has to be woken for it.
+/// With two threads that steal tasks from each other, a request took a quarter more time (docs/performance.md).
 ///
-/// They end when this is dropped, and what they serve with them.
+/// When this is dropped, the threads end, and so do the connections that they serve.
 pub struct Workers {
     threads: Vec<Handle>,
-    /// Where the next search for the least busy one begins.
+    /// Where the next search for the least busy thread begins.
     turn: AtomicUsize,
-    /// The connections that are served.
+    /// The open connections.
     open: TaskTracker,
     stop: watch::Sender<()>,
 }
 
 impl Workers {
-    /// Starts `count` threads, and one at least.
+    /// Starts `count` threads, but at least one.
     ///
     /// # Errors
-    /// The system has no thread or descriptor to give.
+    /// The system does not allow another thread or file descriptor.
     pub fn start(count: usize) -> io::Result<Self> {
         let (stop, stopping) = watch::channel(());
         let start = |number: usize| {
@@ -36,7 +36,8 @@ impl Workers {
             let serve = move || match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => {
                     let _ = ready.send(Ok(runtime.handle().clone()));
-                    // Either way they end; that the receiver is gone tells when this one has.
+                    // The thread ends when a value was sent and also when the sender is gone. `stopping` is dropped
+                    // when the thread has ended, which `Workers::stop` waits for.
                     let _ = runtime.block_on(stopping.changed());
                     runtime.shutdown_timeout(limits::LAST_BREATH);
                 }
@@ -49,7 +50,7 @@ impl Workers {
         Ok(Self::new(threads, stop))
     }
 
-    /// No threads of its own: connections are served by the runtime that this is called on, and end with it.
+    /// Starts no threads. The runtime that calls this serves the connections, and they end with it.
     pub fn here() -> Self {
         Self::new(vec![Handle::current()], watch::Sender::new(()))
     }
@@ -58,9 +59,9 @@ impl Workers {
         Self { threads, turn: AtomicUsize::new(0), open: TaskTracker::new(), stop }
     }
 
-    /// Serves a connection on the thread that has the least to do: a task is a connection, or a stream of one.
+    /// Serves a connection on the thread with the fewest tasks. A task is a connection, or an HTTP/2 stream.
     pub(super) fn spawn(&self, serving: impl Future<Output = ()> + Send + 'static) {
-        // Those that are equally busy take turns.
+        // Threads that are equally busy take turns.
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.threads.len();
         let (before, after) = self.threads.split_at(turn);
         let tasks = |thread: &&Handle| thread.metrics().num_alive_tasks();
@@ -68,18 +69,19 @@ impl Workers {
         self.open.spawn_on(serving, least);
     }
 
-    /// How many connections are served.
+    /// How many connections are open.
     pub(super) fn open(&self) -> usize {
         self.open.len()
     }
 
-    /// Returns when no connection is served. None may come any more.
+    /// Returns when no connection is open. After this call, no connection may be added.
     pub(super) async fn idle(&self) {
         self.open.close();
         self.open.wait().await;
     }
 
-    /// Ends its own threads, with what is still served there. Returns when all of them have ended.
+    /// Ends the threads that [`Workers::start`] has started, and the connections that they still serve. Returns when
+    /// all these threads have ended.
     pub(super) async fn stop(&self) {
         self.stop.send_replace(());
         self.stop.closed().await;
@@ -95,29 +97,29 @@ mod tests {
     use tokio::sync::{Barrier, oneshot};
 
     #[tokio::test]
-    async fn connections_go_where_the_fewest_are() {
-        let workers = Workers::start(3).expect("there are threads");
+    async fn connections_go_to_the_thread_with_the_fewest() {
+        let workers = Workers::start(3).expect("the threads start");
         let seen = Arc::new(Mutex::new(HashMap::<ThreadId, usize>::new()));
         for _ in 0..30 {
             let seen = Arc::clone(&seen);
             workers.spawn(async move {
-                *seen.lock().expect("nobody has panicked").entry(std::thread::current().id()).or_default() += 1;
+                *seen.lock().expect("no thread has panicked").entry(std::thread::current().id()).or_default() += 1;
                 std::future::pending().await
             });
         }
-        let all_run = || seen.lock().expect("nobody has panicked").values().sum::<usize>() == 30;
+        let all_run = || seen.lock().expect("no thread has panicked").values().sum::<usize>() == 30;
         let wait = async {
             while !all_run() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("all of them run");
-        assert_eq!(seen.lock().expect("nobody has panicked").values().copied().collect::<Vec<_>>(), [10, 10, 10]);
+        tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("all tasks run");
+        assert_eq!(seen.lock().expect("no thread has panicked").values().copied().collect::<Vec<_>>(), [10, 10, 10]);
     }
 
     #[tokio::test]
-    async fn threads_work_at_once_and_stopping_ends_what_they_serve() {
-        let workers = Workers::start(2).expect("there are threads");
+    async fn threads_run_at_the_same_time_and_stop_ends_their_connections() {
+        let workers = Workers::start(2).expect("the threads start");
         let barrier = Arc::new(Barrier::new(2));
         let mut dropped = Vec::new();
         for _ in 0..2 {

@@ -1,5 +1,5 @@
-//! API keys and what is kept of them. A key is `mcpe_ID_SECRET`: the prefix tells it from other tokens (and tells scanners
-//! of leaked secrets what it is), the id finds its entry, so that one hash is verified and not all of them.
+//! API keys and their hashes. A key is `mcpe_ID_SECRET`. The prefix distinguishes it from other tokens, and lets
+//! scanners for leaked secrets recognize it. The id selects the entry, so that only one hash has to be verified.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,24 +14,24 @@ use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-/// What every key begins with.
+/// The prefix of every key.
 const PREFIX: &str = "mcpe_";
-/// The length of the random part of a key that is made here, in bytes.
+/// The length of the random part of a new key, in bytes.
 const RANDOM_BYTES: usize = 32;
 
-/// The id of the key that `token` is, if it has the form of one.
+/// The id in `token`, if `token` has the form of an API key.
 pub fn api_key_id(token: &str) -> Option<&str> {
     let (id, secret) = token.strip_prefix(PREFIX)?.split_once('_')?;
     (is_api_key_id(id) && secret.len() >= API_KEY_SECRET_BYTES).then_some(id)
 }
 
-/// Small letters, digits and hyphens, at most 64.
+/// True for 1 to 64 lower-case letters, digits and hyphens.
 pub fn is_api_key_id(id: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     !id.is_empty() && id.len() <= API_KEY_ID_BYTES && id.bytes().all(legal)
 }
 
-/// A new key with a secret of 256 bits; `None` when the system gives no random numbers.
+/// A new key with a secret of 256 bits. `None` when the system provides no random numbers.
 pub fn new_api_key(id: &str) -> Option<String> {
     let mut secret = [0; RANDOM_BYTES];
     SystemRandom::new().fill(&mut secret).ok()?;
@@ -40,25 +40,26 @@ pub fn new_api_key(id: &str) -> Option<String> {
 
 /// The hash of a whole key, written `sha256:HEX` or `$argon2id$...` (PHC string).
 ///
-/// SHA-256 is right for random secrets of at least 128 bits, which nobody can guess however fast a guess is; Argon2id is
-/// for secrets that somebody has chosen.
+/// SHA-256 is enough for random secrets of at least 128 bits: nobody can guess them, however fast each guess is.
+/// Argon2id is for secrets that a person has chosen.
 #[derive(Clone, PartialEq, Eq)]
 pub enum KeyHash {
-    /// SHA-256.
+    /// A SHA-256 hash.
     Sha256([u8; 32]),
-    /// Argon2id, as a PHC string whose parameters are within bounds.
+    /// An Argon2id hash, as a PHC string whose parameters are within the limits.
     Argon2(String),
 }
 
-/// Why a text is no hash of a key.
+/// Why a text is not accepted as the hash of a key.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum KeyHashError {
-    /// Of no known form. It may be the key itself, so it is not shown.
+    /// The text has no known form. The error does not repeat it, because it may be the key itself.
     #[error(
-        "is no hash: write `sha256:` and 64 hexadecimal digits, or `$argon2id$...`, as `mcp-edge hash-key` prints them"
+        "is not a valid hash: write `sha256:` and 64 hexadecimal digits, or `$argon2id$...`, as `mcp-edge hash-key` \
+         prints them"
     )]
     Form,
-    /// Verifying it would take too much.
+    /// Verifying the hash would take too much memory or time.
     #[error("costs too much to verify: use at most m=65536 (64 MiB), t=10 and p=16")]
     Cost,
 }
@@ -71,8 +72,8 @@ impl KeyHash {
         Self::Sha256(hash)
     }
 
-    /// The Argon2id hash of `key` with a random salt and the parameters that OWASP recommends (19 MiB, two passes). `None`
-    /// when the system gives no random numbers.
+    /// The Argon2id hash of `key`, with a random salt and the parameters that OWASP recommends (19 MiB, two passes).
+    /// `None` when the system provides no random numbers.
     pub fn argon2(key: &str) -> Option<Self> {
         let mut salt = [0; 16];
         SystemRandom::new().fill(&mut salt).ok()?;
@@ -80,7 +81,7 @@ impl KeyHash {
         argon2.hash_password_with_salt(key.as_bytes(), &salt).ok().map(|hash| Self::Argon2(hash.to_string()))
     }
 
-    /// True when this is the hash of `key`. The time that it takes says nothing about how much of a key is right.
+    /// True when this is the hash of `key`. The time that this takes does not depend on how much of the key is right.
     pub fn verify(&self, key: &str) -> bool {
         match self {
             Self::Sha256(hash) => bool::from(digest(&SHA256, key.as_bytes()).as_ref().ct_eq(hash)),
@@ -88,7 +89,7 @@ impl KeyHash {
         }
     }
 
-    /// True when [`Self::verify`] takes milliseconds and megabytes.
+    /// True when [`Self::verify`] takes milliseconds of processor time and megabytes of memory.
     pub fn is_slow(&self) -> bool {
         matches!(self, Self::Argon2(_))
     }
@@ -121,7 +122,7 @@ impl FromStr for KeyHash {
     }
 }
 
-/// As it is written in a file of keys.
+/// The form that a file of keys has.
 impl fmt::Display for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_are_read_as_they_are_written() {
+    fn hashes_are_read_as_they_are_shown() {
         let cheap = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8, 1, 1, None).expect("legal"));
         let cheap = cheap.hash_password_with_salt(b"key", b"saltsalt").expect("legal").to_string();
         for hash in [KeyHash::sha256("key"), KeyHash::Argon2(cheap)] {
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash() {
+    fn invalid_hashes_are_refused() {
         let salt_and_hash = "c2FsdHNhbHQ$c2FsdHNhbHRzYWx0c2FsdA";
         for (text, error) in [
             (String::new(), KeyHashError::Form),

@@ -1,25 +1,26 @@
-//! The certificate that a client has shown, as far as it says who the client is (RFC 5280, RFC 6125).
+//! The names in a client's certificate (RFC 5280, RFC 6125).
 
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::UnixSeconds;
 
-/// The names in a certificate. It was verified when the connection was made; only its end has to be watched.
+/// The names in a certificate, and its end. The certificate was verified when the connection was made, so only its end
+/// has to be checked later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientCertificate {
-    /// URIs among the alternative names.
+    /// The URIs among the subject alternative names.
     pub uris: Vec<String>,
-    /// DNS names among them, in lower case.
+    /// The DNS names among the subject alternative names, in lower case.
     pub dns_names: Vec<String>,
-    /// Common names of the subject.
+    /// The common names of the subject.
     pub common_names: Vec<String>,
-    /// The last second in which it is good.
+    /// The last second in which the certificate is valid.
     pub not_after: UnixSeconds,
 }
 
 impl ClientCertificate {
-    /// Reads the names in a certificate; `None` when it cannot be read.
+    /// Reads the names in a certificate. `None` when the certificate cannot be read.
     pub fn from_der(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let not_after = UnixSeconds::try_from(certificate.validity().not_after.timestamp()).ok()?;
@@ -33,7 +34,8 @@ impl ClientCertificate {
             }
         }
         for name in certificate.subject().iter_common_name() {
-            // One that is no text could hide behind another.
+            // A common name that is not text makes the certificate unusable. If it were skipped, another common name
+            // would count as the only one.
             read.common_names.push(name.as_str().ok()?.to_owned());
         }
         Some(read)

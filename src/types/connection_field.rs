@@ -1,9 +1,9 @@
-//! Header fields that speak about one connection.
+//! Header fields that belong to one connection.
 
 use http::HeaderName;
 
-/// True for the fields that belong to one connection and are never passed on: those that RFC 9110 section 7.6.1 lists, those
-/// of authentication at a proxy (RFC 9110 section 11.7), and those of old proxies.
+/// True for the fields that belong to one connection and must not be forwarded: the fields of RFC 9110 section 7.6.1,
+/// the fields for authentication at a proxy (RFC 9110 section 11.7), and the fields of old proxies.
 pub fn is_connection_field(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_of_the_message_are_not_of_the_connection() {
+    fn fields_of_the_message_are_not_connection_fields() {
         for name in ["connection", "keep-alive", "te", "transfer-encoding", "upgrade", "proxy-connection"] {
             assert!(is_connection_field(&HeaderName::from_static(name)), "{name}");
         }

@@ -1,6 +1,7 @@
-//! Words of others, made fit to be shown in an error.
+//! Text from outside the edge, made safe to show in an error message.
 
-/// At most 64 characters of `text`, without any that could change a line or a terminal.
+/// At most 64 characters of `text`. Control characters are escaped, so that the text cannot break a line or change a
+/// terminal.
 pub(crate) fn excerpt(text: &str) -> String {
     let mut shown: String = text.chars().take(64).flat_map(char::escape_debug).collect();
     if text.chars().nth(64).is_some() {

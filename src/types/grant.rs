@@ -2,8 +2,9 @@
 
 use super::ScopeSet;
 
-/// What the holder of a credential may do, and where. It is apart from the holder because many hold the same: the token
-/// cache keeps one of each, which stays in the processor's caches.
+/// The scopes and the audiences of a credential. A grant is separate from the [`Principal`](super::Principal), because
+/// many principals have equal grants. The token cache keeps each different grant once, so that it stays in the
+/// processor's caches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Grant {
     scopes: ScopeSet,
@@ -12,22 +13,24 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// `audiences` are those whom the credential says that it is meant for (RFC 7519 `aud`); `None` when it cannot say.
+    /// `audiences` are the audiences of the credential (RFC 7519 `aud`); `None` when the credential says nothing about
+    /// audiences.
     pub fn new(scopes: ScopeSet, audiences: Option<Vec<String>>) -> Self {
         Self { scopes_text: scopes.to_string().into(), scopes, audiences: audiences.map(Into::into) }
     }
 
-    /// What the holder may do.
+    /// The scopes of the caller.
     pub fn scopes(&self) -> &ScopeSet {
         &self.scopes
     }
 
-    /// The scopes, separated by spaces: printable ASCII.
+    /// The scopes, separated by spaces. The text is printable ASCII.
     pub fn scopes_text(&self) -> &str {
         &self.scopes_text
     }
 
-    /// Whom the credential is meant for; `None` when it cannot say.
+    /// The audiences of the credential; `None` when the credential says nothing about audiences: every route accepts
+    /// it. An empty list is different: it contains no audience that a route could accept.
     pub fn audiences(&self) -> Option<&[String]> {
         self.audiences.as_deref()
     }

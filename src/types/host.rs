@@ -1,4 +1,4 @@
-//! Host names: what a client asked for, and what a listener or a route answers to.
+//! Host names: in requests, and in the configuration of listeners and routes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,12 +7,12 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// A host that is not what RFC 9110 section 4.2 or the configuration's patterns allow.
+/// The text is not a valid host by RFC 9110 section 4.2, or not a valid pattern of hosts.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("`{0}` is no host: write a name such as `edge.example`, `*.example` or an IP address")]
+#[error("`{0}` is not a valid host: write a name such as `edge.example`, `*.example` or an IP address")]
 pub struct HostError(String);
 
-/// `host[:port]` of a request, in lower case, without user information.
+/// `host[:port]` of a request. The host is in lower case, and user information is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority<'a> {
     host: Cow<'a, str>,
@@ -30,7 +30,7 @@ impl<'a> Authority<'a> {
                 let port = if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or_else(bad)?) };
                 (&text[..inside.len() + 2], port)
             }
-            // Not `split_once`, which costs more than the names are long.
+            // `split_once` is not used here: for such short texts it is slower than this search.
             None => match text.bytes().position(|byte| byte == b':') {
                 Some(colon) => (&text[..colon], Some(&text[colon + 1..])),
                 None => (text, None),
@@ -46,7 +46,7 @@ impl<'a> Authority<'a> {
         if !host.starts_with('[') && !is_reg_name(host) {
             return Err(bad());
         }
-        // `example.` and `example` are one name (RFC 1034 section 3.1).
+        // `example.` and `example` are the same name (RFC 1034 section 3.1).
         let host = host.strip_suffix('.').unwrap_or(host);
         let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
             Cow::Owned(host.to_ascii_lowercase())
@@ -61,24 +61,24 @@ impl<'a> Authority<'a> {
         &self.host
     }
 
-    /// The port, when one was written.
+    /// The port, if the text has one.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// True for an IP address, which nobody can make mean another one.
+    /// True for an IP address. Unlike a name, an IP address cannot be made to resolve to another address.
     pub fn is_address(&self) -> bool {
         self.host.starts_with('[') || self.host.parse::<Ipv4Addr>().is_ok()
     }
 
-    /// True for `localhost`, names below it, 127.0.0.0/8 and `[::1]`.
+    /// True for `localhost`, names below `localhost`, 127.0.0.0/8 and `[::1]`.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
     }
 }
 
-/// True when `host`, in lower case and with the brackets of an IPv6 address, is this machine: RFC 6761 section 6.3 has
-/// all names below `localhost` resolve to it.
+/// True when `host` is this machine. `host` is in lower case, and an IPv6 address has its brackets. All names below
+/// `localhost` resolve to this machine (RFC 6761 section 6.3).
 pub(super) fn is_loopback(host: &str) -> bool {
     match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback()),
@@ -91,7 +91,7 @@ pub(super) fn is_loopback(host: &str) -> bool {
 }
 
 fn is_reg_name(host: &str) -> bool {
-    // No label but the last is empty.
+    // Only the last label may be empty.
     let mut previous = b'.';
     let mut legal = |byte: u8| match std::mem::replace(&mut previous, byte) {
         b'.' if byte == b'.' => false,
@@ -100,7 +100,7 @@ fn is_reg_name(host: &str) -> bool {
     !host.is_empty() && host.len() <= 255 && host.bytes().all(&mut legal)
 }
 
-/// A host name of the configuration: exact, or `*.` and a suffix that stands for one or more labels.
+/// A host in the configuration: an exact name, or `*.` and a suffix. The `*` stands for one or more labels.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HostPattern {
     /// This name only, in lower case.
@@ -110,7 +110,7 @@ pub enum HostPattern {
 }
 
 impl HostPattern {
-    /// True when `host`, in lower case, is covered.
+    /// True when the pattern matches `host`, which is in lower case.
     pub fn matches(&self, host: &str) -> bool {
         match self {
             Self::Exact(name) => name == host,
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_want_at_least_one_label() {
+    fn wildcards_need_at_least_one_label() {
         let pattern: HostPattern = "*.Example".parse().expect("legal");
         assert!(pattern.matches("a.example") && pattern.matches("a.b.example"));
         assert!(!pattern.matches("example") && !pattern.matches(".example") && !pattern.matches("badexample"));

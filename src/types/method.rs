@@ -1,9 +1,9 @@
-//! The methods of MCP's revisions.
+//! The methods of all revisions of MCP.
 
-/// Methods that every session needs; `notifications/*` belong to them.
+/// Methods that every session needs. The methods `notifications/*` count as such too.
 const COMMON: &[&str] = &["initialize", "logging/setLevel", "ping", "server/discover"];
 
-/// All others that a client may call.
+/// All other methods that a client may call.
 const FEATURES: &[&str] = &[
     "completion/complete",
     "prompts/get",
@@ -24,19 +24,19 @@ const FEATURES: &[&str] = &[
     "tools/list",
 ];
 
-/// What is known of a method by its name.
+/// What the edge knows about a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownMethod {
-    /// Part of every session.
+    /// A method that every session needs.
     Common(&'static str),
-    /// A feature of servers.
+    /// A method for a feature of a server.
     Feature(&'static str),
-    /// No revision has it.
+    /// A method that no revision of MCP has.
     Unknown,
 }
 
 impl KnownMethod {
-    /// Looks `method` up.
+    /// Finds `method` in the lists of known methods.
     pub fn of(method: &str) -> Self {
         let find = |names: &'static [&'static str]| names.iter().find(|name| **name == method).copied();
         if method.starts_with("notifications/") {
@@ -49,7 +49,7 @@ impl KnownMethod {
         }
     }
 
-    /// The value of a metric's label: never a client's own text.
+    /// The value of the metrics label `method`. It is never a text that a client has chosen.
     pub fn label(self) -> &'static str {
         match self {
             Self::Common(name) | Self::Feature(name) => name,
@@ -57,7 +57,7 @@ impl KnownMethod {
         }
     }
 
-    /// True for methods that only read and may safely be sent again when no answer was seen.
+    /// True for methods that only read. Such a request can safely be sent again when it got no answer.
     pub fn only_reads(method: &str) -> bool {
         matches!(
             method,

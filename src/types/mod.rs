@@ -1,4 +1,4 @@
-//! Newtypes that every other module may use, and that use none of them.
+//! Newtypes. All other modules may use them, and they depend on no other module.
 
 mod api_key;
 pub(crate) mod bounds;

@@ -1,4 +1,4 @@
-//! Names of methods, tools, prompts and resources: one, or all that fit a glob.
+//! Patterns for the names of methods, tools, prompts and resources.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,41 +8,42 @@ use thiserror::Error;
 use super::bounds::NAME_PATTERN_CHARS;
 use super::excerpt::excerpt;
 
-/// An exact name, or a glob in which `*` stands for any run of characters: also for none, and also for `/`. No other
-/// character is special, so a `?` in the URI of a resource is itself. Case counts.
+/// An exact name, or a glob in which `*` stands for any characters, also for none and for `/`. No other character is
+/// special: a `?` in the URI of a resource stands for itself. Upper and lower case differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePattern {
     text: Box<str>,
-    /// Where the first `*` stands and where the last does, which may be the same; `None` when there is none.
+    /// The positions of the first and the last `*`, which may be the same one. `None` when the pattern has no `*`.
     stars: Option<(usize, usize)>,
 }
 
-/// A string that is no pattern of names.
+/// The text is not a valid name or pattern.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "`{0}` is no name or pattern: write 1 to {NAME_PATTERN_CHARS} printable characters, such as `get_report` or `get_*`"
+    "`{0}` is not a valid name or pattern: write 1 to {NAME_PATTERN_CHARS} printable characters, such as `get_report` \
+     or `get_*`"
 )]
 pub struct NamePatternError(String);
 
 impl NamePattern {
-    /// The pattern as written, but with a single `*` for each run of them.
+    /// The pattern as written, but with a single `*` in place of several in a row.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// True when it has no `*` and so is one name.
+    /// True when the pattern has no `*`, so that it matches one name only.
     pub fn is_exact(&self) -> bool {
         self.stars.is_none()
     }
 
-    /// True when `name` fits. The time it takes grows with the length of the name and of the pattern, not with their
-    /// product: the text around the first and the last `*` is fixed, and what stands between two of them is best found as
-    /// early as possible.
+    /// True when `name` matches. The time is proportional to the length of the name plus the length of the pattern, not
+    /// to their product: the text before the first `*` and after the last one has a fixed place, and each piece between
+    /// two `*` is taken at the first place where it occurs.
     pub fn matches(&self, name: &str) -> bool {
         let Some((first, last)) = self.stars else { return *self.text == *name };
         let inside = name.strip_prefix(&self.text[..first]).and_then(|name| name.strip_suffix(&self.text[last + 1..]));
         inside.is_some_and(|inside| {
-            // With a single `*` nothing stands between.
+            // With a single `*`, the pattern has no middle.
             let middle = self.text.get(first + 1..last).unwrap_or_default();
             middle.is_empty()
                 || middle
@@ -52,9 +53,10 @@ impl NamePattern {
         })
     }
 
-    /// True when every name that fits `other` fits this one too.
+    /// True when every name that matches `other` matches this pattern too.
     pub fn covers(&self, other: &NamePattern) -> bool {
-        // Only a `*` of this pattern can take up a `*` of the other, and then it takes up whatever that stands for.
+        // A `*` in the text of the other pattern can only be matched by a `*` of this one, which then also matches
+        // everything that the other `*` stands for.
         self.matches(&other.text)
     }
 }
@@ -66,7 +68,7 @@ impl FromStr for NamePattern {
         if text.is_empty() || text.chars().nth(NAME_PATTERN_CHARS).is_some() || text.chars().any(char::is_control) {
             return Err(NamePatternError(excerpt(text)));
         }
-        // Two `*` side by side say no more than one.
+        // Two `*` in a row mean the same as one.
         let mut pattern = String::with_capacity(text.len());
         for sign in text.chars() {
             if sign != '*' || !pattern.ends_with('*') {
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_name_is_itself_only() {
+    fn an_exact_name_matches_itself_only() {
         let name = pattern("file:///a?b=[c]");
         assert!(name.is_exact() && name.matches("file:///a?b=[c]"));
         for other in ["file:///aXb=[c]", "file:///a?b=c", "file:///a?b=[c]d", "FILE:///a?b=[c]", ""] {
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_told_shortly() {
+    fn the_error_for_an_invalid_pattern_is_short() {
         for text in ["", "a\nb", "a\u{7f}", &"x".repeat(257)] {
             let error = text.parse::<NamePattern>().expect_err("illegal").to_string();
             assert!(error.len() < 200 && !error.contains('\n') && error.contains("such as `get_report`"), "{error}");
@@ -144,7 +146,7 @@ mod tests {
         assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
     }
 
-    /// A table of which beginnings of the pattern fit which beginnings of the name.
+    /// A slow but simple implementation: a table of which prefixes of the pattern match which prefixes of the name.
     fn reference(pattern: &str, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
         let mut row: Vec<bool> = std::iter::once(true).chain(name.iter().map(|_| false)).collect();
@@ -162,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_matches_as_the_table_says(text in "[abé*]{1,10}", name in "[abé*]{0,12}") {
+        fn it_matches_like_the_table(text in "[abé*]{1,10}", name in "[abé*]{0,12}") {
             prop_assert_eq!(pattern(&text).matches(&name), reference(&text, &name));
         }
 
@@ -171,7 +173,7 @@ mod tests {
             text in "[ab*]{1,6}", other in "[ab*]{1,6}", runs in proptest::collection::vec("[abc]{0,3}", 6),
         ) {
             let (this, that) = (pattern(&text), pattern(&other));
-            // A letter that stands in neither pattern can only be taken up by a `*`.
+            // A letter that is in neither pattern can only be matched by a `*`.
             prop_assert_eq!(this.covers(&that), this.matches(&that.as_str().replace('*', "z")));
             if this.covers(&that) {
                 let mut runs = runs.iter();

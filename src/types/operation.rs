@@ -1,20 +1,21 @@
-//! What a request wants to do: the unit that policy decides on.
+//! What a request asks for. The policy decides on each operation.
 
-/// One thing that a caller asks of an upstream.
+/// One operation that a caller asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
-    /// One HTTP request that carries no MCP message: anything on an opaque route, the opening of an event stream and the
-    /// end of a session on an MCP route. Only the route's own scopes decide on it.
+    /// One HTTP request without an MCP message: any request on an opaque route; on an MCP route, opening an event
+    /// stream or ending a session. Only the scopes of the route decide on it.
     Request,
-    /// A client's answer to a request of the server, which only a permitted operation can have caused.
+    /// A client's response to a request of the server. Only an operation that was permitted can have caused that
+    /// request.
     Answer,
-    /// An MCP method that names no target.
+    /// An MCP method without a target.
     Method(&'a str),
-    /// An MCP method with what it is about.
+    /// An MCP method and its target.
     Targeted(&'a str, Target<'a>),
 }
 
-/// What an MCP method is about.
+/// The target of an MCP method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
     /// A tool, by name.
@@ -23,7 +24,7 @@ pub enum Target<'a> {
     Prompt(&'a str),
     /// A resource or resource template, by URI.
     Resource(&'a str),
-    /// A task, by id: no rule is about tasks, the session and the upstream know whose they are.
+    /// A task, by id. No rules exist for tasks: the session and the upstream know which caller a task belongs to.
     Task(&'a str),
 }
 
@@ -36,7 +37,7 @@ impl<'a> Operation<'a> {
         }
     }
 
-    /// What the method is about, by name, URI or id.
+    /// The name, URI or id of the target.
     pub fn name(self) -> Option<&'a str> {
         match self {
             Self::Targeted(
@@ -47,7 +48,7 @@ impl<'a> Operation<'a> {
         }
     }
 
-    /// The tool, for a method that is about one.
+    /// The name of the tool, if the target is a tool.
     pub fn tool(self) -> Option<&'a str> {
         match self {
             Self::Targeted(_, Target::Tool(name)) => Some(name),

@@ -1,4 +1,4 @@
-//! Origins of web pages: what a browser says in `Origin`, and what the configuration allows.
+//! Origins of web pages: in the `Origin` field of browsers, and in the configuration.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use super::excerpt::excerpt;
 use super::host;
 use super::host::{Authority, HostPattern};
 
-/// A serialized origin (RFC 6454 section 6.2), `scheme://host[:port]`, in lower case. `null` is none.
+/// A serialized origin (RFC 6454 section 6.2), `scheme://host[:port]`, in lower case. The text `null` is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     scheme: String,
@@ -19,23 +19,25 @@ pub struct Origin {
     port: Option<u16>,
 }
 
-/// A string that is no origin, or no pattern of origins.
+/// The text is not a valid origin, or not a valid pattern of origins.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum OriginError {
-    /// It has the form of no origin.
-    #[error("`{0}` is no origin: write `SCHEME://HOST` or `SCHEME://HOST:PORT`, such as `https://app.example`")]
-    Origin(String),
-    /// It has the form of no pattern.
+    /// The text does not have the form of an origin.
     #[error(
-        "`{0}` is no origin: write one such as `https://app.example`, `http://localhost:*` (any port) or \
+        "`{0}` is not a valid origin: write `SCHEME://HOST` or `SCHEME://HOST:PORT`, such as `https://app.example`"
+    )]
+    Origin(String),
+    /// The text does not have the form of a pattern.
+    #[error(
+        "`{0}` is not a valid origin: write one such as `https://app.example`, `http://localhost:*` (any port) or \
          `https://*.example`, or `*` for all"
     )]
     Pattern(String),
-    /// It names a user, perhaps with a password, and so is not shown.
-    #[error("an origin has no user name and no password: write one such as `https://app.example`")]
+    /// The text contains a user name, and perhaps a password. So the error does not repeat it.
+    #[error("an origin cannot contain a user name or a password: write one such as `https://app.example`")]
     User,
-    /// It goes on behind the host and the port.
-    #[error("`{0}` has a path, but an origin has none: write `{1}`")]
+    /// The text continues after the host and the port.
+    #[error("`{0}` has a path or a query, but an origin cannot have one: write `{1}`")]
     Path(String, String),
 }
 
@@ -50,17 +52,17 @@ impl Origin {
         &self.host
     }
 
-    /// The port; `None` when it is the default one of the scheme.
+    /// The port. `None` when it is the default port of the scheme.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// True for `localhost`, names below it, 127.0.0.0/8 and `[::1]`.
+    /// True for `localhost`, names below `localhost`, 127.0.0.0/8 and `[::1]`.
     pub fn is_loopback(&self) -> bool {
         host::is_loopback(&self.host)
     }
 
-    /// True when this is the origin of what is served with `scheme` at `authority`.
+    /// True when this is the origin of a server that is reached with `scheme` at `authority`.
     pub fn same_as(&self, scheme: &str, authority: &Authority<'_>) -> bool {
         self.scheme.eq_ignore_ascii_case(scheme)
             && self.host == canonical(authority.host())
@@ -89,33 +91,33 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Origins of the configuration.
+/// A pattern of origins in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OriginPattern {
-    /// `*`: every origin.
+    /// `*`: all origins.
     Any,
-    /// This one only.
+    /// This origin only.
     Exact(Origin),
-    /// `http://localhost:*`: every port.
+    /// `http://localhost:*`: the host with any port.
     AnyPort {
-        /// In lower case.
+        /// The scheme in lower case.
         scheme: String,
-        /// Which hosts.
+        /// The host, or a wildcard.
         host: HostPattern,
     },
-    /// `https://*.example`: the hosts below a name.
+    /// `https://*.example`: all hosts below a name.
     Below {
-        /// In lower case.
+        /// The scheme in lower case.
         scheme: String,
-        /// A wildcard.
+        /// The wildcard.
         host: HostPattern,
-        /// `None`: the default one of the scheme.
+        /// The port. `None` when it is the default port of the scheme.
         port: Option<u16>,
     },
 }
 
 impl OriginPattern {
-    /// True when `origin` is covered.
+    /// True when the pattern matches `origin`.
     pub fn matches(&self, origin: &Origin) -> bool {
         match self {
             Self::Any => true,
@@ -165,7 +167,7 @@ impl fmt::Display for OriginPattern {
     }
 }
 
-/// The scheme (RFC 3986 section 3.1) in lower case, and what stands behind `://`.
+/// The scheme (RFC 3986 section 3.1) in lower case, and the text after `://`.
 fn split(text: &str, bad: impl Fn() -> OriginError) -> Result<(String, &str), OriginError> {
     if text.contains('@') {
         return Err(OriginError::User);
@@ -182,7 +184,8 @@ fn split(text: &str, bad: impl Fn() -> OriginError) -> Result<(String, &str), Or
     }
 }
 
-/// The host, and the port if there is one: neither an empty one nor one with zeros in front, which no browser sends.
+/// The host, and the port if there is one. An empty port, and a port with leading zeros, is refused: no browser sends
+/// it.
 fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     let authority = Authority::parse(text).ok()?;
     let whole = match authority.port() {
@@ -192,7 +195,7 @@ fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     whole.then(|| (canonical(authority.host()).into_owned(), authority.port()))
 }
 
-/// One form for each IPv6 address (RFC 5952).
+/// Brings an IPv6 address into its canonical form (RFC 5952).
 fn canonical(host: &str) -> Cow<'_, str> {
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     match address.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_browsers_do_not_send_is_no_origin() {
+    fn what_browsers_do_not_send_is_refused() {
         for text in [
             "",
             "null",
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_compared_with_what_serves() {
+    fn an_origin_is_compared_with_that_of_the_server() {
         let same = |text: &str, scheme: &str, authority: &str| {
             origin(text).same_as(scheme, &Authority::parse(authority).expect("legal"))
         };
@@ -341,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_says_what_to_write() {
+    fn the_error_for_an_invalid_pattern_says_what_to_write() {
         for text in [
             "",
             "null",
@@ -369,7 +372,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_as_the_same(text in "(https?|app)://[a-cA-C.*\\[\\]:1@/]{0,8}(:[0-9*]{0,5})?") {
+        fn an_origin_is_read_as_it_is_shown(text in "(https?|app)://[a-cA-C.*\\[\\]:1@/]{0,8}(:[0-9*]{0,5})?") {
             if let Ok(origin) = text.parse::<Origin>() {
                 prop_assert_eq!(origin.to_string().parse(), Ok(origin.clone()));
                 prop_assert!(text.parse::<OriginPattern>().is_ok_and(|pattern| pattern.matches(&origin)));

@@ -1,34 +1,35 @@
-//! The one canonical path: what routes match, what policy sees and what the upstream gets.
+//! The canonical form of a path. Routes match it, the policy sees it, and the upstream gets it.
 
 use std::borrow::Cow;
 
 use thiserror::Error;
 
-/// A path that could mean different things to different readers. The answer to a client is 400.
+/// The path is malformed, or two servers could read it differently. The client gets a 400.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum PathError {
-    /// It does not start at the root.
-    #[error("a path starts with `/`")]
+    /// The path does not start with `/`.
+    #[error("a path must start with `/`")]
     NotAbsolute,
-    /// A byte that RFC 3986 does not allow in a path, or a backslash.
-    #[error("a path holds only the characters of RFC 3986; encode others as `%XX`")]
+    /// The path contains a byte that RFC 3986 does not allow in a path, such as a backslash.
+    #[error("a path may contain only the characters of RFC 3986: encode others as `%XX`")]
     IllegalByte,
-    /// `%` without two hex digits.
-    #[error("`%` in a path is followed by two hex digits")]
+    /// The path contains `%` without two hex digits.
+    #[error("`%` in a path must be followed by two hex digits")]
     BadEscape,
-    /// An encoded separator, dot, percent sign or control character: servers disagree on what they mean.
+    /// The path contains an encoded separator, dot, percent sign or control character. Servers disagree on the meaning
+    /// of these.
     #[error("encoded separators, dots, percent signs and control characters are not accepted in a path")]
     AmbiguousEscape,
-    /// A `.` or `..` segment.
+    /// The path contains a `.` or `..` segment.
     #[error("`.` and `..` segments are not accepted in a path")]
     DotSegment,
-    /// `//`.
+    /// The path contains `//`.
     #[error("empty segments (`//`) are not accepted in a path")]
     EmptySegment,
 }
 
-/// Brings `path` (no query) into the one form that every part of the edge uses: escapes of unreserved characters are
-/// decoded, other escapes get upper-case digits (RFC 3986 section 6.2.2). Whatever is ambiguous is an error.
+/// Brings `path` (without the query) into the one form that all parts of the edge use: escapes of unreserved characters
+/// are decoded, and other escapes get upper-case digits (RFC 3986 section 6.2.2). An ambiguous path is an error.
 pub fn canonical_path(path: &[u8]) -> Result<Cow<'_, str>, PathError> {
     if path.first() != Some(&b'/') {
         return Err(PathError::NotAbsolute);
@@ -38,7 +39,7 @@ pub fn canonical_path(path: &[u8]) -> Result<Cow<'_, str>, PathError> {
     for &byte in path {
         match byte {
             b'/' if previous == b'/' => return Err(PathError::EmptySegment),
-            // Escaped dots are not accepted, so that only these can make such a segment.
+            // Escaped dots are refused, so only literal dots can make a `.` or `..` segment.
             b'.' => dots |= previous == b'/',
             b'%' => escaped = true,
             _ if IS_PATH_BYTE[usize::from(byte)] => {}
@@ -57,7 +58,7 @@ pub fn canonical_path(path: &[u8]) -> Result<Cow<'_, str>, PathError> {
     Ok(canonical)
 }
 
-/// `pchar` of RFC 3986 without `%`, and `/`.
+/// The bytes of `pchar` in RFC 3986 without `%`, and `/`.
 static IS_PATH_BYTE: [bool; 256] = {
     let (mut table, others) = ([false; 256], b"/-._~!$&'()*+,;=:@");
     let mut byte = 0;
@@ -73,7 +74,7 @@ static IS_PATH_BYTE: [bool; 256] = {
     table
 };
 
-/// `..;x` counts too: servers that take path parameters off see `..` there.
+/// True for `.`, `..`, and for segments such as `..;x`: servers that remove path parameters read `..` there.
 fn is_dot_segment(segment: &str) -> bool {
     let name = segment.split(';').next().unwrap_or_default();
     name == "." || name == ".."
@@ -112,7 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn one_form() {
+    fn paths_have_one_canonical_form() {
         for (given, canonical) in [
             ("/fininfo/mcp", "/fininfo/mcp"),
             ("/%66ininfo/m%63p", "/fininfo/mcp"),
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_characters_of_rfc_3986() {
+    fn the_table_has_the_characters_of_rfc_3986() {
         for byte in 0..=u8::MAX {
             let legal = byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte);
             assert_eq!(IS_PATH_BYTE[usize::from(byte)], legal, "{byte:x}");
@@ -164,7 +165,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn dot_segments_are_found_wherever_they_stand(path in "(/[.;a]{1,4}){1,4}") {
+        fn dot_segments_are_found_everywhere(path in "(/[.;a]{1,4}){1,4}") {
             let expected = path.split('/').any(is_dot_segment);
             prop_assert_eq!(canonical_path(path.as_bytes()).err() == Some(PathError::DotSegment), expected, "{}", path);
         }
@@ -178,7 +179,7 @@ mod tests {
         }
 
         #[test]
-        fn no_reader_finds_a_way_up(path in "(/|\\.|%2e|%2f|%5c|%25|;|a|[A-F0-9%]){1,24}") {
+        fn a_canonical_path_has_no_way_up(path in "(/|\\.|%2e|%2f|%5c|%25|;|a|[A-F0-9%]){1,24}") {
             if let Ok(canonical) = canonical_path(format!("/{path}").as_bytes()) {
                 let lower = canonical.to_ascii_lowercase();
                 prop_assert!(!lower.contains("%2e") && !lower.contains("%2f") && !lower.contains("%5c") && !lower.contains("%25"));

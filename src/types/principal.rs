@@ -1,4 +1,4 @@
-//! Who the caller is, once a provider has said so.
+//! The caller that a provider has validated.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use super::{Grant, ScopeSet, UnixSeconds};
 
-/// The validated caller. It is what the token cache holds, in any number: what it shares with others is not its own.
+/// The validated caller. The token cache holds very many principals, so they share the values that many of them have in
+/// common.
 #[derive(Debug)]
 pub struct Principal {
     subject: Box<str>,
@@ -17,19 +18,21 @@ pub struct Principal {
     credential: Option<[u8; 32]>,
 }
 
-/// A subject that cannot be told to an upstream.
+/// The subject cannot be sent to an upstream.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum PrincipalError {
-    /// No subject at all.
+    /// The subject is empty.
     #[error("the subject is empty")]
     EmptySubject,
-    /// Control characters: they are refused, never truncated, because the subject becomes a header.
-    #[error("the subject holds a control character")]
+    /// The subject contains control characters. It is refused, not changed, because it becomes the value of a header
+    /// field.
+    #[error("the subject contains a control character")]
     ControlCharacter,
 }
 
 impl Principal {
-    /// Checks that `subject` can stand in a header; `expires_at` is the credential's own end, if it has one.
+    /// Checks that `subject` can be the value of a header field. `expires_at` is when the credential expires, if it
+    /// does.
     pub fn new(
         subject: &str,
         grant: impl Into<Grant>,
@@ -46,45 +49,45 @@ impl Principal {
         Ok(Self { subject: subject.into(), grant, provider, expires_at, token_id: None, credential: None })
     }
 
-    /// With an equal grant that others have, too.
+    /// Replaces the grant with an equal one that other principals use too.
     #[must_use]
     pub fn with_grant(self, grant: Arc<Grant>) -> Self {
         Self { grant, ..self }
     }
 
-    /// What the credential calls itself (RFC 7519 `jti`).
+    /// Adds the id of the token (RFC 7519 `jti`).
     #[must_use]
     pub fn with_token_id(self, id: Option<String>) -> Self {
         Self { token_id: id.map(Into::into), ..self }
     }
 
-    /// With the SHA-256 digest of the credential.
+    /// Adds the SHA-256 digest of the credential.
     #[must_use]
     pub fn with_credential(self, digest: [u8; 32]) -> Self {
         Self { credential: Some(digest), ..self }
     }
 
-    /// The SHA-256 digest of the credential, when there is one that is sent.
+    /// The SHA-256 digest of the credential. `None` when the request carried no token, as with a client certificate.
     pub fn credential(&self) -> Option<&[u8; 32]> {
         self.credential.as_ref()
     }
 
-    /// What the credential calls itself.
+    /// The id of the token (RFC 7519 `jti`).
     pub fn token_id(&self) -> Option<&str> {
         self.token_id.as_deref()
     }
 
-    /// The subject, as the provider gave it: it can stand in a header.
+    /// The subject as the provider gave it. It can be the value of a header field.
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// What the credential grants.
+    /// The scopes and the audiences of the credential.
     pub fn grant(&self) -> &Arc<Grant> {
         &self.grant
     }
 
-    /// What the caller may do.
+    /// The caller's scopes.
     pub fn scopes(&self) -> &ScopeSet {
         self.grant.scopes()
     }
@@ -94,12 +97,12 @@ impl Principal {
         &self.provider
     }
 
-    /// When the credential itself ends.
+    /// When the credential expires.
     pub fn expires_at(&self) -> Option<UnixSeconds> {
         self.expires_at
     }
 
-    /// True from the second on in which the credential ends.
+    /// True from the second on in which the credential expires.
     pub fn is_expired(&self, now: UnixSeconds) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
     }
@@ -118,7 +121,7 @@ mod tests {
         assert_eq!(principal("eve\r\nX-Admin: 1").err(), Some(PrincipalError::ControlCharacter));
         assert_eq!(principal("").err(), Some(PrincipalError::EmptySubject));
         assert_eq!(principal("Zoë").expect("UTF-8 is legal").subject(), "Zoë");
-        // What passes is a legal value of a field.
+        // Every subject that is accepted must be a legal header value.
         for byte in 0..=u8::MAX {
             let subject = format!("a{}", char::from(byte));
             let legal = http::HeaderValue::from_bytes(subject.as_bytes()).is_ok();
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_in_the_second_of_exp() {
+    fn it_expires_in_the_second_of_exp() {
         let alice = principal("alice").expect("legal");
         assert!(!alice.is_expired(9));
         assert!(alice.is_expired(10));

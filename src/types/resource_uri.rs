@@ -1,12 +1,13 @@
-//! URIs of MCP resources, as far as rules can judge them.
+//! URIs of MCP resources: whether a pattern can decide on them.
 
 use super::bounds::RESOURCE_URI_BYTES;
 use reqwest::Url;
 
-/// True when `uri` is written as those who parse it write it again, so that a pattern may decide on it. MCP's SDKs look a
-/// resource up by its URI as the WHATWG URL standard reads it: `file:///public/../secret` is `file:///secret` then, and so
-/// is `FILE:/secret`. Servers differ in the escapes that they decode; those of separators, dots and letters count as
-/// another way to write these. A name that is no URI is plain unless it climbs.
+/// True when `uri` has only one spelling, so that a pattern can decide on it. MCP's SDKs look a resource up by its URI
+/// after they have parsed it by the WHATWG URL standard. In that standard, `file:///public/../secret` and
+/// `FILE:/secret` both become `file:///secret`, so neither is plain. Servers also differ in which escapes they decode.
+/// So a URI is not plain if it escapes a separator, a dot, `%`, a control character, or a character that needs no
+/// escape. A name that is not a URI is plain, unless it contains a backslash, such an escape, or a `.` or `..` segment.
 pub fn is_plain_uri(uri: &str) -> bool {
     if uri.len() > RESOURCE_URI_BYTES
         || uri.trim() != uri
@@ -19,14 +20,15 @@ pub fn is_plain_uri(uri: &str) -> bool {
         return false;
     }
     let Some(plain) = decoded(uri) else { return false };
-    // What is no URI is compared as it is.
+    // A name that is not a URI is compared as it is.
     Url::parse(uri).ok().is_none_or(|url| {
         let read = decoded(url.as_str());
         read.is_some_and(|read| read == plain || read.strip_suffix(b"/") == Some(&plain))
     })
 }
 
-/// The bytes that `uri` stands for; `None` when an escape is of a byte that may change what the URI means, or needs none.
+/// The bytes that `uri` stands for. `None` when it escapes a byte that may change the meaning of the URI, or that needs
+/// no escape.
 fn decoded(uri: &str) -> Option<Vec<u8>> {
     let mut rest = uri.as_bytes();
     let mut bytes = Vec::with_capacity(rest.len());
@@ -52,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_every_reader_reads_alike_is_plain() {
+    fn uris_with_one_spelling_are_plain() {
         for uri in [
             "file:///public/a",
             "file:///public/a%20b/caf\u{e9}",

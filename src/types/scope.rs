@@ -10,9 +10,12 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope(Arc<str>);
 
-/// A string that is no scope token.
+/// The text is not a valid scope.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("`{0}` is no scope: use printable ASCII without spaces, quotes and backslashes (RFC 6749 section 3.3)")]
+#[error(
+    "`{0}` is not a valid scope: use printable ASCII without spaces, double quotes and backslashes \
+     (RFC 6749 section 3.3)"
+)]
 pub struct ScopeError(String);
 
 impl Scope {
@@ -51,17 +54,17 @@ impl ScopeSet {
         self.0.iter()
     }
 
-    /// True when it holds no scope.
+    /// True when the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// True when `scope` is one of them.
+    /// True when `scope` is in the set.
     pub fn contains(&self, scope: &Scope) -> bool {
         self.0.binary_search(scope).is_ok()
     }
 
-    /// True when every scope of `needed` is in this set; an empty `needed` always is.
+    /// True when every scope of `needed` is in this set. Always true when `needed` is empty.
     pub fn covers(&self, needed: &ScopeSet) -> bool {
         needed.iter().all(|scope| self.contains(scope))
     }
@@ -76,7 +79,7 @@ impl FromIterator<Scope> for ScopeSet {
     }
 }
 
-/// Separated by single spaces, as `scope` is in tokens and challenges.
+/// The scopes, separated by single spaces, as in the `scope` of tokens and challenges.
 impl fmt::Display for ScopeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, scope) in self.0.iter().enumerate() {

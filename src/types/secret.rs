@@ -7,12 +7,12 @@ use std::fmt;
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Takes the bytes as they are; trailing line breaks of files and variables are the caller's to strip.
+    /// Takes the bytes as they are. The caller has to remove trailing line breaks of files and variables.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
     }
 
-    /// The bytes, for the one place that needs them.
+    /// The bytes. Only the code that sends or verifies the secret should call this.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

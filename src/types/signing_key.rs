@@ -1,4 +1,4 @@
-//! Private keys with which the edge signs tokens of its own (RFC 7515, RFC 7518 section 3), and what of them is public.
+//! Private keys with which the edge signs its own tokens (RFC 7515, RFC 7518 section 3), and their public keys.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use thiserror::Error;
 
 use super::Secret;
 
-/// A private key. It is never shown.
+/// A private key. `Debug` does not show it.
 #[derive(Clone)]
 pub struct SigningKey {
     pair: Arc<Pair>,
-    /// What it was read from: two keys are the same when this is.
+    /// The encoded key. Two keys are equal when their encodings are equal.
     der: Secret,
 }
 
@@ -34,27 +34,29 @@ enum Pair {
     Ed25519(Ed25519KeyPair),
 }
 
-/// Why there is no key.
+/// Why a file cannot be used as a key.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum SigningKeyError {
-    /// Not PEM, or of another kind than PKCS#8.
-    #[error("holds no PKCS#8 private key: give a PEM file with `BEGIN PRIVATE KEY` (`openssl pkcs8 -topk8 -nocrypt`)")]
+    /// The file is not PEM, or contains no PKCS#8 key.
+    #[error(
+        "contains no PKCS#8 private key: give a PEM file with `BEGIN PRIVATE KEY` (`openssl pkcs8 -topk8 -nocrypt`)"
+    )]
     NoKey,
-    /// A kind of key that cannot sign here.
-    #[error("is of no kind that can sign: give an RSA key of 2048 to 4096 bits, P-256, P-384 or Ed25519")]
+    /// The key is of a type that cannot sign here.
+    #[error("is not a key that can sign: give an RSA key of 2048 to 4096 bits, P-256, P-384 or Ed25519")]
     Kind,
 }
 
-/// The system gives no random numbers.
+/// The system provides no random numbers.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("nothing can be signed, because the system gives no random numbers")]
+#[error("signing failed, because the system provides no random numbers")]
 pub struct CannotSign;
 
 impl SigningKey {
     /// Reads the first PKCS#8 key of a PEM text.
     ///
     /// # Errors
-    /// There is none that can sign.
+    /// The text contains no PKCS#8 key, or the key cannot sign.
     pub fn from_pem(pem: &[u8]) -> Result<Self, SigningKeyError> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| SigningKeyError::NoKey)?;
         let der = der.secret_pkcs8_der();
@@ -73,7 +75,7 @@ impl SigningKey {
         Ok(Self { pair: Arc::new(pair), der: Secret::new(der) })
     }
 
-    /// `alg` of its signatures (RFC 7518 section 3.1, RFC 8037 section 3.1).
+    /// The `alg` of the key's signatures (RFC 7518 section 3.1, RFC 8037 section 3.1).
     pub fn algorithm(&self) -> &'static str {
         match &*self.pair {
             Pair::Rsa(_) => "RS256",
@@ -83,9 +85,10 @@ impl SigningKey {
         }
     }
 
-    /// Its name: the thumbprint of its public half (RFC 7638 section 3), so that the same key has the same name everywhere.
+    /// The id of the key: the thumbprint of its public key (RFC 7638 section 3). The same key has the same id on every
+    /// edge.
     pub fn id(&self) -> String {
-        // These members, in this order and without white space (RFC 7638 section 3.2, RFC 8037 section 2).
+        // Exactly these members in this order, without white space (RFC 7638 section 3.2, RFC 8037 section 2).
         let members = match &*self.pair {
             Pair::Rsa(pair) => {
                 let (n, e) = rsa_parts(pair);
@@ -103,7 +106,7 @@ impl SigningKey {
         URL_SAFE_NO_PAD.encode(digest(&SHA256, members.as_bytes()))
     }
 
-    /// Its public half, as an item of a key set (RFC 7517 section 4).
+    /// The public key, as an item of a key set (RFC 7517 section 4).
     pub fn public_jwk(&self) -> Value {
         let mut jwk = match &*self.pair {
             Pair::Rsa(pair) => {
@@ -124,7 +127,7 @@ impl SigningKey {
         jwk
     }
 
-    /// `crv` of an elliptic key (RFC 7518 section 6.2.1.1).
+    /// The `crv` of an elliptic-curve key (RFC 7518 section 6.2.1.1).
     fn curve(&self) -> &'static str {
         match &*self.pair {
             Pair::P384(_) => "P-384",
@@ -132,10 +135,10 @@ impl SigningKey {
         }
     }
 
-    /// A JWT in compact form (RFC 7515 section 7.1); `alg` is put into `header`, which is an object.
+    /// Signs a JWT in compact form (RFC 7515 section 7.1). `header` must be an object; `alg` is added to it.
     ///
     /// # Errors
-    /// The system gives no random numbers.
+    /// The system provides no random numbers.
     pub fn sign_jwt(&self, mut header: Value, claims: &Value) -> Result<String, CannotSign> {
         header["alg"] = self.algorithm().into();
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
@@ -160,14 +163,14 @@ impl SigningKey {
     }
 }
 
-/// Modulus and exponent in base64url (RFC 7518 section 6.3.1).
+/// The modulus and the exponent in base64url (RFC 7518 section 6.3.1).
 fn rsa_parts(pair: &RsaKeyPair) -> (String, String) {
     let parts = PublicKeyComponents::<Vec<u8>>::from(pair.public());
     (URL_SAFE_NO_PAD.encode(parts.n), URL_SAFE_NO_PAD.encode(parts.e))
 }
 
-/// The coordinates of a public key in base64url: behind the byte that says "uncompressed", two halves of the same length
-/// (RFC 7518 section 6.2.1).
+/// The coordinates of a public key in base64url (RFC 7518 section 6.2.1). The first byte of the key says
+/// "uncompressed"; two halves of the same length follow.
 fn point(pair: &EcdsaKeyPair) -> (String, String) {
     let both = &pair.public_key().as_ref()[1..];
     let (x, y) = both.split_at(both.len() / 2);
@@ -232,7 +235,8 @@ mod tests {
         }
     }
 
-    /// What is published verifies what was signed, in the eyes of another library, and holds nothing else.
+    /// Another library must verify a signed token with the published key, and the published key must not contain
+    /// private parts.
     #[test]
     fn the_public_half_of_each_kind_verifies_its_tokens() {
         crate::auth::install_crypto();
@@ -260,11 +264,11 @@ mod tests {
         }
     }
 
-    /// RFC 8037 appendix A: the key of A.1, and its thumbprint of A.3.
+    /// RFC 8037 appendix A: the key of A.1 and its thumbprint of A.3.
     #[test]
-    fn a_key_is_named_by_its_thumbprint() {
+    fn the_id_of_a_key_is_its_thumbprint() {
         let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").expect("base64url");
-        // PKCS#8 version 1 of an Ed25519 key (RFC 8410 section 7): all that differs between two keys is the seed.
+        // An Ed25519 key in PKCS#8 version 1 (RFC 8410 section 7). Two such keys differ only in the seed.
         let prefix = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
         let key = SigningKey::from_pem(pem(&[&prefix[..], &seed].concat()).as_bytes()).expect("a key");
         assert_eq!(key.id(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key() {
+    fn invalid_keys_are_refused() {
         for text in ["", "hunter2", "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"] {
             assert_eq!(SigningKey::from_pem(text.as_bytes()).err(), Some(SigningKeyError::NoKey), "{text}");
         }

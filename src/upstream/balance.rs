@@ -1,4 +1,4 @@
-//! Which endpoint gets the next request.
+//! Chooses the endpoint for the next request.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::config::limits;
 pub struct Table {
     endpoints: Box<[Arc<Endpoint>]>,
     index: HashMap<SocketAddr, usize>,
-    /// Indices of endpoints, each as often as its weight says, evenly mixed.
+    /// Indices into `endpoints`, each repeated as often as the endpoint's weight says, and evenly mixed.
     schedule: Box<[u16]>,
     cursor: AtomicUsize,
     strategy: Strategy,
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Table {
 }
 
 impl Table {
-    /// A table over `endpoints`; it may be empty, while names are not resolved yet.
+    /// A table of `endpoints`. The list may be empty while no name has been resolved yet.
     pub fn new(endpoints: Vec<Arc<Endpoint>>, balance: &Balance) -> Self {
         let strategy = match balance {
             Balance::RoundRobin => Strategy::RoundRobin,
@@ -59,8 +59,8 @@ impl Table {
         self.index.get(&address).map(|index| &self.endpoints[*index])
     }
 
-    /// A healthy endpoint that is not in `tried`; `key` is what `balance: {hash: ...}` hashes. A request without a key
-    /// is balanced by least request.
+    /// Chooses a healthy endpoint that is not in `tried`. `key` is the value that `balance: {hash: ...}` hashes. With
+    /// that balance, a request without a key is balanced by least request.
     pub fn choose(&self, key: Option<&[u8]>, tried: &[SocketAddr]) -> Option<&Arc<Endpoint>> {
         let usable = |endpoint: &Arc<Endpoint>| endpoint.is_healthy() && !tried.contains(&endpoint.address());
         let slots = self.schedule.len();
@@ -72,28 +72,29 @@ impl Table {
                 if let Some(key) = key {
                     return self.on_ring(ring, key, usable);
                 }
-                return self.lesser(usable).or_else(|| self.from(fastrand::usize(..slots), usable));
+                return self.less_busy(usable).or_else(|| self.first_usable(fastrand::usize(..slots), usable));
             }
             Strategy::LeastRequest => {
-                return self.lesser(usable).or_else(|| self.from(fastrand::usize(..slots), usable));
+                return self.less_busy(usable).or_else(|| self.first_usable(fastrand::usize(..slots), usable));
             }
             Strategy::RoundRobin => self.cursor.fetch_add(1, Ordering::Relaxed) % slots,
             Strategy::Random => fastrand::usize(..slots),
         };
-        self.from(slot, usable)
+        self.first_usable(slot, usable)
     }
 
-    /// The first usable endpoint from `slot` on.
-    fn from(&self, slot: usize, usable: impl Fn(&Arc<Endpoint>) -> bool) -> Option<&Arc<Endpoint>> {
+    /// The first usable endpoint in the schedule, from `slot` to the end and then from the beginning.
+    fn first_usable(&self, slot: usize, usable: impl Fn(&Arc<Endpoint>) -> bool) -> Option<&Arc<Endpoint>> {
         let (before, after) = self.schedule.split_at(slot);
         after.iter().chain(before).map(|&index| &self.endpoints[usize::from(index)]).find(|endpoint| usable(endpoint))
     }
 
-    /// Of two random endpoints the one with fewer requests for its weight; `None` when one of the two is not usable.
-    fn lesser(&self, usable: impl Fn(&Arc<Endpoint>) -> bool) -> Option<&Arc<Endpoint>> {
+    /// Picks two random slots and returns the endpoint with fewer requests in flight for its weight. Returns `None`
+    /// when one of the two endpoints is not usable.
+    fn less_busy(&self, usable: impl Fn(&Arc<Endpoint>) -> bool) -> Option<&Arc<Endpoint>> {
         let slots = self.schedule.len();
         let first = fastrand::usize(..slots);
-        // Another slot than the first, unless there is only one.
+        // The second slot differs from the first one, unless there is only one slot.
         let second = if slots > 1 { (first + fastrand::usize(1..slots)) % slots } else { first };
         let [first, second] = [first, second].map(|slot| &self.endpoints[usize::from(self.schedule[slot])]);
         if !usable(first) || !usable(second) {
@@ -132,12 +133,13 @@ impl Strategy {
     }
 }
 
-/// An address and a weight as Pingora's balancing knows them.
+/// The [`Backend`] of Pingora's load balancing for an address and a weight.
 pub(super) fn backend(address: SocketAddr, weight: u16) -> Backend {
     Backend { addr: address.into(), weight: weight.into(), ext: http::Extensions::new() }
 }
 
-/// Each index as often as its weight, by smooth weighted round robin: with weights 2 and 1 it is 0 1 0, not 0 0 1.
+/// Repeats each index as often as its weight says (after dividing all weights by their greatest common divisor). The
+/// order is that of smooth weighted round robin: weights 2 and 1 give 0 1 0, not 0 0 1.
 fn schedule(weights: &[u16]) -> Box<[u16]> {
     let divisor = weights.iter().copied().fold(0, gcd).max(1);
     let weights: Vec<i64> = weights.iter().map(|weight| i64::from(weight / divisor)).collect();
@@ -175,11 +177,8 @@ mod tests {
         let endpoint = |(index, weight): (usize, &u16)| {
             let address = SocketAddr::from(([127, 0, 0, 1], 8000 + index as u16));
             let peer = HttpPeer::new(address, false, String::new());
-            Arc::new(Endpoint::new(
-                (address, address.to_string(), *weight),
-                peer,
-                upstream.endpoint(&address.to_string()),
-            ))
+            let metrics = upstream.endpoint(&address.to_string());
+            Arc::new(Endpoint::new(address, address.to_string(), *weight, peer, metrics))
         };
         Table::new(weights.iter().enumerate().map(endpoint).collect(), balance)
     }
@@ -188,7 +187,7 @@ mod tests {
         let mut counts = vec![0; table.endpoints.len()];
         for round in 0..6000 {
             let key = key(round);
-            let chosen = table.choose(key.as_deref().map(str::as_bytes), &[]).expect("one is healthy");
+            let chosen = table.choose(key.as_deref().map(str::as_bytes), &[]).expect("an endpoint is healthy");
             counts[usize::from(chosen.address().port()) - 8000] += 1;
         }
         counts
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn least_request_avoids_the_busy_one() {
+    fn least_request_avoids_the_busy_endpoint() {
         let table = table(&[1, 1], &Balance::LeastRequest);
         let busy: Vec<_> = (0..5).map(|_| table.endpoints[0].begin()).collect();
         assert_eq!(counts(&table, |_| None), [0, 6000]);
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_sticks_and_moves_only_when_its_endpoint_goes() {
+    fn a_key_keeps_its_endpoint_while_that_endpoint_is_healthy() {
         let table = table(&[1, 1, 1], &Balance::Hash(HashOn::default()));
         let at = |key: &str| table.choose(Some(key.as_bytes()), &[]).map(|endpoint| endpoint.address());
         let keys: Vec<String> = (0..300).map(|key| format!("key-{key}")).collect();
@@ -232,12 +231,12 @@ mod tests {
         for (key, before) in keys.iter().zip(before) {
             let after = at(key);
             assert_ne!(after, Some(gone));
-            assert!(before == after || before == Some(gone), "{key} moved without need");
+            assert!(before == after || before == Some(gone), "{key} moved although its endpoint is healthy");
         }
     }
 
     #[test]
-    fn the_sick_and_the_tried_are_passed_over() {
+    fn unhealthy_and_tried_endpoints_are_skipped() {
         for balance in [Balance::RoundRobin, Balance::LeastRequest, Balance::Random, Balance::Hash(HashOn::default())] {
             let table = table(&[1, 1, 1], &balance);
             let address = |index: usize| table.endpoints[index].address();

@@ -1,4 +1,4 @@
-//! The addresses of an upstream's endpoints: those that are written, and those that names resolve to.
+//! The addresses of an upstream's endpoints: written in the configuration, or resolved from names.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use super::balance::backend;
 use crate::config;
 use crate::config::limits;
 
-/// Resolves the endpoints of one upstream. A name that does not resolve keeps the addresses that it had.
+/// Resolves the endpoints of one upstream. When a name does not resolve, its last known addresses stay in use.
 pub(super) struct Discovery {
     upstream: Arc<config::Upstream>,
     last_good: Mutex<HashMap<String, Vec<SocketAddr>>>,
@@ -41,12 +41,12 @@ impl Discovery {
                     self.last_good.lock().unwrap_or_else(PoisonError::into_inner).insert(name, addresses.clone());
                     return addresses;
                 }
-                "no address".to_owned()
+                "the name has no address".to_owned()
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),
         };
-        warn!("upstream {}: {name} does not resolve ({reason}); its last addresses stay", self.upstream.name);
+        warn!("upstream {}: {name} cannot be resolved ({reason}): its last addresses stay in use", self.upstream.name);
         let last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
         last_good.get(&name).cloned().unwrap_or_default()
     }
@@ -59,7 +59,7 @@ impl ServiceDiscovery for Discovery {
         let mut seen = BTreeSet::new();
         for endpoint in &self.upstream.endpoints {
             for address in self.addresses(endpoint).await {
-                // Two names may share an address; the one that is written first gives the weight.
+                // Two names may have the same address. The endpoint that is written first decides about the weight.
                 if backends.len() < limits::ENDPOINTS_PER_UPSTREAM && seen.insert(address) {
                     let mut backend = backend(address, endpoint.weight);
                     backend.ext.insert(Origin(endpoint.clone()));
@@ -71,6 +71,6 @@ impl ServiceDiscovery for Discovery {
     }
 }
 
-/// The configured endpoint that an address comes from, carried by its backend.
+/// The configured endpoint that an address comes from. The backend of the address carries it.
 #[derive(Clone)]
 pub(super) struct Origin(pub(super) config::Endpoint);

@@ -1,4 +1,4 @@
-//! One replica.
+//! One endpoint of an upstream: a replica at an address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::idle::IdleConnections;
 use super::wire::Wire;
 use crate::metrics::{EndpointMetrics, EndpointResult, InFlight};
 
-/// A replica at an address. It lives as long as its address and weight stay in the pool.
+/// A replica at an address. The pool keeps this object as long as the address and the weight stay the same.
 #[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
@@ -38,9 +38,11 @@ pub struct EndpointStatus {
 }
 
 impl Endpoint {
-    /// A replica that counts as healthy until its checks say otherwise.
+    /// A replica. It counts as healthy until its health checks fail.
     pub(super) fn new(
-        (address, authority, weight): (SocketAddr, String, u16),
+        address: SocketAddr,
+        authority: String,
+        weight: u16,
         peer: HttpPeer,
         metrics: EndpointMetrics,
     ) -> Self {
@@ -58,12 +60,12 @@ impl Endpoint {
         }
     }
 
-    /// Where it is.
+    /// The address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The same as text.
+    /// The address as text.
     pub fn label(&self) -> &str {
         &self.label
     }
@@ -73,12 +75,12 @@ impl Endpoint {
         &self.authority
     }
 
-    /// Its share.
+    /// The endpoint's share of the requests, relative to the weights of the other endpoints.
     pub fn weight(&self) -> u16 {
         self.weight
     }
 
-    /// Whether its health checks succeed.
+    /// Whether the endpoint is healthy. Always true without health checks.
     pub fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Relaxed)
     }
@@ -88,38 +90,38 @@ impl Endpoint {
         self.metrics.healthy(healthy);
     }
 
-    /// Requests that it is serving.
+    /// How many requests are in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.count()
     }
 
-    /// Counts a request as in flight until the guard is dropped, however it ends.
+    /// Counts a request as in flight until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> InFlightGuard {
         self.in_flight.begin(&self.metrics);
         InFlightGuard(Arc::clone(self))
     }
 
-    /// Counts how a request went.
+    /// Counts the result of a request.
     pub fn finished(&self, result: EndpointResult) {
         self.metrics.finished(result);
     }
 
-    /// The template of its connections.
+    /// The peer from which connections to this endpoint are made.
     pub fn peer(&self) -> &HttpPeer {
         &self.peer
     }
 
-    /// An idle HTTP/1 connection, if there is a good one.
+    /// Takes an idle HTTP/1 connection that can be used, if there is one.
     pub fn take_idle(&self) -> Option<Wire> {
         self.idle.take(self.keepalive())
     }
 
-    /// Keeps an HTTP/1 connection on which an exchange has ended whole.
+    /// Keeps an HTTP/1 connection for a later request. The last exchange on it must be complete.
     pub fn keep_idle(&self, stream: Wire) {
         self.idle.put(stream);
     }
 
-    /// Closes idle connections whose time is over.
+    /// Closes idle connections that are too old.
     pub(super) fn sweep_idle(&self) {
         self.idle.sweep(self.keepalive());
     }
@@ -139,12 +141,12 @@ impl Endpoint {
     }
 }
 
-/// One request in flight.
+/// Counts one request as in flight, until it is dropped.
 #[derive(Debug)]
 pub struct InFlightGuard(Arc<Endpoint>);
 
 impl InFlightGuard {
-    /// The endpoint that serves it.
+    /// The endpoint that serves the request.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.0
     }

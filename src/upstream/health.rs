@@ -1,4 +1,5 @@
-//! Active health checks. Pingora counts successes and failures against the thresholds; this file says what a success is.
+//! Active health checks. Pingora counts successes and failures and compares them with the thresholds. This file decides
+//! whether one probe succeeded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,8 @@ use crate::config::{Probe, Revision};
 use crate::mcp::{ProbeAnswer, probe_headers, probe_request};
 use crate::types::Secret;
 
-/// What probes are sent with; one for all upstreams, because it holds the system's certificate authorities.
+/// The connectors that send probes. All upstreams share them, because each connector loads the system's certificate
+/// authorities.
 pub struct ProbeClient {
     http: Connector,
     transport: TransportConnector,
@@ -60,7 +62,7 @@ impl HealthProbe {
                 expect(status.map_or(head.status.is_success(), |status| head.status == status), head.status)
             }
             Probe::Mcp { path, revision, token } => {
-                self.probe_mcp(peer, authority, (path, *revision, token.as_ref())).await
+                self.probe_mcp(peer, authority, path, *revision, token.as_ref()).await
             }
         }
     }
@@ -69,7 +71,9 @@ impl HealthProbe {
         &self,
         peer: &HttpPeer,
         authority: &str,
-        (path, revision, token): (&str, Revision, Option<&Secret>),
+        path: &str,
+        revision: Revision,
+        token: Option<&Secret>,
     ) -> Result<()> {
         let mut post = request(&Method::POST, path, authority, token)?;
         let body = probe_request(revision);
@@ -86,17 +90,18 @@ impl HealthProbe {
         let session_id = head.headers.get("mcp-session-id").cloned();
         let healthy = status == StatusCode::OK && answer(&mut session, &content_type).await?;
         if let Some(id) = session_id {
-            // A probe must not leave sessions behind; that a server refuses to end them says nothing about its health.
+            // A probe must not leave MCP sessions behind. A server that does not end the session still counts as
+            // healthy.
             let mut delete = request(&Method::DELETE, path, authority, token)?;
             delete.insert_header("mcp-session-id", id)?;
             if let Err(error) = self.send(peer, delete, None).await {
-                log::debug!("upstream {}: a probe's session was not ended: {error}", self.upstream.name);
+                log::debug!("upstream {}: the MCP session of a probe was not ended: {error}", self.upstream.name);
             }
         }
         expect(healthy, status)
     }
 
-    /// Sends a request on a connection of its own and reads the head of the answer.
+    /// Sends a request and reads the head of the response.
     async fn send(&self, peer: &HttpPeer, request: RequestHeader, body: Option<Bytes>) -> Result<HttpSession> {
         let (mut session, _reused) = self.client.http.get_http_session(peer).await?;
         session.write_request_header(Box::new(request)).await?;
@@ -115,7 +120,7 @@ fn request(method: &Method, path: &str, authority: &str, token: Option<&Secret>)
     request.insert_header(USER_AGENT, concat!("mcp-edge/", env!("CARGO_PKG_VERSION"), " health"))?;
     if let Some(token) = token {
         let mut value = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())
-            .map_err(|_| Error::explain(ErrorType::InternalError, "the probe's token is no header value"))?;
+            .map_err(|_| Error::explain(ErrorType::InternalError, "the probe's token is not a valid header value"))?;
         value.set_sensitive(true);
         request.insert_header(AUTHORIZATION, value)?;
     }
@@ -123,7 +128,7 @@ fn request(method: &Method, path: &str, authority: &str, token: Option<&Secret>)
 }
 
 fn head(session: &mut HttpSession) -> Result<&ResponseHeader> {
-    session.response_header().ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "there is no response head"))
+    session.response_header().ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "the response has no head"))
 }
 
 fn text(head: &ResponseHeader, name: &str) -> String {
@@ -138,7 +143,7 @@ fn expect(as_expected: bool, status: StatusCode) -> Result<()> {
     }
 }
 
-/// Reads until the answer is known.
+/// Reads the body until it shows whether the server is healthy.
 async fn answer(session: &mut HttpSession, content_type: &str) -> Result<bool> {
     let mut answer = ProbeAnswer::new(content_type);
     while let Some(piece) = session.read_response_body().await? {
@@ -155,7 +160,8 @@ impl HealthCheck for HealthProbe {
         let (Some(address), Some(Origin(origin))) = (target.addr.as_inet(), target.ext.get::<Origin>()) else {
             return Error::e_explain(ErrorType::InternalError, "the target of a probe has no address");
         };
-        // Replicas, and edges, that started together should not be probed together forever.
+        // A random delay spreads the probes. Without it, replicas that started together would always be probed at the
+        // same time, and edges that started together would always probe at the same time.
         let jitter = self.health.interval.as_millis() as u64 / 10;
         tokio::time::sleep(Duration::from_millis(fastrand::u64(..=jitter))).await;
         let peer = self.template.peer(*address, &origin.host);

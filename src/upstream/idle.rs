@@ -12,8 +12,8 @@ use tokio::io::AsyncReadExt;
 use super::wire::Wire;
 use crate::config::limits;
 
-/// Each thread keeps those that it has used: its event loop hears of them. Those that were released last are taken first, so
-/// that the others grow old and are closed.
+/// A list of idle connections for each thread. A thread keeps the connections that it used last, because its event loop
+/// gets their events. The connection that was released last is taken first, so that the others grow old and are closed.
 #[derive(Default)]
 pub(super) struct IdleConnections(ThreadLocal<Mutex<VecDeque<Idle>>>);
 
@@ -23,11 +23,11 @@ struct Idle {
 }
 
 impl IdleConnections {
-    /// One that was released at most `timeout` ago, and that the replica has neither closed nor written to; where this thread
-    /// has none, one of another thread's.
+    /// Takes a connection that was released less than `timeout` ago, and that the replica has neither closed nor
+    /// written to. If this thread has no such connection, takes one from another thread.
     pub(super) fn take(&self, timeout: Duration) -> Option<Wire> {
         let own = self.0.get_or_default();
-        // Functions, so that nothing is looked at or closed inside a lock.
+        // `pop_own` and `pop_movable` are closures, so that no connection is checked or closed while the lock is held.
         let pop_own = || lock(own).pop_back();
         while let Some(mut idle) = pop_own() {
             if idle.is_good(timeout) {
@@ -47,17 +47,18 @@ impl IdleConnections {
         None
     }
 
-    /// Keeps `stream`, on which an exchange has ended; the oldest goes when there are too many.
+    /// Keeps `stream`, on which an exchange has ended. When this thread has too many connections, the oldest is closed.
     pub(super) fn put(&self, stream: Wire) {
         let mut idle = lock(self.0.get_or_default());
         let oldest = if idle.len() >= limits::IDLE_PER_ENDPOINT { idle.pop_front() } else { None };
         idle.push_back(Idle { stream, since: Instant::now() });
         drop(idle);
-        // Closed here, outside the lock.
+        // The oldest connection is closed here, outside the lock.
         drop(oldest);
     }
 
-    /// Closes those that were released more than `timeout` ago, and those that the replica has closed.
+    /// Closes connections that were released `timeout` ago or earlier, and connections that the replica has closed or
+    /// written to.
     pub(super) fn sweep(&self, timeout: Duration) {
         for list in self.0.iter() {
             let all = std::mem::take(&mut *lock(list));
@@ -70,7 +71,7 @@ impl IdleConnections {
                 }
             }
             let mut idle = lock(list);
-            // What was released meanwhile is younger.
+            // Connections that were released in the meantime are younger.
             let younger = std::mem::replace(&mut *idle, kept);
             idle.extend(younger);
             drop(idle);
@@ -103,10 +104,11 @@ impl std::fmt::Debug for IdleConnections {
     }
 }
 
-/// True when nothing has come in: neither the connection's end, nor bytes that would be taken for the next answer.
+/// True when nothing has arrived: neither the end of the connection, nor bytes that would be read as the next response.
 fn is_quiet(stream: &mut Wire) -> bool {
     let mut byte = [0; 1];
-    // Without a budget, which would look like silence when it is used up.
+    // `unconstrained`, because a read that has used up Tokio's cooperative budget returns `Pending`, as if nothing had
+    // arrived.
     let read = pin!(tokio::task::unconstrained(stream.read(&mut byte)));
     read.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
@@ -122,51 +124,51 @@ mod tests {
     /// A connection to a replica, and the replica's side of it.
     async fn connected() -> (Wire, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let edge = TcpStream::connect(listener.local_addr().expect("it is bound")).await.expect("it listens");
+        let edge = TcpStream::connect(listener.local_addr().expect("the listener is bound")).await.expect("it listens");
         let (replica, _) = listener.accept().await.expect("a client");
         (Wire::Tcp(edge), replica)
     }
 
     fn id(wire: &Wire) -> std::net::SocketAddr {
-        let Wire::Tcp(stream) = wire else { panic!("it is cleartext") };
-        stream.local_addr().expect("it is connected")
+        let Wire::Tcp(stream) = wire else { panic!("the connection is cleartext") };
+        stream.local_addr().expect("the stream is connected")
     }
 
     #[tokio::test]
-    async fn the_last_one_is_taken_first_and_the_old_are_closed() {
+    async fn the_connection_released_last_is_taken_first_and_old_ones_are_closed() {
         let idle = IdleConnections::default();
         let ((first, _one), (second, _two)) = (connected().await, connected().await);
         let ids = [id(&first), id(&second)];
         idle.put(first);
         idle.put(second);
         assert_eq!(idle.take(LONG).as_ref().map(id), Some(ids[1]));
-        assert!(idle.take(Duration::ZERO).is_none(), "its time is over");
-        assert!(idle.take(LONG).is_none(), "it was closed");
+        assert!(idle.take(Duration::ZERO).is_none(), "the connection is too old");
+        assert!(idle.take(LONG).is_none(), "the connection was closed");
     }
 
     #[tokio::test]
-    async fn what_has_ended_or_spoken_is_not_taken() {
-        for speaks in [true, false] {
+    async fn a_connection_that_the_replica_closed_or_wrote_to_is_not_taken() {
+        for replica_writes in [true, false] {
             let idle = IdleConnections::default();
             let (stream, mut replica) = connected().await;
             idle.put(stream);
-            match speaks {
+            match replica_writes {
                 true => replica.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("the edge is there"),
                 false => drop(replica),
             }
-            // Until the event loop has heard of it.
-            let heard = async {
+            // Repeat until the event loop has noticed what the replica did.
+            let noticed = async {
                 while let Some(stream) = idle.take(LONG) {
                     idle.put(stream);
                     tokio::task::yield_now().await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(10), heard).await.expect("it is heard of");
+            tokio::time::timeout(Duration::from_secs(10), noticed).await.expect("the event loop notices");
         }
     }
 
     #[tokio::test]
-    async fn a_sweep_closes_what_is_old_or_dead_and_keeps_the_rest() {
+    async fn a_sweep_closes_old_and_dead_connections_and_keeps_the_others() {
         let idle = IdleConnections::default();
         let ((dead, replica), (good, _open)) = (connected().await, connected().await);
         let kept = id(&good);
@@ -179,14 +181,14 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), swept).await.expect("it is heard of");
+        tokio::time::timeout(Duration::from_secs(10), swept).await.expect("the event loop notices");
         assert_eq!(idle.0.iter().find_map(|list| lock(list).front().map(|idle| id(&idle.stream))), Some(kept));
         idle.sweep(Duration::ZERO);
         assert_eq!(idle.count(), 0);
     }
 
     #[tokio::test]
-    async fn a_thread_takes_its_own_first_and_then_those_of_others_with_its_own_event_loop() {
+    async fn a_thread_takes_its_own_connections_first_and_then_moves_those_of_other_threads() {
         let idle = IdleConnections::default();
         let (stream, _replica) = connected().await;
         let own = id(&stream);
@@ -195,19 +197,19 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
             let (good, replica) = runtime.block_on(connected());
             idle.put(good);
-            // Of its end that loop never hears.
+            // That event loop never notices that this connection has ended.
             let (ended, _) = runtime.block_on(connected());
             idle.put(ended);
-            (runtime, replica.into_std().expect("it is open"))
+            (runtime, replica.into_std().expect("the connection is open"))
         };
-        // That event loop stays, but nobody turns it any more.
+        // The event loop of the other thread still exists, but it does not run any more.
         let (runtime, mut replica) =
-            std::thread::scope(|scope| scope.spawn(elsewhere).join()).expect("nobody has panicked");
+            std::thread::scope(|scope| scope.spawn(elsewhere).join()).expect("the thread has not panicked");
         assert_eq!(idle.take(LONG).as_ref().map(id), Some(own));
-        let mut moved = idle.take(LONG).expect("the other thread's");
-        std::io::Write::write_all(&mut replica, b"x").expect("it is open");
+        let mut moved = idle.take(LONG).expect("the connection of the other thread");
+        std::io::Write::write_all(&mut replica, b"x").expect("the connection is open");
         let read = tokio::time::timeout(Duration::from_secs(10), moved.read_u8()).await;
-        assert_eq!(read.expect("it is heard of").expect("a byte"), b'x');
+        assert_eq!(read.expect("the event loop notices").expect("a byte"), b'x');
         assert!(idle.take(LONG).is_none());
         runtime.shutdown_background();
     }

@@ -11,7 +11,7 @@ use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use crate::config;
 use crate::config::limits;
 
-/// Makes the peers of one upstream; its certificates are converted once.
+/// Makes the peers of one upstream. The certificates of the upstream are converted only once.
 #[derive(Debug)]
 pub(super) struct PeerTemplate {
     options: PeerOptions,
@@ -47,7 +47,8 @@ impl PeerTemplate {
 
     /// The peer for one replica.
     pub(super) fn peer(&self, address: SocketAddr, host: &str) -> HttpPeer {
-        // An empty name would switch verification off in Pingora's rustls connector: there always is one.
+        // An empty name would switch off the verification of certificates in Pingora's rustls connector. With TLS, the
+        // name is never empty: it is `server_name` or the endpoint's host.
         let name = self.tls.as_ref().map(|tls| tls.server_name.clone().unwrap_or_else(|| host.to_owned()));
         let mut peer = HttpPeer::new(address, name.is_some(), name.unwrap_or_default());
         peer.options = self.options.clone();
@@ -57,8 +58,9 @@ impl PeerTemplate {
     }
 }
 
-/// Pingora's pool does not look at authorities and protocol versions when it hands out a connection, so upstreams that
-/// differ in them get pools of their own.
+/// The key that keeps the pooled connections of different upstreams apart. Pingora's pool does not compare certificate
+/// authorities, whole client certificates and protocol versions when it hands out a connection, so this key covers
+/// them.
 fn group(upstream: &config::Upstream) -> u64 {
     let mut hasher = DefaultHasher::new();
     upstream.http2.hash(&mut hasher);

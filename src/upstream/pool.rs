@@ -1,4 +1,4 @@
-//! An upstream at work: its endpoints, their health, and the choice among them.
+//! A running upstream: its endpoints, their health, and the choice of an endpoint.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::config;
 use crate::config::{Balance, HashOn, limits};
 use crate::metrics::{Metrics, UpstreamMetrics};
 
-/// A pool of replicas. As long as its configuration stays the same, it lives on through reloads.
+/// A pool of replicas. A reload keeps the pool when the upstream's configuration has not changed.
 pub struct Upstream {
     settings: Arc<config::Upstream>,
     backends: Backends,
@@ -43,7 +43,7 @@ impl std::fmt::Debug for Upstream {
 }
 
 impl Upstream {
-    /// A pool whose names were resolved once; those that do not resolve yet have no endpoints yet.
+    /// Makes a pool and resolves its names once. A name that does not resolve has no endpoints yet.
     pub async fn new(settings: &Arc<config::Upstream>, probes: &Arc<ProbeClient>, metrics: &Arc<Metrics>) -> Self {
         let table = Arc::new(ArcSwap::from_pointee(Table::new(Vec::new(), &settings.balance)));
         let mut backends = Backends::new(Box::new(Discovery::new(Arc::clone(settings))));
@@ -61,17 +61,17 @@ impl Upstream {
         upstream
     }
 
-    /// What it was made from.
+    /// The configuration of the upstream.
     pub fn settings(&self) -> &Arc<config::Upstream> {
         &self.settings
     }
 
-    /// Its metrics.
+    /// The metrics of the upstream.
     pub fn metrics(&self) -> &UpstreamMetrics {
         &self.metrics
     }
 
-    /// What the choice depends on, when it is made by hash.
+    /// What is hashed to choose an endpoint, for `balance: {hash: ...}`.
     pub fn hash_on(&self) -> Option<&HashOn> {
         match &self.settings.balance {
             Balance::Hash(on) => Some(on),
@@ -79,7 +79,7 @@ impl Upstream {
         }
     }
 
-    /// An endpoint for a request.
+    /// Chooses an endpoint for a request, as [`Table::choose`] does.
     ///
     /// # Errors
     /// All endpoints are unhealthy or in `tried`.
@@ -97,7 +97,7 @@ impl Upstream {
         self.table.load().endpoints().iter().any(|endpoint| endpoint.is_healthy())
     }
 
-    /// Health checks, name resolution, and the closing of idle connections, until dropped.
+    /// Runs health checks, resolves names and closes idle connections, until the future is dropped.
     pub async fn run(&self) {
         let health = async {
             let Some(health) = &self.settings.health else { return std::future::pending().await };
@@ -148,7 +148,8 @@ impl Upstream {
 
     fn new_endpoint(&self, address: SocketAddr, origin: &config::Endpoint) -> Endpoint {
         let metrics = self.metrics.endpoint(&address.to_string());
-        Endpoint::new((address, origin.authority(), origin.weight), self.template.peer(address, &origin.host), metrics)
+        let peer = self.template.peer(address, &origin.host);
+        Endpoint::new(address, origin.authority(), origin.weight, peer, metrics)
     }
 
     /// What `/status` shows.
@@ -156,7 +157,8 @@ impl Upstream {
         UpstreamStatus { endpoints: self.table.load().endpoints().iter().map(|endpoint| endpoint.status()).collect() }
     }
 
-    /// Forgets the series that `successor`, the upstream of the same name in the next snapshot, does not have.
+    /// Removes the metric series of this upstream that `successor` does not have. `successor` is the upstream with the
+    /// same name in the next snapshot.
     pub fn forget_series(&self, successor: Option<&Self>) {
         let next = successor.map(|successor| successor.table.load_full());
         for endpoint in self.table.load().endpoints() {

@@ -12,7 +12,8 @@ use pingora::{Error, ErrorType, OrErr};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Cleartext goes to the system directly: Pingora's stream keeps time and buffers, which cost at every read.
+/// The byte stream of a connection. Cleartext is read from and written to the socket directly, because Pingora's stream
+/// measures times and copies into buffers at every read.
 #[derive(Debug)]
 pub enum Wire {
     /// Cleartext.
@@ -25,14 +26,15 @@ impl Wire {
     /// Connects to `peer`, which is at `address`.
     ///
     /// # Errors
-    /// It cannot be reached, in time; or the TLS handshake fails.
+    /// The peer cannot be reached within its connection timeout, or the TLS handshake fails.
     pub async fn connect(
         transport: &TransportConnector,
         peer: &HttpPeer,
         address: SocketAddr,
     ) -> pingora::Result<Self> {
         if peer.tls() {
-            // Boxed, because a TLS handshake is large, and streams would carry room for it to their end.
+            // Boxed, because the future of a TLS handshake is large. Without the box, the future of each request would
+            // have room for it until the end.
             return Box::pin(transport.new_stream(peer)).await.map(Self::Pingora);
         }
         let connecting = TcpStream::connect(address);
@@ -48,19 +50,20 @@ impl Wire {
         Ok(Self::Tcp(stream))
     }
 
-    /// Whether another thread's event loop can take it over.
+    /// Whether the event loop of another thread can take over the connection.
     pub(super) fn can_move(&self) -> bool {
         matches!(self, Self::Tcp(_))
     }
 
-    /// The same connection, which this thread's event loop hears of from now on; `None` when it [`can't`](Self::can_move), or
-    /// when its peer has closed it or written something.
+    /// Moves the connection to the event loop of this thread. Returns `None` when the connection
+    /// [cannot move](Self::can_move), or when its peer has closed it or written something.
     pub(super) fn moved_here(self) -> Option<Self> {
         let Self::Tcp(stream) = self else { return None };
         let stream = stream.into_std().ok()?;
-        // The system is asked: the other loop may not have heard of it yet.
-        let seen = stream.peek(&mut [0]);
-        seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        // `peek` asks the kernel, because the other event loop may not have noticed yet what the peer did.
+        let peeked = stream.peek(&mut [0]);
+        peeked
+            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
             .then(|| TcpStream::from_std(stream).ok().map(Self::Tcp))
             .flatten()
     }
@@ -85,7 +88,7 @@ impl AsyncWrite for Wire {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            // Nothing is kept back.
+            // A `TcpStream` has no write buffer.
             Self::Tcp(_) => Poll::Ready(Ok(())),
             Self::Pingora(stream) => Pin::new(stream).poll_flush(cx),
         }

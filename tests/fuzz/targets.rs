@@ -1,4 +1,5 @@
-//! What must hold for any input. The fuzz targets and the replay of their corpus (tests/edge/fuzz_corpus.rs) share this.
+//! Checks that must hold for any input. The fuzz targets and the replay of their corpus (tests/edge/fuzz_corpus.rs)
+//! share them.
 
 use std::fmt;
 use std::path::Path;
@@ -12,7 +13,7 @@ use mcp_edge::types::canonical_path;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Each line is an `Authorization` field.
+/// Each line of the input is the value of an `Authorization` field.
 pub fn bearer(data: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in data.split(|&byte| byte == b'\n').take(8) {
@@ -37,7 +38,7 @@ pub fn bearer(data: &[u8]) {
     }
 }
 
-/// Canonical paths are canonical, and nothing in them can be read as a way up.
+/// The canonical form of a canonical path is the same path, and no part of it can be read as a parent folder.
 pub fn path(data: &[u8]) {
     let Ok(once) = canonical_path(data) else { return };
     assert_eq!(canonical_path(once.as_bytes()).as_deref(), Ok(&*once), "{once:?} is not canonical");
@@ -48,7 +49,7 @@ pub fn path(data: &[u8]) {
     assert!(["%2f", "%5c", "%2e", "%25", "%00"].iter().all(|escape| !lower.contains(escape)), "{once:?}");
 }
 
-/// Lines `name: value` of the fields that MCP reads, an empty line, a body; or a body only.
+/// The input is either lines `name: value` for header fields that MCP reads, an empty line and a body, or only a body.
 pub fn message(data: &[u8]) {
     let (head, body) = match data.windows(2).position(|two| two == b"\n\n") {
         Some(end) if !data.starts_with(b"{") && !data.starts_with(b"[") => (&data[..end], &data[end + 2..]),
@@ -56,7 +57,7 @@ pub fn message(data: &[u8]) {
     };
     let Ok(messages) = Messages::read(body) else { return };
     for read in [last_wins, first_wins, ignores_case] {
-        // A reader that refuses the body reads nothing else in it.
+        // A reader that refuses the body cannot read anything different in it.
         let Ok(value) = read(body) else { continue };
         match (&value, messages.single()) {
             (Value::Array(items), None) => {
@@ -64,7 +65,7 @@ pub fn message(data: &[u8]) {
                 items.iter().zip(messages.iter()).for_each(|(value, message)| same(value, message));
             }
             (value, Some(message)) => same(value, message),
-            (_, None) => panic!("a batch that is no list: {value}"),
+            (_, None) => panic!("a batch that is not a list: {value}"),
         }
     }
     let headers = header_fields(head);
@@ -87,7 +88,7 @@ fn header_fields(head: &[u8]) -> HeaderMap {
     headers
 }
 
-/// `value`, as another parser has read it, means what `message` means.
+/// Checks that `value`, which another parser has read, means the same as `message`.
 fn same(value: &Value, message: &Message<'_>) {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     assert_eq!(text(&value["method"]), message.method().map(str::to_owned), "{value}");
@@ -113,16 +114,18 @@ fn same(value: &Value, message: &Message<'_>) {
 
 type Reader = serde_json::Result<Value>;
 
+/// A parser that uses the last of several equal keys.
 fn last_wins(body: &[u8]) -> Reader {
     serde_json::from_slice(body)
 }
 
-/// A parser for which the first of two equal keys counts.
+/// A parser that uses the first of several equal keys.
 fn first_wins(body: &[u8]) -> Reader {
     serde_json::from_slice::<FirstWins>(body).map(|read| read.0)
 }
 
-/// A parser like Go's: keys match in any case, the last one counts. Keys that MCP writes with capitals are given back so.
+/// A parser like Go's: it ignores the case of keys, and uses the last of several equal keys. Keys that MCP writes with
+/// capital letters are restored.
 fn ignores_case(body: &[u8]) -> Reader {
     last_wins(body).map(fold)
 }
@@ -202,7 +205,7 @@ impl<'de> Visitor<'de> for First {
     }
 }
 
-/// A configuration file is good, or there is a list of errors that each say where and what.
+/// Checks the input as a configuration file: it is valid, or every error says where it is and what is wrong.
 pub fn config(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("edge.yaml");
@@ -210,7 +213,7 @@ pub fn config(data: &[u8]) {
     check_config(&path);
 }
 
-/// The same for a file with what it includes.
+/// The same check for a file on disk, with the files that it includes.
 pub fn check_config(path: &Path) {
     let Err(errors) = Config::load(path) else { return };
     assert!(!errors.0.is_empty() && errors.0.len() <= limits::CONFIG_ERRORS + 1);

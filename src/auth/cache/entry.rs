@@ -1,4 +1,4 @@
-//! What the token cache remembers of one credential, and for how long.
+//! The entries of the token cache, and how long they are used.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,22 +12,22 @@ use crate::auth::revocation::Revocations;
 use crate::config::{Cache as Settings, limits};
 use crate::types::{Principal, unix_now};
 
-/// That a credential was allowed.
+/// A credential that was allowed.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: TokenKey,
     pub(super) principal: Arc<Principal>,
-    /// Until when it is believed.
+    /// Until when the entry is used.
     ends: Instant,
-    /// That it was taken out of the cache.
+    /// True when the entry was removed from the cache.
     ended: AtomicBool,
-    /// Until when it may stand in for a provider that cannot tell.
+    /// Until when the entry may be used as a stale entry, while its provider is unavailable. `None` if it may not.
     stale_until: Option<Instant>,
-    /// True when it stands in.
+    /// True for a stale entry: it is used because its provider is unavailable.
     pub(super) is_stale: bool,
-    /// The revocations that the credential was checked against.
+    /// The generation of the revocations against which the credential was last checked.
     generation: AtomicU64,
-    /// When it is to be validated anew without anybody waiting, in milliseconds after `made`.
+    /// When the entry is due for a refresh in the background, in milliseconds after `made`.
     refresh_after: AtomicU64,
     made: Instant,
 }
@@ -35,17 +35,17 @@ pub(super) struct Entry {
 const NEVER: u64 = u64::MAX;
 
 impl Entry {
-    /// `generation` is that of the revocations when the validation began.
+    /// `generation` is the generation of the revocations when the validation began.
     pub(super) fn new(key: TokenKey, principal: Principal, generation: u64, settings: &Settings) -> Self {
         let (now, ttl) = (Instant::now(), settings.ttl.0);
         let left = principal.expires_at().map(|end| Duration::from_secs(end.saturating_sub(unix_now())));
-        // A credential within its leeway is past `exp`: its entry ends at once.
+        // A credential that is accepted within its leeway is past its `exp`, so its entry ends at once.
         let until_end = |span: Duration| left.map_or(span, |left| left.min(span));
         let fresh_for = until_end(ttl);
         let stale = settings.stale_if_error.as_ref().map(|span| until_end(ttl + span.0));
-        // What ends with its credential would not live longer for being validated again.
+        // If an entry ends with its credential, a refresh would not make it last longer.
         let ahead = settings.refresh_ahead.as_ref().filter(|_| fresh_for == ttl);
-        // Half of the span is left to chance, so that what came together is not asked about together.
+        // Half of the span is random, so that entries that were made together are not refreshed together.
         let refresh_after = ahead.map_or(NEVER, |ahead| millis(ttl - ahead.0.mul_f64(0.5 + fastrand::f64() / 2.0)));
         Self {
             key,
@@ -60,7 +60,8 @@ impl Entry {
         }
     }
 
-    /// The same, standing in for a moment: until the provider is asked again. `None` when its time is over.
+    /// A stale copy of the entry, for use while the provider is unavailable. It lasts for [`limits::STALE_RETRY`],
+    /// after which the provider gets another request. `None` if the entry may not be used any more.
     pub(super) fn standing_in(&self) -> Option<Self> {
         let now = Instant::now();
         let left = self.stale_until?.checked_duration_since(now).filter(|left| !left.is_zero())?;
@@ -77,31 +78,33 @@ impl Entry {
         })
     }
 
-    /// How long it is believed, from its making on.
+    /// How long the entry is used, from `made` on.
     fn fresh_for(&self) -> Duration {
         self.ends.saturating_duration_since(self.made)
     }
 
-    /// True while it is believed.
+    /// True while the entry is used.
     pub(super) fn lasts(&self, now: Instant) -> bool {
         now < self.ends
     }
 
-    /// It was taken out of the cache: nobody who still has it gives it to others.
+    /// Marks the entry as removed from the cache, so that no copy of it is put into the table of recent entries.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
 
-    /// True when it was taken out of the cache.
+    /// True when the entry was removed from the cache.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// True unless the credential has ended or was revoked. The wall clock may run ahead of the cache's.
+    /// True unless the credential has expired or was revoked. The expiry is checked here because the wall clock may run
+    /// ahead of the cache's clock.
     pub(super) fn is_good(&self, revocations: &Revocations) -> bool {
         !self.principal.is_expired(unix_now()) && self.is_unrevoked(revocations)
     }
 
+    /// True unless the credential was revoked after it was last checked.
     pub(super) fn is_unrevoked(&self, revocations: &Revocations) -> bool {
         let (seen, now) = (self.generation.load(Ordering::Relaxed), revocations.generation());
         if seen == now {
@@ -114,12 +117,13 @@ impl Entry {
         unrevoked
     }
 
-    /// True when it is time to validate it anew.
+    /// True when the entry is due for a refresh.
     pub(super) fn wants_refresh(&self) -> bool {
         self.overdue().is_some()
     }
 
-    /// True for one of those who ask when it is time to validate it anew, and again some time after that.
+    /// True when the entry is due for a refresh, but only for one caller. The others get false, until the entry is due
+    /// again after [`limits::REFRESH_RETRY`].
     pub(super) fn is_due(&self) -> bool {
         self.overdue().is_some_and(|(due, now)| {
             let next = now.saturating_add(millis(limits::REFRESH_RETRY));
@@ -127,7 +131,7 @@ impl Entry {
         })
     }
 
-    /// Since when it is to be validated anew, and the present moment.
+    /// Since when the entry is due, and the current time, both in milliseconds after `made`. `None` if it is not due.
     fn overdue(&self) -> Option<(u64, u64)> {
         let due = self.refresh_after.load(Ordering::Relaxed);
         if due == NEVER {
@@ -137,7 +141,7 @@ impl Entry {
         (now >= due).then_some((due, now))
     }
 
-    /// True when it may stand in later.
+    /// True if the entry may later be used as a stale entry.
     pub(super) fn may_stand_in(&self) -> bool {
         self.stale_until.is_some()
     }
@@ -147,14 +151,14 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(NEVER)
 }
 
-/// That a credential was refused.
+/// A credential that was denied.
 #[derive(Clone, Debug)]
 pub(super) struct Denial {
     pub(super) error: AuthError,
     pub(super) lifetime: Duration,
 }
 
-/// Each entry brings its own lifetime: min(ttl, exp - now) differs from token to token.
+/// Each entry has its own lifetime, because min(ttl, exp - now) differs from token to token.
 pub(super) struct OwnLifetime;
 
 impl Expiry<TokenKey, Arc<Entry>> for OwnLifetime {
@@ -179,7 +183,7 @@ impl Expiry<TokenKey, Denial> for OwnLifetime {
     }
 }
 
-/// As long as an entry may stand in.
+/// An entry lives as long as it may be used as a stale entry.
 pub(super) struct StaleLifetime;
 
 impl StaleLifetime {
@@ -232,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_outlives_its_entry_is_refreshed_or_stands_in() {
+    fn only_credentials_that_outlive_their_entry_are_refreshed_or_used_when_stale() {
         let due = |left, ahead| entry(left, &settings(ahead, 0)).refresh_after.into_inner();
         for _ in 0..100 {
             assert!((270_000..=285_000).contains(&due(None, 30)), "between half and all of the span before the end");
@@ -247,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_due_once_and_then_again_after_a_while() {
+    fn an_entry_is_due_once_and_then_again_after_a_while() {
         let due = entry(None, &settings(30, 0));
         assert!(!due.is_due());
         due.refresh_after.store(0, Ordering::Relaxed);
@@ -256,10 +260,10 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_does_so_for_a_moment_and_never_past_its_time() {
+    fn a_stale_entry_lasts_for_a_moment_and_never_past_its_time() {
         let mut allowed = entry(None, &settings(0, 60));
-        let standing = allowed.standing_in().expect("there is time");
-        assert!(standing.is_stale && !standing.may_stand_in() && standing.fresh_for() == limits::STALE_RETRY);
+        let stale = allowed.standing_in().expect("there is time");
+        assert!(stale.is_stale && !stale.may_stand_in() && stale.fresh_for() == limits::STALE_RETRY);
         allowed.stale_until = Some(Instant::now() + Duration::from_millis(500));
         assert!(allowed.standing_in().expect("there is time").fresh_for() <= Duration::from_millis(500));
         allowed.stale_until = Some(Instant::now());

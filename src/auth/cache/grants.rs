@@ -1,4 +1,4 @@
-//! What the credentials in the token cache grant.
+//! Shares equal grants between the principals in the token cache.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use moka::future::Cache;
 use crate::config::limits;
 use crate::types::{Grant, Principal};
 
-/// One of each, for all principals that were granted the same.
+/// Keeps one copy of each grant, for all principals with an equal grant.
 #[derive(Debug)]
 pub(super) struct Grants(Cache<Arc<Grant>, Arc<Grant>>);
 
@@ -16,7 +16,7 @@ impl Grants {
         Self(Cache::new(limits::SHARED_GRANTS))
     }
 
-    /// The same principal, with the grant of those who came before.
+    /// The same principal, with the shared copy of its grant.
     pub(super) async fn share(&self, principal: Principal) -> Principal {
         let grant = Arc::clone(principal.grant());
         let shared = self.0.get_with(Arc::clone(&grant), std::future::ready(grant)).await;
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_is_the_same_is_shared() {
+    async fn only_equal_grants_are_shared() {
         let grants = Grants::new();
         let alice = grants.share(principal("alice", "a b", Some("x"))).await;
         let bob = grants.share(principal("bob", "b a", Some("x"))).await;

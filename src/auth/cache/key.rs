@@ -1,17 +1,17 @@
-//! What a cache entry is found by.
+//! The keys of the token cache.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use highway::{HighwayHash, HighwayHasher, Key};
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// What an entry is found by. The hash is keyed with a key of this process, so that nobody can make two credentials meet,
-/// and the cache keeps no credential.
+/// The key of a cache entry. It is a hash that is keyed with a secret of this process. So nobody can make two
+/// credentials with the same key, and the cache contains no credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenKey([u64; 2]);
 
 impl TokenKey {
-    /// Both are hashes of the whole.
+    /// The halves of the key. Each is a hash of the whole input.
     pub(in crate::auth) fn halves(self) -> [u64; 2] {
         self.0
     }
@@ -23,7 +23,7 @@ impl Hash for TokenKey {
     }
 }
 
-/// A [`TokenKey`] is a keyed hash already: its first half serves the maps as it is.
+/// A [`TokenKey`] is already a keyed hash, so hash maps use its first half as it is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AlreadyHashed(u64);
 
@@ -52,7 +52,7 @@ impl Hasher for AlreadyHashed {
 pub(super) struct KeyMaker(Key);
 
 impl KeyMaker {
-    /// With a key of its own.
+    /// Uses a new random secret.
     ///
     /// # Panics
     /// The operating system gives no random numbers.
@@ -65,12 +65,12 @@ impl KeyMaker {
         Self(Key([word(), word(), word(), word()]))
     }
 
-    /// The key for everything that an answer depends on.
-    pub(super) fn key<'a>(&self, providers: u64, parts: impl IntoIterator<Item = &'a [u8]>) -> TokenKey {
+    /// The key for a provider instance and for the `parts` of a request on which its decision depends.
+    pub(super) fn key<'a>(&self, provider: u64, parts: impl IntoIterator<Item = &'a [u8]>) -> TokenKey {
         let mut hasher = HighwayHasher::new(self.0);
-        hasher.append(&providers.to_le_bytes());
+        hasher.append(&provider.to_le_bytes());
         for part in parts {
-            // The length first: ("ab", "c") and ("a", "bc") are different requests.
+            // The length comes first, so that ("ab", "c") and ("a", "bc") have different keys.
             hasher.append(&part.len().to_le_bytes());
             hasher.append(part);
         }

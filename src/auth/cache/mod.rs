@@ -1,5 +1,5 @@
-//! The one token cache: principals by a keyed hash of their credential, and, apart from them, recent denials. moka decides
-//! what stays; `recent` finds what is used most without asking it.
+//! The token cache of the process. It maps keyed hashes of credentials to principals, and keeps recent denials
+//! separately. moka decides which entries stay. `recent` finds the most used entries without moka.
 
 mod entry;
 mod grants;
@@ -30,14 +30,15 @@ pub(super) use refresh::Validation;
 
 type Entries<V> = Cache<TokenKey, V, BuildAlreadyHashed>;
 
-/// The cache. One per process; it outlives reloads, because keys hold the identity of the provider instances.
+/// The token cache. There is one per process. It survives reloads, because its keys contain the number of the provider
+/// instance.
 #[derive(Debug)]
 pub struct TokenCache {
     keys: KeyMaker,
     principals: Entries<Arc<Entry>>,
-    /// Some of them.
+    /// The entries of `principals` that were used most recently.
     recent: Arc<Recent>,
-    /// Those that may stand in for a provider that cannot tell.
+    /// Entries that may be used while their provider is unavailable.
     stale: Entries<Arc<Entry>>,
     denials: Entries<Denial>,
     grants: Grants,
@@ -98,12 +99,12 @@ impl TokenCache {
         }
     }
 
-    /// The key for everything that an answer depends on: the provider instances and the `parts` of the request.
-    pub fn key<'a>(&self, providers: u64, parts: impl IntoIterator<Item = &'a [u8]>) -> TokenKey {
-        self.keys.key(providers, parts)
+    /// The cache key for a provider instance and for the `parts` of the request on which its decision depends.
+    pub fn key<'a>(&self, provider: u64, parts: impl IntoIterator<Item = &'a [u8]>) -> TokenKey {
+        self.keys.key(provider, parts)
     }
 
-    /// The principal behind `key`, if it is remembered, good, and not to be validated anew.
+    /// The principal for `key`, if the cache has it, it is still good, and it is not due for a refresh.
     pub(super) async fn get(&self, key: TokenKey) -> Option<Arc<Principal>> {
         let entry = self.known(key).await.filter(|entry| entry.is_good(&self.revocations) && !entry.wants_refresh())?;
         self.count(&entry);
@@ -121,11 +122,12 @@ impl TokenCache {
         if hit.is_stale { &self.counters.stale_hits } else { &self.counters.hits }.inc();
     }
 
-    /// The principal behind `key`: remembered, or from `validate`, which runs once for all who ask at the same time.
-    /// `again` makes the same validation for [`refresh`](Self::refresh), when it is time.
+    /// The principal for `key`, from the cache or from `validate`. When several requests need the same principal at the
+    /// same time, `validate` runs once for all of them. `again` makes the same validation for
+    /// [`refresh`](Self::refresh), when the entry is due.
     ///
     /// # Errors
-    /// What `validate` said. Denials are remembered for a short time, outages never.
+    /// The error of `validate`. Denials are cached for a short time, outages never.
     pub(super) async fn get_or_validate<F>(
         &self,
         key: TokenKey,
@@ -147,7 +149,8 @@ impl TokenCache {
             }
             return Ok(Arc::clone(&entry.principal));
         }
-        // Boxed, because it is large and rare: else every request would carry room for it to its end.
+        // Boxed, because this future is large and rarely needed. Without the box, the future of every request would
+        // have to contain it.
         Box::pin(self.miss(key, settings, known.is_some(), validate, again)).await
     }
 
@@ -171,7 +174,7 @@ impl TokenCache {
         }
         self.counters.misses.inc();
         let made = self.principals.try_get_with(key, async {
-            // From before: what was revoked while the provider was asked is not good.
+            // Read before the validation: a credential that is revoked during the validation is not good.
             let generation = self.revocations.generation();
             let principal = self.grants.share(validate().await?).await;
             let entry = Arc::new(Entry::new(key, principal, generation, settings));
@@ -179,12 +182,12 @@ impl TokenCache {
             Ok::<_, AuthError>(entry)
         });
         match made.await {
-            // Its own question may have begun before a revocation, or that of another whose answer it has waited for.
+            // This request's validation, or that of another request for which it has waited, began before a revocation.
             Ok(entry) if !entry.is_unrevoked(&self.revocations) => {
                 self.principals.invalidate(&key).await;
                 let entry = self.renew(key, settings, again()).await?;
                 let again =
-                    AuthError::Unavailable("the credential was revoked while its provider was asked: try again");
+                    AuthError::Unavailable("the credential was revoked while its provider validated it: try again");
                 if entry.is_unrevoked(&self.revocations) { Ok(Arc::clone(&entry.principal)) } else { Err(again) }
             }
             Ok(entry) => Ok(Arc::clone(&entry.principal)),
@@ -198,12 +201,12 @@ impl TokenCache {
         }
     }
 
-    /// Works on what is due, until dropped.
+    /// Validates the entries that are due again, until dropped.
     pub async fn refresh(&self) {
         while let Some(Refresh { key, settings, validation }) = self.refreshes.next().await {
             let counter = match self.renew(key, &settings, validation).await {
                 Ok(_) => &self.counters.refreshed,
-                // The entry stays, and is due again in a while.
+                // The entry stays, and is due again after a while.
                 Err(AuthError::Unavailable(_)) => &self.counters.unavailable,
                 Err(_) => &self.counters.denied,
             };
@@ -211,12 +214,12 @@ impl TokenCache {
         }
     }
 
-    /// Replaces an entry, or ends it when its credential is refused.
+    /// Validates a credential again. Replaces its entry, or removes it if the credential is denied.
     async fn renew(&self, key: TokenKey, settings: &Settings, validation: Validation) -> Result<Arc<Entry>, AuthError> {
         let generation = self.revocations.generation();
         match validation.await {
             Ok(principal) => {
-                // Somebody has asked later than this, and was refused.
+                // Meanwhile another validation has denied the credential. The denial wins.
                 if let Some(denial) = self.denials.get(&key).await {
                     return Err(denial.error);
                 }
@@ -238,12 +241,13 @@ impl TokenCache {
     async fn keep_for_outages(&self, key: TokenKey, entry: &Arc<Entry>) {
         match entry.may_stand_in() {
             true => self.stale.insert(key, Arc::clone(entry)).await,
-            // What was allowed before may have been more.
+            // An earlier entry may have granted more.
             false => self.stale.invalidate(&key).await,
         }
     }
 
-    /// An earlier allow, when the configuration wants that: the provider is asked again only after a moment.
+    /// The principal of an earlier entry, if the configuration allows its use while the provider is unavailable. It
+    /// goes into the cache for a moment, so that not every request goes to the provider.
     async fn stand_in(&self, key: TokenKey, settings: &Settings) -> Option<Arc<Principal>> {
         settings.stale_if_error.as_ref()?;
         let allowed = self.stale.get(&key).await.filter(|entry| entry.is_good(&self.revocations))?;
@@ -254,7 +258,7 @@ impl TokenCache {
         Some(principal)
     }
 
-    /// Remembers a denial, which ends what was allowed before.
+    /// Caches a denial. An earlier entry can then not be used any more while the provider is unavailable.
     async fn deny(&self, key: TokenKey, error: &AuthError, settings: &Settings) {
         if matches!(error, AuthError::Denied(_) | AuthError::Forbidden(_) | AuthError::Refused(_)) {
             self.stale.invalidate(&key).await;
@@ -263,17 +267,17 @@ impl TokenCache {
         }
     }
 
-    /// What operators have taken back.
+    /// The revocations of operators.
     pub fn revocations(&self) -> &Revocations {
         &self.revocations
     }
 
-    /// Forgets the principals that `revocation` is about, and notes it; says how many there were.
+    /// Records `revocation`, removes the principals that it covers, and returns their number.
     ///
     /// # Errors
-    /// See [`Revocations::add`]; nothing is forgotten then.
+    /// See [`Revocations::add`]. No principal is removed then.
     pub async fn purge(&self, revocation: Revocation, refuse_for: Option<Duration>) -> Result<usize, TooManyRefusals> {
-        // From here on no entry from before is good. The rest makes room.
+        // From here on, earlier entries that the revocation covers are not used. Removing them only frees memory.
         self.revocations.add(revocation.clone(), refuse_for)?;
         let mut purged = 0;
         for (entries, counts) in [(&self.principals, true), (&self.stale, false)] {
@@ -287,7 +291,7 @@ impl TokenCache {
         Ok(purged)
     }
 
-    /// How many principals there are, roughly.
+    /// About how many principals are in the cache.
     pub fn entries(&self) -> u64 {
         self.principals.entry_count()
     }

@@ -1,8 +1,8 @@
-//! The entries of the token cache that were used last, where they are found in one step.
+//! A table of the entries of the token cache that were used most recently, where each is found in one step.
 //!
-//! moka follows five pointers to an entry, and keeps an order of use over as many more. With very many callers none of them
-//! is in the processor's caches, and to wait for each costs more than all else that is done with a token. Here a place in
-//! one table leads to the entry.
+//! moka follows five pointers to reach an entry, and as many more to keep the order of use. With very many callers, the
+//! memory behind these pointers is not in the processor's caches, and waiting for it costs more than all other work for
+//! a token. Here, a place in one table leads directly to the entry.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -11,13 +11,14 @@ use super::TokenKey;
 use super::entry::Entry;
 use crate::config::limits;
 
-/// How many entries share a place: with their lock they fill a line of the processor's caches.
+/// How many entries share one place of the table. With their lock they fill one line of the processor's caches.
 const WAYS: usize = 5;
-/// One of so many uses is left to moka, which would else let go what it takes to be unused. With one of four, very many
-/// credentials that come once already put out callers who are active.
-const TOLD: u8 = 2;
+/// One of this many uses of an entry goes to moka. Otherwise moka would take the entry for unused and evict it. With
+/// one of four, a large number of credentials that came only once already displaced active callers.
+const MOKA_SHARE: u8 = 2;
 
-/// What moka lets go is gone here, too: its listener [`ends`](Entry::end) the entry, and then has it forgotten.
+/// The table. When moka evicts an entry, its listener [`ends`](Entry::end) the entry and then has the table
+/// [`forget`](Self::forget) it.
 #[derive(Debug)]
 pub(super) struct Recent(Box<[Set]>);
 
@@ -28,32 +29,36 @@ struct Set(Mutex<Ways>);
 #[derive(Debug, Default)]
 struct Ways {
     entries: [Option<Arc<Entry>>; WAYS],
-    /// Parts of their keys: most others need not be looked at.
+    /// Parts of the keys of `entries`. Most entries with another key are recognized by their tag, without reading the
+    /// entry.
     tags: [u16; WAYS],
+    /// How often each entry was used, modulo [`MOKA_SHARE`].
     uses: [u8; WAYS],
-    /// Whose turn it is to make room.
-    next: u8,
+    /// The position that was last cleared for a new entry.
+    last_cleared: u8,
 }
 
 impl Recent {
-    /// Room for most of `capacity` entries, and of [`limits::RECENT_ENTRIES`] at most: 16 to 32 bytes for each.
+    /// A table with room for most of `capacity` entries, but at most for [`limits::RECENT_ENTRIES`]. It takes 16 to 32
+    /// bytes for each entry.
     pub(super) fn new(capacity: u64) -> Self {
-        // With four for each place few have more than five.
+        // With an average of four entries for each place, few places would need more than five.
         let sets = (capacity.min(limits::RECENT_ENTRIES) as usize / 4).next_power_of_two();
         Self((0..sets).map(|_| Set::default()).collect())
     }
 
-    /// The entry behind `key`, if it is here and its time is not over. Now and then it is not given, so that moka is asked.
+    /// The entry for `key`, if the table has it and it has not ended. Sometimes returns `None` all the same, so that
+    /// the caller uses moka.
     pub(super) fn get(&self, key: TokenKey) -> Option<Arc<Entry>> {
-        // Who would have to wait asks moka, too.
+        // If the lock is taken, the caller uses moka instead of waiting.
         let mut ways = self.set(key).try_lock().ok()?;
         let at = ways.find(key)?;
-        ways.uses[at] = (ways.uses[at] + 1) % TOLD;
+        ways.uses[at] = (ways.uses[at] + 1) % MOKA_SHARE;
         let entry = ways.entries[at].as_ref().filter(|entry| entry.lasts(Instant::now()))?;
         (ways.uses[at] != 0).then(|| Arc::clone(entry))
     }
 
-    /// Remembers an entry that moka has just given.
+    /// Adds an entry that moka has just returned.
     pub(super) fn put(&self, key: TokenKey, entry: &Arc<Entry>) {
         let Ok(mut ways) = self.set(key).try_lock() else { return };
         if entry.has_ended() {
@@ -64,11 +69,11 @@ impl Recent {
         ways.uses[at] = 0;
         let before = ways.entries[at].replace(Arc::clone(entry));
         drop(ways);
-        // Here, outside the lock.
+        // Dropped only after the lock was released.
         drop(before);
     }
 
-    /// Forgets an entry that has ended.
+    /// Removes an entry that has ended.
     pub(super) fn forget(&self, key: TokenKey, entry: &Arc<Entry>) {
         let mut ways = self.set(key).lock().unwrap_or_else(PoisonError::into_inner);
         let at = ways.find(key).filter(|at| ways.entries[*at].as_ref().is_some_and(|known| Arc::ptr_eq(known, entry)));
@@ -94,11 +99,11 @@ impl Ways {
         (0..WAYS).find(|at| self.tags[*at] == tag && self.entries[*at].as_ref().is_some_and(is_it))
     }
 
-    /// A free one, or one of the others in turn.
+    /// A free position, or else each of the positions in turn.
     fn make_room(&mut self) -> usize {
         self.entries.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.next = (self.next + 1) % WAYS as u8;
-            usize::from(self.next)
+            self.last_cleared = (self.last_cleared + 1) % WAYS as u8;
+            usize::from(self.last_cleared)
         })
     }
 }
@@ -128,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn most_of_as_many_as_there_is_room_for_are_found_and_each_by_its_own_key() {
+    fn most_entries_are_found_and_only_by_their_own_key() {
         let recent = Recent::new(10_000);
         let entries: Vec<_> = keys(10_000).into_iter().map(|key| entry(key, &Settings::default())).collect();
         for entry in &entries {
@@ -137,21 +142,21 @@ mod tests {
         let found = entries.iter().filter_map(|entry| Some((entry, recent.get(entry.key)?)));
         let right = found.map(|(entry, found)| assert!(Arc::ptr_eq(entry, &found))).count();
         assert!((9_000..=10_000).contains(&right), "{right}");
-        assert!(keys(1_000).into_iter().all(|other| recent.get(other).is_none()), "of another process");
+        assert!(keys(1_000).into_iter().all(|other| recent.get(other).is_none()), "keys of another cache");
     }
 
     #[test]
-    fn moka_is_asked_now_and_then() {
+    fn some_uses_go_to_moka() {
         let recent = Recent::new(1);
         let entry = entry(keys(1)[0], &Settings::default());
         recent.put(entry.key, &entry);
-        let given: Vec<bool> = (0..2 * usize::from(TOLD)).map(|_| recent.get(entry.key).is_some()).collect();
-        let once = [vec![true; usize::from(TOLD) - 1], vec![false]].concat();
+        let given: Vec<bool> = (0..2 * usize::from(MOKA_SHARE)).map(|_| recent.get(entry.key).is_some()).collect();
+        let once = [vec![true; usize::from(MOKA_SHARE) - 1], vec![false]].concat();
         assert_eq!(given, once.repeat(2));
     }
 
     #[test]
-    fn what_has_ended_is_not_given_whichever_comes_first() {
+    fn an_entry_that_has_ended_is_not_returned() {
         let recent = Recent::new(1);
         let key = keys(1)[0];
         let [first, second] = [(); 2].map(|()| entry(key, &Settings::default()));
@@ -160,21 +165,21 @@ mod tests {
         recent.forget(key, &first);
         assert!(recent.get(key).is_none());
         recent.put(key, &first);
-        assert!(recent.get(key).is_none(), "it had ended when it came");
+        assert!(recent.get(key).is_none(), "it had ended before it was added");
         recent.put(key, &second);
         recent.forget(key, &first);
-        assert!(recent.get(key).is_some_and(|found| Arc::ptr_eq(&found, &second)), "another one was forgotten");
+        assert!(recent.get(key).is_some_and(|found| Arc::ptr_eq(&found, &second)), "another entry was removed");
         let short = Settings { ttl: crate::config::Span(std::time::Duration::ZERO), ..Settings::default() };
         recent.put(key, &entry(key, &short));
-        assert!(recent.get(key).is_none(), "its time is over");
+        assert!(recent.get(key).is_none(), "its lifetime is over");
     }
 
     #[test]
-    fn one_that_has_to_wait_is_not_served_here() {
+    fn nothing_is_returned_or_added_while_the_place_is_locked() {
         let recent = Recent::new(1);
         let entry = entry(keys(1)[0], &Settings::default());
         recent.put(entry.key, &entry);
-        let held = recent.set(entry.key).lock().expect("nobody has panicked");
+        let held = recent.set(entry.key).lock().expect("the lock is not poisoned");
         assert!(recent.get(entry.key).is_none());
         recent.put(entry.key, &entry);
         drop(held);

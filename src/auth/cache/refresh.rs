@@ -1,4 +1,4 @@
-//! Entries that are validated anew before they end, without a request that waits for it.
+//! The queue of entries that are validated again before they end, in the background, so that no request waits.
 
 use std::pin::Pin;
 
@@ -9,16 +9,17 @@ use crate::auth::error::AuthError;
 use crate::config::{Cache as Settings, limits};
 use crate::types::Principal;
 
-/// A validation that nobody waits for. It owns all that it needs, the credential included.
+/// A validation in the background. It owns all that it needs, including the credential.
 pub(in crate::auth) type Validation = Pin<Box<dyn Future<Output = Result<Principal, AuthError>> + Send>>;
 
+/// An entry that is due for a refresh.
 pub(super) struct Refresh {
     pub(super) key: TokenKey,
     pub(super) settings: Settings,
     pub(super) validation: Validation,
 }
 
-/// What is due, in bounded number.
+/// The queue of entries that are due. Its length is limited to [`limits::REFRESH_QUEUE`].
 pub(super) struct Refreshes {
     sender: mpsc::Sender<Refresh>,
     receiver: Mutex<mpsc::Receiver<Refresh>>,
@@ -30,11 +31,12 @@ impl Refreshes {
         Self { sender, receiver: Mutex::new(receiver) }
     }
 
-    /// False when there is no room: the entry is then due again later, or ends.
+    /// Adds an entry to the queue. False if the queue is full: the entry is then due again later, or ends.
     pub(super) fn add(&self, refresh: Refresh) -> bool {
         self.sender.try_send(refresh).is_ok()
     }
 
+    /// Waits for the next entry.
     pub(super) async fn next(&self) -> Option<Refresh> {
         self.receiver.lock().await.recv().await
     }

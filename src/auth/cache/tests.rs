@@ -23,11 +23,11 @@ fn keys_differ_in_every_part() {
     assert_eq!(key(1, &["a", "b"]), key(1, &["a", "b"]));
     assert_ne!(key(1, &["a", "b"]), key(2, &["a", "b"]));
     assert_ne!(key(1, &["ab", "c"]), key(1, &["a", "bc"]));
-    assert_ne!(cache.key(1, ["a".as_bytes()]), self::cache().key(1, ["a".as_bytes()]), "the key is of this process");
+    assert_ne!(cache.key(1, ["a".as_bytes()]), self::cache().key(1, ["a".as_bytes()]), "each cache has its secret");
 }
 
 #[tokio::test]
-async fn a_thousand_requests_cause_one_validation_and_a_cancelled_leader_fails_nobody() {
+async fn a_thousand_requests_cause_one_validation_and_a_cancelled_leader_fails_no_other_request() {
     let cache = Arc::new(cache());
     let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let ask = || {
@@ -54,11 +54,11 @@ async fn a_thousand_requests_cause_one_validation_and_a_cancelled_leader_fails_n
     for waiter in waiters {
         assert!(waiter.await.expect("no panic").is_ok());
     }
-    assert_eq!(runs.load(Ordering::SeqCst), 2, "the leader, and one successor");
+    assert_eq!(runs.load(Ordering::SeqCst), 2, "the cancelled request, and one that took over");
 }
 
 #[tokio::test]
-async fn outages_are_not_remembered_and_denials_are() {
+async fn outages_are_not_cached_and_denials_are() {
     let cache = cache();
     let runs = AtomicUsize::new(0);
     for (key, error, expected) in [(1, AuthError::Unavailable("down"), 2), (2, AuthError::Denied("no"), 1)] {
@@ -75,9 +75,9 @@ async fn outages_are_not_remembered_and_denials_are() {
     }
 }
 
-/// Without a request that waits: the entry is replaced when it is due, and ends when the credential is refused.
+/// No request waits for a refresh. The entry is replaced when it is due, and removed when the credential is refused.
 #[tokio::test]
-async fn what_is_due_is_validated_in_the_background() {
+async fn entries_that_are_due_are_validated_in_the_background() {
     let settings = Settings {
         ttl: Span(Duration::from_millis(200)),
         refresh_ahead: Some(Span(Duration::from_millis(200))),
@@ -95,11 +95,11 @@ async fn what_is_due_is_validated_in_the_background() {
     let refused = || -> Validation { Box::pin(async { Err(AuthError::Denied("no")) }) };
     let first = cache.get_or_validate(key, &settings, async || Ok(alice(None)), never).await.expect("allowed");
     assert_eq!(first.subject(), "alice");
-    // Half of the time before the end is left to chance.
+    // Half of the time before the end is random.
     let ask = async |again: fn() -> Validation| {
-        cache.get_or_validate(key, &settings, async || Err(AuthError::Unavailable("it was asked")), again).await
+        cache.get_or_validate(key, &settings, async || Err(AuthError::Unavailable("a miss")), again).await
     };
-    while ask(bob).await.expect("never asked in the foreground").subject() == "alice" {
+    while ask(bob).await.expect("no request waits for the provider").subject() == "alice" {
         tokio::task::yield_now().await;
     }
     while ask(refused).await.err() != Some(AuthError::Denied("no")) {
@@ -109,30 +109,30 @@ async fn what_is_due_is_validated_in_the_background() {
 }
 
 #[tokio::test]
-async fn what_was_allowed_stands_in_during_an_outage_when_that_is_wanted() {
+async fn an_earlier_entry_is_used_during_an_outage_if_that_is_configured() {
     let short = Settings { ttl: Span(Duration::from_millis(1)), ..Settings::default() };
     let patient = Settings { stale_if_error: Some(Span(Duration::from_secs(60))), ..short.clone() };
     let cache = cache();
     let down = async || Err(AuthError::Unavailable("down"));
-    for (number, settings, stands_in) in [(1, &short, false), (2, &patient, true)] {
+    for (number, settings, is_used) in [(1, &short, false), (2, &patient, true)] {
         let key = cache.key(number, []);
         let allowed = cache.get_or_validate(key, settings, async || Ok(alice(None)), never).await;
         assert!(allowed.is_ok());
         tokio::time::sleep(Duration::from_millis(5)).await;
         let answer = cache.get_or_validate(key, settings, down, never).await;
-        assert_eq!(answer.is_ok(), stands_in);
+        assert_eq!(answer.is_ok(), is_used);
     }
     let key = cache.key(2, []);
-    let again = cache.get_or_validate(key, &patient, async || unreachable!("not asked for a moment"), never).await;
+    let again = cache.get_or_validate(key, &patient, async || unreachable!("the provider can wait"), never).await;
     assert!(again.is_ok());
     assert_eq!(cache.counters.stale_hits.get(), 2);
     cache.purge(Revocation::All, None).await.expect("there is room");
     let answer = cache.get_or_validate(key, &patient, down, never).await;
-    assert_eq!(answer.err(), Some(AuthError::Unavailable("down")), "what was purged stands in for nothing");
+    assert_eq!(answer.err(), Some(AuthError::Unavailable("down")), "purged entries are not used during an outage");
 }
 
 #[tokio::test]
-async fn a_denial_ends_what_was_allowed_before() {
+async fn after_a_denial_the_earlier_entry_is_not_used_during_an_outage() {
     let settings = Settings {
         ttl: Span(Duration::from_millis(1)),
         negative_ttl: Span(Duration::from_millis(1)),
@@ -153,9 +153,9 @@ async fn a_denial_ends_what_was_allowed_before() {
     }
 }
 
-/// An entry that comes in while a revocation is being noted is not good afterwards.
+/// An entry that is made while a revocation is being recorded is not used afterwards.
 #[tokio::test]
-async fn an_entry_from_before_a_revocation_is_asked_again() {
+async fn an_entry_from_before_a_revocation_is_validated_again() {
     let cache = cache();
     let runs = AtomicUsize::new(0);
     let validate = async || {
@@ -167,7 +167,7 @@ async fn an_entry_from_before_a_revocation_is_asked_again() {
     let bob = Revocation::Subject { subject: "bob".to_owned(), provider: None };
     for (revocation, expected) in [(None, 1), (None, 1), (Some(bob), 1), (Some(Revocation::All), 2), (None, 2)] {
         if let Some(revocation) = revocation {
-            // Noted, but the entry is not looked for.
+            // Records the revocation, but does not remove the entry.
             cache.revocations.add(revocation, None).expect("there is room");
         }
         assert!(ask().await.is_ok());
@@ -175,16 +175,16 @@ async fn an_entry_from_before_a_revocation_is_asked_again() {
     }
 }
 
-/// Those who wait for an answer to a question from before a revocation do not get it.
+/// Requests that wait for a validation from before a revocation do not get its result.
 #[tokio::test]
-async fn a_revocation_holds_for_those_who_wait_for_an_older_question() {
+async fn a_revocation_covers_requests_that_wait_for_an_older_validation() {
     let (cache, gate) = (Arc::new(cache()), Arc::new(Notify::new()));
-    let asked = Arc::new(AtomicUsize::new(0));
+    let runs = Arc::new(AtomicUsize::new(0));
     let ask = || {
-        let (cache, gate, asked) = (Arc::clone(&cache), Arc::clone(&gate), Arc::clone(&asked));
+        let (cache, gate, runs) = (Arc::clone(&cache), Arc::clone(&gate), Arc::clone(&runs));
         tokio::spawn(async move {
             let validate = async || {
-                asked.fetch_add(1, Ordering::SeqCst);
+                runs.fetch_add(1, Ordering::SeqCst);
                 gate.notified().await;
                 Ok(alice(None))
             };
@@ -193,22 +193,22 @@ async fn a_revocation_holds_for_those_who_wait_for_an_older_question() {
         })
     };
     let leader = ask();
-    while asked.load(Ordering::SeqCst) == 0 {
+    while runs.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
     let waiter = ask();
     let alice = Revocation::Subject { subject: "alice".to_owned(), provider: None };
     cache.purge(alice, None).await.expect("there is room");
     gate.notify_one();
-    for asked in [leader, waiter] {
-        assert_eq!(asked.await.expect("no panic").err(), Some(AuthError::Denied("it was revoked")));
+    for request in [leader, waiter] {
+        assert_eq!(request.await.expect("no panic").err(), Some(AuthError::Denied("it was revoked")));
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
 }
 
-/// One caller with very many good credentials, which come once each, does not put out those who are active.
+/// One caller with very many good credentials, each used once, does not displace active callers.
 #[tokio::test]
-async fn credentials_that_come_once_displace_nobody_who_comes_again() {
+async fn credentials_that_are_used_once_do_not_displace_those_that_are_used_again() {
     const CALLERS: u64 = 500;
     let cache = TokenCache::new(1_000, &Metrics::new().expect("the families are consistent"));
     let settings = Settings::default();
@@ -228,9 +228,9 @@ async fn credentials_that_come_once_displace_nobody_who_comes_again() {
     assert!(validated < CALLERS + CALLERS / 10, "{validated}");
 }
 
-/// What is due is left to those who can renew it.
+/// `get` cannot refresh an entry, so it does not return one that is due.
 #[tokio::test]
-async fn an_entry_that_is_due_is_not_given_without_its_renewal() {
+async fn an_entry_that_is_due_is_not_returned_without_a_refresh() {
     let ahead = Settings {
         ttl: Span(Duration::from_secs(2)),
         refresh_ahead: Some(Span(Duration::from_secs(2))),
@@ -240,7 +240,7 @@ async fn an_entry_that_is_due_is_not_given_without_its_renewal() {
     let key = cache.key(1, []);
     assert!(cache.get(key).await.is_none());
     let made = cache.get_or_validate(key, &ahead, async || Ok(alice(None)), never).await.expect("allowed");
-    // Within the first second, by chance.
+    // The entry becomes due within the first second, at a random moment.
     while let Some(known) = cache.get(key).await {
         assert!(Arc::ptr_eq(&known, &made));
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -250,20 +250,20 @@ async fn an_entry_that_is_due_is_not_given_without_its_renewal() {
         renewals.fetch_add(1, Ordering::Relaxed);
         Box::pin(async { Ok(alice(None)) })
     };
-    let known = cache.get_or_validate(key, &ahead, async || unreachable!("it is known"), again).await.expect("a hit");
+    let known = cache.get_or_validate(key, &ahead, async || unreachable!("it is cached"), again).await.expect("a hit");
     assert!(Arc::ptr_eq(&known, &made));
     assert_eq!(renewals.into_inner(), 1);
 }
 
 #[tokio::test]
-async fn each_hit_counts_once_and_a_purge_holds() {
+async fn each_hit_counts_once_and_a_purge_removes_the_entry() {
     let cache = cache();
     let key = cache.key(1, []);
     let settings = Settings::default();
     let made = cache.get_or_validate(key, &settings, async || Ok(alice(None)), never).await.expect("allowed");
     for _ in 0..10 {
         assert!(cache.get(key).await.is_some_and(|known| Arc::ptr_eq(&known, &made)));
-        let known = cache.get_or_validate(key, &settings, async || unreachable!("it is known"), never).await;
+        let known = cache.get_or_validate(key, &settings, async || unreachable!("it is cached"), never).await;
         assert!(known.is_ok_and(|known| Arc::ptr_eq(&known, &made)));
     }
     assert_eq!((cache.counters.hits.get(), cache.counters.misses.get()), (20, 1));

@@ -1,4 +1,4 @@
-//! The HTTP client for authentication servers and key sets.
+//! The HTTP client for requests to authentication servers, token endpoints and key sets.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -11,33 +11,34 @@ use thiserror::Error;
 use super::guard::{Guard, Refused};
 use crate::config::{Outbound, limits};
 
-/// Pooled, time-limited, without redirects and proxies, with a bound on what it reads and a guard of where it connects to.
-/// All clones follow the same [`Outbound`].
+/// An HTTP client with a pool of connections. It limits the time of a request and the size of an answer, and connects
+/// only to addresses that its guard allows. It follows no redirects and uses no proxy. All clones follow the same
+/// [`Outbound`].
 #[derive(Clone, Debug)]
 pub struct OutboundClient(Arc<ArcSwap<Guarded>>);
 
-/// A pool of connections, all of which its guard has allowed.
+/// A pool of connections, and the guard that has allowed them.
 #[derive(Debug)]
 struct Guarded {
     client: reqwest::Client,
     guard: Guard,
 }
 
-/// An answer.
+/// The answer of a server.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
 }
 
-/// Why there is no answer. The texts name no URL and no header, but the address that was refused.
+/// Why there is no answer. The texts contain no URL and no header. An address is named only if it is not allowed.
 #[derive(Debug, Error)]
 pub(crate) enum OutboundError {
     #[error("the server did not answer in time")]
     Timeout,
     #[error("the server cannot be reached")]
     Unreachable,
-    #[error("the server is not connected to: {0}")]
+    #[error("the edge does not connect to the server: {0}")]
     Refused(#[from] Refused),
     #[error("the answer is larger than {} KiB", limits::AUTH_RESPONSE_BYTES >> 10)]
     TooLarge,
@@ -46,7 +47,7 @@ pub(crate) enum OutboundError {
 }
 
 impl OutboundClient {
-    /// A client with an empty pool that may connect to what is allowed by default.
+    /// A client with an empty pool that may connect to the addresses that are allowed by default.
     ///
     /// # Errors
     /// TLS cannot be set up.
@@ -54,11 +55,11 @@ impl OutboundClient {
         Ok(Self(Arc::new(ArcSwap::from_pointee(Guarded::new(&Outbound::default())?))))
     }
 
-    /// From now on only connects to what `outbound` allows. Connections to what another one allowed are not used again;
-    /// requests that are under way on them end.
+    /// From now on, connects only to addresses that `outbound` allows. If `outbound` has changed, connections from
+    /// before are not used for new requests. Requests that are already running on them continue.
     ///
     /// # Errors
-    /// TLS cannot be set up; nothing has changed.
+    /// TLS cannot be set up. The client then works as before.
     pub fn follow(&self, outbound: &Outbound) -> Result<(), reqwest::Error> {
         if self.0.load().guard.outbound() != outbound {
             self.0.store(Arc::new(Guarded::new(outbound)?));
@@ -66,7 +67,7 @@ impl OutboundClient {
         Ok(())
     }
 
-    /// One GET, all of it within `timeout`.
+    /// Sends one GET request. `timeout` includes reading the answer.
     pub(crate) async fn get(
         &self,
         url: &reqwest::Url,
@@ -76,7 +77,7 @@ impl OutboundClient {
         bounded(self.client(url)?.get(url.clone()).headers(headers).timeout(timeout)).await
     }
 
-    /// One POST of a form, all of it within `timeout`.
+    /// Sends one POST request with a form. `timeout` includes reading the answer.
     pub(crate) async fn post(
         &self,
         url: &reqwest::Url,
@@ -87,7 +88,8 @@ impl OutboundClient {
         bounded(self.client(url)?.post(url.clone()).headers(headers).body(form).timeout(timeout)).await
     }
 
-    /// A client that may be used for `url`: its guard sees the addresses of names, and here one in the place of a name.
+    /// The HTTP client for a request to `url`. Its guard checks addresses when it resolves a name. An address in the
+    /// URL is never resolved, so it is checked here.
     fn client(&self, url: &reqwest::Url) -> Result<reqwest::Client, Refused> {
         let guarded = self.0.load();
         guarded.guard.check(url)?;
@@ -110,7 +112,7 @@ impl Guarded {
     }
 }
 
-/// Sends `request` and reads what comes back, up to the bound.
+/// Sends `request` and reads the answer, up to [`limits::AUTH_RESPONSE_BYTES`].
 async fn bounded(request: reqwest::RequestBuilder) -> Result<Answer, OutboundError> {
     let mut response = request.send().await.map_err(|error| match refused(&error) {
         Some(refused) => refused.into(),
@@ -132,7 +134,7 @@ async fn bounded(request: reqwest::RequestBuilder) -> Result<Answer, OutboundErr
     }
 }
 
-/// What the guard said, somewhere within what the client says.
+/// The guard's error, if it is among the causes of `error`.
 fn refused(error: &reqwest::Error) -> Option<Refused> {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.filter_map(|cause| cause.downcast_ref::<Refused>()).next().copied()
@@ -155,10 +157,10 @@ mod tests {
         answer.map(|answer| answer.status.as_u16())
     }
 
-    /// Whatever URL leads to it, by name or by address, the server is asked while it is allowed and never else: neither by a
-    /// new connection nor by one that is still open.
+    /// A server is reached only while its address is allowed, however the URL writes its host. Otherwise the client
+    /// neither opens a connection nor uses one that is still open.
     #[tokio::test]
-    async fn what_is_not_allowed_is_not_connected_to() {
+    async fn addresses_that_are_not_allowed_are_not_connected_to() {
         crate::auth::install_crypto();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
@@ -182,25 +184,27 @@ mod tests {
         let home = IpAddr::V4(Ipv4Addr::LOCALHOST);
         for host in ["127.0.0.1", "localhost", "127.1", "0x7f000001", "[::ffff:127.0.0.1]"] {
             let url = format!("http://{host}:{port}/");
-            client.follow(&only("127.0.0.0/8")).expect("TLS is there");
+            client.follow(&only("127.0.0.0/8")).expect("TLS can be set up");
             assert!(matches!(get(&clone, &url).await, Ok(204)), "{host}");
             let connected = seen.load(SeqCst);
             assert!(connected >= 2, "a connection and a request");
-            client.follow(&only("192.0.2.0/24")).expect("TLS is there");
-            let error = get(&clone, &url).await.expect_err("it may not be asked");
+            client.follow(&only("192.0.2.0/24")).expect("TLS can be set up");
+            let error = get(&clone, &url).await.expect_err("the address is not allowed");
             let OutboundError::Refused(Refused::Outside(address)) = error else { panic!("{host}: {error}") };
             assert!(address.to_canonical() == home || host == "localhost", "{host}: {address}");
             assert_eq!(seen.load(SeqCst), connected, "{host}");
         }
     }
 
-    /// No route leads there on most machines: without the guard these would be time-outs.
+    /// Most machines have no route to these addresses: without the guard, the requests would time out.
     #[tokio::test]
     async fn link_local_addresses_are_not_connected_to_by_default() {
         crate::auth::install_crypto();
         let client = OutboundClient::new().expect("a client needs no network");
         for host in ["169.254.169.254", "0xa9fea9fe", "[fe80::1]", "[::ffff:a9fe:a9fe]"] {
-            let error = get(&client, &format!("http://{host}/latest/meta-data/")).await.expect_err("it is refused");
+            let error = get(&client, &format!("http://{host}/latest/meta-data/"))
+                .await
+                .expect_err("the address is not allowed");
             assert!(matches!(error, OutboundError::Refused(Refused::LinkLocal(_))), "{host}: {error}");
             assert!(!error.to_string().contains("meta-data"), "{error}");
         }

@@ -1,4 +1,4 @@
-//! How the edge says to an authorization server who it is (RFC 6749 section 2.3, RFC 7523).
+//! How the edge authenticates itself to an authorization server (RFC 6749 section 2.3, RFC 7523).
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -10,8 +10,9 @@ use serde_json::json;
 use crate::config::{ClientKey, ClientProof, limits};
 use crate::types::{Secret, unix_now};
 
-/// The header fields and the body of a POST of `form`, by the client that `proof` is of. `None` when the proof has no form
-/// in HTTP, or the system gives no random numbers.
+/// The header fields and the body of a POST of `form`, authenticated as the client `client_id` with `proof`. `None` if
+/// the secret cannot be written as a header field, the assertion cannot be signed, or the operating system gives no
+/// random numbers.
 pub(crate) fn authenticated(
     mut form: Serializer<'_, String>,
     client_id: &str,
@@ -33,7 +34,8 @@ pub(crate) fn authenticated(
     Some((headers, form.finish()))
 }
 
-/// `client_secret_basic`: both parts are encoded as in a form before they are put together (RFC 6749 section 2.3.1).
+/// `client_secret_basic`: the id and the secret are each encoded as in a form, and then joined (RFC 6749 section
+/// 2.3.1).
 fn basic(client_id: &str, secret: &Secret) -> Option<HeaderValue> {
     let encode = |bytes: &[u8]| byte_serialize(bytes).collect::<String>();
     let pair = format!("{}:{}", encode(client_id.as_bytes()), encode(secret.expose()));
@@ -42,7 +44,8 @@ fn basic(client_id: &str, secret: &Secret) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// `private_key_jwt` (RFC 7523 section 3): good once, for this server and for less than a minute.
+/// `private_key_jwt` (RFC 7523 section 3): an assertion for one use, for this server only, valid for less than a
+/// minute.
 fn assertion(client_id: &str, key: &ClientKey) -> Option<String> {
     let mut header = json!({"typ": "JWT"});
     if let Some(id) = &key.id {
@@ -56,7 +59,7 @@ fn assertion(client_id: &str, key: &ClientKey) -> Option<String> {
     key.key.sign_jwt(header, &claims).ok()
 }
 
-/// A `jti` that nobody can guess.
+/// A value for `jti` that nobody can guess.
 pub(crate) fn random_id() -> Option<String> {
     let mut id = [0; 16];
     SystemRandom::new().fill(&mut id).ok()?;

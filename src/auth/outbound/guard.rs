@@ -1,4 +1,4 @@
-//! Keeps the outbound client from addresses that it may not connect to.
+//! Keeps the outbound client from connecting to addresses that are not allowed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,18 +8,19 @@ use thiserror::Error;
 
 use crate::config::Outbound;
 
-/// Resolves names, and hands over only addresses that may be connected to. Nothing resolves the name again, so one that
-/// changes its addresses in between gains nothing.
+/// Resolves names, and returns only addresses that are allowed. The client connects to these addresses without
+/// resolving the name again, so it is no use to change the addresses of a name after the check.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard(Arc<Outbound>);
 
-/// An address that may not be connected to.
+/// An address to which the edge may not connect.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum Refused {
-    #[error("its address {0} is in no network of `auth.outbound.allow`")]
+    #[error("its address {0} is not in any network of `auth.outbound.allow`")]
     Outside(IpAddr),
     #[error(
-        "its address {0} is link-local: if the server is really there, list the networks of all servers in `auth.outbound.allow`"
+        "its address {0} is link-local: if the server is really there, list the networks of all servers in \
+         `auth.outbound.allow`"
     )]
     LinkLocal(IpAddr),
 }
@@ -29,12 +30,12 @@ impl Guard {
         Self(Arc::new(outbound.clone()))
     }
 
-    /// What it was made from.
+    /// The settings from which this guard was made.
     pub(crate) fn outbound(&self) -> &Outbound {
         &self.0
     }
 
-    /// Checks a host that is an address: no name is resolved for it.
+    /// Checks the host of `url` if it is an address. Such a host is never resolved.
     pub(crate) fn check(&self, url: &reqwest::Url) -> Result<(), Refused> {
         match Outbound::literal(url) {
             Some(address) if !self.0.allows(address) => Err(self.refused(address)),
@@ -42,7 +43,8 @@ impl Guard {
         }
     }
 
-    /// Those of the addresses of a name that may be connected to; none are no error of their own.
+    /// Keeps the allowed addresses of a name. It is an error if there are addresses, but none of them is allowed. An
+    /// empty list stays empty.
     fn keep(&self, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refused> {
         let (allowed, refused): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| self.0.allows(found.ip()));
         match refused.first() {

@@ -1,4 +1,4 @@
-//! How the edge asks the servers of providers: the HTTP client, its guard, and how the edge proves who it is.
+//! Requests to the servers of providers: the HTTP client, its guard, and how the edge authenticates itself.
 
 pub(super) mod client;
 pub(super) mod client_authentication;

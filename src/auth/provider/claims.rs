@@ -1,4 +1,4 @@
-//! What is known of a caller: a token says it itself (RFC 9068), or a server says it of the token (RFC 7662).
+//! The claims about a caller. A token contains them (RFC 9068), or a server returns them for a token (RFC 7662).
 
 use std::collections::HashSet;
 
@@ -8,25 +8,25 @@ use crate::auth::error::AuthError;
 use crate::config::{ClaimNames, RequiredClaim};
 use crate::types::UnixSeconds;
 
-/// What a valid credential says.
+/// The claims of a valid credential.
 #[derive(Debug)]
 pub(crate) struct Claims {
     pub(crate) subject: String,
     pub(crate) scopes: Vec<String>,
     pub(crate) groups: Vec<String>,
-    /// `None`: nobody has said.
+    /// When the credential ends. `None` if the provider does not state it.
     pub(crate) expires_at: Option<UnixSeconds>,
-    /// Whom it is meant for (`aud`); `None`: nobody has said.
+    /// The audiences of the credential (`aud`). `None` if the provider does not state them.
     pub(crate) audiences: Option<Vec<String>>,
-    /// What it calls itself (`jti`).
+    /// The id of the token (`jti`).
     pub(crate) token_id: Option<String>,
 }
 
 impl Claims {
-    /// Reads who the caller is from claims that were validated.
+    /// Reads claims that were validated.
     ///
     /// # Errors
-    /// The caller has no name.
+    /// The claims do not name a subject.
     pub(crate) fn read(claims: &Map<String, Value>, names: &ClaimNames) -> Result<Self, AuthError> {
         let subject = claims.get(&names.subject).and_then(Value::as_str);
         let subject = subject.ok_or(AuthError::Denied("the token does not name its subject"))?.to_owned();
@@ -51,25 +51,27 @@ impl Claims {
     }
 }
 
-/// Seconds since 1970. A fraction is legal (RFC 7519 section 2) and rounds down: for `exp`, to the safe side. From 2^53 on
-/// parsers differ in what a number is.
+/// Reads seconds since 1970. A fraction is legal (RFC 7519 section 2) and is rounded down, which for `exp` is the safe
+/// side. `None` if `date` is not a number, or is negative, or is 2^53 or more: not all parsers read such large numbers
+/// in the same way.
 pub(crate) fn numeric_date(date: &Value) -> Option<UnixSeconds> {
     let seconds = date.as_u64().or_else(|| date.as_f64().filter(|date| *date >= 0.0).map(|date| date as u64));
     seconds.filter(|seconds| *seconds < 1 << 53)
 }
 
-/// True when `claims` hold what is wanted: the value itself, or a list with it.
-pub(crate) fn meets(claims: &Map<String, Value>, wanted: &RequiredClaim) -> bool {
-    let wants = |value: &Value| wanted.values.contains(value);
-    match claims.get(&wanted.name) {
+/// True if `claims` contain the required claim with one of the required values, or with a list that contains one of
+/// them. If no values are required, any value except `null` is accepted.
+pub(crate) fn meets(claims: &Map<String, Value>, required: &RequiredClaim) -> bool {
+    let is_accepted = |value: &Value| required.values.contains(value);
+    match claims.get(&required.name) {
         None | Some(Value::Null) => false,
-        Some(_) if wanted.values.is_empty() => true,
-        Some(Value::Array(items)) => items.iter().any(wants),
-        Some(value) => wants(value),
+        Some(_) if required.values.is_empty() => true,
+        Some(Value::Array(items)) => items.iter().any(is_accepted),
+        Some(value) => is_accepted(value),
     }
 }
 
-/// A string with spaces, or a list of strings.
+/// The words of a string, or the strings in a list.
 fn words(claim: Option<&Value>) -> Vec<String> {
     match claim {
         Some(Value::String(text)) => text.split_ascii_whitespace().map(str::to_owned).collect(),
@@ -84,7 +86,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn required_claims_are_there_and_have_one_of_the_values() {
+    fn required_claims_are_present_and_have_one_of_the_values() {
         let claims = json!({"client_id": "x", "nothing": null, "amr": ["pwd", "mfa"], "level": 3, "ok": true});
         let claims = claims.as_object().expect("an object");
         let meets = |name: &str, values: Value| {

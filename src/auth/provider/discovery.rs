@@ -1,4 +1,4 @@
-//! Where an issuer has its keys, from its own metadata: OpenID Connect Discovery 1.0 section 4, and RFC 8414.
+//! Finds the URL of an issuer's keys in the issuer's metadata (OpenID Connect Discovery 1.0 section 4, RFC 8414).
 
 use std::sync::Arc;
 
@@ -14,25 +14,25 @@ use crate::metrics::KeyFetchResult;
 /// The metadata of one issuer.
 #[derive(Debug)]
 pub(crate) struct Discovery {
-    /// As configured: what the metadata must call it.
+    /// The configured issuer. `issuer` in the metadata must be exactly the same.
     issuer: String,
     url: reqwest::Url,
     keys: ArcSwapOption<reqwest::Url>,
 }
 
-/// Why metadata does not lead to keys.
+/// Why the metadata gives no URL of keys.
 #[derive(Debug, Error)]
 pub(crate) enum DiscoveryError {
-    /// It is not what it should be.
+    /// The metadata is not valid.
     #[error("{0}")]
     Invalid(String),
-    /// It is not there.
+    /// The metadata cannot be fetched.
     #[error("{0}")]
     Unavailable(String),
 }
 
 impl DiscoveryError {
-    /// How this counts among the fetches of keys.
+    /// The result to count in the metric of key fetches.
     pub(crate) fn result(&self) -> KeyFetchResult {
         match self {
             Self::Invalid(_) => KeyFetchResult::Invalid,
@@ -52,15 +52,15 @@ impl Discovery {
         Self { issuer: issuer.to_owned(), url: url.clone(), keys: ArcSwapOption::empty() }
     }
 
-    /// Where the keys were when the metadata was read last.
+    /// The URL of the keys, as the metadata had it when it was last read. `None` before that.
     pub(crate) fn known(&self) -> Option<Arc<reqwest::Url>> {
         self.keys.load_full()
     }
 
-    /// Reads the metadata: at most one request for each place where it may be.
+    /// Fetches and reads the metadata. There is at most one request for each URL where the metadata may be.
     ///
     /// # Errors
-    /// Why it does not lead to keys; what was known stays.
+    /// The metadata gives no URL of keys. The URL that was known before is kept.
     pub(crate) async fn look(&self, client: &OutboundClient) -> Result<(), DiscoveryError> {
         let mut why = String::new();
         for url in self.places() {
@@ -71,14 +71,17 @@ impl Discovery {
                     self.keys.store(Some(Arc::new(self.read(&answer.body).map_err(DiscoveryError::Invalid)?)));
                     return Ok(());
                 }
-                Ok(answer) => format!("the issuer's metadata was answered with status {}", answer.status.as_u16()),
+                Ok(answer) => {
+                    format!("the request for the issuer's metadata was answered with status {}", answer.status.as_u16())
+                }
                 Err(error) => format!("the issuer's metadata cannot be fetched: {error}"),
             };
         }
         Err(DiscoveryError::Unavailable(why))
     }
 
-    /// OpenID Connect appends the well-known path to the issuer's, RFC 8414 puts it before.
+    /// The URLs where the metadata may be. OpenID Connect appends the well-known path to the issuer's path. RFC 8414
+    /// puts it in front.
     fn places(&self) -> [reqwest::Url; 2] {
         let path = self.url.path().trim_end_matches('/').to_owned();
         let at = |path: &str| {
@@ -92,23 +95,27 @@ impl Discovery {
         ]
     }
 
-    /// Metadata of another issuer is that of an impostor (RFC 8414 section 3.3), and keys elsewhere could be anybody's.
+    /// Reads the URL of the keys. Metadata that names another issuer may come from an attacker (RFC 8414 section 3.3),
+    /// and keys at another origin could belong to anybody.
     fn read(&self, body: &[u8]) -> Result<reqwest::Url, String> {
         let Ok(document) = serde_json::from_slice::<Document>(body) else {
-            return Err("the issuer's metadata is no JSON with `issuer` and `jwks_uri`".to_owned());
+            return Err("the issuer's metadata is not a JSON object with `issuer` and `jwks_uri`".to_owned());
         };
         if document.issuer != self.issuer {
-            return Err("the metadata is of another issuer: write `issuer` exactly as it stands there".to_owned());
+            return Err("the metadata names another issuer: write `issuer` exactly as in the metadata".to_owned());
         }
         let keys = reqwest::Url::parse(&document.jwks_uri).ok();
         let keys = keys.filter(|url| url.username().is_empty() && url.password().is_none());
         match keys {
             Some(keys) if keys.origin() == self.url.origin() => Ok(keys),
             Some(keys) => Err(format!(
-                "the issuer's metadata has its keys at another origin, {}: write `jwks: {{url: ...}}` if they are there",
+                "`jwks_uri` of the issuer's metadata has another origin, {}: \
+                 write `jwks: {{url: ...}}` if the keys are there",
                 keys.origin().ascii_serialization()
             )),
-            None => Err("`jwks_uri` of the issuer's metadata is no URL".to_owned()),
+            None => {
+                Err("`jwks_uri` of the issuer's metadata is not a URL, or contains a user name or password".to_owned())
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Asks the issuer of opaque tokens what they are worth (RFC 7662).
+//! Validates opaque tokens by introspection: their authorization server answers whether a token is active (RFC 7662).
 
 use form_urlencoded::Serializer;
 use http::{HeaderMap, StatusCode};
@@ -12,7 +12,7 @@ use crate::auth::outbound::client_authentication::authenticated;
 use crate::config::IntrospectionProvider;
 use crate::types::unix_now;
 
-/// Asks one server.
+/// Validates tokens with one introspection endpoint.
 #[derive(Debug)]
 pub(crate) struct IntrospectionValidator {
     settings: IntrospectionProvider,
@@ -24,15 +24,16 @@ impl IntrospectionValidator {
         Self { settings: settings.clone(), client: client.clone() }
     }
 
-    /// One question. Only an answer of 200 with a JSON object that says `active` decides, or one of 400 that the server does
-    /// not issue such tokens (RFC 7009 section 2.2.1). Anything else is an outage: so is a refusal of the edge's own
-    /// credentials, which says nothing about the token.
+    /// Sends one introspection request. Two kinds of answer decide: a 200 with a JSON object that contains `active`,
+    /// and a 400 that says that the server does not issue such tokens (RFC 7009 section 2.2.1). Any other answer is an
+    /// outage. This includes a refusal of the edge's own credentials, because that says nothing about the token.
     pub(crate) async fn validate(&self, provider: &str, token: &str) -> Result<Claims, AuthError> {
         let outage = |what: &str| {
             warn!("provider {provider}: {what}");
-            AuthError::Unavailable("the authorization server does not answer as it should")
+            AuthError::Unavailable("the authorization server is not reachable, or its answer is not valid")
         };
-        let (headers, body) = self.question(token).ok_or_else(|| outage("the edge cannot say who it is"))?;
+        let (headers, body) =
+            self.request(token).ok_or_else(|| outage("the edge cannot create its own client authentication"))?;
         let answer = self.client.post(&self.settings.url, headers, body, self.settings.timeout).await;
         let answer = answer.map_err(|error| outage(&error.to_string()))?;
         match answer.status {
@@ -42,7 +43,8 @@ impl IntrospectionValidator {
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 return Err(outage(&format!(
-                    "the introspection endpoint refuses the edge itself with status {}: check `client_id` and what proves it",
+                    "the introspection endpoint refuses the edge's own credentials with status {}: \
+                     check `client_id` and its secret or key",
                     answer.status.as_u16()
                 )));
             }
@@ -52,77 +54,78 @@ impl IntrospectionValidator {
             }
         }
         let answer: Map<String, Value> = serde_json::from_slice(&answer.body)
-            .map_err(|_| outage("the answer of the introspection endpoint is no JSON object"))?;
-        self.judge(&answer).map_err(|refusal| match refusal {
-            Refusal::Denied(why) => AuthError::Denied(why),
-            Refusal::Junk(what) => outage(&format!("the answer of the introspection endpoint {what}")),
+            .map_err(|_| outage("the answer of the introspection endpoint is not a JSON object"))?;
+        self.decide(&answer).map_err(|failure| match failure {
+            Failure::Denied(why) => AuthError::Denied(why),
+            Failure::Invalid(what) => outage(&format!("the answer of the introspection endpoint {what}")),
         })
     }
 
-    /// The header fields and the form of a question (RFC 7662 section 2.1).
-    fn question(&self, token: &str) -> Option<(HeaderMap, String)> {
+    /// The header fields and the form of an introspection request (RFC 7662 section 2.1).
+    fn request(&self, token: &str) -> Option<(HeaderMap, String)> {
         let mut form = Serializer::new(String::new());
         form.append_pair("token", token).append_pair("token_type_hint", "access_token");
         authenticated(form, &self.settings.client_id, &self.settings.proof)
     }
 
-    /// What an answer says (RFC 7662 section 2.2).
-    fn judge(&self, answer: &Map<String, Value>) -> Result<Claims, Refusal> {
+    /// Decides by an answer with status 200 (RFC 7662 section 2.2).
+    fn decide(&self, answer: &Map<String, Value>) -> Result<Claims, Failure> {
         match answer.get("active") {
             Some(Value::Bool(true)) => {}
-            Some(Value::Bool(false)) => return Err(Refusal::Denied("the token is not active")),
-            _ => return Err(Refusal::Junk("does not say whether the token is `active`")),
+            Some(Value::Bool(false)) => return Err(Failure::Denied("the token is not active")),
+            _ => return Err(Failure::Invalid("has no `active` that is `true` or `false`")),
         }
         let is_bearer = |kind: &Value| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
         if member(answer, "token_type").is_some_and(|kind| !is_bearer(kind)) {
-            return Err(Refusal::Denied("the token is of another type than Bearer"));
+            return Err(Failure::Denied("the token is not a Bearer token"));
         }
         let date = |name| match member(answer, name) {
             None => Ok(None),
-            Some(date) => numeric_date(date).map(Some).ok_or(Refusal::Junk("has a date that is no number")),
+            Some(date) => numeric_date(date).map(Some).ok_or(Failure::Invalid("has a date that is not a valid number")),
         };
         let (now, leeway) = (unix_now(), self.settings.leeway.as_secs());
         if date("exp")?.is_some_and(|end| end.saturating_add(leeway) <= now) {
-            return Err(Refusal::Denied("the token has expired"));
+            return Err(Failure::Denied("the token has expired"));
         }
         if date("nbf")?.is_some_and(|start| start > now.saturating_add(leeway)) {
-            return Err(Refusal::Denied("the token is not valid yet"));
+            return Err(Failure::Denied("the token is not valid yet"));
         }
         let issuer = self.settings.issuer.as_deref();
         if issuer.is_some() && member(answer, "iss").is_some_and(|iss| iss.as_str() != issuer) {
-            return Err(Refusal::Denied("the token is from another issuer"));
+            return Err(Failure::Denied("the token is from another issuer"));
         }
         let mut claims = Claims::read(answer, &self.settings.claims)
-            .map_err(|_| Refusal::Denied("the authorization server does not name the token's subject"))?;
+            .map_err(|_| Failure::Denied("the authorization server does not name the token's subject"))?;
         if member(answer, "aud").is_none() {
             if !self.settings.audience_optional {
-                return Err(Refusal::Denied("the token does not say whom it is meant for"));
+                return Err(Failure::Denied("the token does not name its audience"));
             }
             claims.audiences = None;
         } else if let Some(ours) = &self.settings.audiences
             && !claims.audiences.iter().flatten().any(|audience| ours.contains(audience))
         {
-            return Err(Refusal::Denied("the token is for another audience"));
+            return Err(Failure::Denied("the token is for another audience"));
         }
         Ok(claims)
     }
 }
 
-/// Why an answer does not let the caller in.
-enum Refusal {
-    /// It says no.
+/// Why an answer gives no claims.
+enum Failure {
+    /// The answer decides against the token.
     Denied(&'static str),
-    /// It is not what it should be.
-    Junk(&'static str),
+    /// The answer is not valid.
+    Invalid(&'static str),
 }
 
-/// Whether an error is about the kind of token: servers that introspect opaque ones only refuse JWTs so.
+/// True for the error that the server does not handle this kind of token. Servers that introspect only opaque tokens
+/// answer so for JWTs.
 fn is_unsupported(body: &[u8]) -> bool {
     let error: Option<Map<String, Value>> = serde_json::from_slice(body).ok();
     error.is_some_and(|error| error.get("error").is_some_and(|error| error == "unsupported_token_type"))
 }
 
-/// A member that is there; some servers write `null` for those that are not.
+/// A member of the answer. `null` counts as absent, because some servers write it for absent members.
 fn member<'a>(answer: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     answer.get(name).filter(|value| !value.is_null())
 }
@@ -152,17 +155,17 @@ mod tests {
         IntrospectionValidator::new(&settings, &OutboundClient::new().expect("a client needs no network"))
     }
 
-    /// `ok`, `denied` or `junk`.
-    fn judge(validator: &IntrospectionValidator, answer: &Value) -> &'static str {
-        match validator.judge(answer.as_object().expect("an object")) {
+    /// `ok`, `denied` or `invalid`.
+    fn decide(validator: &IntrospectionValidator, answer: &Value) -> &'static str {
+        match validator.decide(answer.as_object().expect("an object")) {
             Ok(_) => "ok",
-            Err(Refusal::Denied(_)) => "denied",
-            Err(Refusal::Junk(_)) => "junk",
+            Err(Failure::Denied(_)) => "denied",
+            Err(Failure::Invalid(_)) => "invalid",
         }
     }
 
     #[test]
-    fn what_an_answer_says() {
+    fn answers() {
         let now = unix_now();
         let any = validator(|_| ());
         let answer = |more: Value| {
@@ -177,21 +180,21 @@ mod tests {
             (json!({"token_type": null, "exp": null, "nbf": null}), "ok"),
             (json!({"exp": now - 5, "nbf": now + 5}), "ok"),
             (json!({"active": false}), "denied"),
-            (json!({"active": "true"}), "junk"),
-            (json!({"active": 1}), "junk"),
-            (json!({"active": null}), "junk"),
+            (json!({"active": "true"}), "invalid"),
+            (json!({"active": 1}), "invalid"),
+            (json!({"active": null}), "invalid"),
             (json!({"token_type": "DPoP"}), "denied"),
             (json!({"token_type": 1}), "denied"),
             (json!({"exp": now - 10}), "denied"),
-            (json!({"exp": now.to_string()}), "junk"),
-            (json!({"exp": -1}), "junk"),
+            (json!({"exp": now.to_string()}), "invalid"),
+            (json!({"exp": -1}), "invalid"),
             (json!({"nbf": now + 60}), "denied"),
-            (json!({"nbf": "soon"}), "junk"),
+            (json!({"nbf": "soon"}), "invalid"),
             (json!({"sub": null}), "denied"),
             (json!({"sub": 7}), "denied"),
             (json!({"aud": null}), "denied"),
         ] {
-            assert_eq!(judge(&any, &answer(more.clone())), expected, "{more}");
+            assert_eq!(decide(&any, &answer(more.clone())), expected, "{more}");
         }
         let strict = validator(|settings| {
             settings.issuer = Some("https://idp.example".into());
@@ -206,7 +209,7 @@ mod tests {
             (json!({"aud": "a", "iss": "https://evil.example"}), "denied"),
             (json!({"aud": "a", "iss": 1}), "denied"),
         ] {
-            assert_eq!(judge(&strict, &answer(more.clone())), expected, "{more}");
+            assert_eq!(decide(&strict, &answer(more.clone())), expected, "{more}");
         }
         let lenient = validator(|settings| {
             settings.audiences = Some(vec!["a".into()]);
@@ -220,17 +223,18 @@ mod tests {
             (json!(""), "denied"),
             (json!(false), "denied"),
         ] {
-            assert_eq!(judge(&lenient, &answer(json!({"aud": aud.clone()}))), expected, "{aud}");
+            assert_eq!(decide(&lenient, &answer(json!({"aud": aud.clone()}))), expected, "{aud}");
         }
     }
 
-    /// What the route compares with its own: `None` passes everywhere, so nothing but silence may become it.
+    /// A route compares these audiences with its own. Every route accepts `None`, so only an answer without `aud` may
+    /// give `None`.
     #[test]
-    fn only_an_answer_without_aud_says_nothing_of_its_audience() {
+    fn only_an_answer_without_aud_gives_no_audiences() {
         let optional = validator(|settings| settings.audience_optional = true);
         let audiences = |aud: Value| {
             let answer = json!({"active": true, "sub": "alice", "aud": aud});
-            optional.judge(answer.as_object().expect("an object")).ok().expect("it is good").audiences
+            optional.decide(answer.as_object().expect("an object")).ok().expect("the token is active").audiences
         };
         assert_eq!(audiences(json!(null)), None);
         for (aud, expected) in [(json!("a"), vec!["a"]), (json!(["a", 1, "b"]), vec!["a", "b"]), (json!([]), vec![])] {

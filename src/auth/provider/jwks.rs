@@ -1,4 +1,4 @@
-//! The public keys of an issuer (RFC 7517): from a file, or from a URL that is fetched again and again.
+//! The public keys of an issuer (RFC 7517), from a file or from a URL that is fetched regularly.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,10 +17,11 @@ use crate::auth::outbound::client::{OutboundClient, OutboundError};
 use crate::config::limits;
 use crate::metrics::{KeyFetchResult, KeyMetrics};
 
-/// The keys that there are now.
+/// The current keys of a key set.
 #[derive(Debug)]
 struct Keys {
     keys: Vec<Key>,
+    /// When the keys were read or fetched.
     since: Instant,
 }
 
@@ -32,7 +33,7 @@ struct Key {
     key: DecodingKey,
 }
 
-/// A set of keys that stays where it is while its content changes.
+/// The key set of one provider. Its keys are replaced when they are fetched again.
 #[derive(Debug)]
 pub(crate) struct KeySet {
     provider: Arc<str>,
@@ -46,7 +47,7 @@ struct Source {
     refresh: Duration,
     client: OutboundClient,
     metrics: KeyMetrics,
-    /// Held while a fetch is under way, so that there is one at a time.
+    /// Locked during a fetch, so that only one fetch runs at a time.
     fetching: tokio::sync::Mutex<()>,
     last_attempt: Mutex<Option<Instant>>,
 }
@@ -54,20 +55,20 @@ struct Source {
 /// Where keys are fetched from.
 #[derive(Debug)]
 pub(crate) enum Location {
-    /// From here.
+    /// From this URL.
     Url(Arc<reqwest::Url>),
-    /// From where the metadata of an issuer says.
+    /// From the URL in the metadata of an issuer.
     Metadata(Discovery),
 }
 
 impl KeySet {
-    /// Keys that were read with the configuration.
+    /// A set of keys that were read with the configuration. They never change.
     pub(crate) fn from_file(provider: Arc<str>, set: &JwkSet) -> Self {
         let keys = Keys { keys: set.keys.iter().filter_map(Key::new).collect(), since: Instant::now() };
         Self { provider, keys: ArcSwapOption::from_pointee(keys), source: None }
     }
 
-    /// Keys that are fetched; there are none before the first fetch.
+    /// A set of keys that are fetched. It is empty before the first fetch.
     pub(crate) fn fetched(
         provider: Arc<str>,
         location: Location,
@@ -80,8 +81,8 @@ impl KeySet {
         Self { provider, keys: ArcSwapOption::empty(), source: Some(source) }
     }
 
-    /// The key for a token with this `kid` and `alg`. An unknown `kid` causes a fetch, at most one each
-    /// [`limits::JWKS_REFETCH`], however many tokens come.
+    /// The key for a token with this `kid` and `alg`. If it is not known, the keys are fetched, but at most once per
+    /// [`limits::JWKS_REFETCH`], however many such tokens come.
     pub(crate) async fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<DecodingKey, AuthError> {
         let missing = match self.known(id, algorithm) {
             Ok(key) => return Ok(key),
@@ -89,10 +90,10 @@ impl KeySet {
         };
         match &self.source {
             Some(source) => {
-                let asked_at = Instant::now();
+                let started_at = Instant::now();
                 let _one_at_a_time = source.fetching.lock().await;
-                // Somebody else's fetch may have brought it while this request waited.
-                if !source.attempted_since(asked_at) && source.may_attempt() {
+                // While this request waited for the lock, another one may have fetched the keys.
+                if !source.attempted_since(started_at) && source.may_attempt() {
                     self.fetch(source).await;
                 }
                 self.known(id, algorithm)
@@ -101,8 +102,8 @@ impl KeySet {
         }
     }
 
-    /// Fetches the keys now and then, until dropped, and before them the metadata that says where they are. Returns at
-    /// once for keys that do not change.
+    /// Fetches the keys regularly until dropped. If their URL is in the metadata of an issuer, each fetch begins with
+    /// the metadata. Returns at once for keys from a file.
     pub(crate) async fn keep_fresh(&self) {
         let Some(source) = &self.source else { return };
         loop {
@@ -122,14 +123,14 @@ impl KeySet {
 
     fn known(&self, id: Option<&str>, algorithm: Algorithm) -> Result<DecodingKey, AuthError> {
         let keys = self.keys.load();
-        let keys = keys.as_ref().ok_or(AuthError::Unavailable("the provider's keys are not there yet"))?;
+        let keys = keys.as_ref().ok_or(AuthError::Unavailable("the provider's keys have not been fetched yet"))?;
         if self.source.is_some() && keys.since.elapsed() > limits::JWKS_MAX_STALE {
-            return Err(AuthError::Unavailable("the provider's keys are too old, and there are no newer ones"));
+            return Err(AuthError::Unavailable("the provider's keys are too old, and newer keys could not be fetched"));
         }
         let mut fitting = keys.keys.iter().filter(|key| key.fits(algorithm));
         let found = match id {
             Some(id) => fitting.find(|key| key.id.as_deref() == Some(id)),
-            // Without a `kid` the key must be beyond doubt.
+            // Without a `kid`, exactly one key must fit.
             None => fitting.next().filter(|_| fitting.next().is_none()),
         };
         found
@@ -137,13 +138,13 @@ impl KeySet {
             .ok_or(AuthError::Denied("the token was signed with a key that the provider does not know"))
     }
 
-    /// Replaces the keys; whatever is wrong with the answer, the old ones stay.
+    /// Fetches and replaces the keys. Returns false, and keeps the old keys, if that fails.
     async fn fetch(&self, source: &Source) -> bool {
-        // Metadata is read in the background only: no request waits for it.
+        // Metadata is read only in the background, so that no request waits for it.
         let Some(url) = source.url() else { return false };
         *source.last_attempt.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let provider = &self.provider;
-        let keys = match source.ask(&url).await {
+        let keys = match source.request(&url).await {
             Ok(keys) => keys,
             Err((result, why)) => {
                 source.metrics.fetched(result);
@@ -170,8 +171,8 @@ impl Source {
         }
     }
 
-    /// Keys that can be used, at least one; or why there are none.
-    async fn ask(&self, url: &reqwest::Url) -> Result<Vec<Key>, (KeyFetchResult, String)> {
+    /// Fetches the usable keys at `url`, at least one. The error says why there are none.
+    async fn request(&self, url: &reqwest::Url) -> Result<Vec<Key>, (KeyFetchResult, String)> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/jwk-set+json, application/json"));
         let answer = self.client.get(url, headers, limits::AUTH_TIMEOUT).await.map_err(|error| {
@@ -182,7 +183,7 @@ impl Source {
             (result, format!("the key set cannot be fetched: {error}"))
         })?;
         if answer.status != StatusCode::OK {
-            let why = format!("the key set was answered with status {}", answer.status.as_u16());
+            let why = format!("the request for the key set was answered with status {}", answer.status.as_u16());
             return Err((KeyFetchResult::Unavailable, why));
         }
         let keys = parse(&answer.body);
@@ -202,7 +203,8 @@ impl Source {
     }
 }
 
-/// Keys that the edge cannot use (encryption keys, unknown kinds) are passed over; they may stand beside good ones.
+/// Reads the keys of a set. Keys that the edge cannot use (encryption keys, unknown kinds) are skipped, because a set
+/// may have them beside usable keys.
 fn parse(body: &[u8]) -> Vec<Key> {
     #[derive(Deserialize)]
     struct AnySet {
@@ -219,7 +221,7 @@ impl Key {
             return None;
         }
         let key = DecodingKey::from_jwk(jwk).ok()?;
-        // A shared secret in a public key set would let anybody who reads the set sign.
+        // With a shared secret in a public key set, anybody who can read the set could sign tokens.
         if key.family() == AlgorithmFamily::Hmac {
             return None;
         }

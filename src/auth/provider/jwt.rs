@@ -17,7 +17,7 @@ use crate::config;
 use crate::config::{JwtKeys, JwtProvider};
 use crate::metrics::{KeyMetrics, Metrics};
 
-/// Checks tokens of one issuer.
+/// Validates the tokens of one issuer.
 #[derive(Debug)]
 pub(crate) struct JwtValidator {
     settings: JwtProvider,
@@ -41,7 +41,7 @@ impl JwtValidator {
         };
         validation.set_issuer(&[&settings.issuer]);
         if settings.audiences.is_empty() {
-            // The route asks, of the list that the principal keeps.
+            // The route checks the audience instead, with the list that the principal keeps.
             validation.validate_aud = false;
         } else {
             validation.set_audience(&settings.audiences);
@@ -74,44 +74,45 @@ impl JwtValidator {
         }
     }
 
-    /// Checks everything: algorithm, kind, key, signature, issuer, audience, times.
+    /// Checks the algorithm, type, key, signature, issuer, audience and times of a token.
     pub(crate) async fn validate(&self, token: &str) -> Result<Claims, AuthError> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Denied("the token is no JWT"))?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Denied("the token is not a JWT"))?;
         if !self.validation.algorithms.contains(&header.alg) {
             return Err(AuthError::Denied("the token is signed with an algorithm that is not accepted"));
         }
         if !self.accepts_type(header.typ.as_deref()) {
-            return Err(AuthError::Denied("the token is of another kind than an access token"));
+            return Err(AuthError::Denied("the `typ` of the token is not that of an access token"));
         }
         Members::of_header(token)?;
         if header.crit.is_some() {
-            return Err(AuthError::Denied("the token has critical header fields that are not understood"));
+            return Err(AuthError::Denied("the token has critical header fields (`crit`) that are not supported"));
         }
         let key = match &self.keys {
             Keys::Set(keys) => keys.find(header.kid.as_deref(), header.alg).await?,
             Keys::Secret(key) => key.clone(),
         };
-        // The library wants all accepted algorithms to be of the key's family, but an issuer may have keys of several: the
-        // token's own, which was checked above, is the only one that the key may serve.
+        // The library requires all accepted algorithms to be of the key's family, but an issuer may have keys of
+        // several families. So only the token's own algorithm, which was checked above, is accepted here.
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
         let claims = jsonwebtoken::decode::<Members>(token, &key, &validation)
             .map_err(|error| AuthError::Denied(reason(error.kind())))?
             .claims
             .beyond_doubt()?;
-        if !self.settings.required_claims.iter().all(|wanted| claims::meets(&claims, wanted)) {
+        if !self.settings.required_claims.iter().all(|required| claims::meets(&claims, required)) {
             return Err(AuthError::Denied("the token lacks a claim that this provider requires"));
         }
         let claims = Claims::read(&claims, &self.settings.claims)?;
-        // `exp` was validated; it is a number.
-        claims.expires_at.ok_or(AuthError::Denied("the token does not say when it ends"))?;
+        // `exp` was validated, so it is a number.
+        claims.expires_at.ok_or(AuthError::Denied("the token does not say when it expires"))?;
         if claims.audiences.as_ref().is_none_or(Vec::is_empty) {
-            return Err(AuthError::Denied("the token does not say whom it is meant for"));
+            return Err(AuthError::Denied("the token does not name its audience"));
         }
         Ok(claims)
     }
 
-    /// Without a `typ` of its own: `at+jwt` (RFC 9068 section 2.1) and, because many issuers say no more, `JWT` or
-    /// nothing. ID tokens that call themselves anything else, ID-JAGs and other kinds of token are none.
+    /// Without configured `types`, accepts `at+jwt` (RFC 9068 section 2.1). Also accepts `JWT` and tokens without
+    /// `typ`, because many issuers write no more. Any other `typ` is refused, such as that of an ID-JAG, because it
+    /// marks another kind of token.
     fn accepts_type(&self, typ: Option<&str>) -> bool {
         let typ = typ.map(str::to_ascii_lowercase);
         let typ = typ.as_deref().map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
@@ -123,7 +124,7 @@ impl JwtValidator {
     }
 }
 
-/// The issuer that a token claims, unverified: it only selects who is to verify it.
+/// The issuer that a token claims. It is not verified: it only selects the provider that verifies the token.
 pub(crate) fn claimed_issuer(token: &str) -> Option<String> {
     let claims = jsonwebtoken::dangerous::insecure_decode_claims::<Map<String, Value>>(token).ok()?;
     claims.get("iss")?.as_str().map(str::to_owned)
@@ -139,7 +140,7 @@ fn reason(kind: &jsonwebtoken::errors::ErrorKind) -> &'static str {
         InvalidIssuer => "the token is from another issuer",
         MissingRequiredClaim(_) => "the token lacks a required claim",
         InvalidAlgorithm | InvalidKeyFormat => "the token is signed with an algorithm that is not accepted",
-        _ => "the token is no valid JWT",
+        _ => "the token is not a valid JWT",
     }
 }
 
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_is_wrong_is_denied() {
+    async fn invalid_tokens_are_denied() {
         let good = with(|_| ());
         let (message, _) = good.rsplit_once('.').expect("three parts");
         let header = |header: Value| token(header, &claims());
@@ -241,7 +242,7 @@ mod tests {
             ("no signature", format!("{message}.")),
             ("another signature", format!("{message}.AAAA")),
             ("four parts", format!("{good}.x")),
-            ("no JWT", "abc".into()),
+            ("not a JWT", "abc".into()),
             ("alg none", header(json!({"alg": "none"}))),
             ("alg not in the list", header(json!({"alg": "HS384"}))),
             ("alg of a public key", header(json!({"alg": "RS256"}))),
@@ -258,7 +259,8 @@ mod tests {
             assert!(matches!(validate(&token).await, Err(AuthError::Denied(_))), "{what}");
         }
     }
-    /// RFC 9068 section 2.1, and RFC 8725 section 3.11: kinds of token are not mixed up.
+
+    /// Other kinds of token are not accepted as access tokens (RFC 9068 section 2.1, RFC 8725 section 3.11).
     #[tokio::test]
     async fn kinds_of_token() {
         let any = settings();
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn claims_that_are_required() {
+    async fn required_claims() {
         let required = |name: &str, values: Vec<Value>| JwtProvider {
             required_claims: vec![RequiredClaim { name: name.into(), values }],
             ..settings()

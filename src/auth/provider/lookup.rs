@@ -1,4 +1,4 @@
-//! Asks an authentication server, as nginx's `auth_request` does.
+//! Validates requests with an authentication server, as nginx's `auth_request` does.
 
 use std::sync::Arc;
 
@@ -12,37 +12,37 @@ use crate::auth::refusal::Refusal;
 use crate::config::LookupProvider;
 use crate::types::ClientCertificate;
 
-/// What an MCP message wants, in the form of header fields.
+/// The operation of an MCP message, as values of header fields.
 #[derive(Clone, Debug)]
 pub struct OperationFields {
-    /// The method; `None` for an answer of the client.
+    /// The method. `None` if the message is an answer of the client.
     pub method: Option<HeaderValue>,
     /// The name of the tool or prompt, or the URI of the resource.
     pub name: Option<HeaderValue>,
 }
 
-/// What an authentication server may be told about the client's request.
+/// The client's request, as far as an authentication server may see it.
 #[derive(Clone, Copy, Debug)]
 pub struct OriginalRequest<'a> {
-    /// All its fields.
+    /// All header fields of the request.
     pub headers: &'a HeaderMap,
-    /// Its method.
+    /// The HTTP method.
     pub method: &'a str,
     /// `http` or `https`, as the client used it.
     pub scheme: &'a str,
     /// The host as the client wrote it, and the port.
     pub authority: &'a str,
-    /// Its path, canonical.
+    /// The canonical path.
     pub path: &'a str,
-    /// What stands behind `?`.
+    /// The query string, without `?`.
     pub query: Option<&'a str>,
-    /// What its message wants, where a server is asked about that.
+    /// The operation of the message. `None` if it is not sent to the authentication server.
     pub operation: Option<&'a OperationFields>,
-    /// What the client has shown on the connection, verified.
+    /// The client certificate of the connection. The listener has verified it.
     pub certificate: Option<&'a ClientCertificate>,
 }
 
-/// Asks one server.
+/// Validates requests with one authentication server.
 #[derive(Debug)]
 pub(crate) struct LookupValidator {
     settings: LookupProvider,
@@ -54,32 +54,32 @@ impl LookupValidator {
         Self { settings: settings.clone(), client: client.clone() }
     }
 
-    /// True when the server is told what a message wants.
+    /// True if the server is sent the operation of a message.
     pub(crate) fn sees_operation(&self) -> bool {
         self.settings.operation.is_some()
     }
 
-    /// The fields that may carry a credential.
+    /// The header fields that may carry a credential.
     pub(crate) fn headers(&self) -> &[HeaderName] {
         &self.settings.headers
     }
 
-    /// The fields that are sent along and go on to the upstream.
+    /// The header fields that are sent to the server and also go on to the upstream.
     pub(crate) fn context_headers(&self) -> &[HeaderName] {
         &self.settings.context_headers
     }
 
-    /// True for the fields that the server sees.
+    /// True for a header field that is sent to the server.
     pub(crate) fn shows(&self, name: &HeaderName) -> bool {
         self.settings.headers.contains(name) || self.settings.context_headers.contains(name)
     }
 
-    /// True when the request carries any field that may be a credential.
+    /// True if the request has a header field that may carry a credential.
     pub(crate) fn has_credential(&self, headers: &HeaderMap) -> bool {
         self.settings.headers.iter().any(|name| headers.contains_key(name))
     }
 
-    /// Everything that the answer depends on: what is sent is what the cache's key is made of.
+    /// The parts of the cache key: everything that is sent to the server, because its answer may depend on it.
     pub(crate) fn key_parts<'a>(&'a self, request: &OriginalRequest<'a>) -> Vec<&'a [u8]> {
         let mut parts = Vec::new();
         for (name, value) in self.sent(request) {
@@ -93,11 +93,11 @@ impl LookupValidator {
         parts
     }
 
-    /// One sub-request: 2xx allows, 401 and 403 refuse, anything else is an outage.
+    /// Sends one sub-request. 2xx allows the client's request, 401 and 403 refuse it, any other answer is an outage.
     pub(crate) async fn validate(&self, provider: &str, question: HeaderMap) -> Result<Claims, AuthError> {
         let outage = |what: &str| {
             warn!("provider {provider}: {what}");
-            AuthError::Unavailable("the authentication server does not answer as it should")
+            AuthError::Unavailable("the authentication server is not reachable, or its answer is not valid")
         };
         let answer = self.client.get(&self.settings.url, question, self.settings.timeout).await;
         let answer = answer.map_err(|error| outage(&error.to_string()))?;
@@ -129,20 +129,20 @@ impl LookupValidator {
         })
     }
 
-    /// The fields that are sent as they are, and those that tell the operation.
+    /// The header fields that are copied from the request, and those with the operation.
     fn sent<'a>(&'a self, request: &OriginalRequest<'a>) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
         let headers = request.headers;
         let names = self.settings.headers.iter().chain(&self.settings.context_headers);
         let copied = names.flat_map(move |name| headers.get_all(name).iter().map(move |value| (name, value)));
-        let asked = self.settings.operation.as_ref().zip(request.operation);
-        let operation = asked.into_iter().flat_map(|((method, name), asked)| {
-            let method = asked.method.as_ref().map(|value| (method, value));
-            method.into_iter().chain(asked.name.as_ref().map(|value| (name, value)))
+        let operation = self.settings.operation.as_ref().zip(request.operation);
+        let operation = operation.into_iter().flat_map(|((method, name), operation)| {
+            let method = operation.method.as_ref().map(|value| (method, value));
+            method.into_iter().chain(operation.name.as_ref().map(|value| (name, value)))
         });
         copied.chain(operation)
     }
 
-    /// The fields of the sub-request.
+    /// The header fields of the sub-request.
     pub(crate) fn question(&self, request: &OriginalRequest<'_>) -> HeaderMap {
         let mut headers: HeaderMap = HeaderMap::new();
         for (name, value) in self.sent(request) {

@@ -1,4 +1,4 @@
-//! The JSON objects of a token, as far as no two parsers read them differently.
+//! Reads the JSON objects of a token. Objects that other parsers might read differently are refused.
 
 use std::fmt;
 
@@ -9,30 +9,31 @@ use serde_json::{Map, Value};
 
 use crate::auth::error::AuthError;
 
-/// The first number that not all parsers tell from its neighbours: 2^53.
+/// 2^53: from here on, not all parsers can tell an integer from its neighbours.
 const INEXACT: f64 = (1_u64 << 53) as f64;
 
-/// The members of an object. Names of claims and header fields must be unique (RFC 7519 section 4, RFC 7515 section 4).
+/// The members of a JSON object. The names of claims and header fields must be unique (RFC 7519 section 4, RFC 7515
+/// section 4).
 #[derive(Debug)]
 pub(crate) struct Members(Map<String, Value>);
 
 impl Members {
-    /// The header of a token.
+    /// Reads the header of a token.
     pub(crate) fn of_header(token: &str) -> Result<Self, AuthError> {
         let header = token.split('.').next().and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
         let members = header.and_then(|header| serde_json::from_slice(&header).ok());
-        members.ok_or(AuthError::Denied("the token's header cannot be read without doubt"))
+        members.ok_or(AuthError::Denied("the token's header is not a JSON object with unique names"))
     }
 
-    /// The claims of a token that was validated, if what was validated means the same to all parsers: `iss` is a string
-    /// (RFC 7519 section 4.1.1; the library takes a list with the right one in it), and times are exact numbers.
+    /// The claims of a validated token, if all parsers read them in the same way. `iss` must be a string (RFC 7519
+    /// section 4.1.1), but the library also accepts a list that contains the right issuer. Times must be exact numbers.
     pub(crate) fn beyond_doubt(self) -> Result<Map<String, Value>, AuthError> {
         let exact = |date: &Value| date.as_f64().is_some_and(|seconds| (0.0..INEXACT).contains(&seconds));
         if !self.0.get("iss").is_some_and(Value::is_string) {
-            return Err(AuthError::Denied("the token is from another issuer"));
+            return Err(AuthError::Denied("`iss` of the token is not a string"));
         }
         if !["exp", "nbf"].iter().filter_map(|name| self.0.get(*name)).all(exact) {
-            return Err(AuthError::Denied("the token's times are no times"));
+            return Err(AuthError::Denied("`exp` or `nbf` of the token is not a valid time"));
         }
         Ok(self.0)
     }
@@ -57,7 +58,7 @@ impl<'de> Visitor<'de> for UniqueNames {
         let mut members = Map::new();
         while let Some((name, value)) = map.next_entry()? {
             if members.insert(name, value).is_some() {
-                return Err(de::Error::custom("a name is there twice"));
+                return Err(de::Error::custom("the object has the same name twice"));
             }
         }
         Ok(Members(members))

@@ -1,4 +1,4 @@
-//! One configured provider at work.
+//! One configured provider, and what it needs to validate credentials.
 
 pub(super) mod api_key;
 pub(super) mod claims;
@@ -31,25 +31,25 @@ use jwt::JwtValidator;
 use lookup::{LookupValidator, OriginalRequest};
 use mtls::MtlsValidator;
 
-/// Everything that a provider has to know to validate a credential, apart from the request that brought it. It has no
-/// `Debug`, because it holds the credential.
+/// Everything that a provider needs to validate a credential. It owns its parts, so that it can outlive the request. It
+/// does not implement `Debug`, because it holds the credential.
 pub(super) struct Question {
-    /// Empty where other fields are looked at.
+    /// Empty if the provider decides by other header fields.
     token: String,
-    /// What a `lookup` sends.
+    /// The header fields that a `lookup` provider sends to its server.
     fields: HeaderMap,
 }
 
-/// Validates credentials as its configuration says. As long as that stays the same, an instance lives on through
-/// reloads, with its keys and with its entries in the cache.
+/// Validates credentials according to its configuration. An instance survives reloads, and keeps its keys and its
+/// entries in the cache, as long as its configuration stays the same.
 #[derive(Debug)]
 pub struct Provider {
     settings: Arc<config::Provider>,
     /// Distinguishes this instance from all others of the process in cache keys.
     instance: u64,
     validator: Validator,
-    /// Turns of those who ask a server.
-    turns: Semaphore,
+    /// Limits how many requests to the provider's server run at the same time.
+    permits: Semaphore,
     allowed: IntCounter,
     denied: IntCounter,
     unavailable: IntCounter,
@@ -66,7 +66,7 @@ enum Validator {
 }
 
 impl Provider {
-    /// A provider without remembered answers.
+    /// Creates a provider. No entry of the cache belongs to it yet.
     pub fn new(settings: &Arc<config::Provider>, client: &OutboundClient, metrics: &Metrics) -> Self {
         static INSTANCES: AtomicU64 = AtomicU64::new(0);
         let name = &settings.name;
@@ -84,7 +84,7 @@ impl Provider {
             settings: Arc::clone(settings),
             instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
             validator,
-            turns: Semaphore::new(limits::LOOKUPS),
+            permits: Semaphore::new(limits::LOOKUPS),
             allowed: metrics.auth_decisions(name, AuthResult::Allowed),
             denied: metrics.auth_decisions(name, AuthResult::Denied),
             unavailable: metrics.auth_decisions(name, AuthResult::Unavailable),
@@ -92,12 +92,12 @@ impl Provider {
         }
     }
 
-    /// What it was made from.
+    /// The settings from which this provider was made.
     pub fn settings(&self) -> &Arc<config::Provider> {
         &self.settings
     }
 
-    /// The authorization server that clients are pointed to.
+    /// The authorization server where clients get tokens for this provider.
     pub fn issuer(&self) -> Option<&str> {
         match &self.settings.kind {
             ProviderKind::Jwt(jwt) => Some(&jwt.issuer),
@@ -107,7 +107,8 @@ impl Provider {
         }
     }
 
-    /// Background work, until dropped: keys are fetched again.
+    /// Does the provider's background work, which is to fetch keys again. Runs until dropped, or returns at once if
+    /// there is nothing to do.
     pub async fn run(&self) {
         if let Validator::Jwt(jwt) = &self.validator {
             jwt.keep_fresh().await;
@@ -118,7 +119,7 @@ impl Provider {
         self.instance
     }
 
-    /// The lookup validator, when this is one.
+    /// The validator of a `lookup` provider. `None` for other kinds of provider.
     pub(super) fn lookup(&self) -> Option<&LookupValidator> {
         match &self.validator {
             Validator::Lookup(lookup) => Some(lookup),
@@ -126,7 +127,7 @@ impl Provider {
         }
     }
 
-    /// The validator of API keys, when this is one.
+    /// The validator of an `api_keys` provider. `None` for other kinds of provider.
     pub(super) fn api_keys(&self) -> Option<&ApiKeyValidator> {
         match &self.validator {
             Validator::ApiKeys(keys) => Some(keys),
@@ -134,23 +135,23 @@ impl Provider {
         }
     }
 
-    /// True when it asks a server about tokens that say nothing to the edge.
+    /// True if a server validates the tokens, because the edge cannot read them.
     pub(super) fn is_opaque(&self) -> bool {
         matches!(self.validator, Validator::Lookup(_) | Validator::Introspection(_))
     }
 
-    /// True when it validates JWTs of `issuer`.
+    /// True if the provider validates JWTs of `issuer`.
     pub(super) fn issues(&self, issuer: &str) -> bool {
         matches!(&self.validator, Validator::Jwt(jwt) if jwt.issuer() == issuer)
     }
 
-    /// What has to be known to validate `token`.
+    /// Collects what is needed to validate `token`.
     pub(super) fn question(&self, token: &str, request: &OriginalRequest<'_>) -> Question {
         let fields = self.lookup().map(|lookup| lookup.question(request)).unwrap_or_default();
         Question { token: token.to_owned(), fields }
     }
 
-    /// Validates without the cache.
+    /// Validates a credential, without the cache.
     pub(super) async fn validate(&self, question: Question) -> Result<Principal, AuthError> {
         let Question { token, fields } = question;
         let token = token.as_str();
@@ -158,13 +159,13 @@ impl Provider {
         let claims = match &self.validator {
             Validator::Jwt(jwt) => jwt.validate(token).await?,
             Validator::ApiKeys(keys) => keys.validate(token).await?,
-            Validator::Mtls(_) => return Err(AuthError::Denied("this provider knows certificates only")),
+            Validator::Mtls(_) => return Err(AuthError::Denied("this provider only accepts client certificates")),
             Validator::Introspection(introspection) => {
-                let _turn = self.turn().await?;
+                let _permit = self.permit().await?;
                 introspection.validate(&self.settings.name, token).await?
             }
             Validator::Lookup(lookup) => {
-                let _turn = self.turn().await?;
+                let _permit = self.permit().await?;
                 lookup.validate(&self.settings.name, fields).await?
             }
         };
@@ -176,16 +177,16 @@ impl Provider {
         }
     }
 
-    /// True when it knows callers by their certificates.
+    /// True for an `mtls` provider, which identifies callers by their client certificates.
     pub(super) fn is_mtls(&self) -> bool {
         matches!(self.validator, Validator::Mtls(_))
     }
 
-    /// Who has shown `certificate`, when that is what this provider knows.
+    /// The principal that this `mtls` provider finds for `certificate`. Other kinds of provider deny it.
     pub(super) fn holder(&self, certificate: &ClientCertificate) -> Result<Principal, AuthError> {
         match &self.validator {
             Validator::Mtls(mtls) => self.principal(mtls.validate(certificate)?),
-            _ => Err(AuthError::Denied("this provider knows no certificates")),
+            _ => Err(AuthError::Denied("this provider does not accept client certificates")),
         }
     }
 
@@ -194,25 +195,27 @@ impl Provider {
         let scopes = self.scopes(&scopes, &groups);
         Principal::new(&subject, Grant::new(scopes, audiences), Arc::clone(&self.settings.name), expires_at)
             .map(|principal| principal.with_token_id(token_id))
-            .map_err(|_| AuthError::Denied("the credential's subject cannot stand in a header"))
+            .map_err(|_| AuthError::Denied("the credential's subject is empty or has control characters"))
     }
 
-    /// A turn to ask a server. Made-up tokens can come in any number: they must not become as many questions at once.
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, AuthError> {
-        match tokio::time::timeout(limits::LOOKUP_WAIT, self.turns.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            _ => Err(AuthError::Unavailable("the provider is asked more than it can answer")),
+    /// Waits until one more request to the provider's server may run. Clients can send any number of made-up tokens,
+    /// which must not become as many requests at the same time.
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, AuthError> {
+        match tokio::time::timeout(limits::LOOKUP_WAIT, self.permits.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(AuthError::Unavailable("too many requests are waiting for the provider's server")),
         }
     }
 
-    /// Its own scopes, and those that its groups give. What is no scope token is no permission either.
+    /// The scopes of the credential, and the scopes that the configuration gives to its groups. A value that is not a
+    /// valid scope grants nothing.
     fn scopes(&self, scopes: &[String], groups: &[String]) -> ScopeSet {
         let own = scopes.iter().filter_map(|scope| scope.parse::<Scope>().ok());
         let given = groups.iter().filter_map(|group| self.settings.groups.get(group)).flat_map(ScopeSet::iter).cloned();
         own.chain(given).collect()
     }
 
-    /// Counts a decision, wherever it came from.
+    /// Counts a decision, whether it comes from the cache or not.
     pub(super) fn decided<T>(&self, outcome: &Result<T, AuthError>) {
         match outcome {
             Ok(_) => self.allowed.inc(),

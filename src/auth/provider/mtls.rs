@@ -1,11 +1,11 @@
-//! Client certificates. The listener has verified them; here it is decided what they are worth.
+//! Maps client certificates to callers and scopes. The listener has already verified the certificates.
 
 use super::claims::Claims;
 use crate::auth::error::AuthError;
 use crate::config::{CertificateName, MtlsProvider};
 use crate::types::{ClientCertificate, unix_now};
 
-/// Knows callers by their certificates.
+/// Identifies callers by their client certificates.
 #[derive(Debug)]
 pub(crate) struct MtlsValidator {
     settings: MtlsProvider,
@@ -16,7 +16,8 @@ impl MtlsValidator {
         Self { settings: settings.clone() }
     }
 
-    /// Who has shown `certificate`. A connection, and a resumed TLS session, may outlive it.
+    /// The claims of the holder of `certificate`. The expiry is checked for every request, because a connection or a
+    /// resumed TLS session may outlive the certificate.
     pub(crate) fn validate(&self, certificate: &ClientCertificate) -> Result<Claims, AuthError> {
         if certificate.not_after < unix_now() {
             return Err(AuthError::Denied("the client certificate has expired"));
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn one_name_that_is_listed_until_the_certificate_ends() {
+    fn a_certificate_needs_one_listed_name_and_must_not_have_expired() {
         let settings = |subject, allow_unlisted| {
             let subjects = [("spiffe://a/robot".to_owned(), scopes("c")), ("robot".to_owned(), scopes(""))];
             let subjects = subjects.into_iter().collect();
@@ -71,13 +72,14 @@ mod tests {
         };
         let later = unix_now() + 60;
         let robot = certificate(&["spiffe://a/robot"], later);
-        let claims = settings(CertificateName::SanUri, false).validate(&robot).expect("it is listed");
+        let claims = settings(CertificateName::SanUri, false).validate(&robot).expect("the subject is listed");
         assert_eq!((claims.subject.as_str(), claims.scopes.join(" ").as_str()), ("spiffe://a/robot", "a b c"));
         assert_eq!(claims.expires_at, Some(later + 1));
         assert_eq!(settings(CertificateName::CommonName, false).validate(&robot).expect("listed").subject, "robot");
         let unlisted = settings(CertificateName::SanDns, false).validate(&robot);
         assert!(matches!(unlisted, Err(AuthError::Forbidden(_))));
-        let unlisted = settings(CertificateName::SanDns, true).validate(&robot).expect("it need not be listed");
+        let unlisted =
+            settings(CertificateName::SanDns, true).validate(&robot).expect("the subject need not be listed");
         assert_eq!((unlisted.subject.as_str(), unlisted.scopes.join(" ").as_str()), ("robot.example", "a b"));
         for wrong in [
             certificate(&[], later),

@@ -1,4 +1,4 @@
-//! The credential of one route at work.
+//! The credential that a route sends to its upstream.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +20,18 @@ use crate::config::{CredentialKind, SubjectTokenType, TokenGrant};
 use crate::metrics::{Metrics, UpstreamTokenResult};
 use crate::types::Principal;
 
-/// Makes what the upstream of a route is shown. As long as its configuration stays the same, an instance lives on through
-/// reloads, with its tokens.
+const NO_CALLER: UpstreamTokenError = UpstreamTokenError::Refused(
+    "the upstream needs an assertion about the caller, but the caller is not authenticated",
+);
+const UNWRITABLE_ASSERTION: UpstreamTokenError =
+    UpstreamTokenError::Unavailable("the assertion cannot be written as a header field");
+const NO_BEARER_TOKEN: UpstreamTokenError = UpstreamTokenError::Refused(
+    "the upstream needs a token that is exchanged for the caller's bearer token, but the caller did not authenticate \
+     with one: send a token as `Authorization: Bearer TOKEN`",
+);
+
+/// Makes the credentials that a route sends to its upstream. An instance survives reloads, and keeps its tokens, as
+/// long as its configuration stays the same.
 #[derive(Debug)]
 pub struct UpstreamCredential {
     settings: config::Credential,
@@ -35,13 +45,13 @@ enum Source {
     Assertion(Box<Signer>),
 }
 
-/// Tokens that a server gives.
+/// Gets tokens from a token endpoint.
 #[derive(Debug)]
 struct TokenSource {
     /// Distinguishes this instance from all others of the process in cache keys.
     instance: u64,
     endpoint: TokenEndpoint,
-    /// Of an exchange: the providers whose callers have a token.
+    /// For an exchange: the providers whose callers have a bearer token that can be exchanged.
     providers: Option<Vec<Arc<str>>>,
     tokens: Arc<UpstreamTokens>,
     hits: IntCounter,
@@ -50,18 +60,20 @@ struct TokenSource {
     unavailable: IntCounter,
 }
 
-/// What one request shows its upstream.
+/// The credential that one request carries to its upstream.
 #[derive(Clone, Debug)]
 pub struct ShownCredential {
-    /// The field.
+    /// The name of the header field.
     pub header: HeaderName,
-    /// Its whole value, marked as sensitive.
+    /// The whole value of the header field, marked as sensitive.
     pub value: HeaderValue,
     token: Option<Token>,
 }
 
 impl ShownCredential {
-    /// The upstream has refused it: a token that is remembered is shown to no further request.
+    /// Must be called when the upstream has refused the credential. A cached token is then not sent again, unless it is
+    /// a token of the edge itself that is younger than
+    /// [`limits::UPSTREAM_TOKEN_SPEND`](config::limits::UPSTREAM_TOKEN_SPEND).
     pub fn was_refused(&self) {
         if let Some(token) = &self.token {
             token.spend();
@@ -70,7 +82,7 @@ impl ShownCredential {
 }
 
 impl UpstreamCredential {
-    /// The credential of `route`, without remembered tokens.
+    /// Creates the credential of `route`, with no tokens yet.
     pub fn new(
         route: &Arc<str>,
         settings: &config::Credential,
@@ -81,7 +93,7 @@ impl UpstreamCredential {
             let count = |result| metrics.upstream_token_requests(route, result);
             Source::Tokens(Box::new(TokenSource {
                 instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
-                endpoint: TokenEndpoint::new((route, &settings.header), grant, subject, client),
+                endpoint: TokenEndpoint::new(route, &settings.header, grant, subject, client),
                 providers,
                 tokens: Arc::clone(tokens),
                 hits: count(UpstreamTokenResult::Hit),
@@ -101,15 +113,15 @@ impl UpstreamCredential {
         Self { settings: settings.clone(), source }
     }
 
-    /// What it was made from.
+    /// The settings from which this credential was made.
     pub fn settings(&self) -> &config::Credential {
         &self.settings
     }
 
-    /// What the upstream is shown for a request with these `headers`, which `principal` was permitted.
+    /// Makes the credential for one request with these `headers`, which was permitted for `principal`.
     ///
     /// # Errors
-    /// There is nothing that it could be shown.
+    /// There is no credential for this caller, or no credential is available now.
     pub async fn show(
         &self,
         principal: Option<&Arc<Principal>>,
@@ -119,9 +131,8 @@ impl UpstreamCredential {
         let (value, token) = match &self.source {
             Source::Secret(value) => (value.clone(), None),
             Source::Assertion(signer) => {
-                let principal = principal.ok_or(UpstreamTokenError::Refused("there is no caller to speak of"))?;
-                let value = field(scheme, &signer.sign(principal)?);
-                (value.ok_or(UpstreamTokenError::Unavailable("the assertion fits in no header field"))?, None)
+                let value = field(scheme, &signer.sign(principal.ok_or(NO_CALLER)?)?);
+                (value.ok_or(UNWRITABLE_ASSERTION)?, None)
             }
             Source::Tokens(source) => {
                 let token = source.token(scheme, principal, headers).await?;
@@ -141,42 +152,41 @@ impl TokenSource {
     ) -> Result<Token, UpstreamTokenError> {
         let (owner, subject_token) = match &self.providers {
             Some(providers) => {
-                let (owner, token) = principal.and_then(|principal| own_token(principal, providers, headers)).ok_or(
-                    UpstreamTokenError::Refused("the upstream wants a token in exchange for the caller's, and the caller has not come with one: use a bearer token"),
-                )?;
+                let own = principal.and_then(|principal| own_token(principal, providers, headers));
+                let (owner, token) = own.ok_or(NO_BEARER_TOKEN)?;
                 (Some(owner), token)
             }
             None => (None, ""),
         };
         let key = self.tokens.key(self.instance, owner.and_then(|owner| owner.credential()));
-        let mut asked = false;
+        let mut fetched = false;
         let fetch = async || {
-            asked = true;
-            let asked_at = Instant::now();
+            fetched = true;
+            let requested_at = Instant::now();
             let issued = self.endpoint.ask(subject_token).await;
             match &issued {
                 Ok(_) => self.issued.inc(),
                 Err(UpstreamTokenError::Refused(_)) => self.refused.inc(),
                 Err(UpstreamTokenError::Unavailable(_)) => self.unavailable.inc(),
             }
-            issued?.into_token(scheme, owner, asked_at)
+            issued?.into_token(scheme, owner, requested_at)
         };
         let token = self.tokens.get(key, fetch).await;
-        if !asked {
+        if !fetched {
             self.hits.inc();
         }
         token
     }
 }
 
-/// The bearer token by which `principal` came, when that is how it came.
+/// The bearer token with which `principal` authenticated, if it did so with a bearer token of one of `providers`.
 fn own_token<'a>(
     principal: &'a Arc<Principal>,
     providers: &[Arc<str>],
     headers: &'a HeaderMap,
 ) -> Option<(&'a Arc<Principal>, &'a str)> {
     let token = bearer(headers).ok()?;
-    // What was validated, and nothing else that stands in the request.
+    // Only the token that was validated counts, not another one that the request may also carry.
     let is_own = providers.contains(principal.provider())
         && principal.credential() == Some(&credential_digest(token.as_bytes()));
     is_own.then_some((principal, token))
@@ -201,12 +211,12 @@ mod tests {
         };
         assert_eq!(own(&alice("corp"), &["Bearer hers"]).as_deref(), Some("hers"));
         assert_eq!(own(&alice("opaque"), &["bearer hers"]).as_deref(), Some("hers"));
-        assert_eq!(own(&alice("corp"), &["Bearer another"]), None, "nobody has looked at it");
+        assert_eq!(own(&alice("corp"), &["Bearer another"]), None, "this token was not validated");
         assert_eq!(own(&alice("robots"), &["Bearer hers"]), None, "an API key");
         for fields in [&[][..], &["Basic hers"], &["Bearer hers", "Bearer hers"]] {
             assert_eq!(own(&alice("corp"), fields), None, "{fields:?}");
         }
-        let nameless = Arc::new(principal("corp").expect("legal"));
-        assert_eq!(own(&nameless, &["Bearer hers"]), None, "it came by something else");
+        let without_token = Arc::new(principal("corp").expect("legal"));
+        assert_eq!(own(&without_token, &["Bearer hers"]), None, "the caller did not authenticate with a token");
     }
 }

@@ -1,4 +1,4 @@
-//! Asks a token endpoint (RFC 6749 sections 4.4 and 5, RFC 8693).
+//! Requests tokens from a token endpoint (RFC 6749 sections 4.4 and 5, RFC 8693).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,25 +14,25 @@ use crate::auth::outbound::client::OutboundClient;
 use crate::auth::outbound::client_authentication::authenticated;
 use crate::config::{SubjectTokenType, TokenGrant, limits};
 
-/// One token endpoint, with what one route asks of it.
+/// A token endpoint, and what one route requests from it.
 #[derive(Debug)]
 pub(super) struct TokenEndpoint {
     route: Arc<str>,
     grant: TokenGrant,
-    /// Of `exchange`: what the caller's token is.
+    /// For an exchange: the type of the caller's token.
     subject: Option<SubjectTokenType>,
-    /// Whether any type but Bearer would be of no use.
-    wants_bearer: bool,
+    /// Only Bearer tokens are accepted, because the token goes into `Authorization`.
+    bearer_only: bool,
     client: OutboundClient,
-    /// Turns of those who ask.
-    turns: Semaphore,
+    /// Limits how many token requests run at the same time.
+    permits: Semaphore,
 }
 
-/// What a token endpoint gave.
+/// A token that a token endpoint has issued.
 pub(super) struct Issued {
     /// Visible ASCII characters, at most [`limits::TOKEN_BYTES`].
     pub(super) token: String,
-    /// How long it is good.
+    /// How long the token is valid.
     pub(super) lifetime: Duration,
 }
 
@@ -46,9 +46,9 @@ const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// The error codes that are about the edge or the server, whatever the caller's token is (RFC 6749 sections 4.1.2.1 and 5.2,
-/// RFC 8628 section 3.5).
-const NOT_OF_THE_CALLER: &[&str] = &[
+/// Error codes that are about the edge or the server, and not about the caller's token (RFC 6749 sections 4.1.2.1 and
+/// 5.2, RFC 8628 section 3.5).
+const NOT_ABOUT_THE_CALLER: &[&str] = &[
     "invalid_client",
     "unauthorized_client",
     "unsupported_grant_type",
@@ -60,7 +60,8 @@ const NOT_OF_THE_CALLER: &[&str] = &[
 impl TokenEndpoint {
     /// `subject` is given for an exchange; `header` is the field that will carry the token.
     pub(super) fn new(
-        (route, header): (&Arc<str>, &HeaderName),
+        route: &Arc<str>,
+        header: &HeaderName,
         grant: &TokenGrant,
         subject: Option<SubjectTokenType>,
         client: &OutboundClient,
@@ -69,37 +70,39 @@ impl TokenEndpoint {
             route: Arc::clone(route),
             grant: grant.clone(),
             subject,
-            wants_bearer: *header == header::AUTHORIZATION,
+            bearer_only: *header == header::AUTHORIZATION,
             client: client.clone(),
-            turns: Semaphore::new(limits::LOOKUPS),
+            permits: Semaphore::new(limits::LOOKUPS),
         }
     }
 
-    /// One question; `subject_token` is the caller's, of an exchange. A refusal of the caller's token is a refusal, anything
-    /// else that is no token is an outage.
+    /// Sends one token request. In an exchange, `subject_token` is the caller's token. If the server refuses the
+    /// caller's token, the error is `Refused`. Every other failure is `Unavailable`.
     pub(super) async fn ask(&self, subject_token: &str) -> Result<Issued, UpstreamTokenError> {
-        let Ok(Ok(_turn)) = tokio::time::timeout(limits::LOOKUP_WAIT, self.turns.acquire()).await else {
-            return Err(UpstreamTokenError::Unavailable("the token endpoint is asked more than it can answer"));
+        let Ok(Ok(_permit)) = tokio::time::timeout(limits::LOOKUP_WAIT, self.permits.acquire()).await else {
+            return Err(UpstreamTokenError::Unavailable("too many requests are waiting for the token endpoint"));
         };
-        let (headers, body) =
-            self.question(subject_token).ok_or_else(|| self.outage("the edge cannot say who it is"))?;
+        let (headers, body) = self
+            .request(subject_token)
+            .ok_or_else(|| self.outage("the edge cannot create its own client authentication"))?;
         let answer = self.client.post(&self.grant.url, headers, body, self.grant.timeout).await;
         let answer = answer.map_err(|error| self.outage(&error.to_string()))?;
         let members = serde_json::from_slice::<Map<String, Value>>(&answer.body).ok();
         if answer.status != StatusCode::OK {
             return Err(self.refusal(answer.status, members.as_ref()));
         }
-        let members = members.ok_or_else(|| self.outage("the answer of the token endpoint is no JSON object"))?;
+        let members = members.ok_or_else(|| self.outage("the answer of the token endpoint is not a JSON object"))?;
         self.read(&members).map_err(|what| self.outage(&format!("the answer of the token endpoint {what}")))
     }
 
     fn outage(&self, what: &str) -> UpstreamTokenError {
         warn!("route {}: {what}", self.route);
-        UpstreamTokenError::Unavailable("the authorization server gives no token for the upstream now")
+        UpstreamTokenError::Unavailable("the authorization server cannot issue a token for the upstream at the moment")
     }
 
-    /// The header fields and the form of a question (RFC 8693 section 2.1, RFC 6749 section 4.4.2, RFC 8707 section 2.2).
-    fn question(&self, subject_token: &str) -> Option<(HeaderMap, String)> {
+    /// The header fields and the form of a token request (RFC 8693 section 2.1, RFC 6749 section 4.4.2, RFC 8707
+    /// section 2.2).
+    fn request(&self, subject_token: &str) -> Option<(HeaderMap, String)> {
         let grant = &self.grant;
         let mut form = Serializer::new(String::new());
         match self.subject {
@@ -128,55 +131,61 @@ impl TokenEndpoint {
         authenticated(form, &grant.client_id, &grant.proof)
     }
 
-    /// What an answer without a token means (RFC 6749 section 5.2, RFC 8693 section 2.2.2).
+    /// The error for an answer without a token (RFC 6749 section 5.2, RFC 8693 section 2.2.2).
     fn refusal(&self, status: StatusCode, members: Option<&Map<String, Value>>) -> UpstreamTokenError {
         let code = members.and_then(|members| members.get("error")).and_then(Value::as_str);
         let code = code.filter(|code| is_error_code(code)).unwrap_or("no error code");
         let refused = matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         let number = status.as_u16();
-        if self.subject.is_some() && refused && !NOT_OF_THE_CALLER.contains(&code) {
+        if self.subject.is_some() && refused && !NOT_ABOUT_THE_CALLER.contains(&code) {
             warn!(
                 "route {}: the token endpoint refuses to exchange a caller's token: {code} (status {number})",
                 self.route
             );
-            return UpstreamTokenError::Refused("the authorization server gives this caller no token for the upstream");
+            return UpstreamTokenError::Refused(
+                "the authorization server does not issue a token for the upstream to this caller",
+            );
         }
-        let hint = if refused { ": check `client_id`, what proves it, and what is asked for" } else { "" };
-        self.outage(&format!("the token endpoint gives no token: {code} (status {number}){hint}"))
+        let hint = if refused {
+            ": check `client_id`, its secret or key, and the requested `audience`, `resource` and `scopes`"
+        } else {
+            ""
+        };
+        self.outage(&format!("the token endpoint issued no token: {code} (status {number}){hint}"))
     }
 
-    /// What an answer with a token says (RFC 6749 section 5.1, RFC 8693 section 2.2.1).
+    /// Reads an answer with a token (RFC 6749 section 5.1, RFC 8693 section 2.2.1).
     fn read(&self, members: &Map<String, Value>) -> Result<Issued, &'static str> {
         let text = |name: &str| members.get(name).and_then(Value::as_str);
         let token = text("access_token").filter(|token| !token.is_empty()).ok_or("has no `access_token`")?;
         if token.len() > limits::TOKEN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("has an `access_token` that is too long, or that no header field can hold");
+            return Err("has an `access_token` that is too long, or has characters that a header field cannot hold");
         }
         let kind = text("token_type").ok_or("has no `token_type`")?;
         let is_bearer = kind.eq_ignore_ascii_case("bearer");
-        if !is_bearer && (self.wants_bearer || !kind.eq_ignore_ascii_case("n_a")) {
-            return Err("has a token of another type than Bearer");
+        if !is_bearer && (self.bearer_only || !kind.eq_ignore_ascii_case("n_a")) {
+            return Err("has a `token_type` other than `Bearer`");
         }
         if members.get("issued_token_type").is_some_and(|kind| *kind != ACCESS_TOKEN && *kind != JWT) {
-            return Err("has another `issued_token_type` than that of an access token");
+            return Err("has an `issued_token_type` that is not an access token");
         }
         let lifetime = match members.get("expires_in") {
             None | Some(Value::Null) => limits::UPSTREAM_TOKEN_DEFAULT,
-            Some(seconds) => lifetime(seconds).ok_or("has an `expires_in` that is no number of seconds")?,
+            Some(seconds) => lifetime(seconds).ok_or("has an `expires_in` that is not a number of seconds")?,
         };
         if lifetime.is_zero() {
-            return Err("has a token that has ended");
+            return Err("has a token that has already expired");
         }
         Ok(Issued { token: token.to_owned(), lifetime: lifetime.min(limits::UPSTREAM_TOKEN_MAX) })
     }
 }
 
-/// True for what may be shown in a log. Registered codes look like this, tokens do not.
+/// True if `code` may be written to a log. Registered error codes have this form, tokens do not.
 fn is_error_code(code: &str) -> bool {
     (1..=40).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// `expires_in` in whole seconds. It should be a number; some servers write it as text.
+/// Reads `expires_in` in whole seconds. It should be a number, but some servers send a string.
 fn lifetime(seconds: &Value) -> Option<Duration> {
     let seconds = match seconds {
         Value::String(text) => text.parse::<u64>().ok()? as f64,
@@ -204,11 +213,11 @@ mod tests {
             timeout: Duration::from_secs(1),
         };
         let client = OutboundClient::new().expect("a client needs no network");
-        TokenEndpoint::new((&"/a/".into(), &header), &grant, subject, &client)
+        TokenEndpoint::new(&"/a/".into(), &header, &grant, subject, &client)
     }
 
     #[test]
-    fn what_an_answer_gives() {
+    fn answers_with_a_token() {
         let bearer = endpoint(header::AUTHORIZATION, None);
         let other = endpoint(HeaderName::from_static("x-api-key"), None);
         let answer = |more: Value| {
@@ -220,7 +229,7 @@ mod tests {
         let seconds = |endpoint: &TokenEndpoint, more: &Value| {
             let answer = answer(more.clone());
             let issued = endpoint.read(answer.as_object().expect("an object")).ok()?;
-            assert!(!format!("{issued:?}").contains(&issued.token), "it is shown to nobody");
+            assert!(!format!("{issued:?}").contains(&issued.token), "`Debug` does not show the token");
             Some(issued.lifetime.as_secs())
         };
         let long = "x".repeat(limits::TOKEN_BYTES + 1);
@@ -249,12 +258,12 @@ mod tests {
         ] {
             assert_eq!(seconds(&bearer, &more), expected, "{more}");
         }
-        assert_eq!(seconds(&other, &json!({"token_type": "N_A"})), Some(600), "the field is not for bearer tokens");
+        assert_eq!(seconds(&other, &json!({"token_type": "N_A"})), Some(600), "the field is not `Authorization`");
         assert_eq!(seconds(&other, &json!({"token_type": "DPoP"})), None);
     }
 
     #[test]
-    fn who_is_refused_by_an_answer_without_a_token() {
+    fn answers_without_a_token() {
         let exchange = endpoint(header::AUTHORIZATION, Some(SubjectTokenType::AccessToken));
         let own = endpoint(header::AUTHORIZATION, None);
         let is_refused = |endpoint: &TokenEndpoint, status: u16, error: &Value| {
@@ -281,13 +290,13 @@ mod tests {
             assert_eq!(is_refused(&exchange, status, &error), expected, "{status} {error}");
             assert!(
                 !is_refused(&own, status, &error),
-                "no caller can be refused a token of the edge: {status} {error}"
+                "a token of the edge itself is never refused because of a caller: {status} {error}"
             );
         }
     }
 
     #[test]
-    fn only_what_looks_like_a_code_is_logged() {
+    fn only_text_that_looks_like_an_error_code_is_logged() {
         for code in ["invalid_grant", "interaction_required"] {
             assert!(is_error_code(code), "{code}");
         }

@@ -1,14 +1,15 @@
-//! Why there is nothing that an upstream could be shown.
+//! Why a request has no credential for its upstream.
 
 use thiserror::Error;
 
-/// Nothing is sent to the upstream then. The texts reach clients and hold no token.
+/// Why a request has no credential for its upstream. The request is then not sent to the upstream. The texts are shown
+/// to clients and contain no token.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum UpstreamTokenError {
-    /// This caller gets none: 403.
+    /// This caller gets no credential: 403.
     #[error("{0}")]
     Refused(&'static str),
-    /// There is none now, whoever asks: 503.
+    /// No caller can get a credential now: 503.
     #[error("{0}")]
     Unavailable(&'static str),
 }

@@ -1,4 +1,5 @@
-//! What upstreams are shown: a secret, a token that a server gave, or an assertion that the edge signs.
+//! The credentials that requests carry to upstreams: a secret, a token from a token endpoint, or an assertion that the
+//! edge signs.
 
 mod assertion;
 mod credential;

@@ -1,4 +1,5 @@
-//! The tokens that upstreams are shown, by a keyed hash of whom and what they are for, and, apart from them, recent refusals.
+//! The cache of tokens for upstreams. Its keys are keyed hashes of the route's credential and the caller's token.
+//! Recent refusals are cached separately.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +15,12 @@ use super::token::Token;
 use crate::auth::revocation::Revocation;
 use crate::config::limits;
 
-/// What an entry is found by. The hash is keyed with a key of this process.
+/// The key of a cache entry: a hash that is keyed with a secret of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct UpstreamTokenKey([u8; 32]);
 
-/// All tokens for upstreams. One per process; it outlives reloads, because keys hold the identity of the credentials.
+/// All tokens for upstreams. There is one instance per process. It survives reloads, because its keys contain the
+/// number of the [`UpstreamCredential`](super::UpstreamCredential) instance.
 #[derive(Debug)]
 pub struct UpstreamTokens {
     hash_key: hmac::Key,
@@ -27,7 +29,7 @@ pub struct UpstreamTokens {
     purges: AtomicU64,
 }
 
-/// What came of a question; a failure is for those who waited for it only.
+/// The outcome of a token request. A failure is only for the requests that waited for it.
 #[derive(Clone, Debug)]
 enum Outcome {
     Token(Token),
@@ -35,7 +37,7 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// About how many bytes it takes.
+    /// About how many bytes of memory the outcome takes.
     fn weight(&self) -> u32 {
         const ENTRY: usize = 512;
         let Self::Token(token) = self else { return ENTRY as u32 };
@@ -43,7 +45,7 @@ impl Outcome {
     }
 }
 
-/// Each entry brings its own lifetime.
+/// Each entry has its own lifetime.
 struct OwnLifetime;
 
 impl OwnLifetime {
@@ -72,7 +74,7 @@ impl Expiry<UpstreamTokenKey, Outcome> for OwnLifetime {
 }
 
 impl UpstreamTokens {
-    /// None yet.
+    /// An empty cache.
     ///
     /// # Panics
     /// The operating system gives no random numbers.
@@ -93,7 +95,8 @@ impl UpstreamTokens {
         }
     }
 
-    /// The key of a token of the credential `instance`, for the caller's token with this digest.
+    /// The key of a token of the credential `instance`. `caller` is the digest of the caller's token; `None` for a
+    /// token of the edge itself.
     pub(super) fn key(&self, instance: u64, caller: Option<&[u8; 32]>) -> UpstreamTokenKey {
         let mut context = hmac::Context::with_key(&self.hash_key);
         context.update(&instance.to_le_bytes());
@@ -103,11 +106,12 @@ impl UpstreamTokens {
         UpstreamTokenKey(key)
     }
 
-    /// The token behind `key`: remembered, or from `fetch`, which runs once for all who ask at the same time. A token near
-    /// its end is replaced first; when there is no other for now, it is used on until shortly before its end.
+    /// The token for `key`, from the cache or from `fetch`. When several requests need the same token at the same time,
+    /// `fetch` runs once for all of them. A token near its end is renewed first. If an outage prevents that, the old
+    /// token is used until shortly before its end.
     ///
     /// # Errors
-    /// What `fetch` said. Refusals are remembered for a short time, outages never.
+    /// The error of `fetch`. Refusals are cached for a short time, outages never.
     pub(super) async fn get<F>(
         &self,
         key: UpstreamTokenKey,
@@ -121,7 +125,8 @@ impl UpstreamTokens {
             Some(Outcome::Token(token)) => Some(token),
             Some(Outcome::Failed(_)) | None => None,
         };
-        // Boxed, because it is large and rare: else every request would carry room for it to its end.
+        // Boxed, because this future is large and rarely needed. Without the box, the future of every request would
+        // have to contain it.
         Box::pin(self.renew(key, known, fetch)).await
     }
 
@@ -137,10 +142,10 @@ impl UpstreamTokens {
         if let Some(error) = self.refusals.get(&key).await {
             return Err(error);
         }
-        let ask = async {
+        let request = async {
             let purges = self.purges.load(Ordering::SeqCst);
             match fetch().await {
-                // What came for a question of before a purge is not kept.
+                // A token that was requested before a purge is not kept.
                 Ok(token) if self.purges.load(Ordering::SeqCst) != purges => Outcome::Token(token.ended()),
                 Ok(token) => Outcome::Token(token),
                 Err(error @ UpstreamTokenError::Unavailable(_)) => match known {
@@ -156,23 +161,23 @@ impl UpstreamTokens {
             }
         };
         let is_old = |outcome: &Outcome| !matches!(outcome, Outcome::Token(token) if token.is_fresh());
-        match self.tokens.entry(key).or_insert_with_if(ask, is_old).await.into_value() {
+        match self.tokens.entry(key).or_insert_with_if(request, is_old).await.into_value() {
             Outcome::Token(token) => Ok(token),
             Outcome::Failed(error) => Err(error),
         }
     }
 
-    /// Forgets the tokens that were exchanged for those that `revocation` is about; with all of them, those of the edge
-    /// itself, too.
+    /// Removes the tokens that were exchanged for credentials that `revocation` covers. [`Revocation::All`] also
+    /// removes the tokens of the edge itself and the cached refusals.
     pub async fn purge(&self, revocation: &Revocation) {
         self.purges.fetch_add(1, Ordering::SeqCst);
         for (key, outcome) in &self.tokens {
             let Outcome::Token(token) = &outcome else { continue };
-            let is_meant = match token.owner() {
+            let is_revoked = match token.owner() {
                 Some(owner) => revocation.matches(owner),
                 None => *revocation == Revocation::All,
             };
-            if is_meant {
+            if is_revoked {
                 self.tokens.invalidate(key.as_ref()).await;
             }
         }
@@ -225,11 +230,11 @@ mod tests {
         for other in [tokens.key(2, Some(&[1; 32])), tokens.key(1, Some(&[2; 32])), tokens.key(1, None)] {
             assert_ne!(key, other);
         }
-        assert_ne!(key, UpstreamTokens::new().key(1, Some(&[1; 32])), "the key is of this process");
+        assert_ne!(key, UpstreamTokens::new().key(1, Some(&[1; 32])), "each process has its own secret");
     }
 
     #[tokio::test]
-    async fn a_thousand_requests_ask_once_and_a_cancelled_leader_fails_nobody() {
+    async fn a_thousand_requests_fetch_once_and_a_cancelled_leader_fails_no_other_request() {
         let tokens = Arc::new(UpstreamTokens::new());
         let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let ask = || {
@@ -256,23 +261,23 @@ mod tests {
         for waiter in waiters {
             assert_eq!(waiter.await.expect("no panic").expect("a token").value, "t");
         }
-        assert_eq!(runs.load(Ordering::SeqCst), 2, "the leader, and one successor");
+        assert_eq!(runs.load(Ordering::SeqCst), 2, "the cancelled request, and one that took over");
     }
 
     #[tokio::test]
-    async fn refusals_are_remembered_and_outages_are_not() {
+    async fn refusals_are_cached_and_outages_are_not() {
         let tokens = UpstreamTokens::new();
         let key = |instance| tokens.key(instance, None);
         for error in [DOWN, DOWN] {
             assert_eq!(get(&tokens, key(1), Err(error)).await, Err(DOWN));
         }
         assert_eq!(get(&tokens, key(1), Ok(token("t"))).await, Ok(HeaderValue::from_static("t")));
-        assert_eq!(get(&tokens, key(1), Err(DOWN)).await, Ok(HeaderValue::from_static("t")), "it is remembered");
+        assert_eq!(get(&tokens, key(1), Err(DOWN)).await, Ok(HeaderValue::from_static("t")), "it is cached");
         assert_eq!(get(&tokens, key(2), Err(REFUSED)).await, Err(REFUSED));
-        assert_eq!(get(&tokens, key(2), Ok(token("t"))).await, Err(REFUSED), "it is remembered");
+        assert_eq!(get(&tokens, key(2), Ok(token("t"))).await, Err(REFUSED), "it is cached");
     }
 
-    /// Near its end it is replaced; without another it is used on; after a refusal it is not.
+    /// A token near its end is renewed. During an outage the old token stays in use, after a refusal it does not.
     #[tokio::test]
     async fn a_token_near_its_end() {
         let tokens = UpstreamTokens::new();
@@ -280,8 +285,8 @@ mod tests {
         let old = || token("old").renewed_after(Duration::ZERO);
         let value = HeaderValue::from_static;
         assert_eq!(get(&tokens, key, Ok(old())).await, Ok(value("old")));
-        assert_eq!(get(&tokens, key, Err(DOWN)).await, Ok(value("old")), "it is still good");
-        assert_eq!(get(&tokens, key, Ok(token("new"))).await, Ok(value("old")), "the server is left alone for a while");
+        assert_eq!(get(&tokens, key, Err(DOWN)).await, Ok(value("old")), "the old token is still good");
+        assert_eq!(get(&tokens, key, Ok(token("new"))).await, Ok(value("old")), "the server gets a pause");
         let key = tokens.key(2, None);
         assert_eq!(get(&tokens, key, Ok(old())).await, Ok(value("old")));
         assert_eq!(get(&tokens, key, Ok(token("new"))).await, Ok(value("new")));
@@ -293,13 +298,13 @@ mod tests {
         assert_eq!(
             get(&tokens, key, Ok(token("old").ended())).await,
             Ok(value("old")),
-            "those who waited for it have it"
+            "the request that waited for the token gets it"
         );
-        assert_eq!(get(&tokens, key, Err(DOWN)).await, Err(DOWN), "nobody else");
+        assert_eq!(get(&tokens, key, Err(DOWN)).await, Err(DOWN), "no other request gets it");
     }
 
     #[tokio::test]
-    async fn a_token_that_the_upstream_has_refused_is_shown_to_nobody_else() {
+    async fn a_token_that_the_upstream_has_refused_is_not_used_again() {
         let tokens = UpstreamTokens::new();
         let key = tokens.key(1, None);
         let shown = tokens.get(key, async || Ok(owned("bad", "alice"))).await.expect("a token");
@@ -307,26 +312,26 @@ mod tests {
         assert_eq!(get(&tokens, key, Err(DOWN)).await, Err(DOWN));
         assert_eq!(get(&tokens, key, Ok(token("good"))).await, Ok(HeaderValue::from_static("good")));
         shown.spend();
-        assert_eq!(get(&tokens, key, Err(DOWN)).await, Ok(HeaderValue::from_static("good")), "that was the other one");
+        assert_eq!(get(&tokens, key, Err(DOWN)).await, Ok(HeaderValue::from_static("good")), "it was not refused");
         let of_edge = token("young");
         of_edge.spend();
-        assert!(of_edge.is_good(), "a caller could be the reason");
-        let asked_at =
+        assert!(of_edge.is_good(), "a caller may be the reason for the refusal");
+        let requested_at =
             Instant::now().checked_sub(limits::UPSTREAM_TOKEN_SPEND).expect("the machine has run for so long");
-        let of_edge = Token::new(HeaderValue::from_static("old"), Duration::from_secs(600), None, asked_at);
+        let of_edge = Token::new(HeaderValue::from_static("old"), Duration::from_secs(600), None, requested_at);
         of_edge.spend();
         assert!(!of_edge.is_good());
     }
 
     #[test]
-    fn an_entry_weighs_what_its_owner_weighs() {
+    fn the_weight_of_an_entry_includes_its_owner() {
         let light = Outcome::Token(token("t")).weight();
         let heavy = Outcome::Token(owned("t", &"x".repeat(10_000))).weight();
         assert!(heavy > light + 10_000, "{light} {heavy}");
     }
 
     #[tokio::test]
-    async fn a_purge_forgets_what_was_given_for_a_revoked_token() {
+    async fn a_purge_removes_tokens_that_were_exchanged_for_a_revoked_token() {
         let tokens = UpstreamTokens::new();
         let (alice, bob, edge) = (tokens.key(1, Some(&[1; 32])), tokens.key(1, Some(&[2; 32])), tokens.key(2, None));
         assert!(get(&tokens, alice, Ok(owned("a", "alice"))).await.is_ok());
@@ -341,7 +346,7 @@ mod tests {
             Ok(owned("a", "alice"))
         };
         assert!(tokens.get(alice, late).await.is_ok());
-        assert_eq!(get(&tokens, alice, Err(DOWN)).await, Err(DOWN), "it came for a question of before the purge");
+        assert_eq!(get(&tokens, alice, Err(DOWN)).await, Err(DOWN), "it was requested before the purge");
         tokens.purge(&Revocation::All).await;
         for key in [bob, edge] {
             assert_eq!(get(&tokens, key, Err(DOWN)).await, Err(DOWN));

@@ -1,6 +1,6 @@
-//! Why a command ends unsuccessfully.
+//! The error of a command.
 
 use std::error::Error;
 
-/// Any reason for a command to end unsuccessfully, told to the user in one line.
+/// Any error of a command. It is shown to the user in one line.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;

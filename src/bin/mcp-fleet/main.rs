@@ -1,5 +1,6 @@
-//! Real MCP servers on rmcp, as upstreams for the demo, the tests and the benches, and the small things around them:
-//! a switch that breaks them on purpose, a local token issuer, and a client that runs one session.
+//! Real MCP servers on rmcp, as upstreams for the demo, the tests and the benches. There are also tools around them: a
+//! switch page that breaks the servers on purpose, a local token issuer, a client that runs one MCP session, and
+//! commands that measure a proxy.
 
 mod commands;
 mod failure;
@@ -16,7 +17,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{events, listen, load, serve, session, token};
 
-/// MCP servers to put an edge in front of.
+/// MCP servers to run behind an edge, and tools around them.
 #[derive(Parser)]
 #[command(name = "mcp-fleet", version)]
 struct Cli {
@@ -34,9 +35,9 @@ enum Command {
     Token(token::Token),
     /// Sends requests at a steady rate and prints how long their answers take, as one JSON line.
     Load(load::Load),
-    /// Serves event streams whose events say when they were sent.
+    /// Serves event streams whose events contain the time at which they were sent.
     Events(events::Events),
-    /// Opens many such streams and prints how late their events come, as JSON lines.
+    /// Opens many streams of `events` and prints how late their events arrive, as JSON lines.
     Listen(listen::Listen),
 }
 
@@ -59,7 +60,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// The failure and what caused it, outermost first, leaving out causes that the text before already tells.
+/// The failure and its causes, outermost first. A cause whose text is already in the line is left out.
 fn in_one_line(failure: &(dyn Error + 'static)) -> String {
     let mut line = failure.to_string();
     let mut cause = failure.source();

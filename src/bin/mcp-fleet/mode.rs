@@ -11,13 +11,13 @@ pub(crate) const SLOWNESS: Duration = Duration::from_secs(3);
 /// A replica's behaviour, as set on the switch page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Serves.
+    /// Serves normally.
     Ok,
     /// Serves each HTTP request only after [`SLOWNESS`].
     Slow,
     /// Answers each HTTP request with status 500.
     Failing,
-    /// Listens no more; its connections and sessions are gone.
+    /// Does not listen any more. Its connections and MCP sessions have ended.
     Dead,
 }
 
@@ -44,7 +44,7 @@ impl FromStr for Mode {
         Self::ALL
             .into_iter()
             .find(|mode| mode.name() == name)
-            .ok_or_else(|| format!("no mode is named {name:?} (there are {known})"))
+            .ok_or_else(|| format!("there is no mode {name:?}: use one of {known}"))
     }
 }
 

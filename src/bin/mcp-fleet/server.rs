@@ -29,7 +29,7 @@ impl Server {
         }
     }
 
-    /// What the server tells a client that asks how to use it.
+    /// The `instructions` in the MCP server information.
     pub(crate) fn instructions(self) -> &'static str {
         match self {
             Self::Fininfo => "Synthetic stock market data, an order book and a model to train.",
@@ -48,6 +48,6 @@ impl FromStr for Server {
         Self::ALL
             .into_iter()
             .find(|server| server.name() == name)
-            .ok_or_else(|| format!("no server is named {name:?} (there are {known})"))
+            .ok_or_else(|| format!("there is no server {name:?}: use one of {known}"))
     }
 }

@@ -1,4 +1,4 @@
-//! What is known about a replica, whether it lives or not.
+//! The data of a replica that is kept while the replica is dead.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use tokio::sync::watch;
 use crate::mode::Mode;
 use crate::server::Server;
 
-/// A replica's identity, mode and counters; they outlive its death.
+/// A replica's identity, mode and counters. They are kept when the replica is killed.
 pub(crate) struct Vitals {
     /// The server this is a replica of.
     pub(crate) server: Server,
     /// The replica's name, such as `fininfo-0`.
     pub(crate) name: String,
-    /// Connections it has open.
+    /// Its open connections.
     pub(crate) connections: Gauge,
-    /// Tool calls it is working on.
+    /// Its running tool calls.
     pub(crate) calls: Gauge,
     mode: watch::Sender<Mode>,
     requests: AtomicU64,
@@ -53,7 +53,7 @@ impl Vitals {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes in the metadata of a tool's result which replica it comes from.
+    /// Writes the replica's name into the metadata of a tool's result.
     pub(crate) fn sign(&self, mut response: CallToolResponse) -> CallToolResponse {
         if let CallToolResponse::Complete(result) = &mut response {
             let meta = result.meta.get_or_insert_default();
@@ -75,7 +75,7 @@ impl Vitals {
     }
 }
 
-/// Counts things that are there for a while.
+/// Counts things that exist for a while, such as connections.
 #[derive(Clone, Default)]
 pub(crate) struct Gauge(Arc<AtomicUsize>);
 

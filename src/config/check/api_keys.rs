@@ -12,7 +12,7 @@ use crate::config::limits;
 use crate::config::read::left_out::path_text;
 use crate::config::read::place::Place;
 use crate::config::read::problems::Problems;
-use crate::config::text::tree::{Content, Node};
+use crate::config::text::tree::{Content, Node, Position};
 use crate::config::text::yaml;
 use crate::config::written::api_keys::{ApiKeyEntry, ApiKeys};
 use crate::types::{KeyHash, Principal, ScopeSet, is_api_key_id};
@@ -33,7 +33,8 @@ impl Resolver<'_> {
     }
 }
 
-/// A file of keys while it is read. Its errors stand at the key that names it, and say where in it they are.
+/// A file of keys while it is read. Its errors are reported at the configuration key that names the file. Each message
+/// says where in the file the error is.
 struct KeyFile<'a> {
     path: &'a Path,
     place: &'a Place,
@@ -55,11 +56,12 @@ impl KeyFile<'_> {
             self.wrong(
                 tree.at,
                 "",
-                "is no list of keys: write each as `- {id: ID, hash: HASH, subject: NAME, scopes: [SCOPE]}`, or `[]` for none",
+                "is not a list of keys: write each key as `- {id: ID, hash: HASH, subject: NAME, scopes: [SCOPE]}`, \
+                 or `[]` for none",
             );
             return None;
         };
-        // No key at all is fine: so the last one can be taken away.
+        // An empty list is allowed, so that an operator can remove the last key.
         if items.len() > limits::API_KEYS {
             let message = format!("has {} keys: write at most {}", items.len(), limits::API_KEYS);
             self.wrong(tree.at, "", &message);
@@ -82,7 +84,8 @@ impl KeyFile<'_> {
         let path = |key: &str| format!("[{index}].{key}");
         if !is_api_key_id(&entry.id) {
             let id = entry.id.escape_debug();
-            let message = format!("`{id}` is no id: use small letters, digits and hyphens, at most 64");
+            let message =
+                format!("`{id}` is not a valid id: use lower-case letters, digits and hyphens, at most 64 characters");
             self.wrong_at(tree, &path("id"), &message);
         }
         let hash = entry.hash.parse::<KeyHash>().map_err(|error| {
@@ -91,12 +94,16 @@ impl KeyFile<'_> {
         let expires = entry.expires_at().map_err(|message| self.wrong_at(tree, &path("expires"), &message));
         let scopes: ScopeSet = entry.scopes.iter().map(|scope| scope.0.clone()).collect();
         if let Err(error) = Principal::new(&entry.subject, scopes.clone(), "".into(), None) {
-            self.wrong_at(tree, &path("subject"), &format!("cannot be told to an upstream ({error}): write a name"));
+            self.wrong_at(tree, &path("subject"), &format!("cannot be sent to an upstream ({error}): write a name"));
         }
         let (Ok(hash), Ok(expires)) = (hash, expires) else { return };
         let key = ApiKey { hash, subject: entry.subject, scopes, expires };
         if keys.insert(entry.id.clone(), key).is_some() {
-            self.wrong_at(tree, &path("id"), &format!("`{}` is the id of another key too: keep one", entry.id));
+            self.wrong_at(
+                tree,
+                &path("id"),
+                &format!("`{}` is also the id of another key: keep one of the two", entry.id),
+            );
         }
     }
 
@@ -104,7 +111,8 @@ impl KeyFile<'_> {
         self.wrong(tree.locate(path).unwrap_or(tree.at), path, message);
     }
 
-    fn wrong(&mut self, (line, column): (usize, usize), path: &str, message: &str) {
+    fn wrong(&mut self, at: Position, path: &str, message: &str) {
+        let (line, column) = at;
         let colon = if path.is_empty() { "" } else { ": " };
         let file = self.path.display();
         self.problems.add(self.place, format!("`{file}:{line}:{column}`: {path}{colon}{message}"));

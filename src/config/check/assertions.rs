@@ -1,4 +1,4 @@
-//! Checks section `assertions`: with what the edge signs who is calling.
+//! Checks section `assertions`: the issuer and the keys of the assertions that tell upstreams who the caller is.
 
 use super::resolver::Resolver;
 use crate::config::checked::credential::Assertions as Checked;
@@ -7,7 +7,7 @@ use crate::config::read::place::Place;
 use crate::types::SigningKey;
 
 impl Resolver<'_> {
-    /// `None` when there is no such section, or nothing could be signed with it; what is wrong is reported.
+    /// `None` when there is no such section, or it has no key that can sign. Errors are reported.
     pub(crate) fn assertions(&mut self) -> Option<Checked> {
         let written = self.only("assertions", |source| source.file.assertions.clone())?;
         let file = self.file_of(|source| source.file.assertions.is_some());

@@ -13,7 +13,7 @@ use crate::config::written::claims::RequiredClaims;
 use crate::types::ScopeSet;
 
 impl<'a> Resolver<'a> {
-    /// A provider as written, by its name.
+    /// Finds a provider, as written, by its name.
     pub(crate) fn written_provider(&self, name: &str) -> Option<&'a Written> {
         self.sources.iter().filter_map(providers_of).find_map(|providers| providers.get(name))
     }
@@ -46,11 +46,11 @@ impl<'a> Resolver<'a> {
                 self.introspection(introspection, &place.key("introspection")).map(ProviderKind::Introspection)
             }
             (None, None, None, None, Some(mtls)) => {
-                self.no_groups(groups, "certificates have", place);
+                self.no_groups(groups, "certificates", place);
                 Some(ProviderKind::Mtls(self.mtls(mtls, &place.key("mtls"))))
             }
             (None, None, None, Some(api_keys), None) => {
-                self.no_groups(groups, "API keys have", place);
+                self.no_groups(groups, "API keys", place);
                 self.api_keys(api_keys, &place.key("api_keys")).map(ProviderKind::ApiKeys)
             }
             _ => {
@@ -60,14 +60,17 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn no_groups(&mut self, groups: &BTreeMap<String, Vec<ScopeName>>, who: &str, place: &Place) {
+    /// Reports `groups` of a provider whose `credentials`, such as "API keys", have no groups.
+    fn no_groups(&mut self, groups: &BTreeMap<String, Vec<ScopeName>>, credentials: &str, place: &Place) {
         if !groups.is_empty() {
-            let message = format!("has no effect, because {who} no groups: take it out, and write scopes instead");
+            let message =
+                format!("has no effect, because {credentials} have no groups: take it out, and write scopes instead");
             self.problems.add(&place.key("groups"), message);
         }
     }
 
-    /// Which of a route's providers is asked is told by the credential alone, so no two may look for the same.
+    /// Reports providers of one route that take the same kind of credential. Only the credential decides which provider
+    /// of a route validates it, so no two providers may take the same kind.
     pub(crate) fn distinct(&mut self, names: &[String], place: &Place) {
         let mut seen: Vec<(String, &str)> = Vec::new();
         for (index, name) in names.iter().enumerate() {
@@ -77,7 +80,8 @@ impl<'a> Resolver<'a> {
             match seen.iter().find(|(other, _)| *other == credential) {
                 Some((_, other)) if other != name => {
                     let message = format!(
-                        "`{name}` takes {credential}, and so does `{other}`: nothing would tell which of them to ask, so keep one"
+                        "`{name}` takes {credential}, and so does `{other}`: the edge could \
+                         not choose between them, so keep one of the two"
                     );
                     self.problems.add(&place.item(index), message);
                 }
@@ -89,11 +93,11 @@ impl<'a> Resolver<'a> {
 
     fn jwt(&mut self, written: &Jwt, place: &Place) -> Option<JwtProvider> {
         if written.issuer.is_empty() {
-            self.problems.add(&place.key("issuer"), "is empty: write what `iss` is in this provider's tokens");
+            self.problems.add(&place.key("issuer"), "is empty: write the value of `iss` in this provider's tokens");
         }
         self.audiences(written.audiences.as_deref(), &place.key("audiences"));
         let claims =
-            self.claim_names((&written.subject_claim, written.scopes_claim.as_ref(), &written.groups_claim), place);
+            self.claim_names(&written.subject_claim, written.scopes_claim.as_deref(), &written.groups_claim, place);
         let required_claims = self.required_claims(&written.required_claims, &place.key("required_claims"));
         let types = written.typ.as_ref().map(|types| self.token_types(types, &place.key("typ")));
         self.leeway(&written.leeway, place);
@@ -130,22 +134,24 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    /// The names in `subject_claim`, `scopes_claim` and `groups_claim`.
+    /// Checks `subject_claim`, `scopes_claim` and `groups_claim` of a provider.
     pub(crate) fn claim_names(
         &mut self,
-        (subject, scopes, groups): (&String, Option<&String>, &String),
+        subject: &str,
+        scopes: Option<&str>,
+        groups: &str,
         place: &Place,
     ) -> ClaimNames {
         let all = [("subject_claim", Some(subject)), ("scopes_claim", scopes), ("groups_claim", Some(groups))];
-        for (key, _) in all.into_iter().filter(|(_, claim)| claim.is_some_and(String::is_empty)) {
+        for (key, _) in all.into_iter().filter(|(_, claim)| claim.is_some_and(str::is_empty)) {
             self.problems.add(&place.key(key), "is empty: write the name of a claim, or take this out");
         }
-        ClaimNames { subject: subject.clone(), scopes: scopes.cloned(), groups: groups.clone() }
+        ClaimNames { subject: subject.to_owned(), scopes: scopes.map(str::to_owned), groups: groups.to_owned() }
     }
 
     fn required_claims(&mut self, written: &RequiredClaims, place: &Place) -> Vec<RequiredClaim> {
         if written.0.contains_key("") {
-            self.problems.add(place, "names a claim that is empty: write the name of a claim, or take this out");
+            self.problems.add(place, "has a claim with an empty name: write the name of a claim, or take this out");
         }
         let claim = |(name, values): (&String, &Vec<_>)| RequiredClaim {
             name: name.clone(),
@@ -156,7 +162,7 @@ impl<'a> Resolver<'a> {
 
     fn token_types(&mut self, written: &[String], place: &Place) -> Vec<String> {
         if written.is_empty() {
-            self.problems.add(place, "is empty, so no token would do: write `[at+jwt]`, or take this out");
+            self.problems.add(place, "is empty, so no token would be accepted: write `[at+jwt]`, or take this out");
         }
         let mut types = Vec::new();
         for (index, typ) in written.iter().enumerate() {
@@ -166,7 +172,10 @@ impl<'a> Resolver<'a> {
                 "" => self.problems.add(&place.item(index), "is empty: write a type such as `at+jwt`"),
                 "oauth-id-jag+jwt" | "logout+jwt" | "secevent+jwt" | "dpop+jwt" => self.problems.add(
                     &place.item(index),
-                    format!("`{plain}` is no access token: write `at+jwt` or what the issuer calls its access tokens"),
+                    format!(
+                        "`{plain}` is not a type of access tokens: write `at+jwt`, or the type of the issuer's access \
+                         tokens"
+                    ),
                 ),
                 _ => types.push(plain.to_owned()),
             }
@@ -174,7 +183,7 @@ impl<'a> Resolver<'a> {
         types
     }
 
-    /// Keys that the metadata of the issuer leads to.
+    /// Keys whose URL is in the metadata of the issuer.
     fn discovery(&mut self, issuer: &str, place: &Place) -> Option<JwtKeys> {
         let url = issuer.parse::<Url>().ok().filter(|url| url.0.query().is_none() && url.0.fragment().is_none());
         match url {
@@ -182,10 +191,10 @@ impl<'a> Resolver<'a> {
                 self.reachable(&url.0, &place.key("issuer"));
                 Some(JwtKeys::Discovered { issuer: url.0, refresh: default_refresh().0 })
             }
-            // An empty one was reported.
+            // An empty `issuer` has been reported already.
             None if issuer.is_empty() => None,
             None => {
-                self.problems.add(place, "there are no keys, and `issuer` is no URL whose metadata could lead to them: write `jwks: {url: ...}`, `jwks: {file: ...}` or `secret: {...}`");
+                self.problems.add(place, "there are no keys, and `issuer` is not a URL whose metadata could name them: write `jwks: {url: ...}`, `jwks: {file: ...}` or `secret: {...}`");
                 None
             }
         }
@@ -194,7 +203,7 @@ impl<'a> Resolver<'a> {
     fn algorithms(&mut self, written: &Jwt, place: &Place) {
         let place = place.key("algorithms");
         if written.algorithms.is_empty() {
-            self.problems.add(&place, "is empty: write those that the issuer uses, such as `[RS256]`");
+            self.problems.add(&place, "is empty: write the algorithms that the issuer uses, such as `[RS256]`");
         }
         let symmetric = written.algorithms.iter().filter(|algorithm| Algorithm::is_symmetric(**algorithm)).count();
         if written.secret.is_some() && written.jwks.is_none() && symmetric < written.algorithms.len() {
@@ -226,14 +235,14 @@ impl<'a> Resolver<'a> {
                     Ok(_) => {
                         self.problems.add(
                             &place,
-                            format!("`{}` holds no key: give a key set with at least one", path.display()),
+                            format!("`{}` contains no key: give a key set with at least one", path.display()),
                         );
                         None
                     }
-                    // The parser's message may repeat what stands in the file.
+                    // The error does not contain the parser's message, which may repeat text of the file.
                     Err(error) => {
                         let (what, line, column) = (
-                            if error.is_data() { "is no key set" } else { "is no JSON" },
+                            if error.is_data() { "is not a valid key set" } else { "is not valid JSON" },
                             error.line(),
                             error.column(),
                         );
@@ -243,14 +252,14 @@ impl<'a> Resolver<'a> {
                 }
             }
             _ => {
-                self.problems.add(place, "a key set has exactly one place: write `{url: ...}` or `{file: ...}`");
+                self.problems.add(place, "a key set comes from exactly one place: write `{url: ...}` or `{file: ...}`");
                 None
             }
         }
     }
 }
 
-/// What a provider looks for in a request, when only one provider of a route may.
+/// The kind of credential that only one provider of a route may take; `None` when several providers may take it.
 fn credential(written: &Written) -> Option<String> {
     match written {
         Written { jwt: Some(jwt), .. } => Some(format!("tokens of the issuer `{}`", jwt.issuer.escape_debug())),

@@ -1,11 +1,11 @@
-//! Checks `credential` of a route: what the upstream is shown.
+//! Checks `credential` of a route: the credential that the upstream gets.
 
 use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 
-use super::resolver::{Resolver, is_reserved, providers_of};
+use super::resolver::{Resolver, Sections, is_reserved, providers_of};
 use crate::config::checked::credential::{
     Assertion as CheckedAssertion, Assertions, Credential, CredentialKind, Exchange,
 };
@@ -20,19 +20,20 @@ use crate::config::written::server::Identity;
 use crate::config::written::token_grant::TokenGrant;
 
 impl Resolver<'_> {
-    /// `credential` of `route`.
+    /// Checks `credential` of `route`. Errors are reported.
     pub(crate) fn credential(
         &mut self,
         written: &Written,
         route: &Route,
         place: &Place,
-        (identity, assertions): (&Identity, Option<&Assertions>),
+        sections: Sections<'_>,
     ) -> Option<Credential> {
-        self.credential_header(&written.header, route, place, identity);
+        self.credential_header(&written.header, route, place, sections.identity);
         let default = if written.header.0 == AUTHORIZATION { "Bearer" } else { "" };
         let scheme = written.scheme.as_deref().unwrap_or(default);
         if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            self.problems.add(&place.key("scheme"), "is no scheme: write one word such as `Bearer` or `Basic`");
+            self.problems
+                .add(&place.key("scheme"), "is not a valid scheme: write one word such as `Bearer` or `Basic`");
             return None;
         }
         let Written { secret, exchange, client_credentials, assertion, .. } = written;
@@ -53,7 +54,7 @@ impl Resolver<'_> {
             }
             (None, None, None, Some(assertion)) => {
                 let place = place.key("assertion");
-                self.assertion(assertion, &route.auth, &place, assertions).map(CredentialKind::Assertion)
+                self.assertion(assertion, &route.auth, &place, sections.assertions).map(CredentialKind::Assertion)
             }
             _ => {
                 self.problems.add(place, "a credential is of exactly one kind: write `secret: {file: PATH}`, `exchange: {...}`, `client_credentials: {...}` or `assertion: {...}`");
@@ -63,7 +64,7 @@ impl Resolver<'_> {
         Some(Credential { header: written.header.0.clone(), scheme: scheme.to_owned(), kind })
     }
 
-    /// No field that means something else, and none that another key of the route writes.
+    /// Reports a field that has another meaning, or that another key of the route writes.
     fn credential_header(&mut self, written: &Header, route: &Route, place: &Place, identity: &Identity) {
         let header = &written.0;
         let reserved = [&identity.subject_header.0, &identity.scopes_header.0].contains(&header)
@@ -75,8 +76,8 @@ impl Resolver<'_> {
             self.problems.add(&place.key("header"), message);
         }
         if route.forward_token && *header == AUTHORIZATION {
-            let message = "`forward_token` sends the client's `Authorization`, and this would take its place: take one of \
-                           the two out, or write another `header`";
+            let message = "`forward_token` sends the client's `Authorization`, and this credential would replace it: \
+                           take one of the two out, or write another `header`";
             self.problems.add(place, message);
         }
         let changes = &route.request_headers;
@@ -84,19 +85,21 @@ impl Resolver<'_> {
             || changes.set.keys().any(|name| name.eq_ignore_ascii_case(header.as_str()));
         if changed {
             let message = format!(
-                "`request_headers` changes `{header}` after this: take it out there, or write another `header`"
+                "`request_headers` changes `{header}`, which carries this credential: take `{header}` out there, or \
+                 write another `header`"
             );
             self.problems.add(place, message);
         }
     }
 
-    /// The whole value of the field.
+    /// The whole value of the field: the secret, after the scheme and a space if there is a scheme.
     fn secret_value(&mut self, written: &SecretSource, scheme: &str, place: &Place) -> Option<HeaderValue> {
         let folder = self.folder(place.file);
         let secret = self.materials.secret(&folder, written, place, &mut self.problems)?;
         let space: &[u8] = if scheme.is_empty() { b"" } else { b" " };
         let Ok(mut value) = HeaderValue::from_bytes(&[scheme.as_bytes(), space, secret.expose()].concat()) else {
-            self.problems.add(place, "holds what no header field can: it must be one line of visible characters");
+            self.problems
+                .add(place, "has characters that a header field cannot carry: write one line of visible characters");
             return None;
         };
         value.set_sensitive(true);
@@ -112,7 +115,7 @@ impl Resolver<'_> {
         let has_no_token = |name: &String| {
             let mut providers = self.sources.iter().filter_map(providers_of);
             let provider = providers.find_map(|providers| providers.get(name));
-            // A lookup that is not sent the token says nothing about it.
+            // A `lookup` whose `headers` do not include `Authorization` does not validate a bearer token.
             provider.is_some_and(|provider| {
                 let unread = |lookup: &Lookup| !lookup.headers.iter().any(|name| name.0 == AUTHORIZATION);
                 provider.api_keys.is_some() || provider.mtls.is_some() || provider.lookup.as_ref().is_some_and(unread)
@@ -121,7 +124,7 @@ impl Resolver<'_> {
         let providers: Vec<Arc<str>> =
             auth.providers.iter().filter(|name| !has_no_token(name)).map(|name| name.as_str().into()).collect();
         if providers.is_empty() && !auth.providers.is_empty() {
-            self.problems.add(place, "none of the route's providers takes bearer tokens, so there is nothing to exchange: name one of kind `jwt`, `introspection`, or `lookup` that is sent `Authorization`, or write `client_credentials` or `assertion`");
+            self.problems.add(place, "none of the route's providers takes bearer tokens, so there is nothing to exchange: name a provider of kind `jwt` or `introspection`, or a `lookup` with `Authorization` in `headers`, or write `client_credentials` or `assertion`");
         }
         let subject_token_type = written.subject_token_type.unwrap_or_default();
         Some(Exchange { grant: grant?, subject_token_type, providers })
@@ -135,17 +138,17 @@ impl Resolver<'_> {
         assertions: Option<&Assertions>,
     ) -> Option<CheckedAssertion> {
         if *auth == RouteAuth::None {
-            self.problems.add(place, "the route is open, so there is no caller to speak of: write `auth: {providers: [NAME]}`, or `client_credentials` for a token of the edge itself");
+            self.problems.add(place, "the route is open, so the assertion has no caller to name: write `auth: {providers: [NAME]}`, or `client_credentials` for a token of the edge itself");
         }
         if written.audience.is_empty() {
-            self.problems.add(&place.key("audience"), "is empty: write what the upstream calls itself");
+            self.problems.add(&place.key("audience"), "is empty: write the name that the upstream expects in `aud`");
         }
         if !(limits::ASSERTION_MIN..=limits::ASSERTION_MAX).contains(&written.lifetime.0) {
             self.problems.add(&place.key("lifetime"), "is out of range: write a duration from `5s` to `5m`");
         }
         let is_written = |source: &Source| source.file.assertions.is_some() || source.left_out.touches("assertions");
         if !self.sources.iter().any(is_written) {
-            self.problems.add(place, "nothing says how to sign it: write a section `assertions: {issuer: https://edge.example, keys: [{file: PATH}]}`");
+            self.problems.add(place, "there is no key to sign an assertion: write a section `assertions: {issuer: https://edge.example, keys: [{file: PATH}]}`");
         }
         let Assertions { issuer, keys } = assertions?;
         Some(CheckedAssertion {

@@ -20,9 +20,9 @@ impl Resolver<'_> {
         self.auth_timeout(&written.timeout, place);
         self.reachable(&written.url.0, &place.key("url"));
         let claims =
-            self.claim_names((&written.subject_claim, written.scopes_claim.as_ref(), &written.groups_claim), place);
-        let secrets = (written.client_secret.as_ref(), written.private_key.as_ref());
-        let proof = self.client_proof(secrets, written.issuer.as_deref(), place)?;
+            self.claim_names(&written.subject_claim, written.scopes_claim.as_deref(), &written.groups_claim, place);
+        let (secret, key) = (written.client_secret.as_ref(), written.private_key.as_ref());
+        let proof = self.client_proof(secret, key, written.issuer.as_deref(), place)?;
         Some(IntrospectionProvider {
             url: written.url.0.clone(),
             client_id: written.client_id.clone(),
@@ -36,10 +36,12 @@ impl Resolver<'_> {
         })
     }
 
-    /// `client_secret` or `private_key`, whichever is written; `server` is what the server calls itself by default.
+    /// Checks that exactly one of `client_secret` and `private_key` is written, and reads it. `server` is the default
+    /// `audience` of signatures.
     pub(crate) fn client_proof(
         &mut self,
-        (secret, key): (Option<&SecretSource>, Option<&PrivateKey>),
+        secret: Option<&SecretSource>,
+        key: Option<&PrivateKey>,
         server: Option<&str>,
         place: &Place,
     ) -> Option<ClientProof> {
@@ -51,7 +53,7 @@ impl Resolver<'_> {
             }
             (None, Some(key)) => self.client_key(key, server, &place.key("private_key")).map(ClientProof::Key),
             _ => {
-                self.problems.add(place, "the edge says in exactly one way who it is: write `client_secret: {env: NAME}`, `client_secret: {file: PATH}` or `private_key: {file: PATH}`");
+                self.problems.add(place, "the edge authenticates to the server in exactly one way: write `client_secret: {env: NAME}`, `client_secret: {file: PATH}` or `private_key: {file: PATH}`");
                 None
             }
         }
@@ -60,7 +62,7 @@ impl Resolver<'_> {
     fn client_key(&mut self, written: &PrivateKey, issuer: Option<&str>, place: &Place) -> Option<ClientKey> {
         let audience = written.audience.as_deref().or(issuer).filter(|audience| !audience.is_empty());
         if audience.is_none() {
-            self.problems.add(place, "nothing says whom the signature is for: write `audience`, the issuer or the token endpoint of the server, or `issuer` beside this key");
+            self.problems.add(place, "the signature has no audience: write `audience` with the issuer or the token endpoint of the server, or write `issuer` beside `private_key`");
         }
         if written.id.as_ref().is_some_and(String::is_empty) {
             self.problems.add(&place.key("id"), "is empty: write the `kid` of the key, or take this out");
@@ -70,10 +72,10 @@ impl Resolver<'_> {
         Some(ClientKey { key, id: written.id.clone(), audience: audience?.to_owned() })
     }
 
-    /// `audiences` of any provider that may have them.
+    /// Checks `audiences` of a provider or a route.
     pub(crate) fn audiences(&mut self, written: Option<&[String]>, place: &Place) {
         if written.is_some_and(<[String]>::is_empty) {
-            self.problems.add(place, "is empty, so tokens for any service would do: write what `aud` must be");
+            self.problems.add(place, "is empty, so tokens for any service would be accepted: write what `aud` must be");
         }
         let empty = written.into_iter().flatten().enumerate().filter(|(_, audience)| audience.is_empty());
         for (index, _) in empty {

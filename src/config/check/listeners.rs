@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::material::KeyPairFiles;
 use super::resolver::Resolver;
 use crate::config::checked::{Admin, Listener, ListenerTls};
 use crate::config::read::place::Place;
@@ -13,7 +14,7 @@ impl Resolver<'_> {
         if self.sources.iter().any(|source| source.file.admin.is_some()) {
             taken.push((admin.address, "`admin`".to_owned()));
         } else if !self.sources.iter().any(|source| source.left_out.touches("admin")) {
-            taken.push((admin.address, "`admin`, which has it by default".to_owned()));
+            taken.push((admin.address, "`admin`, which uses it by default".to_owned()));
         }
         for (file, source) in self.sources.iter().enumerate() {
             for (now, written) in source.file.listeners.iter().enumerate() {
@@ -22,7 +23,7 @@ impl Resolver<'_> {
                 if let Some((other, who)) = taken.iter().find(|(other, _)| clash(*other, address)) {
                     self.problems.add(
                         &place.key("address"),
-                        format!("`{address}` cannot be bound beside `{other}` of {who}: choose another port"),
+                        format!("`{address}` conflicts with `{other}` of {who}: choose another port"),
                     );
                 }
                 taken.push((address, format!("`{}`", place.path)));
@@ -32,11 +33,11 @@ impl Resolver<'_> {
                     if tls.client_optional && tls.client_ca.is_none() {
                         self.problems.add(
                             &place.key("client_optional"),
-                            "has no effect without `client_ca`: add it, or take this out",
+                            "has no effect without `client_ca`: add `client_ca`, or take this out",
                         );
                     }
-                    let paths = (tls.certificate.as_path(), tls.key.as_path());
-                    let identity = self.materials.key_pair(&folder, paths, &place, &mut self.problems);
+                    let files = KeyPairFiles { certificate: &tls.certificate, key: &tls.key };
+                    let identity = self.materials.key_pair(&folder, files, &place, &mut self.problems);
                     let client_ca = tls.client_ca.as_ref().map(|path| {
                         self.materials.authorities(&folder, path, &place.key("client_ca"), &mut self.problems)
                     });
@@ -67,8 +68,9 @@ impl Resolver<'_> {
     }
 }
 
-/// True when not both can be bound: one is the other, or has it among all its addresses. `[::]` has those of IPv4 too, which
-/// the listener sees to.
+/// True when the two addresses cannot both be bound: their ports are equal, and their IP addresses are equal or one is
+/// a wildcard (`0.0.0.0` or `[::]`) that covers the other. `[::]` also covers IPv4, because listeners accept IPv4 on
+/// it.
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     let covers = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
     let (here, there) = (a.ip().to_canonical(), b.ip().to_canonical());

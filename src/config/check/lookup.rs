@@ -17,10 +17,14 @@ impl Resolver<'_> {
             for (index, name) in names.iter().enumerate() {
                 let place = place.key(key).item(index);
                 if is_reserved(&name.0) || name.0 == http::header::HOST {
-                    self.problems.add(&place, format!("`{}` belongs to the client's own request: take it out", name.0));
+                    let message = format!(
+                        "`{}` belongs to the client's own request and cannot be sent to the server: take it out",
+                        name.0
+                    );
+                    self.problems.add(&place, message);
                 }
                 if key == "context_headers" && written.headers.contains(name) {
-                    self.problems.add(&place, format!("`{}` is in `headers` already: take one of the two out", name.0));
+                    self.problems.add(&place, format!("`{}` is also in `headers`: take one of the two out", name.0));
                 }
             }
         }
@@ -31,7 +35,7 @@ impl Resolver<'_> {
         if written.subject_headers.is_empty() {
             self.problems.add(
                 &place.key("subject_headers"),
-                "is empty: write which field of the answer names the caller, such as `[X-User]`",
+                "is empty: write which field of the response names the caller, such as `[X-User]`",
             );
         }
         self.auth_timeout(&written.timeout, place);
@@ -59,13 +63,16 @@ impl Resolver<'_> {
                 self.problems
                     .add(&place, format!("`{}` has another meaning: write a name such as `Mcp-Method`", name.0));
             } else if is_taken {
-                let message =
-                    format!("`{}` is sent as the client wrote it: take it out there, or write another name", name.0);
+                let message = format!(
+                    "`{}` is already sent with the client's value: take it out of `headers` or `context_headers`, \
+                     or write another name",
+                    name.0
+                );
                 self.problems.add(&place, message);
             }
         }
         if operation.method == operation.name {
-            self.problems.add(&place.key("name"), "is the field of `method` too: write another name");
+            self.problems.add(&place.key("name"), "is also the field of `method`: write another name");
         }
     }
 }

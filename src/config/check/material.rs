@@ -1,5 +1,5 @@
-//! Files that a configuration names: certificates, keys, secrets. They are read when it is resolved, so that a reload
-//! sees them change and a broken one is an error of the configuration.
+//! Reads the files that a configuration names: certificates, keys, secrets. They are read while the configuration is
+//! checked, so that a reload sees their changes, and a broken file is an error of the configuration.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -20,18 +20,25 @@ use crate::config::read::problems::Problems;
 use crate::config::units::SecretSource;
 use crate::types::{Secret, SigningKey};
 
-/// Reads files and remembers them, for the watch and for `/status`.
+/// Reads files and remembers their paths and digests, for the file watcher and for `/status`.
 #[derive(Default)]
 pub(crate) struct Materials {
     pub(crate) files: Vec<ConfigFile>,
 }
 
+/// The paths of a certificate chain and of its private key.
+#[derive(Clone, Copy)]
+pub(crate) struct KeyPairFiles<'a> {
+    pub(crate) certificate: &'a Path,
+    pub(crate) key: &'a Path,
+}
+
 impl Materials {
-    /// The bytes of `path`, which is relative to the folder of the file that names it.
+    /// Returns the content of `path`. A relative path starts at `folder`, the folder of the file that names it.
     fn read(&mut self, folder: &Path, path: &Path) -> Result<Vec<u8>, String> {
         let full = folder.join(path);
         let cannot = |error: std::io::Error| format!("`{}` cannot be read ({error})", full.display());
-        // Remembered even when it fails, so that the watch sees it come.
+        // The file is remembered even when it cannot be read, so that the file watcher notices when it appears.
         let mut bytes = Vec::new();
         let result = std::fs::File::open(&full)
             .and_then(|file| file.take(limits::MATERIAL_FILE_BYTES + 1).read_to_end(&mut bytes));
@@ -43,6 +50,7 @@ impl Materials {
         Ok(bytes)
     }
 
+    /// Adds a file to [`Self::files`], unless a file with this path is there already.
     pub(crate) fn remember(&mut self, path: PathBuf, bytes: &[u8], is_config: bool) {
         if !self.files.iter().any(|file| file.path == path) {
             let hash = digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -50,7 +58,7 @@ impl Materials {
         }
     }
 
-    /// A key set or another text.
+    /// Returns the content of a file, such as a key set. Reports an error at `place`.
     pub(crate) fn bytes(
         &mut self,
         folder: &Path,
@@ -63,7 +71,7 @@ impl Materials {
             .ok()
     }
 
-    /// The secret behind `source`.
+    /// Returns the secret that `source` names. Reports an error at `place`.
     pub(crate) fn secret(
         &mut self,
         folder: &Path,
@@ -74,18 +82,18 @@ impl Materials {
         let bytes = match (&source.env, &source.file) {
             (Some(name), None) => match std::env::var_os(name) {
                 Some(value) => value.into_encoded_bytes(),
-                // It may be the secret itself, which is not shown.
+                // `name` may be the secret itself, written in the wrong place. So the error does not repeat `name`.
                 None if !is_variable(name) => {
                     problems.add(
                         &place.key("env"),
-                        "is no name of an environment variable: write one such as `EDGE_SECRET`",
+                        "is not a valid name of an environment variable: write one such as `EDGE_SECRET`",
                     );
                     return None;
                 }
                 None => {
                     problems.add(
                         &place.key("env"),
-                        format!("the environment variable `{name}` is not set: set it before the start"),
+                        format!("the environment variable `{name}` is not set: set it before mcp-edge starts"),
                     );
                     return None;
                 }
@@ -113,7 +121,7 @@ impl Materials {
         Some(Secret::new(bytes))
     }
 
-    /// The private key of a PEM file, for signatures.
+    /// Returns the private key of a PEM file, for signatures.
     pub(crate) fn signing_key(
         &mut self,
         folder: &Path,
@@ -127,7 +135,7 @@ impl Materials {
             .ok()
     }
 
-    /// The certificates of a PEM file; at least one.
+    /// Returns the certificates of a PEM file; at least one.
     pub(crate) fn certificates(
         &mut self,
         folder: &Path,
@@ -139,11 +147,11 @@ impl Materials {
         let name = folder.join(path);
         let name = name.display();
         let Ok(certificates) = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() else {
-            problems.add(place, format!("`{name}` is broken: give a PEM file of whole certificates"));
+            problems.add(place, format!("`{name}` is not valid PEM: give a PEM file of complete certificates"));
             return None;
         };
         if certificates.is_empty() {
-            problems.add(place, format!("`{name}` holds no certificate: give a PEM file with `BEGIN CERTIFICATE`"));
+            problems.add(place, format!("`{name}` contains no certificate: give a PEM file with `BEGIN CERTIFICATE`"));
             return None;
         }
         if let Some(index) =
@@ -158,7 +166,7 @@ impl Materials {
         Some(certificates)
     }
 
-    /// The certificates of authorities that may sign others.
+    /// Returns the certificates of a PEM file. Each must be accepted as a certificate authority.
     pub(crate) fn authorities(
         &mut self,
         folder: &Path,
@@ -183,14 +191,15 @@ impl Materials {
         Some(certificates)
     }
 
-    /// A certificate chain with the key that belongs to it.
+    /// Returns a certificate chain with the private key that belongs to it.
     pub(crate) fn key_pair(
         &mut self,
         folder: &Path,
-        (certificate, key): (&Path, &Path),
+        files: KeyPairFiles<'_>,
         place: &Place,
         problems: &mut Problems,
     ) -> Option<KeyPair> {
+        let KeyPairFiles { certificate, key } = files;
         let chain = self.certificates(folder, certificate, &place.key("certificate"), problems);
         let pem = self.bytes(folder, key, &place.key("key"), problems)?;
         let (certificate, key) = (folder.join(certificate), folder.join(key));
@@ -198,7 +207,7 @@ impl Materials {
             let name = key.display();
             problems.add(
                 &place.key("key"),
-                format!("`{name}` holds no private key: give a PEM file with `BEGIN PRIVATE KEY`"),
+                format!("`{name}` contains no private key: give a PEM file with `BEGIN PRIVATE KEY`"),
             );
             return None;
         };
@@ -207,7 +216,9 @@ impl Materials {
             let name = key.display();
             problems.add(
                 &place.key("key"),
-                format!("`{name}` is of no kind that TLS can use: give an RSA, ECDSA P-256/P-384 or Ed25519 key"),
+                format!(
+                    "`{name}` contains a kind of key that TLS cannot use: give an RSA, ECDSA P-256/P-384 or Ed25519 key"
+                ),
             );
             return None;
         };
@@ -225,6 +236,7 @@ impl Materials {
     }
 }
 
+/// True when `name` may be the name of an environment variable.
 fn is_variable(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     !name.is_empty() && name.bytes().all(legal) && !name.starts_with(|first: char| first.is_ascii_digit())

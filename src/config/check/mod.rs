@@ -1,4 +1,4 @@
-//! From files as written to one checked [`Config`].
+//! Checks the files as written, and makes one checked [`Config`] of them.
 
 mod api_keys;
 mod assertions;
@@ -19,7 +19,7 @@ mod upstream;
 
 use std::path::{Path, PathBuf};
 
-use self::resolver::Resolver;
+use self::resolver::{Resolver, Sections};
 use super::checked::Config;
 use super::error::ConfigErrors;
 use super::read::load::{load, load_text};
@@ -27,17 +27,17 @@ use super::read::problems::Problems;
 use super::read::source::Source;
 
 impl Config {
-    /// Reads `path` and everything that it includes and names, and checks it.
+    /// Reads the configuration file `path` with all files that it includes or names, and checks the result.
     ///
     /// # Errors
-    /// All that is wrong, each with its place and what to write instead.
+    /// All errors of the configuration, each with its place and what to write instead.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let mut problems = Problems::default();
         let sources = load(path, &mut problems)?;
         Self::checked(&sources, problems)
     }
 
-    /// The same with `text` in place of what stands in `path`, which need not exist.
+    /// As [`Self::load`], with `text` as the content of `path`. The file `path` need not exist.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -53,7 +53,8 @@ impl Config {
         if resolver.problems.is_empty() { Ok(config) } else { Err(resolver.problems.into_errors(sources)) }
     }
 
-    /// The files and folders to watch when `path` does not load: those that can be known anyway.
+    /// The files to watch when the configuration at `path` has errors: `path` itself, and the files that it includes as
+    /// far as they can be read.
     pub fn known_files(path: &Path) -> Vec<PathBuf> {
         let sources = load(path, &mut Problems::default()).unwrap_or_default();
         let mut files: Vec<PathBuf> = sources.into_iter().map(|source| source.path).collect();
@@ -78,11 +79,11 @@ impl Resolver<'_> {
         let cache = self.cache();
         let admin = self.admin();
         let listeners = self.listeners(&admin);
-        // Before all that has a URL for it.
+        // This comes before `providers` and `routes`, because their URLs are checked against it.
         self.outbound = self.outbound();
         let providers = self.providers();
         let upstreams = self.upstreams();
-        let routes = self.routes(&limits, &identity, assertions.as_ref());
+        let routes = self.routes(Sections { limits: &limits, identity: &identity, assertions: assertions.as_ref() });
         let outbound = std::mem::take(&mut self.outbound);
         let files = std::mem::take(&mut self.materials.files);
         let include_folders = self.sources.iter().flat_map(Source::include_folders).collect();

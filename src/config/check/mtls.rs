@@ -14,20 +14,22 @@ impl Resolver<'_> {
             tls.any(|tls| tls.client_ca.is_some()) || source.left_out.touches("listeners")
         });
         if !asks {
-            self.problems.add(place, "no listener asks clients for certificates, so nobody could pass: write `client_ca: PATH` in `tls` of a listener");
+            self.problems.add(place, "no listener requests client certificates, so no caller would be accepted: write `client_ca: PATH` in `tls` of a listener");
         }
         if written.unlisted == Some(Unlisted::Deny) && written.subjects.is_empty() {
             self.problems.add(
                 &place.key("unlisted"),
-                "denies everybody, because there are no `subjects`: list those who may pass, or write `allow`",
+                "denies everybody, because there are no `subjects`: list the allowed callers in `subjects`, or \
+                 write `allow`",
             );
         }
         for name in written.subjects.keys() {
             let place = place.key("subjects").key(name);
             if let Err(error) = Principal::new(name, ScopeSet::default(), "".into(), None) {
-                self.problems.add(&place, format!("is no name ({error}): write what stands in the certificate"));
+                self.problems
+                    .add(&place, format!("is not a valid name ({error}): write the name as it is in the certificate"));
             } else if written.subject == CertificateName::SanUri && !name.contains(':') {
-                self.problems.add(&place, format!("`{name}` is no URI, which `subject: san_uri` wants: write one such as `spiffe://corp.example/robot`"));
+                self.problems.add(&place, format!("`{name}` is not a URI, but `subject: san_uri` needs one: write one such as `spiffe://corp.example/robot`"));
             }
         }
         let scopes = |scopes: &[ScopeName]| scopes.iter().map(|scope| scope.0.clone()).collect::<ScopeSet>();

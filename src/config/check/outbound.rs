@@ -15,21 +15,23 @@ impl Resolver<'_> {
         let written = self.only("auth.outbound", section).unwrap_or_default();
         let place = Place::new(self.file_of(|source| section(source).is_some()), "auth.outbound").key("allow");
         if written.allow.as_ref().is_some_and(Vec::is_empty) {
-            let message =
-                "is empty, so no server could be asked: write networks such as `[10.0.0.0/8]`, or take this out";
+            let message = "is empty, so the edge could not connect to any server: write networks such as \
+                           `[10.0.0.0/8]`, or take this out";
             self.problems.add(&place, message);
             return Outbound::default();
         }
         let allow: Option<Vec<IpNet>> =
             written.allow.map(|networks| networks.iter().map(|network| network.0).collect());
         if allow.as_ref().is_some_and(|networks| networks.len() > limits::OUTBOUND_NETWORKS) {
-            let message = format!("has more than {} networks: write larger ones", limits::OUTBOUND_NETWORKS);
+            let message =
+                format!("has more than {} networks: write fewer and larger networks", limits::OUTBOUND_NETWORKS);
             self.problems.add(&place, message);
         }
         Outbound { allow, named: Vec::new() }
     }
 
-    /// A URL that authentication sends requests to. What its name stands for is checked with every connection.
+    /// Checks a URL that authentication sends requests to. Only an IP address is checked here. The addresses of a host
+    /// name are checked with every connection.
     pub(crate) fn reachable(&mut self, url: &Url, place: &Place) {
         let Some(address) = Outbound::literal(url).map(|address| address.to_canonical()) else { return };
         if self.outbound.allows(address) {
@@ -39,7 +41,9 @@ impl Resolver<'_> {
             self.outbound.named.push(address);
             return;
         }
-        let message = format!("`{address}` is in no network of `auth.outbound.allow`: add one there, or write another");
+        let message = format!(
+            "`{address}` is not in any network of `auth.outbound.allow`: add a network there, or write another URL"
+        );
         self.problems.add(place, message);
     }
 }

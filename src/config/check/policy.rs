@@ -1,4 +1,4 @@
-//! Checks the rules of a route, and what else only MCP routes have.
+//! Checks the rules of a route, `cors`, and the other keys that only MCP routes have.
 
 use std::collections::HashMap;
 
@@ -9,17 +9,17 @@ use crate::config::read::place::Place;
 use crate::config::written::policy::{Cors as WrittenCors, Rule as WrittenRule};
 use crate::config::written::route::{Protocol, Route as Written, RouteAuth};
 
-/// What hangs on where a rule stands.
+/// The place of a rule, as far as its check depends on it.
 #[derive(Clone, Copy)]
 struct Context {
-    /// Whether anybody may use the route, so that nobody has scopes.
+    /// Whether the route is open. Callers of an open route have no scopes.
     open: bool,
-    /// Whether the rules are those of `tools`.
+    /// Whether the rule is in the list `tools`.
     tools: bool,
 }
 
 impl Resolver<'_> {
-    /// The keys of a route that mean nothing without MCP.
+    /// Reports keys that have no meaning on a route that does not carry MCP.
     pub(crate) fn of_mcp_only(&mut self, written: &Written, place: &Place) {
         let keys = [
             ("methods", written.methods.is_some()),
@@ -31,14 +31,14 @@ impl Resolver<'_> {
             ("cancel_on_disconnect", written.cancel_on_disconnect.is_some()),
         ];
         for (key, _) in keys.iter().filter(|(_, is_written)| *is_written && written.protocol == Protocol::Http) {
-            self.problems.add(&place.key(key), "only MCP routes have this: write `protocol: mcp`, or take it out");
+            self.problems.add(&place.key(key), "only MCP routes have this key: write `protocol: mcp`, or take it out");
         }
         let RouteAuth::Required(auth) = &written.auth else { return };
         for (index, name) in auth.providers.iter().enumerate().filter(|_| written.protocol == Protocol::Http) {
             let lookup = self.written_provider(name).and_then(|provider| provider.lookup.as_ref());
             if lookup.is_some_and(|lookup| lookup.operation.is_some()) {
                 let message = format!(
-                    "the provider `{name}` decides on MCP operations, which an opaque route does not know: write \
+                    "the provider `{name}` decides on MCP operations, and only MCP routes have these: write \
                      `protocol: mcp`, or name a provider without `operation`"
                 );
                 self.problems.add(&place.key("auth").key("providers").item(index), message);
@@ -63,7 +63,7 @@ impl Resolver<'_> {
     fn rules(&mut self, written: &[WrittenRule], place: &Place, context: Context) -> Vec<Rule> {
         if written.len() > limits::RULES_PER_LIST {
             let message =
-                format!("has more than {} rules: put some together with a `*` in `match`", limits::RULES_PER_LIST);
+                format!("has more than {} rules: combine some of them with a `*` in `match`", limits::RULES_PER_LIST);
             self.problems.add(place, message);
             return Vec::new();
         }
@@ -76,11 +76,11 @@ impl Resolver<'_> {
             if let Some(above) = same.into_iter().chain(above).min() {
                 let (above, other) = (place.item(above).path, &written[above].pattern.0);
                 let message = if other == pattern {
-                    format!("`{pattern}` is never reached, since `{above}` has it too: keep one of the two")
+                    format!("`{pattern}` is never reached, since `{above}` has the same `match`: keep one of the two")
                 } else {
                     format!(
-                        "`{pattern}` is never reached, since `{above}` has `{other}`: move this rule above it, or take \
-                         it out"
+                        "`{pattern}` is never reached, since `{above}` has `{other}`: move this rule before that one, \
+                         or take it out"
                     )
                 };
                 self.problems.add(&place.item(index).key("match"), message);
@@ -99,7 +99,8 @@ impl Resolver<'_> {
             (scopes, None, false) => Access::All(scopes.iter().flatten().map(|scope| scope.0.clone()).collect()),
             (None, Some(scopes), false) => {
                 if scopes.is_empty() {
-                    let message = "is empty, so nobody could pass: name a scope, or write `deny: true` in its place";
+                    let message =
+                        "is empty, so no caller would be allowed: name a scope, or write `deny: true` in its place";
                     self.problems.add(&place.key("any_scope"), message);
                 }
                 Access::Any(scopes.iter().map(|scope| scope.0.clone()).collect())
@@ -114,16 +115,17 @@ impl Resolver<'_> {
         let scopes = [("scopes", &written.scopes), ("any_scope", &written.any_scope)];
         for (key, _) in scopes.iter().filter(|(_, scopes)| scopes.as_ref().is_some_and(|scopes| !scopes.is_empty())) {
             if context.open {
-                let message = "nobody has scopes on an open route: write `auth: {providers: [NAME]}`, or take them out";
+                let message = "callers of an open route have no scopes: write `auth: {providers: [NAME]}`, or take \
+                               the scopes out";
                 self.problems.add(&place.key(key), message);
             }
         }
         if let Some(timeout) = &written.timeout {
             let place = place.key("timeout");
             if !context.tools {
-                self.problems.add(&place, "only rules of `tools` have a deadline: take it out");
+                self.problems.add(&place, "only rules of `tools` can have a `timeout`: take it out");
             } else if written.deny {
-                self.problems.add(&place, "what is denied has no answer to wait for: take it out");
+                self.problems.add(&place, "a denied call has no response to wait for: take `timeout` out");
             } else {
                 self.not_zero(&place, timeout);
             }
@@ -133,8 +135,8 @@ impl Resolver<'_> {
 
     pub(crate) fn cors(&mut self, written: &WrittenCors, place: &Place) -> Cors {
         if written.origins.is_empty() {
-            let message =
-                "is empty, so no page could use it: name an origin such as `https://app.example`, or take `cors` out";
+            let message = "is empty, so no web page could use the route: name an origin such as `https://app.example`, \
+                           or take `cors` out";
             self.problems.add(&place.key("origins"), message);
         }
         if written.max_age.0 > limits::CORS_MAX_AGE {
@@ -165,7 +167,7 @@ auth: {providers: {gate: {lookup: {url: http://127.0.0.1:1/}}}}
 ";
 
     #[test]
-    fn what_is_written_is_what_is_decided() {
+    fn sections_of_mcp_routes_are_checked_as_written() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("1.key"), "1".repeat(32) + "\n").expect("written");
         std::fs::write(folder.path().join("2.key"), "2".repeat(64)).expect("written");
@@ -222,7 +224,7 @@ routes:
     }
 
     #[test]
-    fn a_thousand_rules_are_no_more_than_allowed() {
+    fn a_list_has_at_most_a_thousand_rules() {
         let folder = tempfile::tempdir().expect("a folder");
         let rules = |count: usize| (0..count).map(|n| format!("      - {{match: 't{n}_*_x'}}\n")).collect::<String>();
         let text = |count| {

@@ -1,4 +1,4 @@
-//! Checks the sections that are no maps and lists: `limits`, `identity`, `sessions`, `auth.cache`, `admin`.
+//! Checks the sections that may be written only once: `limits`, `identity`, `sessions`, `auth.cache`, `admin`.
 
 use http::header::{AUTHORIZATION, COOKIE, HOST};
 
@@ -58,7 +58,7 @@ impl Resolver<'_> {
         if subject == scopes {
             self.problems.add(
                 &place.key("scopes_header"),
-                format!("`{scopes}` is the `subject_header` too: write another name"),
+                format!("`{scopes}` is also the `subject_header`: write another name"),
             );
         }
         identity
@@ -107,7 +107,7 @@ impl Resolver<'_> {
         if cache.negative_ttl.0 > limits::NEGATIVE_TTL {
             self.problems.add(
                 &place.key("negative_ttl"),
-                "is more than 5s: a new permission would go unseen for too long; write at most `5s`",
+                "is more than 5s: a new permission would not work for too long; write at most `5s`",
             );
         }
         self.not_zero(&place.key("ttl"), &cache.ttl);
@@ -117,7 +117,8 @@ impl Resolver<'_> {
             self.problems.add(&place.key("refresh_ahead"), message);
         }
         if cache.stale_if_error.as_ref().is_some_and(|stale| stale.0 > limits::STALE_IF_ERROR) {
-            let message = "is more than 60s: who was locked out meanwhile would pass for too long; write at most `60s`";
+            let message =
+                "is more than 60s: a caller that lost its access would be accepted for too long; write at most `60s`";
             self.problems.add(&place.key("stale_if_error"), message);
         }
         for (key, span) in [("refresh_ahead", &cache.refresh_ahead), ("stale_if_error", &cache.stale_if_error)] {

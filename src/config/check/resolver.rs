@@ -1,4 +1,4 @@
-//! What the checks of all sections share.
+//! The state and the checks that the checks of all sections share.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -8,21 +8,33 @@ use http::HeaderName;
 use http::header::CONTENT_LENGTH;
 
 use super::material::Materials;
+use crate::config::checked::credential::Assertions;
 use crate::config::checked::outbound::Outbound;
+use crate::config::limits::Limits;
 use crate::config::read::place::Place;
 use crate::config::read::problems::Problems;
 use crate::config::read::source::Source;
 use crate::config::units::Span;
 use crate::config::written::auth::Provider;
+use crate::config::written::server::Identity;
 use crate::config::written::upstream::Upstream;
 use crate::types::is_connection_field;
 
-/// The files that were read, what they name, and the problems that were found so far.
+/// The files that were read, the files that they name, and the errors found so far.
 pub(crate) struct Resolver<'a> {
     pub(crate) sources: &'a [Source],
     pub(crate) materials: Materials,
     pub(crate) problems: Problems,
     pub(crate) outbound: Outbound,
+}
+
+/// The checked sections that the checks of routes need.
+#[derive(Clone, Copy)]
+pub(crate) struct Sections<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) identity: &'a Identity,
+    /// `None` when section `assertions` is missing or has no valid key.
+    pub(crate) assertions: Option<&'a Assertions>,
 }
 
 impl<'a> Resolver<'a> {
@@ -32,12 +44,12 @@ impl<'a> Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    /// The folder that relative paths of a file start from.
+    /// The folder at which the relative paths in a file start.
     pub(super) fn folder(&self, file: usize) -> PathBuf {
         self.sources[file].path.parent().map(Path::to_owned).unwrap_or_default()
     }
 
-    /// A section that may stand in one file only.
+    /// Returns a section that may be written in only one file. Reports every further file that has the section.
     pub(super) fn only<T>(&mut self, path: &str, section: impl Fn(&Source) -> Option<T>) -> Option<T> {
         let mut found: Option<(usize, T)> = None;
         for (index, source) in self.sources.iter().enumerate() {
@@ -48,7 +60,7 @@ impl Resolver<'_> {
                     let first = self.sources[*first].path.display();
                     self.problems.add(
                         &Place::new(index, path),
-                        format!("this section also stands in `{first}`: keep one of the two"),
+                        format!("this section is also in `{first}`: keep one of the two"),
                     );
                 }
             }
@@ -56,7 +68,7 @@ impl Resolver<'_> {
         found.map(|(_, value)| value)
     }
 
-    /// The file in which a section of [`Self::only`] stands.
+    /// The number of the first file that has a section of [`Self::only`]; 0 when no file has it.
     pub(super) fn file_of(&self, has: impl Fn(&Source) -> bool) -> usize {
         self.sources.iter().position(has).unwrap_or_default()
     }
@@ -67,7 +79,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// All named items of a section over all files: each name once, and names of wrong items as well.
+    /// Checks the names of all items of a section in all files, and calls `resolve` for each name once. A name that is
+    /// not valid or is used twice is reported.
     pub(super) fn named<T>(
         &mut self,
         section: &str,
@@ -82,7 +95,7 @@ impl Resolver<'_> {
                     self.problems.add(
                         &place,
                         format!(
-                            "`{}` is no name: use letters, digits, `-`, `_` and `.`, at most 64",
+                            "`{}` is not a valid name: use letters, digits, `-`, `_` and `.`, at most 64 characters",
                             name.escape_debug()
                         ),
                     );
@@ -99,7 +112,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// True when `name` is defined in `section`, rightly or wrongly.
+    /// True when `name` is defined in `section`, or may be defined in a part that was left out because of an error.
     pub(super) fn is_defined<T>(
         &self,
         section: &str,
@@ -112,12 +125,12 @@ impl Resolver<'_> {
     }
 }
 
-/// Where providers stand in a file.
+/// The providers of a file, by name; `None` when the file has no section `auth`.
 pub(crate) fn providers_of(source: &Source) -> Option<&BTreeMap<String, Provider>> {
     source.file.auth.as_ref().map(|auth| &auth.providers)
 }
 
-/// Where upstreams stand in a file.
+/// The upstreams of a file, by name.
 pub(crate) fn upstreams_of(source: &Source) -> Option<&BTreeMap<String, Upstream>> {
     Some(&source.file.upstreams)
 }
@@ -127,8 +140,8 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(legal)
 }
 
-/// True for fields that a configuration cannot set: those that belong to a connection (RFC 9110 section 7.6.1), and the length
-/// of the message.
+/// True for fields that a configuration cannot set: fields that belong to a connection (RFC 9110 section 7.6.1), and
+/// `Content-Length`.
 pub(super) fn is_reserved(name: &HeaderName) -> bool {
     is_connection_field(name) || *name == CONTENT_LENGTH
 }

@@ -6,12 +6,10 @@ use std::sync::Arc;
 use http::HeaderName;
 use http::header::HOST;
 
-use super::resolver::{Resolver, is_reserved, providers_of, upstreams_of};
-use crate::config::checked::credential::Assertions;
+use super::resolver::{Resolver, Sections, is_reserved, providers_of, upstreams_of};
 use crate::config::checked::policy::RouteSessions;
 use crate::config::checked::{Authentication, HeaderChange, Rewrite, Route, RouteAudiences};
 use crate::config::limits;
-use crate::config::limits::Limits;
 use crate::config::read::place::Place;
 use crate::config::text::suggest;
 use crate::config::written::route::{
@@ -21,19 +19,14 @@ use crate::config::written::server::Identity;
 use crate::types::canonical_path;
 
 impl Resolver<'_> {
-    pub(crate) fn routes(
-        &mut self,
-        limits: &Limits,
-        identity: &Identity,
-        assertions: Option<&Assertions>,
-    ) -> Vec<Arc<Route>> {
+    pub(crate) fn routes(&mut self, sections: Sections<'_>) -> Vec<Arc<Route>> {
         let mut routes = Vec::new();
         let mut names: HashMap<Arc<str>, String> = HashMap::new();
         let mut matches: HashMap<(Option<String>, String), String> = HashMap::new();
         for (file, source) in self.sources.iter().enumerate() {
             for (now, written) in source.file.routes.iter().enumerate() {
                 let place = Place::new(file, "routes").item(source.left_out.number("routes", now));
-                let Some(route) = self.route(written, &place, limits, (identity, assertions)) else { continue };
+                let Some(route) = self.route(written, &place, sections) else { continue };
                 let label = format!("{}: {}", source.path.display(), place.path);
                 let same_name = names.insert(Arc::clone(&route.name), label.clone());
                 let mut overlaps = false;
@@ -53,12 +46,16 @@ impl Resolver<'_> {
                         self.problems.add(&place.key(if other == label { "hosts" } else { "path" }), message);
                     }
                 }
-                // Routes of the same path have the same name unless they say otherwise.
+                // Routes that overlap have the same default name. The overlap has been reported, so the name is not
+                // reported too.
                 if let Some(other) = same_name.filter(|_| !overlaps || written.name.is_some()) {
                     let place = if written.name.is_some() { place.key("name") } else { place };
                     self.problems.add(
                         &place,
-                        format!("the name `{}` is also that of {other}: give one of them another `name`", route.name),
+                        format!(
+                            "the name `{}` is also the name of {other}: give one of them another `name`",
+                            route.name
+                        ),
                     );
                 }
                 routes.push(Arc::new(route));
@@ -67,13 +64,8 @@ impl Resolver<'_> {
         routes
     }
 
-    fn route(
-        &mut self,
-        written: &Written,
-        place: &Place,
-        limits: &Limits,
-        (identity, assertions): (&Identity, Option<&Assertions>),
-    ) -> Option<Route> {
+    fn route(&mut self, written: &Written, place: &Place, sections: Sections<'_>) -> Option<Route> {
+        let Sections { limits, identity, .. } = sections;
         let prefix = self.route_path(&written.path, &place.key("path"));
         let name: Arc<str> = match (&written.name, written.hosts.first()) {
             (Some(name), _) => name.as_str().into(),
@@ -89,7 +81,7 @@ impl Resolver<'_> {
             .as_ref()
             .is_some_and(|name| name.is_empty() || name.len() > 128 || name.chars().any(char::is_control))
         {
-            self.problems.add(&place.key("name"), "is no name: write 1 to 128 printable characters");
+            self.problems.add(&place.key("name"), "is not a valid name: write 1 to 128 printable characters");
         }
         if !self.is_defined("upstreams", upstreams_of, &written.upstream) {
             let names = self.sources.iter().flat_map(|source| source.file.upstreams.keys()).map(String::as_str);
@@ -132,7 +124,10 @@ impl Resolver<'_> {
         {
             self.problems.add(
                 &place.key("host"),
-                format!("`{}` is no host: write a name such as `server.internal`", host.0.to_str().unwrap_or_default()),
+                format!(
+                    "`{}` is not a valid host: write a name such as `server.internal`",
+                    host.0.to_str().unwrap_or_default()
+                ),
             );
         }
         if let Some(idle) = &written.idle {
@@ -149,7 +144,7 @@ impl Resolver<'_> {
         let credential = written
             .credential
             .as_ref()
-            .map(|credential| self.credential(credential, written, &place.key("credential"), (identity, assertions)));
+            .map(|credential| self.credential(credential, written, &place.key("credential"), sections));
         let request_headers = self.changes(&written.request_headers, &place.key("request_headers"), Some(identity));
         let response_headers = self.changes(&written.response_headers, &place.key("response_headers"), None);
         Some(Route {
@@ -183,13 +178,15 @@ impl Resolver<'_> {
         })
     }
 
-    /// What other proxies would take for a pattern is not taken for a path.
+    /// Checks the path of a route. Refuses wildcards, queries and fragments: a route matches only by a path prefix.
     fn route_path(&mut self, path: &str, place: &Place) -> Option<String> {
         if let Some((before, _)) = path.split_once('*') {
             let (path, before) = (path.escape_debug(), before.escape_debug());
             self.problems.add(
                 place,
-                format!("`{path}` has a wildcard, but a route matches all below its path anyway: write `{before}`"),
+                format!(
+                    "`{path}` has a wildcard, but a route matches everything below its path anyway: write `{before}`"
+                ),
             );
             return None;
         }
@@ -197,19 +194,19 @@ impl Resolver<'_> {
             let (path, before) = (path.escape_debug(), before.escape_debug());
             self.problems.add(
                 place,
-                format!("`{path}` has more than a path, but a route matches nothing else: write `{before}`"),
+                format!("`{path}` has a query or a fragment, but a route matches only the path: write `{before}`"),
             );
             return None;
         }
         self.prefix(path, place)
     }
 
-    /// The canonical form without a trailing slash.
+    /// The canonical form of `path`, without a trailing slash.
     fn prefix(&mut self, path: &str, place: &Place) -> Option<String> {
         match canonical_path(path.as_bytes()) {
             Ok(canonical) => Some(canonical.trim_end_matches('/').to_owned()),
             Err(error) => {
-                self.problems.add(place, format!("`{}` is no path: {error}", path.escape_debug()));
+                self.problems.add(place, format!("`{}` is not a valid path: {error}", path.escape_debug()));
                 None
             }
         }
@@ -231,7 +228,7 @@ impl Resolver<'_> {
         if written.providers.is_empty() {
             self.problems.add(
                 &place.key("providers"),
-                "is empty, so nobody could pass: name a provider, or write `auth: none` for an open route",
+                "is empty, so no caller would be accepted: name a provider, or write `auth: none` for an open route",
             );
         }
         for (index, name) in written.providers.iter().enumerate() {
@@ -257,8 +254,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// A provider without audiences wants the route to say which tokens are for it. The host of a request does not: whoever
-    /// sends it chooses it.
+    /// Decides which audiences the route accepts. If a provider lists no audiences, the route must name them with
+    /// `audiences` or `public_url`. The host of a request cannot replace them, because the client chooses the host.
     fn route_audiences(&mut self, written: &RequiredAuth, place: &Place) -> RouteAudiences {
         if let Some(audiences) = &written.audiences {
             self.audiences(Some(audiences), &place.key("audiences"));
@@ -279,7 +276,7 @@ impl Resolver<'_> {
             (Some(name), None) => {
                 let message = format!(
                     "the provider `{name}` lists no audiences, so the route must say which tokens are for it: write \
-                     `public_url`, or `audiences` here or there"
+                     `public_url` or `audiences` here, or `audiences` in the provider"
                 );
                 self.problems.add(place, message);
                 RouteAudiences::OfProviders
@@ -287,7 +284,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// `identity` is given for requests: what only the edge may say cannot be set by a route.
+    /// Checks changes of header fields. `identity` is `Some` for changes of requests: a route cannot set the fields in
+    /// which the edge tells the upstream who the caller is.
     fn changes(&mut self, written: &HeaderChanges, place: &Place, identity: Option<&Identity>) -> Vec<HeaderChange> {
         let mut changes = Vec::new();
         for (index, name) in written.remove.iter().enumerate() {
@@ -307,9 +305,10 @@ impl Resolver<'_> {
                     seen.push(name.clone());
                     changes.push(HeaderChange::Set(name, value.0.clone()));
                 }
-                Err(_) => self
-                    .problems
-                    .add(&place, format!("`{}` is no header name: write one such as `X-Team`", name.escape_debug())),
+                Err(_) => self.problems.add(
+                    &place,
+                    format!("`{}` is not a valid header name: write one such as `X-Team`", name.escape_debug()),
+                ),
             }
         }
         changes
@@ -326,7 +325,7 @@ impl Resolver<'_> {
         if *name == identity.subject_header.0 || *name == identity.scopes_header.0 {
             self.problems.add(
                 place,
-                format!("`{name}` tells the upstream who the caller is, and only the edge may: take it out"),
+                format!("`{name}` tells the upstream who the caller is, and only the edge may set it: take it out"),
             );
         }
     }

@@ -13,19 +13,19 @@ impl Resolver<'_> {
         if written.audience.as_ref().is_some_and(String::is_empty) {
             self.problems.add(&place.key("audience"), "is empty: write the upstream's name at the server");
         }
-        // Servers compare it as it is written, so it stays as it is.
+        // `resource` is not parsed into a URL, because servers compare the text exactly.
         let is_resource = |uri: &String| {
             uri.bytes().all(|byte| byte.is_ascii_graphic())
                 && reqwest::Url::parse(uri).is_ok_and(|uri| uri.fragment().is_none())
         };
         if written.resource.as_ref().is_some_and(|uri| !is_resource(uri)) {
-            let message = "is no absolute URI without a fragment (RFC 8707 section 2): write one such as `https://server.internal/mcp`";
+            let message = "is not an absolute URI without a fragment (RFC 8707 section 2): write one such as `https://server.internal/mcp`";
             self.problems.add(&place.key("resource"), message);
         }
         self.auth_timeout(&written.timeout, place);
         self.reachable(&written.token_url.0, &place.key("token_url"));
-        let secrets = (written.client_secret.as_ref(), written.private_key.as_ref());
-        let proof = self.client_proof(secrets, Some(written.token_url.0.as_str()), place)?;
+        let (secret, key) = (written.client_secret.as_ref(), written.private_key.as_ref());
+        let proof = self.client_proof(secret, key, Some(written.token_url.0.as_str()), place)?;
         Some(Checked {
             url: written.token_url.0.clone(),
             client_id: written.client_id.clone(),

@@ -1,11 +1,11 @@
 //! Checks section `upstreams`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderName, StatusCode};
 
+use super::material::KeyPairFiles;
 use super::resolver::{Resolver, upstreams_of};
 use crate::config::checked::{Endpoint, Health, Probe, Upstream, UpstreamTls};
 use crate::config::limits;
@@ -76,7 +76,10 @@ impl Resolver<'_> {
             if !(1..=limits::WEIGHT).contains(&weight) {
                 self.problems.add(
                     &place.key("weight"),
-                    format!("{} is no weight: write a number from 1 to 256, or take the endpoint out", endpoint.weight),
+                    format!(
+                        "{} is not a valid weight: write a number from 1 to 256, or take the endpoint out",
+                        endpoint.weight
+                    ),
                 );
             }
             match Authority::parse(&endpoint.address)
@@ -96,7 +99,8 @@ impl Resolver<'_> {
                 _ => self.problems.add(
                     &place.key("address"),
                     format!(
-                        "`{}` is no address of an endpoint: write `HOST:PORT`, such as `10.0.0.7:8000` or `[::1]:8000`",
+                        "`{}` is not a valid endpoint address: write `HOST:PORT`, such as `10.0.0.7:8000` or \
+                         `[::1]:8000`",
                         endpoint.address.escape_debug()
                     ),
                 ),
@@ -112,14 +116,14 @@ impl Resolver<'_> {
             if sources != 1 {
                 self.problems.add(
                     &place.key("hash"),
-                    "hashes exactly one thing: write `{header: NAME}`, `{cookie: NAME}` or `{client_address: true}`",
+                    "must hash exactly one thing: write `{header: NAME}`, `{cookie: NAME}` or `{client_address: true}`",
                 );
             }
-            // A cookie's name is a token like that of a header field (RFC 6265 section 4.1.1).
+            // A cookie name is a token, as a field name is (RFC 6265 section 4.1.1).
             if let Some(name) = on.cookie.as_ref().filter(|name| HeaderName::from_bytes(name.as_bytes()).is_err()) {
                 self.problems.add(
                     &place.key("hash").key("cookie"),
-                    format!("`{}` is no name of a cookie: write one such as `session`", name.escape_debug()),
+                    format!("`{}` is not a valid cookie name: write one such as `session`", name.escape_debug()),
                 );
             }
         }
@@ -167,7 +171,8 @@ impl Resolver<'_> {
             Some(Ok(status)) => Some(status),
             Some(Err(_)) => {
                 let status = written.status.unwrap_or_default();
-                self.problems.add(&place.key("status"), format!("{status} is no HTTP status: write one such as `204`"));
+                self.problems
+                    .add(&place.key("status"), format!("{status} is not a valid HTTP status: write one such as `204`"));
                 None
             }
         };
@@ -177,7 +182,7 @@ impl Resolver<'_> {
                 Ok(name) => headers.push((name, value.0.clone())),
                 Err(_) => self.problems.add(
                     &place.key("headers").key(name),
-                    format!("`{}` is no header name: write one such as `X-Probe`", name.escape_debug()),
+                    format!("`{}` is not a valid header name: write one such as `X-Probe`", name.escape_debug()),
                 ),
             }
         }
@@ -187,18 +192,20 @@ impl Resolver<'_> {
 
     fn probe_path(&mut self, path: &str, place: &Place) {
         if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            self.problems
-                .add(&place.key("path"), format!("`{}` is no path: write one such as `/mcp`", path.escape_debug()));
+            self.problems.add(
+                &place.key("path"),
+                format!("`{}` is not a valid path: write one such as `/mcp`", path.escape_debug()),
+            );
         }
     }
 
-    /// `None` when the secret cannot be had.
+    /// The token of a probe: `None` when the secret has an error, `Some(None)` when no token is written.
     fn probe_token(&mut self, source: Option<&SecretSource>, place: &Place) -> Option<Option<Secret>> {
         let Some(source) = source else { return Some(None) };
         let (folder, place) = (self.folder(place.file), place.key("token"));
         let token = self.materials.secret(&folder, source, &place, &mut self.problems)?;
         if !token.expose().iter().all(u8::is_ascii_graphic) {
-            self.problems.add(&place, "holds characters that no bearer token has: put the token alone there");
+            self.problems.add(&place, "has characters that a bearer token cannot have: put only the token there");
         }
         Some(Some(token))
     }
@@ -209,7 +216,10 @@ impl Resolver<'_> {
         {
             self.problems.add(
                 &place.key("server_name"),
-                format!("`{}` is no server name: write the name in the replicas' certificate", name.escape_debug()),
+                format!(
+                    "`{}` is not a valid server name: write the name in the replicas' certificate",
+                    name.escape_debug()
+                ),
             );
         }
         let folder = self.folder(place.file);
@@ -220,8 +230,8 @@ impl Resolver<'_> {
         let identity = match (&written.certificate, &written.key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => {
-                let paths: (&PathBuf, &PathBuf) = (certificate, key);
-                Some(self.materials.key_pair(&folder, (paths.0, paths.1), place, &mut self.problems))
+                let files = KeyPairFiles { certificate, key };
+                Some(self.materials.key_pair(&folder, files, place, &mut self.problems))
             }
             _ => {
                 self.problems.add(place, "`certificate` and `key` go together: write both or none");
@@ -242,7 +252,7 @@ impl Resolver<'_> {
     }
 }
 
-/// A name whose last label is a number is an IPv4 address that is none, such as `10.0.0.256`.
+/// True for a host whose last label is a number but which is not a valid IPv4 address, such as `10.0.0.256`.
 fn is_broken_address(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or(host);
     !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) && host.parse::<std::net::Ipv4Addr>().is_err()

@@ -1,4 +1,4 @@
-//! The checked providers: who validates credentials.
+//! The checked providers, which validate credentials.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,195 +12,196 @@ use crate::config::written::auth::Algorithm;
 use crate::config::written::mtls::CertificateName;
 use crate::types::{KeyHash, ScopeSet, Secret, SigningKey, UnixSeconds};
 
-/// Who validates credentials.
+/// A provider, which validates credentials.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Provider {
-    /// Its name.
+    /// The provider's name.
     pub name: Arc<str>,
-    /// How it does it.
+    /// How the provider validates.
     pub kind: ProviderKind,
-    /// What membership in groups gives.
+    /// The scopes that members of a group get, by the group's name.
     pub groups: BTreeMap<String, ScopeSet>,
 }
 
 /// How a provider validates.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProviderKind {
-    /// Here.
+    /// The edge verifies JSON Web Tokens itself.
     Jwt(JwtProvider),
-    /// By asking a server.
+    /// The edge asks an authentication server.
     Lookup(LookupProvider),
-    /// By asking the issuer.
+    /// The edge asks the issuer of the tokens (RFC 7662).
     Introspection(IntrospectionProvider),
-    /// By the hashes of keys.
+    /// The edge compares API keys with their hashes.
     ApiKeys(ApiKeysProvider),
-    /// By certificates.
+    /// The edge takes the caller's name from the client certificate.
     Mtls(MtlsProvider),
 }
 
 /// A checked `jwt`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JwtProvider {
-    /// What `iss` must be.
+    /// The required value of `iss`.
     pub issuer: String,
-    /// One of these must be in `aud`.
+    /// One of these must be in `aud`; empty: the route decides which audiences are accepted.
     pub audiences: Vec<String>,
-    /// Where keys come from.
+    /// Where the issuer's keys come from.
     pub keys: JwtKeys,
-    /// At least one, all of one kind (symmetric or not).
+    /// The accepted signature algorithms: at least one, all symmetric or all asymmetric.
     pub algorithms: Vec<Algorithm>,
-    /// At most [`LEEWAY`](crate::config::limits::LEEWAY).
+    /// How far the clocks may differ; at most [`LEEWAY`](crate::config::limits::LEEWAY).
     pub leeway: Duration,
-    /// Which claims say who the caller is.
+    /// The claims that say who the caller is.
     pub claims: ClaimNames,
-    /// What must be there beside them.
+    /// Further claims that a token must have.
     pub required_claims: Vec<RequiredClaim>,
-    /// What `typ` must be, in lower case and without `application/`; `None`: that of an access token, or none.
+    /// The accepted values of `typ`, in lower case and without `application/`; `None`: `at+jwt`, `JWT` or no `typ` at
+    /// all.
     pub types: Option<Vec<String>>,
 }
 
-/// Which claims say who the caller is.
+/// The names of the claims that say who the caller is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimNames {
-    /// Names the caller.
+    /// The claim that names the caller.
     pub subject: String,
-    /// Further scopes.
+    /// A claim with scopes, in addition to `scope` and `scp`.
     pub scopes: Option<String>,
-    /// The caller's groups.
+    /// The claim with the caller's groups.
     pub groups: String,
 }
 
 /// A claim that a token must have.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequiredClaim {
-    /// Its name.
+    /// The claim's name.
     pub name: String,
-    /// What it may be, or one of what it lists; none: anything but `null`.
+    /// The claim, or one item of it when it is a list, must equal one of these values. Empty: any value except `null`.
     pub values: Vec<Value>,
 }
 
 /// Where the keys of a `jwt` provider come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JwtKeys {
-    /// Fetched, and fetched again.
+    /// The keys are fetched from a URL, and refreshed.
     Url {
-        /// From here.
+        /// The URL of the key set.
         url: reqwest::Url,
-        /// This often.
+        /// How often the key set is fetched.
         refresh: Duration,
     },
-    /// Fetched from where the issuer's metadata says (OpenID Connect Discovery, RFC 8414).
+    /// The keys are fetched from the URL that the issuer's metadata names (OpenID Connect Discovery, RFC 8414).
     Discovered {
         /// The issuer as a URL, without query and fragment.
         issuer: reqwest::Url,
-        /// This often.
+        /// How often the key set is fetched.
         refresh: Duration,
     },
-    /// Read with the configuration.
+    /// The keys are read from a file, together with the configuration.
     File(JwkSet),
-    /// Shared with the issuer.
+    /// The key is a secret that the edge shares with the issuer.
     Secret(Secret),
 }
 
 /// A checked `lookup`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LookupProvider {
-    /// What is asked.
+    /// The URL of the authentication server.
     pub url: reqwest::Url,
-    /// What may carry the credential.
+    /// The request fields that may carry the credential.
     pub headers: Vec<HeaderName>,
-    /// What else is sent along.
+    /// Further request fields that are sent to the server.
     pub context_headers: Vec<HeaderName>,
-    /// The fields for the MCP method and for what it is about, when they are sent.
+    /// The fields for the MCP method, and for the name or URI that it is about; `None`: they are not sent.
     pub operation: Option<(HeaderName, HeaderName)>,
-    /// Whether the original URI is sent.
+    /// Whether the fields `X-Original-URI`, `X-Original-Method` and `X-Original-URL` are sent.
     pub original_uri: bool,
-    /// Where the subject is found.
+    /// The response fields that may carry the subject.
     pub subject_headers: Vec<HeaderName>,
-    /// Where the scopes are found.
+    /// The response field that carries the scopes.
     pub scopes_header: HeaderName,
-    /// Where the groups are found.
+    /// The response field that carries the groups.
     pub groups_header: HeaderName,
-    /// Where clients get tokens.
+    /// The authorization server at which clients get tokens.
     pub issuer: Option<String>,
-    /// At most [`AUTH_TIMEOUT`](crate::config::limits::AUTH_TIMEOUT).
+    /// How long the server may take; at most [`AUTH_TIMEOUT`](crate::config::limits::AUTH_TIMEOUT).
     pub timeout: Duration,
 }
 
 /// A checked `introspection`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IntrospectionProvider {
-    /// What is asked.
+    /// The introspection endpoint.
     pub url: reqwest::Url,
-    /// Who the edge is.
+    /// The edge's client id at the server.
     pub client_id: String,
-    /// How it proves that.
+    /// How the edge authenticates to the server.
     pub proof: ClientProof,
-    /// Where clients get tokens.
+    /// The authorization server at which clients get tokens.
     pub issuer: Option<String>,
-    /// One of these must be in `aud`; `None`: the route says what must.
+    /// One of these must be in `aud`; `None`: the route decides which audiences are accepted.
     pub audiences: Option<Vec<String>>,
-    /// Whether `aud` may be absent.
+    /// Whether the response may lack `aud`.
     pub audience_optional: bool,
-    /// At most [`LEEWAY`](crate::config::limits::LEEWAY).
+    /// How far the clocks may differ; at most [`LEEWAY`](crate::config::limits::LEEWAY).
     pub leeway: Duration,
-    /// Which members say who the caller is.
+    /// The members of the response that say who the caller is.
     pub claims: ClaimNames,
-    /// At most [`AUTH_TIMEOUT`](crate::config::limits::AUTH_TIMEOUT).
+    /// How long the server may take; at most [`AUTH_TIMEOUT`](crate::config::limits::AUTH_TIMEOUT).
     pub timeout: Duration,
 }
 
-/// How the edge proves who it is to an authorization server.
+/// How the edge authenticates to an authorization server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientProof {
-    /// With a password.
+    /// With a client secret.
     Secret(Secret),
-    /// With a signature.
+    /// With a signed assertion (RFC 7523).
     Key(ClientKey),
 }
 
-/// A key that an authorization server knows.
+/// A key that the edge signs with. The authorization server knows its public half.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientKey {
-    /// Signs.
+    /// The private key.
     pub key: SigningKey,
-    /// Its `kid`.
+    /// The key's `kid`.
     pub id: Option<String>,
-    /// What the server calls itself.
+    /// The `aud` of the signature: the name by which the server knows itself.
     pub audience: String,
 }
 
-/// A checked `api_keys`, with the file that it names.
+/// A checked `api_keys`, with the content of the file that it names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiKeysProvider {
-    /// By id; at most [`API_KEYS`](crate::config::limits::API_KEYS).
+    /// The keys by their id; at most [`API_KEYS`](crate::config::limits::API_KEYS).
     pub keys: BTreeMap<String, ApiKey>,
-    /// Where a key may stand beside `Authorization`.
+    /// A request field that may carry a key, in addition to `Authorization`.
     pub header: Option<HeaderName>,
 }
 
-/// What is known of one API key.
+/// What the edge knows of one API key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiKey {
-    /// Of the whole key.
+    /// The hash of the whole key.
     pub hash: KeyHash,
-    /// Who calls with it; it can be told to an upstream.
+    /// Who calls with this key. It is valid as a header value, so that it can be sent to upstreams.
     pub subject: String,
-    /// What they may do.
+    /// The scopes of a caller with this key.
     pub scopes: ScopeSet,
-    /// When it ends.
+    /// When the key expires; `None`: never.
     pub expires: Option<UnixSeconds>,
 }
 
-/// A checked `mtls`; at least one listener asks for certificates.
+/// A checked `mtls`. At least one listener requests client certificates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MtlsProvider {
-    /// Which name says who the caller is.
+    /// The kind of name in the certificate that says who the caller is.
     pub subject: CertificateName,
-    /// What every caller may do.
+    /// The scopes of every caller.
     pub scopes: ScopeSet,
-    /// What single callers may do beyond that; DNS names are in lower case.
+    /// Further scopes of single callers, by their names. DNS names are in lower case.
     pub subjects: BTreeMap<String, ScopeSet>,
-    /// Whether others get in.
+    /// Whether callers that are not in `subjects` are allowed.
     pub allow_unlisted: bool,
 }

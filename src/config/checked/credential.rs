@@ -1,4 +1,4 @@
-//! The checked credentials of routes: what upstreams are shown.
+//! The checked credentials of routes, which the edge sends to upstreams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,78 +9,80 @@ use super::auth::ClientProof;
 use crate::config::written::token_grant::SubjectTokenType;
 use crate::types::{ScopeSet, SigningKey};
 
-/// What the upstream of a route is shown in place of the client's credential.
+/// The credential that the upstream of a route gets in place of the client's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Credential {
-    /// The field that carries it.
+    /// The request field that carries the credential.
     pub header: HeaderName,
-    /// What stands before it, with a space between the two; empty: nothing.
+    /// The word before the credential, separated by a space; empty: no word and no space.
     pub scheme: String,
-    /// Where it comes from.
+    /// Where the credential comes from.
     pub kind: CredentialKind,
 }
 
 /// Where a credential comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CredentialKind {
-    /// The configuration: the whole value of the field, marked as sensitive.
+    /// From the configuration. This is the whole value of the field, marked as sensitive.
     Secret(HeaderValue),
-    /// The caller's own token, exchanged.
+    /// From a token exchange: the edge exchanges the caller's token for one for the upstream (RFC 8693).
     Exchange(Exchange),
-    /// A token for the edge itself.
+    /// From a token endpoint, as a token for the edge itself (RFC 6749 section 4.4).
     ClientCredentials(TokenGrant),
-    /// The edge, which says who the caller is.
+    /// From the edge, which signs an assertion about who the caller is.
     Assertion(Assertion),
 }
 
-/// A checked `exchange`; its route is not open.
+/// A checked `exchange`. Its route is not open.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exchange {
-    /// Where tokens come from.
+    /// The token endpoint and what to request there.
     pub grant: TokenGrant,
-    /// What the caller's token is said to be.
+    /// The `subject_token_type` of the caller's token.
     pub subject_token_type: SubjectTokenType,
-    /// The names of the route's providers whose callers have a token; at least one.
+    /// The names of those providers of the route whose callers have a bearer token; at least one.
     pub providers: Vec<Arc<str>>,
 }
 
-/// A token endpoint, and what is asked of it.
+/// A token endpoint, and what the edge requests from it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenGrant {
     /// The token endpoint.
     pub url: reqwest::Url,
-    /// Who the edge is to it.
+    /// The edge's client id at the server.
     pub client_id: String,
-    /// How it proves that.
+    /// How the edge authenticates to the server.
     pub proof: ClientProof,
-    /// Whom tokens are for, by name.
+    /// The service that tokens are for, by name (`audience` of the request).
     pub audience: Option<String>,
-    /// Whom tokens are for, as an absolute URI without a fragment.
+    /// The service that tokens are for, as an absolute URI without a fragment (`resource` of the request).
     pub resource: Option<String>,
-    /// What tokens are good for; none: what the server gives.
+    /// The scopes to request; empty: the server decides.
     pub scopes: ScopeSet,
-    /// At most [`AUTH_TIMEOUT`](crate::config::limits::AUTH_TIMEOUT).
+    /// How long the server may take; at most [`AUTH_TIMEOUT`](crate::config::limits::AUTH_TIMEOUT).
     pub timeout: Duration,
 }
 
-/// A checked `assertion`, with what section `assertions` says of all; its route is not open.
+/// A checked `assertion`, with the issuer and the key of section `assertions`. Its route is not open.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assertion {
-    /// Who the edge is.
+    /// The value of `iss`, which names the edge.
     pub issuer: String,
-    /// Signs.
+    /// The private key that signs.
     pub key: SigningKey,
-    /// Whom assertions are for.
+    /// The value of `aud`, which names the upstream.
     pub audience: String,
-    /// From [`ASSERTION_MIN`](crate::config::limits::ASSERTION_MIN) to [`ASSERTION_MAX`](crate::config::limits::ASSERTION_MAX).
+    /// How long an assertion is valid: from [`ASSERTION_MIN`](crate::config::limits::ASSERTION_MIN) to
+    /// [`ASSERTION_MAX`](crate::config::limits::ASSERTION_MAX).
     pub lifetime: Duration,
 }
 
-/// Section `assertions`.
+/// A checked section `assertions`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assertions {
-    /// Who the edge is.
+    /// The value of `iss`, which names the edge.
     pub issuer: String,
-    /// The first signs, all are published; from one to [`ASSERTION_KEYS`](crate::config::limits::ASSERTION_KEYS), no two the same.
+    /// The first key signs; the public halves of all keys are published. From one to
+    /// [`ASSERTION_KEYS`](crate::config::limits::ASSERTION_KEYS) keys, no two the same.
     pub keys: Vec<SigningKey>,
 }

@@ -9,7 +9,7 @@ use rustls::sign::CertifiedKey;
 pub struct KeyPair(pub Arc<CertifiedKey>, Vec<u8>);
 
 impl KeyPair {
-    /// `key`: the private key, as PKCS#8, PKCS#1 or SEC1 DER.
+    /// `key` is the private key as PKCS#8, PKCS#1 or SEC1 DER.
     pub(crate) fn new(certified: CertifiedKey, key: Vec<u8>) -> Self {
         Self(Arc::new(certified), key)
     }

@@ -1,4 +1,5 @@
-//! The checked configuration: no dangling name, no empty pool, no zero weight, all files read.
+//! The checked configuration: every name is defined, no pool is empty, no weight is zero, and all files that it names
+//! were read.
 
 pub(super) mod auth;
 pub(super) mod credential;
@@ -28,181 +29,185 @@ use key_pair::KeyPair;
 use outbound::Outbound;
 use policy::{Cors, Policy, RouteSessions};
 
-/// Everything that an edge is told.
+/// The whole configuration of an edge.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Process settings.
+    /// Settings of the process.
     pub server: Server,
-    /// At least one.
+    /// The listeners; at least one.
     pub listeners: Vec<Listener>,
     /// The admin listener.
     pub admin: Admin,
-    /// Bounds.
+    /// Limits that an operator may set.
     pub limits: Limits,
-    /// What upstreams are told about callers.
+    /// The header fields that tell upstreams who the caller is.
     pub identity: Identity,
-    /// How MCP session ids are sealed.
+    /// The keys that seal MCP session ids.
     pub sessions: Sessions,
-    /// How the edge says to upstreams who is calling.
+    /// The issuer and the keys of the assertions that tell upstreams who the caller is, if section `assertions` is
+    /// written.
     pub assertions: Option<Assertions>,
-    /// Log lines.
+    /// Which log lines are written, and in which format.
     pub log: Log,
     /// The token cache.
     pub cache: Cache,
-    /// Where authentication may connect to.
+    /// The addresses that authentication may connect to.
     pub outbound: Outbound,
-    /// By name.
+    /// The providers by name.
     pub providers: BTreeMap<Arc<str>, Arc<Provider>>,
-    /// By name.
+    /// The upstreams by name.
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
-    /// In the order of the files; no two match the same requests with the same precedence.
+    /// The routes in the order of the files. No two routes match the same requests with the same precedence.
     pub routes: Vec<Arc<Route>>,
-    /// All files that were read.
+    /// All files that the configuration was read from, including certificates, keys and secrets.
     pub files: Vec<ConfigFile>,
-    /// Folders in which an `include` may find further files.
+    /// The folders in which an `include` may find further files.
     pub include_folders: Vec<PathBuf>,
 }
 
-/// A file that the configuration was made of.
+/// A file that the configuration was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFile {
-    /// As written, relative paths joined to the folder of the file that names them.
+    /// The path as written. A relative path is joined to the folder of the file that names it.
     pub path: PathBuf,
-    /// The digest of what was read, in hex; it tells whether a file has changed.
+    /// The SHA-256 digest of the content that was read, in hexadecimal. It shows whether the file has changed.
     pub sha256: String,
-    /// False for certificates, keys and secrets, whose digests are shown to nobody.
+    /// False for certificates, keys, secrets and other files that the configuration names: their digests are never
+    /// shown.
     pub is_config: bool,
 }
 
-/// A bound address and its rules.
+/// An address that the edge listens on, and its settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
-    /// Where.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// Which hosts; none: any.
+    /// The hosts that this listener serves; empty: any host.
     pub hosts: Vec<HostPattern>,
-    /// TLS, when it is spoken.
+    /// The TLS settings; `None`: cleartext.
     pub tls: Option<ListenerTls>,
-    /// Whose `X-Forwarded-*` fields are believed.
+    /// The proxies whose `X-Forwarded-*` fields are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// What `Origin` may be on MCP routes; none: the listener's own origin, and any loopback origin when `address` is
-    /// loopback.
+    /// The values of `Origin` that MCP routes accept; empty: the listener's own origin, and any loopback origin when
+    /// `address` is loopback.
     pub origins: Vec<OriginPattern>,
 }
 
 /// TLS of a listener.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerTls {
-    /// What the edge shows.
+    /// The edge's certificate and its private key.
     pub identity: KeyPair,
-    /// The authorities of client certificates, when they are asked for.
+    /// The authorities that client certificates are verified against; `None`: the listener requests no client
+    /// certificate.
     pub client_ca: Option<Vec<CertificateDer<'static>>>,
-    /// Whether clients may show none.
+    /// Whether clients without a certificate are served too.
     pub client_optional: bool,
 }
 
 /// Section `sessions`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sessions {
-    /// The first seals, all open; at most [`SESSION_KEYS`](super::limits::SESSION_KEYS), each of at least
-    /// [`SESSION_KEY_BYTES`](super::limits::SESSION_KEY_BYTES), no two the same. None: one is generated at start.
+    /// The first key seals session ids; every key opens them. At most [`SESSION_KEYS`](super::limits::SESSION_KEYS)
+    /// keys, each of at least [`SESSION_KEY_BYTES`](super::limits::SESSION_KEY_BYTES) bytes, no two the same. Empty: a
+    /// key is generated at start.
     pub keys: Vec<Secret>,
 }
 
 /// The admin listener.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    /// Where.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// What writes must show.
+    /// The bearer token that `POST` requests must carry; `None`: no token is required.
     pub token: Option<Secret>,
 }
 
-/// A pool of replicas.
+/// An upstream: a pool of replicas.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
-    /// Its name.
+    /// The upstream's name.
     pub name: Arc<str>,
-    /// At least one.
+    /// The endpoints; at least one.
     pub endpoints: Vec<Endpoint>,
-    /// How one is chosen.
+    /// How an endpoint is chosen.
     pub balance: Balance,
-    /// How their health is known.
+    /// How the health of the endpoints is checked; `None`: it is not checked.
     pub health: Option<Health>,
     /// Time limits.
     pub timeouts: Timeouts,
-    /// TLS to them.
+    /// TLS to the endpoints; `None`: cleartext.
     pub tls: Option<UpstreamTls>,
-    /// HTTP/2 to them.
+    /// Whether the edge uses HTTP/2 to the endpoints.
     pub http2: bool,
-    /// How often names are resolved.
+    /// How often the names of endpoints are resolved.
     pub resolve: Duration,
 }
 
-/// A replica as written.
+/// An endpoint of an upstream, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Name or address, without brackets.
+    /// The host name or IP address, without brackets.
     pub host: String,
-    /// Port.
+    /// The port.
     pub port: u16,
-    /// From 1 to 256.
+    /// The weight, from 1 to [`WEIGHT`](super::limits::WEIGHT).
     pub weight: u16,
 }
 
 impl Endpoint {
-    /// The address when it needs no resolving.
+    /// The socket address, if `host` is an IP address; `None` for a host name, which must be resolved.
     pub fn socket_address(&self) -> Option<SocketAddr> {
         self.host.parse().ok().map(|ip| SocketAddr::new(ip, self.port))
     }
 
-    /// `HOST:PORT`, as a `Host` field has it.
+    /// `HOST:PORT`, in the form of a `Host` field.
     pub fn authority(&self) -> String {
         let Self { host, port, .. } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 }
 
-/// When an endpoint counts as healthy.
+/// How the health of endpoints is checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
-    /// What is tried.
+    /// What a probe does.
     pub probe: Probe,
-    /// Time between two probes.
+    /// The time between two probes of an endpoint.
     pub interval: Duration,
-    /// The most that one may take.
+    /// How long a probe may take.
     pub timeout: Duration,
-    /// Successes in a row.
+    /// How many probes in a row must succeed before an unhealthy endpoint counts as healthy.
     pub healthy: usize,
-    /// Failures in a row.
+    /// How many probes in a row must fail before a healthy endpoint counts as unhealthy.
     pub unhealthy: usize,
 }
 
-/// What a health check tries.
+/// What a probe does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Probe {
-    /// A connection.
+    /// It opens a TCP connection.
     Tcp,
-    /// A request.
+    /// It sends an HTTP request.
     Http {
-        /// Method.
+        /// The method.
         method: Method,
-        /// Path and query.
+        /// The path and query.
         path: String,
-        /// Expected; `None`: any 2xx.
+        /// The expected status; `None`: any 2xx.
         status: Option<StatusCode>,
-        /// To send.
+        /// Header fields to send.
         headers: Vec<(HeaderName, HeaderValue)>,
-        /// To send as bearer.
+        /// A bearer token to send.
         token: Option<Secret>,
     },
-    /// An MCP exchange.
+    /// It makes an MCP exchange.
     Mcp {
-        /// Path of the MCP endpoint.
+        /// The path of the MCP endpoint.
         path: String,
-        /// Which messages.
+        /// The MCP revision, which decides the messages that the probe sends.
         revision: Revision,
-        /// To send as bearer.
+        /// A bearer token to send.
         token: Option<Secret>,
     },
 }
@@ -210,101 +215,102 @@ pub enum Probe {
 /// TLS to an upstream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpstreamTls {
-    /// The name to verify; `None`: that of the endpoint.
+    /// The name that the certificate must have; `None`: the endpoint's host.
     pub server_name: Option<String>,
-    /// The authorities to trust; `None`: the system's.
+    /// The authorities to trust; `None`: those of the system.
     pub ca: Option<Vec<CertificateDer<'static>>>,
-    /// What the edge shows.
+    /// The client certificate that the edge presents, and its private key.
     pub identity: Option<KeyPair>,
 }
 
 /// A route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
-    /// Its name in metrics and logs; unique.
+    /// The route's name in metrics and logs; unique.
     pub name: Arc<str>,
-    /// Canonical, with a leading slash and without a trailing one; the root is empty.
+    /// The path prefix in canonical form, with a leading slash and without a trailing slash. The prefix of the root is
+    /// empty.
     pub prefix: String,
-    /// None: any host.
+    /// The hosts that the route matches; empty: any host.
     pub hosts: Vec<HostPattern>,
     /// The upstream's name.
     pub upstream: Arc<str>,
-    /// What it carries.
+    /// The protocol that the route carries.
     pub protocol: Protocol,
-    /// How the path changes.
+    /// How the path changes on its way to the upstream.
     pub rewrite: Rewrite,
-    /// Who may use it; `None`: anybody.
+    /// Who may use the route; `None`: everybody.
     pub auth: Option<Authentication>,
-    /// Which operations callers may do; nothing is written on routes that are not of MCP.
+    /// Which MCP operations callers may do. It has no rules on routes that do not carry MCP.
     pub policy: Policy,
-    /// What becomes of MCP sessions.
+    /// How the route handles MCP sessions.
     pub sessions: RouteSessions,
-    /// Which web pages may use it; `None`: those of the listener's own origin.
+    /// The web pages that may use the route, in addition to those that the listener allows; `None`: no others.
     pub cors: Option<Cors>,
-    /// A comment is sent on event streams that are silent for so long; `None`: never.
+    /// The edge sends a comment on an event stream that has been silent for this long; `None`: never.
     pub sse_keepalive: Option<Duration>,
-    /// Up to revision 2025-11-25: whether a client that leaves ends its request at the upstream.
+    /// For revisions up to 2025-11-25: whether a client that disconnects cancels its request at the upstream.
     pub cancel_on_disconnect: bool,
-    /// Whether the client's `Authorization` field goes on.
+    /// Whether the client's `Authorization` field is forwarded to the upstream.
     pub forward_token: bool,
-    /// What the upstream is shown in its place.
+    /// The credential that the upstream gets in place of the client's.
     pub credential: Option<Credential>,
     /// Whether clients may upgrade to WebSocket.
     pub websocket: bool,
-    /// The upstream's `Host`.
+    /// The `Host` that the upstream gets.
     pub host: HostHeader,
-    /// Changes on the way there.
+    /// Changes of the request's header fields.
     pub request_headers: Vec<HeaderChange>,
-    /// Changes on the way back.
+    /// Changes of the response's header fields.
     pub response_headers: Vec<HeaderChange>,
     /// The largest request body in bytes.
     pub body_bytes: u64,
-    /// Silence within a stream, when the route has its own limit.
+    /// How long a stream may be silent; `None`: the upstream's `timeouts.idle`.
     pub idle: Option<Duration>,
 }
 
 /// How a path changes on its way to the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rewrite {
-    /// The matched prefix goes.
+    /// The matched prefix is removed.
     Strip,
-    /// Nothing changes.
+    /// The path does not change.
     Keep,
-    /// The matched prefix becomes this one, canonical and without a trailing slash.
+    /// The matched prefix is replaced by this one, which is in canonical form and has no trailing slash.
     Replace(String),
 }
 
 /// Who may use a route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Authentication {
-    /// Names of providers; at least one.
+    /// The names of the providers that may validate the credential; at least one.
     pub providers: Vec<Arc<str>>,
-    /// All are needed.
+    /// The scopes that a caller needs: all of them.
     pub scopes: ScopeSet,
-    /// The URL of the resource as clients know it.
+    /// The URL of the resource as clients know it (RFC 9728 `resource`).
     pub public_url: Option<reqwest::Url>,
-    /// What tokens must be meant for beside what their providers ask.
+    /// Which audiences the route accepts, in addition to the check of the provider.
     pub audiences: RouteAudiences,
-    /// Whether streams end with the credential.
+    /// Whether open streams end when their credential ends or is revoked.
     pub open_streams: OpenStreams,
 }
 
-/// What `aud` must be on a route, for credentials that say whom they are meant for.
+/// Which `aud` a route accepts, for credentials that name their audiences.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteAudiences {
-    /// What the providers ask is enough.
+    /// The route accepts every audience that the provider accepts.
     OfProviders,
-    /// One of these, whatever the provider asks.
+    /// One of these must be in `aud`, in addition to what the provider requires.
     Listed(Vec<String>),
-    /// This, the route's own URL, for the credentials of these providers: they list no audiences.
+    /// The route's own URL must be in `aud` of credentials of the named providers, which list no audiences themselves.
     Own(String, Vec<Arc<str>>),
 }
 
-/// One change of a message's fields.
+/// One change of a message's header fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderChange {
-    /// Put this in place of any that is there.
+    /// Sets the field to this value, and replaces existing fields of this name.
     Set(HeaderName, HeaderValue),
-    /// Take it away.
+    /// Removes all fields of this name.
     Remove(HeaderName),
 }

@@ -1,4 +1,4 @@
-//! Where the requests of authentication may go.
+//! The addresses to which authentication may send requests.
 
 use std::net::IpAddr;
 
@@ -8,14 +8,15 @@ use reqwest::Url;
 /// Which addresses authentication may connect to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outbound {
-    /// Only these; `None`: any but link-local ones.
+    /// The only networks that are allowed; `None`: every address except link-local ones.
     pub allow: Option<Vec<IpNet>>,
-    /// Link-local addresses that the operator has written into URLs; they count where there is no list.
+    /// Link-local addresses that the operator has written into URLs. They are allowed when `allow` is `None`.
     pub named: Vec<IpAddr>,
 }
 
 impl Outbound {
-    /// Whether a connection to `address` may be made. An IPv4 address within IPv6 (RFC 4291 section 2.5.5.2) is itself.
+    /// Whether a connection to `address` is allowed. An IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) is checked
+    /// as the IPv4 address in it.
     pub fn allows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         match &self.allow {
@@ -24,13 +25,13 @@ impl Outbound {
         }
     }
 
-    /// The address in the place of a URL's host, when it is no name.
+    /// The host of `url` when it is an IP address; `None` when it is a name.
     pub fn literal(url: &Url) -> Option<IpAddr> {
         url.host_str()?.trim_matches(['[', ']']).parse().ok()
     }
 }
 
-/// RFC 3927 section 2.1 and RFC 4291 section 2.5.6.
+/// Whether `address` is link-local (RFC 3927 section 2.1, RFC 4291 section 2.5.6).
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
@@ -47,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_all_that_is_allowed() {
+    fn with_a_list_only_its_networks_are_allowed() {
         let allow = ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"].map(|network| network.parse().expect("a network"));
         let outbound = Outbound { allow: Some(allow.to_vec()), named: vec![ip("169.254.1.1")] };
         for address in ["10.255.0.1", "fd00::1", "192.0.2.7", "::ffff:10.0.0.1"] {
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_list_link_local_addresses_are_refused_that_nobody_has_written() {
+    fn without_a_list_only_link_local_addresses_that_are_not_in_a_url_are_refused() {
         let outbound = Outbound { allow: None, named: vec![ip("169.254.1.1")] };
         for address in ["127.0.0.1", "::1", "10.0.0.1", "8.8.8.8", "169.253.0.1", "169.254.1.1", "::ffff:169.254.1.1"] {
             assert!(outbound.allows(ip(address)), "{address}");
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_in_urls() {
+    fn ip_addresses_in_urls_are_found() {
         for (url, address) in [
             ("http://127.0.0.1:80/x", Some("127.0.0.1")),
             ("http://[fe80::1]/x", Some("fe80::1")),

@@ -1,19 +1,20 @@
-//! What was wrong in a file, and is left out.
+//! Records which parts of a file have errors and are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::place::Place;
 use crate::config::text::tree::{Node, Step};
 
-/// What was wrong in a file and therefore left out. Names in it still count as defined, so that one error does not
-/// cause others, and the items that stay keep the numbers that they have in the file.
+/// The parts of a file that have errors and are therefore left out. Their names still count as defined, so that one
+/// error does not cause others. The list items that remain keep the numbers that they have in the file.
 #[derive(Default)]
 pub(crate) struct LeftOut {
-    /// Key paths of sections, upstreams and providers.
+    /// Key paths of the sections, upstreams and providers that were left out.
     keys: BTreeSet<String>,
-    /// Numbers of items of the top-level lists.
+    /// By top-level list: the numbers of the items that were left out.
     items: BTreeMap<String, BTreeSet<usize>>,
-    /// A file that cannot be read, or a key that nobody knows: it could have defined any name.
+    /// True when a lost part could have defined any name: for example an included file that cannot be read, or an
+    /// unknown key.
     pub(crate) anything: bool,
 }
 
@@ -23,20 +24,21 @@ impl LeftOut {
         self.touches(section) || self.keys.contains(&format!("{section}.{name}"))
     }
 
-    /// True when `section`, what it stands in, or an item of it when it is a list was left out, or may have been.
+    /// True when `section`, the section that contains it, or one of its items was left out, or may have been.
     pub(crate) fn touches(&self, section: &str) -> bool {
         let top = section.split('.').next().unwrap_or(section);
         self.anything || self.keys.contains(section) || self.keys.contains(top) || self.items.contains_key(section)
     }
 
-    /// The number in the file of an item of the top-level list `list` that now has number `now`.
+    /// The number in the file of the item of the top-level list `list` that has the number `now` after items were left
+    /// out.
     pub(crate) fn number(&self, list: &str, now: usize) -> usize {
         let cut = self.items.get(list).into_iter().flatten();
         cut.fold(now, |number, &cut| if cut <= number { number + 1 } else { number })
     }
 
-    /// Cuts what holds the error at `path`: `routes[3]`, `upstreams.x`, `auth.providers.x`, `auth.cache`, or else the
-    /// whole section.
+    /// Cuts the part of `tree` that contains the error at `path`, and records it: an item such as `routes[3]`,
+    /// `upstreams.x`, `auth.providers.x` or `auth.cache`, or else the whole section.
     pub(super) fn cut(&mut self, tree: &mut Node, path: &[Step]) {
         let depth = match path {
             [Step::Key(auth), Step::Key(providers), Step::Key(_), ..] if auth == "auth" && providers == "providers" => {

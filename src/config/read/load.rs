@@ -1,4 +1,4 @@
-//! Reads configuration files with everything that they include.
+//! Reads a configuration file and all files that it includes.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -11,10 +11,11 @@ use super::source::Source;
 use crate::config::error::{ConfigError, ConfigErrors};
 use crate::config::limits;
 
-/// The root file and all files that it includes, in reading order; every wrong item is in `problems` and left out.
+/// Returns the root file and all files that it includes, in reading order. Every item with an error is reported in
+/// `problems` and left out.
 ///
 /// # Errors
-/// The root file cannot be read at all.
+/// The root file cannot be read.
 pub(crate) fn load(root: &Path, problems: &mut Problems) -> Result<Vec<Source>, ConfigErrors> {
     let text = read_text(root).map_err(|message| {
         ConfigErrors(vec![ConfigError { file: root.to_owned(), position: None, path: String::new(), message }])
@@ -22,7 +23,7 @@ pub(crate) fn load(root: &Path, problems: &mut Problems) -> Result<Vec<Source>, 
     Ok(load_text(root, text, problems))
 }
 
-/// The same with `text` as what stands in the root file.
+/// As [`load`], with `text` as the content of the root file.
 pub(crate) fn load_text(root: &Path, text: String, problems: &mut Problems) -> Vec<Source> {
     let mut loader = Loader { sources: Vec::new(), open: Vec::new(), seen: BTreeSet::new(), problems };
     loader.add(root.to_owned(), text);
@@ -47,7 +48,7 @@ fn read_text(path: &Path) -> Result<String, String> {
 
 struct Loader<'a> {
     sources: Vec<Source>,
-    /// The chain of includes that leads to the file being read.
+    /// The chain of files whose includes lead to the file that is read now, including that file.
     open: Vec<PathBuf>,
     seen: BTreeSet<PathBuf>,
     problems: &'a mut Problems,
@@ -69,7 +70,8 @@ impl Loader<'_> {
         self.open.pop();
     }
 
-    /// An error that keeps a file from being read. It could have defined any name.
+    /// Reports an error because of which an included file is not read. That file could have defined any name, so errors
+    /// about undefined names are suppressed.
     fn lost(&mut self, place: &Place, message: String) {
         self.sources[place.file].left_out.anything = true;
         self.problems.add(place, message);
@@ -78,15 +80,16 @@ impl Loader<'_> {
     fn include(&mut self, place: &Place, pattern: &str) {
         let folder = self.sources[place.file].path.parent().map(Path::to_owned).unwrap_or_default();
         let Some(folder) = folder.to_str() else {
-            return self.lost(place, "the folder of this file has no UTF-8 name: rename it".to_owned());
+            return self.lost(place, "the path of the folder of this file is not UTF-8: rename the folder".to_owned());
         };
         let full = Path::new(&glob::Pattern::escape(folder)).join(pattern);
-        // Hidden files are those of editors and of Kubernetes' volumes.
+        // A wildcard does not match hidden files: they belong to editors, or to the internals of Kubernetes volumes.
         let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
         let paths = match glob::glob_with(&full.to_string_lossy(), options) {
             Ok(paths) => paths,
             Err(error) => {
-                let message = format!("`{pattern}` is no glob ({}): write one such as `routes.d/*.yaml`", error.msg);
+                let message =
+                    format!("`{pattern}` is not a valid glob ({}): write one such as `routes.d/*.yaml`", error.msg);
                 return self.lost(place, message);
             }
         };
@@ -103,7 +106,7 @@ impl Loader<'_> {
             self.lost(
                 place,
                 format!(
-                    "`{}` does not exist: write the path of a file, relative to this one, or a glob",
+                    "`{}` does not exist: write the path of a file, relative to this file, or a glob",
                     full.display()
                 ),
             );
@@ -114,15 +117,13 @@ impl Loader<'_> {
         let identity = path.canonicalize().unwrap_or_else(|_| path.clone());
         let name = path.display();
         if self.open.contains(&identity) {
-            return self
-                .problems
-                .add(place, format!("`{name}` includes itself: take it out of one of the files in the circle"));
+            return self.problems.add(place, format!("`{name}` includes itself: remove one `include` of the circle"));
         }
         if self.seen.contains(&identity) {
             return self.problems.add(place, format!("`{name}` is included twice: keep one of the two"));
         }
         if self.sources.len() >= limits::CONFIG_FILES {
-            return self.lost(place, format!("there are more than {} files: put some together", limits::CONFIG_FILES));
+            return self.lost(place, format!("there are more than {} files: merge some of them", limits::CONFIG_FILES));
         }
         match read_text(&path) {
             Ok(text) => self.add(path, text),

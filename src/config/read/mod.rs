@@ -1,4 +1,4 @@
-//! From paths to sections as written: files, includes, and what is wrong in them.
+//! Reads configuration files and their includes into sections as written, and collects their errors.
 
 pub(super) mod left_out;
 pub(super) mod load;

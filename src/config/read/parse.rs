@@ -1,4 +1,4 @@
-//! One file from text to [`File`]: everything that is wrong in it is reported, and only the wrong items are left out.
+//! Parses the text of one file into a [`File`]. All errors are reported, and only the items with errors are left out.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::config::text::tree::Step;
 use crate::config::text::yaml;
 use crate::config::written::file::File;
 
-/// Parses one file, and tells of all that is wrong in it: a value that does not fit is reported and left out, until the
-/// rest fits. What is kept are the sections, upstreams, providers, listeners and routes without any error.
+/// Parses one file and reports all errors in it: each value that does not fit is reported and left out, until the rest
+/// fits. The result keeps only the sections, upstreams, providers, listeners and routes that have no error.
 pub(crate) fn parse(index: usize, text: &str, problems: &mut Problems) -> (Node, File, LeftOut) {
     let mut left_out = LeftOut::default();
     let (tree, flaws) = yaml::parse(text);
@@ -43,12 +43,12 @@ pub(crate) fn parse(index: usize, text: &str, problems: &mut Problems) -> (Node,
         if let (true, Some((_, above))) = (wrong.unknown, path.split_last()) {
             misspelt_in.insert(above.to_vec());
         }
-        // A key that is missing because it was left out, or is written wrongly, has been reported.
+        // A missing key is not reported when the key was left out or misspelt, because that has been reported already.
         if !wrong.missing.is_some_and(|key| tree.has_cut(&path, key) || misspelt_in.contains(&path)) {
             let place = Place::new(index, path_text(&path));
             let at = tree.locate(&place.path).unwrap_or(tree.at);
             problems.add_at(place, at, wrong.message);
-            // Names may be defined below a key that nobody knows.
+            // Names may be defined below an unknown key.
             left_out.anything |= wrong.unknown
                 && match path.as_slice() {
                     [Step::Key(section), _] => section == "auth",
@@ -75,8 +75,8 @@ pub(crate) fn parse(index: usize, text: &str, problems: &mut Problems) -> (Node,
     }
 }
 
-/// The tree is what errors are told from; what a file means is what `serde_yaml` reads in it. A file that the two read
-/// differently is refused: whoever wrote it may have meant either.
+/// Checks that `serde_yaml` reads the same values from the text as this parser has read from the tree. A file that the
+/// two read differently is refused, because its author may have meant either reading.
 fn agrees(index: usize, text: &str, tree: &Node, file: &File, problems: &mut Problems) -> bool {
     if tree.is_null() {
         return true;
@@ -84,13 +84,14 @@ fn agrees(index: usize, text: &str, tree: &Node, file: &File, problems: &mut Pro
     match serde_yaml::from_str::<File>(text) {
         Ok(read) if read == *file => true,
         Ok(_) => {
-            let message = "a key without a value can be read in two ways: write `{}` or `[]` behind it, or take it out";
+            let message =
+                "a key without a value can be read in two ways: write `{}` or `[]` after the key, or take the key out";
             problems.add_at(Place::new(index, ""), tree.at, message.to_owned());
             false
         }
         Err(error) => {
             let at = error.location().map_or(tree.at, |at| (at.line(), at.column()));
-            problems.add_at(Place::new(index, ""), at, format!("is YAML that can be read in two ways: {error}"));
+            problems.add_at(Place::new(index, ""), at, format!("this YAML can be read in two ways: {error}"));
             false
         }
     }

@@ -1,6 +1,6 @@
-//! A place in the configuration.
+//! Places in the configuration.
 
-/// Where in the configuration something stands.
+/// A place in the configuration: the number of the file, and the key path in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) file: usize,
@@ -18,7 +18,7 @@ impl Place {
         Self { file: self.file, path }
     }
 
-    /// The place of an item of the list that stands here.
+    /// The place of an item of the list at this place.
     pub(crate) fn item(&self, index: usize) -> Self {
         Self { file: self.file, path: format!("{}[{index}]", self.path) }
     }

@@ -1,4 +1,4 @@
-//! Collects errors while a configuration is read and resolved, so that all are reported at once.
+//! Collects the errors of a configuration while it is read and checked, so that all of them are reported at once.
 
 use super::place::Place;
 use super::source::Source;
@@ -6,17 +6,17 @@ use crate::config::error::{ConfigError, ConfigErrors};
 use crate::config::limits;
 use crate::config::text::tree::Position;
 
-/// The errors so far.
+/// The errors found so far.
 #[derive(Default)]
 pub(crate) struct Problems {
     problems: Vec<Problem>,
-    /// There were more than [`limits::CONFIG_ERRORS`].
+    /// True when there were more errors than [`limits::CONFIG_ERRORS`].
     more: bool,
 }
 
 struct Problem {
     place: Place,
-    /// When it is known already; else it is looked up.
+    /// The position, if it is known already. Otherwise it is looked up from `place`.
     position: Option<Position>,
     message: String,
 }

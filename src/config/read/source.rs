@@ -1,4 +1,4 @@
-//! A configuration file that was read.
+//! A configuration file and what was read from it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::left_out::LeftOut;
 use crate::config::text::tree::Node;
 use crate::config::written::file::File;
 
-/// One file that was read.
+/// One configuration file that was read.
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
@@ -16,7 +16,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// The folders in which its includes look for files, up to the first one that is a pattern itself.
+    /// The folders in which the `include` entries of this file look for files. The path of a pattern ends before its
+    /// first part that has a wildcard.
     pub(crate) fn include_folders(&self) -> impl Iterator<Item = PathBuf> {
         let folder = self.path.parent().map(Path::to_owned).unwrap_or_default();
         self.file.include.iter().map(move |pattern| {

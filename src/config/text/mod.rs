@@ -1,4 +1,4 @@
-//! YAML as a tree that knows where everything stands, and what serde reads from it.
+//! Reads YAML into a tree in which every value has its position, and reads the sections from that tree with serde.
 
 pub(super) mod reader;
 pub(super) mod suggest;

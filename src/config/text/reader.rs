@@ -1,5 +1,6 @@
-//! Reads the structs of a section from a [`Node`], with errors in the words of an operator: what stands there, and what
-//! to write. Text is repeated in an error only where a word or a number belongs, so that no misplaced secret is shown.
+//! Reads the structs of a section from a [`Node`] with serde. Errors use an operator's terms: they say what is written,
+//! and what to write instead. An error repeats text of the file only where a word or a number is expected, so that it
+//! does not show a misplaced secret.
 
 use serde::Deserializer;
 use serde::de::{self, DeserializeSeed, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
@@ -8,15 +9,15 @@ use super::suggest::{listing, nearest};
 use super::tree::{Content, Entry, Node, Step};
 use crate::types::excerpt;
 
-/// Why a tree does not fit, and where.
+/// Why a tree cannot be read as the wanted struct, and at which place.
 #[derive(Debug)]
 pub(crate) struct Wrong {
     pub(crate) message: String,
-    /// From the inside to the outside.
+    /// The path to the place, innermost step first.
     steps: Vec<Step>,
-    /// The key that is missing at this place, when that is what is wrong.
+    /// The missing key, when the error is that a key is missing at this place.
     pub(crate) missing: Option<&'static str>,
-    /// True when nobody knows what the key at this place would have been.
+    /// True when the error is an unknown key at this place. Nothing is known about what the key was meant to define.
     pub(crate) unknown: bool,
 }
 
@@ -30,7 +31,7 @@ impl Wrong {
         self
     }
 
-    /// From the root to the place.
+    /// The path from the root to the place.
     pub(crate) fn path(&self) -> Vec<Step> {
         self.steps.iter().rev().cloned().collect()
     }
@@ -80,9 +81,11 @@ impl de::Error for Wrong {
         let key = excerpt(key);
         let message = match nearest(&key, expected.iter().copied()) {
             _ if key == "<<" => "`<<` does not merge maps here (YAML 1.2): write the keys out".to_owned(),
-            Some(near) => format!("`{key}` is no key of this map: did you mean `{near}`?"),
-            None if expected.is_empty() => format!("`{key}` is no key of this map: it has none, write `{{}}`"),
-            None => format!("`{key}` is no key of this map: write {}", listing(expected, "or")),
+            Some(near) => format!("`{key}` is not a known key here: did you mean `{near}`?"),
+            None if expected.is_empty() => {
+                format!("`{key}` is not a known key here: no keys are allowed, write `{{}}`")
+            }
+            None => format!("`{key}` is not a known key here: write {}", listing(expected, "or")),
         };
         Self { unknown: true, ..Self::new(message) }
     }
@@ -98,7 +101,7 @@ impl de::Error for Wrong {
     }
 }
 
-/// What serde's own visitors expect, without the words of Rust.
+/// Translates what serde's own visitors expect from Rust's terms into an operator's terms.
 fn in_words(expected: &str) -> String {
     match expected {
         "u16" => "a whole number from 0 to 65535".to_owned(),
@@ -110,7 +113,7 @@ fn in_words(expected: &str) -> String {
 }
 
 impl Node {
-    /// The error that says what to write instead of this; the text itself is left out.
+    /// An error that says what to write instead of this node. It does not repeat the node's text.
     fn instead(&self, expected: &str) -> Wrong {
         Wrong::new(match &self.content {
             _ if self.is_null() && expected == "text" => "has no value: write one".to_owned(),
@@ -121,7 +124,7 @@ impl Node {
         })
     }
 
-    /// The same with the word that stands here.
+    /// As [`Self::instead`], but the error repeats the text of this node if it is a scalar with a value.
     fn instead_of_word(&self, expected: &str) -> Wrong {
         match &self.content {
             Content::Scalar { text, plain: true } if !self.is_null() => {
@@ -134,7 +137,7 @@ impl Node {
         }
     }
 
-    /// The word of a scalar without quotes.
+    /// The text of a scalar without quotes; `None` for any other node.
     fn word(&self) -> Option<&str> {
         match &self.content {
             Content::Scalar { text, plain: true } => Some(text),
@@ -158,12 +161,13 @@ impl Node {
     }
 }
 
-/// `Option` never reads nothing as `None`: a key without a value is an empty list, or an error. So a half-written `tls:`
-/// or `client_ca:` does not turn anything off.
+/// An empty value is never read as `None`: a key without a value is an empty list or map, or an error. So a
+/// half-written `tls:` or `client_ca:` does not silently turn a feature off.
 impl<'de> Deserializer<'de> for &Node {
     type Error = Wrong;
 
-    /// Only where words, numbers and maps are all possible: by the core schema of YAML 1.2.
+    /// Used only for types that accept several of text, numbers, lists and maps. Scalars without quotes are resolved by
+    /// the core schema of YAML 1.2.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match &self.content {
             Content::List(items) => visitor.visit_seq(Items(items.iter().enumerate())),
@@ -219,7 +223,7 @@ impl<'de> Deserializer<'de> for &Node {
         match &self.content {
             Content::List(items) => visitor.visit_seq(Items(items.iter().enumerate())),
             _ if self.is_null() => visitor.visit_seq(Items([].iter().enumerate())),
-            _ => Err(self.instead("a list: `[A, B]`, or each item in a line behind `- `")),
+            _ => Err(self.instead("a list: `[A, B]`, or each item on its own line after `- `")),
         }
     }
 
@@ -227,7 +231,7 @@ impl<'de> Deserializer<'de> for &Node {
         match &self.content {
             Content::Map(entries) => visitor.visit_map(Entries { rest: entries.iter(), current: None }),
             _ if self.is_null() => visitor.visit_map(Entries { rest: [].iter(), current: None }),
-            _ => Err(self.instead("a map: each item in a line behind `NAME: `")),
+            _ => Err(self.instead("a map: each item on its own line after `NAME: `")),
         }
     }
 
@@ -241,7 +245,7 @@ impl<'de> Deserializer<'de> for &Node {
             Content::Map(_) => self.deserialize_map(visitor),
             _ if self.is_null() => Err(self.instead("its keys below it, or `{}`")),
             _ if name == "SecretSource" => {
-                Err(self.instead("`{env: NAME}` or `{file: PATH}`; secrets do not stand in this file"))
+                Err(self.instead("`{env: NAME}` or `{file: PATH}`; secrets are never written in this file"))
             }
             Content::Scalar { text, .. } if keys.iter().any(|key| text.starts_with(&format!("{key}:"))) => {
                 Err(self.instead("a space after the colon"))

@@ -1,6 +1,6 @@
-//! What a misspelt word was probably meant to be.
+//! Finds the word that a misspelt word was probably meant to be.
 
-/// The one of `names` that `wrong` is most probably a misspelling of.
+/// Returns the name in `names` that is most similar to the misspelt word `wrong`, if any is similar enough.
 pub(crate) fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wrong: Vec<char> = wrong.chars().take(65).collect();
     let most = (wrong.len() / 3).clamp(1, 3);
@@ -12,7 +12,8 @@ pub(crate) fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> 
         .map(|(_, name)| name)
 }
 
-/// How many letters differ, are missing, are too many or stand in each other's place.
+/// How many single changes turn `a` into `b`: a character is replaced, added or removed, or two neighbours are swapped.
+/// Replacing a letter by the same letter in the other case costs nothing.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();
@@ -31,7 +32,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
     last[b.len()]
 }
 
-/// "`a`, `b` or `c`".
+/// Joins words, each in backticks: with `conjunction` "or", the result is "`a`, `b` or `c`".
 pub(crate) fn listing(words: &[&str], conjunction: &str) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {
@@ -41,7 +42,7 @@ pub(crate) fn listing(words: &[&str], conjunction: &str) -> String {
     }
 }
 
-/// What to name instead of a name that is not defined: the nearest one, or those that there are.
+/// A hint for the name `wrong`, which is not defined: the most similar one of `names`, or else a list of `names`.
 pub(crate) fn instead<'a>(wrong: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
     if let Some(near) = nearest(wrong, names.clone()) {
         return format!("did you mean `{near}`?");
@@ -49,8 +50,8 @@ pub(crate) fn instead<'a>(wrong: &str, names: impl Iterator<Item = &'a str> + Cl
     let mut some: Vec<&str> = names.take(9).collect();
     some.sort_unstable();
     match some.len() {
-        0 => "no other is defined".to_owned(),
-        9 => format!("defined are `{}` and more", some[..8].join("`, `")),
+        0 => "none is defined".to_owned(),
+        9 => format!("defined: `{}` and more", some[..8].join("`, `")),
         _ => format!("defined: {}", listing(&some, "and")),
     }
 }

@@ -1,7 +1,7 @@
-//! A configuration file as a tree in which every value knows where it stands. Scalars stay text: what they mean is up to
-//! the key that wants them, so that `1.10` as a header's value is `1.10` and not a number.
+//! A configuration file as a tree in which every value has its position. Scalars stay text until the type of their key
+//! is known, so that the header value `1.10` stays `1.10` and does not become a number.
 
-/// Line and column, from 1.
+/// Line and column, counted from 1.
 pub(crate) type Position = (usize, usize);
 
 /// A value and where it begins.
@@ -9,14 +9,14 @@ pub(crate) type Position = (usize, usize);
 pub(crate) struct Node {
     pub(crate) at: Position,
     pub(crate) content: Content,
-    /// Left out when the tree is read, as if it did not stand there.
+    /// True when the value is skipped while the tree is read, as if it were not written.
     pub(crate) cut: bool,
 }
 
-/// What a value is.
+/// The content of a value.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
-    /// `plain`: without quotes.
+    /// `plain` is true when the text is not in quotes.
     Scalar {
         text: String,
         plain: bool,
@@ -25,7 +25,7 @@ pub(crate) enum Content {
     Map(Vec<Entry>),
 }
 
-/// A key, where it stands, and its value.
+/// A key of a map, its position and its value.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) key: String,
@@ -41,7 +41,7 @@ pub(crate) enum Step {
 }
 
 impl Default for Node {
-    /// The empty document.
+    /// An empty document.
     fn default() -> Self {
         Self::scalar((1, 1), String::new(), true)
     }
@@ -52,12 +52,12 @@ impl Node {
         Self { at, content: Content::Scalar { text, plain }, cut: false }
     }
 
-    /// True when nothing is written: an empty value, `~` or `null`.
+    /// True when there is no value: nothing is written, or `~` or `null` without quotes.
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.content, Content::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    /// Roughly its bytes in memory.
+    /// The approximate size in memory, in bytes.
     pub(crate) fn weight(&self) -> u64 {
         size_of::<Self>() as u64
             + match &self.content {
@@ -67,7 +67,8 @@ impl Node {
             }
     }
 
-    /// Leaves out what stands at `path`. False when there is nothing, or when it is the root.
+    /// Marks the value at `path` as cut. Returns false when `path` is the root, when there is no value at `path`, or
+    /// when the value was cut before.
     pub(crate) fn cut(&mut self, path: &[Step]) -> bool {
         if path.is_empty() {
             return false;
@@ -82,7 +83,8 @@ impl Node {
         node.is_some_and(|node| !std::mem::replace(&mut node.cut, true))
     }
 
-    /// Leaves out the sections and items before the one at `path`: they have been read without an error.
+    /// Cuts the sections and items before the one at `path`. They have been read without an error, so they need not be
+    /// read again.
     pub(crate) fn cut_before(&mut self, path: &[Step]) {
         let [section, item, ..] = path else { return };
         self.cut_until(section);
@@ -103,7 +105,7 @@ impl Node {
         }
     }
 
-    /// True when the key `key` below `path` was left out.
+    /// True when the key `key` of the map at `path` was cut.
     pub(crate) fn has_cut(&self, path: &[Step], key: &str) -> bool {
         let node = path.iter().try_fold(self, |node, step| match (step, &node.content) {
             (Step::Item(index), Content::List(items)) => items.get(*index),
@@ -118,7 +120,7 @@ impl Node {
         }
     }
 
-    /// Nothing is left out any more.
+    /// Removes all marks of [`Self::cut`] and [`Self::cut_before`].
     pub(crate) fn restore(&mut self) {
         self.cut = false;
         match &mut self.content {
@@ -128,7 +130,8 @@ impl Node {
         }
     }
 
-    /// Where the key path `path` stands, or else the nearest one above it.
+    /// The position of the key path `path`, or of the nearest existing path above it; `None` when not even the first
+    /// step of `path` exists.
     pub(crate) fn locate(&self, path: &str) -> Option<Position> {
         let (mut node, mut rest, mut found) = (self, path, None);
         loop {

@@ -1,4 +1,5 @@
-//! YAML to a [`Node`]. What the keys mean is not known here, but some things are wrong whatever they mean.
+//! Parses YAML into a [`Node`]. The meaning of the keys is not known here, but some errors (such as a duplicate key) do
+//! not depend on it.
 
 use std::collections::HashMap;
 
@@ -7,16 +8,17 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use super::tree::{Content, Entry, Node, Position};
 use crate::config::limits;
 
-/// Something in a text that is wrong whatever the keys mean.
+/// An error in the YAML that does not depend on the meaning of the keys.
 #[derive(Debug)]
 pub(crate) struct Flaw {
     pub(crate) at: Position,
-    /// The key path, or nothing when the text cannot be read on.
+    /// The key path. It is empty at the root, and for an error that stops the parser.
     pub(crate) path: String,
     pub(crate) message: String,
 }
 
-/// Reads one document. A flaw in `Err` ends it; the others are left out of the tree.
+/// Parses one document. A flaw in `Err` has stopped the parser. The tree stays usable with the other flaws: of a
+/// duplicate key it has only the first value.
 pub(crate) fn parse(text: &str) -> (Result<Node, Flaw>, Vec<Flaw>) {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
@@ -42,36 +44,37 @@ fn fatal(at: Position, message: impl Into<String>) -> Flaw {
     Flaw { at, path: String::new(), message: message.into() }
 }
 
-/// The parser's message, and what is behind the commonest ones.
-fn syntax(text: &str, (line, column): Position, info: &str) -> String {
+/// The message of a syntax error: the parser's own text, or a better explanation of the most common mistakes.
+fn syntax(text: &str, at: Position, info: &str) -> String {
+    let (line, column) = at;
     let line = text.lines().nth(line - 1).unwrap_or_default();
     let indentation: String = line.chars().take_while(|c| c.is_whitespace()).collect();
     let (why, what) = if indentation.contains('\t') {
-        ("tabs cannot indent", "write spaces")
+        ("lines cannot be indented with tabs", "write spaces")
     } else if line.chars().nth(column.saturating_sub(1)) == Some('*') {
         (
-            "a word that begins with `*` repeats an anchor, and there is none of this name",
-            "put it in quotes if it is text",
+            "a word that begins with `*` refers to an anchor, and no anchor has this name",
+            "put the word in quotes if it is text",
         )
     } else {
         (info, "look for a bracket, quote or indentation that does not match, here or above")
     };
-    format!("is no valid YAML ({why}): {what}")
+    format!("is not valid YAML ({why}): {what}")
 }
 
 #[derive(Default)]
 struct Builder {
     open: Vec<Open>,
-    /// What aliases may repeat.
+    /// The values that aliases may repeat, by the number of their anchor.
     anchors: HashMap<usize, Node>,
-    /// The bytes that aliases have repeated.
+    /// The size of the values that aliases have repeated so far, in bytes.
     repeated: u64,
     documents: usize,
     root: Option<Node>,
     flaws: Vec<Flaw>,
 }
 
-/// A list or map whose end has not been seen.
+/// A list or map whose end has not been read yet.
 struct Open {
     at: Position,
     anchor: usize,
@@ -80,7 +83,7 @@ struct Open {
 
 enum Kind {
     List(Vec<Node>),
-    /// `seen`: the line of each key.
+    /// `seen` has the line of each key. `key` is the key whose value is read next.
     Map {
         entries: Vec<Entry>,
         seen: HashMap<String, usize>,
@@ -120,15 +123,12 @@ impl Builder {
             }
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor) else {
-                    return Err(fatal(at, "an alias stands within the value that it repeats: write the value out"));
+                    return Err(fatal(at, "an alias is inside the value that it repeats: write the value out"));
                 };
                 self.repeated += node.weight();
                 if self.repeated > limits::CONFIG_FILE_BYTES {
                     let most = limits::CONFIG_FILE_BYTES >> 20;
-                    return Err(fatal(
-                        at,
-                        format!("aliases make this file larger than {most} MiB: write the values out"),
-                    ));
+                    return Err(fatal(at, format!("aliases make this file larger than {most} MiB: use fewer aliases")));
                 }
                 let node = Node { at, ..node.clone() };
                 self.put(node, 0)?;
@@ -140,13 +140,13 @@ impl Builder {
 
     fn begin(&mut self, at: Position, anchor: usize, tag: Option<&Tag>, kind: Kind) -> Result<(), Flaw> {
         if let Some(Open { kind: Kind::Map { key: None, .. }, .. }) = self.open.last() {
-            return Err(fatal(at, "a list or map stands where a key belongs: write text and a colon"));
+            return Err(fatal(at, "a list or map cannot be a key: write text and a colon"));
         }
         if self.open.len() >= limits::CONFIG_DEPTH {
             return Err(fatal(
                 at,
                 format!(
-                    "is nested deeper than {}, which no section is: look for brackets that do not close",
+                    "is nested deeper than {} levels, which no section needs: look for a bracket that is not closed",
                     limits::CONFIG_DEPTH
                 ),
             ));
@@ -156,7 +156,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Puts a finished value where it belongs.
+    /// Adds a finished value to the list or map that contains it, or makes it the root.
     fn put(&mut self, node: Node, anchor: usize) -> Result<(), Flaw> {
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
@@ -179,7 +179,7 @@ impl Builder {
                 None => match node.content {
                     Content::Scalar { text, .. } => *key = Some((text, node.at)),
                     _ => {
-                        return Err(fatal(node.at, "a list or map stands where a key belongs: write text and a colon"));
+                        return Err(fatal(node.at, "a list or map cannot be a key: write text and a colon"));
                     }
                 },
             },
@@ -193,9 +193,10 @@ impl Builder {
         }
     }
 
-    /// A flaw of `key` in the map that is read now, or of the value that begins now.
+    /// Adds a flaw of `key` in the innermost open map, or of the value that begins now when `key` is `None`.
     fn flaw(&mut self, at: Position, key: Option<&str>, message: String) {
-        // One more than are shown tells that there are more.
+        // `Problems` shows at most this many errors. One flaw more is enough for it to report that there are more
+        // errors.
         if self.flaws.len() <= limits::CONFIG_ERRORS {
             let path = match (self.path(), key) {
                 (path, None) => path,
@@ -221,7 +222,7 @@ impl Builder {
     }
 }
 
-/// `!!str` and `!`: text, whatever it looks like.
+/// True for the tags `!!str` and `!`. A scalar with one of these tags is always text.
 fn is_text(tag: &Tag) -> bool {
     tag.is_yaml_core_schema() && tag.suffix == "str" || tag.handle.is_empty() && tag.suffix == "!"
 }
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_twice_is_told_and_the_first_one_counts() {
+    fn a_duplicate_key_is_reported_and_its_first_value_is_kept() {
         let (tree, flaws) = parse("a:\n  b: 1\n  c: 2\n  b: 3\n");
         assert_eq!(flaws.iter().map(|flaw| (flaw.at, flaw.path.as_str())).collect::<Vec<_>>(), [((4, 3), "a.b")]);
         assert_eq!(tree.expect("this is YAML").locate("a.b"), Some((2, 3)));

@@ -1,27 +1,28 @@
-//! Section `assertions` as written: with what the edge signs who is calling.
+//! Section `assertions` as written: the keys with which the edge signs JWTs for upstreams.
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Section `assertions`: the edge as an issuer of short-lived JWTs for upstreams. Their public keys are at `/jwks.json` of
-/// the admin listener.
+/// Section `assertions`: the edge issues short-lived JWTs for upstreams. `/jwks.json` of the admin listener publishes
+/// the public keys.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Assertions {
-    /// What `iss` is, such as `https://edge.example`.
+    /// The `iss` of the JWTs, such as `https://edge.example`.
     pub issuer: String,
-    /// The first signs, all are published: a new key stands second until every upstream has seen it, then first, and the
-    /// old one second for as long as assertions live.
+    /// At most 8 keys. The first key signs, and all are published. To change the key, add the new one in second place
+    /// until every upstream has fetched it. Then move it to the first place, and remove the old one when its last JWT
+    /// has expired.
     pub keys: Vec<AssertionKey>,
 }
 
-/// A key of section `assertions`. Its `kid` is its RFC 7638 thumbprint.
+/// A key of section `assertions`. Its `kid` is its thumbprint (RFC 7638).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AssertionKey {
-    /// A PEM file with a PKCS#8 key: P-256 (ES256), P-384 (ES384), Ed25519 (EdDSA) or RSA of at least 2048 bits (RS256).
-    /// It is read again with every reload.
+    /// A PEM file with a PKCS#8 key: P-256 (ES256), P-384 (ES384), Ed25519 (EdDSA) or RSA of at least 2048 bits
+    /// (RS256). A reload reads it again.
     pub file: PathBuf,
 }

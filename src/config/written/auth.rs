@@ -15,21 +15,23 @@ use super::mtls::Mtls;
 use crate::config::limits;
 use crate::config::units::{ScopeName, SecretSource, Span, Url};
 
-/// Section `auth.cache`. `capacity` is read at start.
+/// Section `auth.cache`. A change of `capacity` needs a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cache {
-    /// How many principals are kept (default 100000).
+    /// How many principals the cache holds (default 100000).
     pub capacity: u64,
-    /// How long an allowed credential is believed, if it does not end earlier itself (default 5m).
+    /// How long the cache keeps the decision that a credential is valid (default 5m), but never past the credential's
+    /// own end.
     pub ttl: Span,
-    /// How long a denied credential stays denied (default and maximum 5s).
+    /// How long the cache keeps the decision that a credential is not valid (default and maximum 5s).
     pub negative_ttl: Span,
-    /// How long before its end an entry that is in use is validated anew without a request that waits (default: never). Up
-    /// to half of the span is left to chance. A credential that is refused then is refused from then on.
+    /// How long before its end an entry that is in use is validated again in the background (default: never; at most
+    /// half of `ttl`). This time is shortened at random, by up to half, so that entries of the same age are not
+    /// validated all at once. A credential that is refused then is refused from then on.
     pub refresh_ahead: Option<Span>,
-    /// How long after the end of its entry a credential that was allowed may pass while its provider cannot tell (default:
-    /// not at all; at most 60s). Never past the credential's own end.
+    /// How long after its end an entry may still be used while its provider is unavailable (default: not at all; at
+    /// most 60s). It is never used after the credential itself has expired.
     pub stale_if_error: Option<Span>,
 }
 
@@ -45,57 +47,57 @@ impl Default for Cache {
     }
 }
 
-/// One provider: exactly one kind.
+/// One provider. It has exactly one of `jwt`, `lookup`, `introspection`, `api_keys` and `mtls`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
-    /// Validates JSON Web Tokens here (RFC 7519, RFC 9068).
+    /// Validates JSON Web Tokens in the edge itself (RFC 7519, RFC 9068).
     pub jwt: Option<Jwt>,
-    /// Asks an authentication server: what nginx calls `auth_request`.
+    /// Sends credentials to an authentication server, like `auth_request` of nginx.
     pub lookup: Option<Lookup>,
-    /// Asks the issuer of opaque tokens (RFC 7662).
+    /// Sends opaque tokens to their authorization server (RFC 7662).
     pub introspection: Option<Introspection>,
-    /// Knows API keys by their hashes.
+    /// Validates API keys, of which it knows the hashes.
     pub api_keys: Option<ApiKeys>,
-    /// Knows clients by their certificates.
+    /// Identifies clients by their certificates.
     pub mtls: Option<Mtls>,
-    /// Scopes that membership in a group gives, by the group's name.
+    /// The scopes that members of a group get, by the name of the group. Not for `api_keys` and `mtls`.
     #[serde(default)]
     pub groups: BTreeMap<String, Vec<ScopeName>>,
 }
 
-/// `jwt` of a provider: `jwks` or `secret` gives the keys; without either they are found where the metadata of `issuer`
-/// says (OpenID Connect Discovery, RFC 8414).
+/// `jwt` of a provider. The keys come from `jwks` or `secret`. Without either, the edge reads the metadata of `issuer`
+/// to find them (OpenID Connect Discovery, RFC 8414).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jwt {
-    /// What `iss` must be; it is also announced to clients as their authorization server.
+    /// The value that `iss` must have. The edge also announces it to clients as their authorization server.
     pub issuer: String,
-    /// One of these must be in `aud`. Without the list, a token must be meant for the route that it is used on: its
-    /// `audiences`, or else its `public_url`.
+    /// One of these must be in `aud`. Without the list, `aud` must contain one of `audiences` of the route, or else its
+    /// `public_url`.
     pub audiences: Option<Vec<String>>,
-    /// Where the issuer's public keys are, when its metadata does not say it or is not to be asked.
+    /// Where the issuer's public keys are, if its metadata does not say it or must not be used.
     pub jwks: Option<Jwks>,
-    /// A secret shared with the issuer, for HS256, HS384 and HS512 only.
+    /// A secret of at least 32 bytes that the issuer has too. For HS256, HS384 and HS512 only.
     pub secret: Option<SecretSource>,
-    /// The signature algorithms that are accepted.
+    /// The accepted signature algorithms.
     pub algorithms: Vec<Algorithm>,
-    /// How far the issuer's clock may differ (default 10s, at most 30s).
+    /// How far the issuer's clock may differ from the edge's (default 10s, at most 30s).
     #[serde(default = "default_leeway")]
     pub leeway: Span,
-    /// The claim that names the caller (default `sub`).
+    /// The claim with the caller's subject (default `sub`).
     #[serde(default = "default_subject_claim")]
     pub subject_claim: String,
-    /// A claim with scopes beside `scope` and `scp`: a string with spaces, or a list.
+    /// A claim with scopes, in addition to `scope` and `scp`: a string with spaces, or a list.
     pub scopes_claim: Option<String>,
     /// The claim with the caller's groups (default `groups`).
     #[serde(default = "default_groups_claim")]
     pub groups_claim: String,
-    /// Claims that must be there: `[client_id]`, or with their values: `{tenant: acme, azp: [web, cli]}`. A claim that is
-    /// a list must hold one of the values.
+    /// Claims that a token must have: `[client_id]`, or with the accepted values: `{tenant: acme, azp: [web, cli]}`. A
+    /// claim that is a list must contain one of the values.
     #[serde(default)]
     pub required_claims: RequiredClaims,
-    /// What `typ` in the token's header must be, such as `[at+jwt]`; default: `at+jwt`, `JWT` or nothing.
+    /// The accepted values of `typ` in the token's header, such as `[at+jwt]` (default: `at+jwt`, `JWT`, or no `typ`).
     pub typ: Option<Vec<String>>,
 }
 
@@ -103,11 +105,11 @@ pub struct Jwt {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jwks {
-    /// Where the key set (RFC 7517) is fetched from.
+    /// The URL from which the edge fetches the key set (RFC 7517).
     pub url: Option<Url>,
-    /// A file with a key set.
+    /// A file with the key set.
     pub file: Option<PathBuf>,
-    /// How often a URL is fetched again in the background (default 5m).
+    /// How often the edge fetches `url` again in the background (default 5m, at least 10s).
     #[serde(default = "default_refresh")]
     pub refresh: Span,
 }
@@ -116,7 +118,7 @@ pub(crate) fn default_refresh() -> Span {
     Span(Duration::from_secs(300))
 }
 
-/// Signature algorithms of RFC 7518 section 3.1 and RFC 8037. `none` is not among them.
+/// The signature algorithms of RFC 7518 section 3.1 and RFC 8037, without `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the names are the registered ones")]
 pub enum Algorithm {

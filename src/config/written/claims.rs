@@ -10,22 +10,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::units::Span;
 
-/// How far the clock of an issuer may differ.
+/// The default of `leeway`: how far the issuer's clock may differ from the edge's.
 pub(crate) fn default_leeway() -> Span {
     Span(std::time::Duration::from_secs(10))
 }
 
-/// The claim that names the caller.
+/// The default of `subject_claim`.
 pub(crate) fn default_subject_claim() -> String {
     "sub".to_owned()
 }
 
-/// The claim with the caller's groups.
+/// The default of `groups_claim`.
 pub(crate) fn default_groups_claim() -> String {
     "groups".to_owned()
 }
 
-/// Claims that a token must have, by name, and what they may be; no values: anything.
+/// The claims that a token must have, by name, with the accepted values. An empty list accepts every value but `null`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct RequiredClaims(pub BTreeMap<String, Vec<ClaimValue>>);
@@ -81,10 +81,10 @@ impl<'de> Deserialize<'de> for RequiredClaims {
     }
 }
 
-/// One value, or a list of which one will do; not empty.
+/// One value, or a list of accepted values. It is never empty.
 struct ClaimValues(Vec<ClaimValue>);
 
-/// Reads scalars of a kind that JSON tokens have.
+/// Reads one scalar of a type that JSON has, or a list of them.
 struct Values;
 
 impl<'de> Visitor<'de> for Values {
@@ -99,8 +99,8 @@ impl<'de> Visitor<'de> for Values {
         Ok(ClaimValues(vec![ClaimValue::Number(value)]))
     }
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<ClaimValues, E> {
-        let value =
-            i64::try_from(value).map_err(|_| E::custom("is too large a number: put it in quotes if it is text"))?;
+        let value = i64::try_from(value)
+            .map_err(|_| E::custom("is a number that is too large: write it in quotes if it is text"))?;
         self.visit_i64(value)
     }
     fn visit_str<E: de::Error>(self, value: &str) -> Result<ClaimValues, E> {
@@ -113,7 +113,7 @@ impl<'de> Visitor<'de> for Values {
         }
         if values.is_empty() {
             return Err(de::Error::custom(
-                "is empty, so no token would do: write a value, or a list of claims without values",
+                "is empty, so every token would be refused: write a value, or a list of claims without values",
             ));
         }
         Ok(ClaimValues(values))

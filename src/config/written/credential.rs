@@ -1,4 +1,4 @@
-//! `credential` of a route as written: what the upstream is shown.
+//! `credential` of a route as written: what the edge sends to the upstream to authenticate.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use serde::{Deserialize, Serialize};
 use super::token_grant::TokenGrant;
 use crate::config::units::{Header, SecretSource, Span};
 
-/// What the upstream is shown in place of the client's credential: exactly one of the first four.
+/// The credential that the upstream gets in place of the client's: exactly one of the first four keys.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Credential {
-    /// A secret that the upstream knows. It is read again with every reload.
+    /// A secret that the upstream knows. A reload reads it again.
     pub secret: Option<SecretSource>,
-    /// A token for the upstream, in exchange for the caller's own (RFC 8693).
+    /// A token for the upstream that the edge gets in exchange for the caller's token (RFC 8693).
     pub exchange: Option<TokenGrant>,
-    /// A token for the edge itself, whoever the caller is (RFC 6749 section 4.4).
+    /// A token for the edge itself, the same for all callers (RFC 6749 section 4.4).
     pub client_credentials: Option<TokenGrant>,
-    /// A short-lived JWT that the edge signs, and that says who the caller is. Wants section `assertions`.
+    /// A short-lived JWT, signed by the edge, that tells who the caller is. Needs section `assertions`.
     pub assertion: Option<Assertion>,
-    /// The field that carries it (default `Authorization`).
+    /// The field that carries the credential (default `Authorization`).
     #[serde(default = "authorization")]
     pub header: Header,
-    /// What stands before it, with a space between the two (default `Bearer` in `Authorization`, else nothing).
+    /// The word before the credential, followed by a space (default: `Bearer` in `Authorization`, else nothing).
     pub scheme: Option<String>,
 }
 
@@ -32,9 +32,9 @@ pub struct Credential {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Assertion {
-    /// What `aud` is: the upstream, which must look at it.
+    /// The `aud` of the JWT. The upstream must check it.
     pub audience: String,
-    /// How long one can be used (default 60s, from 5s to 5m).
+    /// How long the JWT is valid (default 60s, from 5s to 5m).
     #[serde(default = "minute")]
     pub lifetime: Span,
 }

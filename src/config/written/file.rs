@@ -13,34 +13,35 @@ use super::upstream::Upstream;
 use crate::config::limits::Limits;
 
 /// One file of an mcp-edge configuration. `server`, `admin`, `limits`, `identity`, `sessions`, `assertions`, `log`,
-/// `auth.cache` and `auth.outbound` may stand in one file only; `listeners`, `auth.providers`, `upstreams` and `routes` of
-/// all files are put together.
+/// `auth.cache` and `auth.outbound` may be in one file only. The entries of `listeners`, `auth.providers`, `upstreams`
+/// and `routes` of all files are combined.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct File {
-    /// Process settings, read at start.
+    /// Settings of the process. A change needs a restart.
     pub server: Option<Server>,
-    /// Where the edge listens, read at start.
+    /// The addresses that the edge listens on. A change needs a restart.
     pub listeners: Vec<Listener>,
-    /// The admin listener, read at start.
+    /// The admin listener. A change needs a restart.
     pub admin: Option<Admin>,
-    /// Further files: paths or globs, relative to this file.
+    /// Further files to read, at most 1000 in all: paths or globs, relative to this file. Globs do not match hidden
+    /// files.
     pub include: Vec<String>,
-    /// What a client may ask of the edge.
+    /// Limits on what clients may send, and on how long they may take.
     pub limits: Option<Limits>,
-    /// What upstreams are told about the caller.
+    /// The header fields that tell upstreams who the caller is.
     pub identity: Option<Identity>,
-    /// How MCP session ids are sealed.
+    /// The keys that protect MCP session ids.
     pub sessions: Option<Sessions>,
-    /// With what the edge signs who is calling, for upstreams.
+    /// The keys with which the edge signs JWTs that tell upstreams who the caller is.
     pub assertions: Option<Assertions>,
-    /// Log lines.
+    /// Log lines: their format, and which requests are logged.
     pub log: Option<Log>,
-    /// Who validates credentials.
+    /// The providers that validate credentials, and their token cache.
     pub auth: Option<Auth>,
-    /// Pools of replicas, by name.
+    /// The upstreams, by name. An upstream is a pool of replicas.
     pub upstreams: BTreeMap<String, Upstream>,
-    /// Which request goes where.
+    /// The routes: which requests go to which upstream.
     pub routes: Vec<Route>,
 }
 
@@ -50,8 +51,8 @@ pub struct File {
 pub struct Auth {
     /// The token cache.
     pub cache: Option<Cache>,
-    /// Where servers of providers may be.
+    /// The networks that the edge may connect to for authentication.
     pub outbound: Option<Outbound>,
-    /// Who validates credentials, by name.
+    /// The providers that validate credentials, by name.
     pub providers: BTreeMap<String, Provider>,
 }

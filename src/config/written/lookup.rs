@@ -1,4 +1,4 @@
-//! `lookup` of a provider, as written.
+//! `lookup` of a provider as written.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,42 +6,48 @@ use serde::{Deserialize, Serialize};
 use crate::config::limits;
 use crate::config::units::{Header, Span, Url};
 
-/// `lookup` of a provider.
+/// `lookup` of a provider: an authentication server that decides on credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lookup {
-    /// What is asked with GET: 2xx allows, 401 and 403 refuse, anything else is an outage.
+    /// The URL to which the edge sends a GET. An answer with status 2xx allows the request, 401 and 403 refuse it, and
+    /// any other answer is an outage.
     pub url: Url,
-    /// Fields of the client's request that may carry its credential (default `Authorization`). The answer is cached for
-    /// exactly these, and they are not sent upstream unless the route says `forward_token`.
+    /// The fields of the client's request that may carry its credential (default `Authorization`). They are sent to the
+    /// server, and the decision is cached for their values. They are not sent to the upstream, unless the route has
+    /// `forward_token: true`.
     #[serde(default = "default_lookup_headers")]
     pub headers: Vec<Header>,
-    /// Further fields that are sent along, such as a tenant. The answer is cached for these too; they go on to the upstream.
+    /// Further fields of the request that are sent to the server, such as a tenant. The decision is cached for their
+    /// values too. They are also sent to the upstream.
     #[serde(default)]
     pub context_headers: Vec<Header>,
-    /// Tells the server what the MCP message wants, and caches the answer for it. The body is then read before the caller
-    /// is known; a body about several things at once (a batch) is refused.
+    /// Tells the server which MCP operation the message asks for. The decision is then cached for this operation. The
+    /// edge reads the body before it knows the caller, and refuses a body with several operations, such as a batch.
     pub operation: Option<LookupOperation>,
-    /// Whether `X-Original-URI`, `-Method` and `-URL` are sent (default true). The answer is then cached for this URI only.
+    /// Whether `X-Original-URI`, `X-Original-Method` and `X-Original-URL` are sent (default true). The decision is then
+    /// cached for this method and URL only.
     #[serde(default = "yes")]
     pub original_uri: bool,
-    /// Fields of the answer that may carry the subject; the first that is there counts (default `X-User`, `X-Username`).
+    /// The fields of the answer that may carry the caller's subject (default `X-User`, `X-Username`). The first one
+    /// that is not empty is used.
     #[serde(default = "default_subject_headers")]
     pub subject_headers: Vec<Header>,
-    /// The field of the answer that carries the scopes, separated by spaces (default `X-Scopes`).
+    /// The field of the answer with the caller's scopes, separated by spaces (default `X-Scopes`).
     #[serde(default = "default_scopes_header")]
     pub scopes_header: Header,
-    /// The field of the answer that carries the groups, separated by commas or spaces (default `X-Groups`).
+    /// The field of the answer with the caller's groups, separated by commas or spaces (default `X-Groups`).
     #[serde(default = "default_groups_header")]
     pub groups_header: Header,
-    /// The authorization server that clients without a token are pointed to (RFC 9728 `authorization_servers`).
+    /// The authorization server where clients get tokens (RFC 9728 `authorization_servers`).
     pub issuer: Option<String>,
-    /// How long the server may take (default and maximum 2s).
+    /// How long the server may take to answer (default and maximum 2s).
     #[serde(default = "default_lookup_timeout")]
     pub timeout: Span,
 }
 
-/// `operation` of a `lookup`. What a field cannot hold is written `=?base64?...?=` (MCP 2026-07-28, "Standard headers").
+/// `operation` of a `lookup`: the fields that describe the MCP operation. A value that a field cannot hold is written
+/// as `=?base64?...?=` (MCP 2026-07-28, "Standard headers").
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LookupOperation {

@@ -7,19 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::units::ScopeName;
 
-/// `mtls` of a provider: the certificates that clients show on listeners with `client_ca`.
+/// `mtls` of a provider: identifies clients by the certificates that they present to listeners with `client_ca`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mtls {
-    /// Which name in the certificate says who the caller is; there must be exactly one of the kind.
+    /// The kind of name in the certificate that is the caller's subject. The certificate must have exactly one of this
+    /// kind.
     pub subject: CertificateName,
-    /// What every caller with a certificate may do.
+    /// The scopes of all callers that this provider accepts.
     #[serde(default)]
     pub scopes: Vec<ScopeName>,
-    /// What single callers may do beyond that, by their names.
+    /// Additional scopes of single callers, by subject.
     #[serde(default)]
     pub subjects: BTreeMap<String, Vec<ScopeName>>,
-    /// Whether callers that are not in `subjects` get in (default: `deny` when there are `subjects`, else `allow`).
+    /// Whether callers that are not in `subjects` are accepted (default: `deny` when there are `subjects`, else
+    /// `allow`).
     pub unlisted: Option<Unlisted>,
 }
 
@@ -27,20 +29,20 @@ pub struct Mtls {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateName {
-    /// The URI among the alternative names, such as a SPIFFE id.
+    /// A URI among the subject alternative names, such as a SPIFFE id.
     SanUri,
-    /// The DNS name among the alternative names.
+    /// A DNS name among the subject alternative names.
     SanDns,
-    /// The common name of the subject.
+    /// A common name of the certificate's subject.
     CommonName,
 }
 
-/// What becomes of callers that are not listed.
+/// What happens to callers that are not listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unlisted {
     /// They are refused.
     Deny,
-    /// They have the `scopes` of all.
+    /// They get the `scopes` of the provider.
     Allow,
 }

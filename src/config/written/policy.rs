@@ -1,4 +1,4 @@
-//! The policy of a route as written: rules of MCP operations, sessions and CORS.
+//! The policy of a route as written: rules for MCP operations, sessions and CORS.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,26 +10,27 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::units::{Name, ScopeName, Span, WebOrigin};
 
-/// One rule of `methods`, `tools`, `prompts` or `resources`. The first rule that matches decides; what no rule of a list
-/// matches is denied, so `{match: "*"}` at the end allows the rest. `scopes`, `any_scope` and `deny` exclude each other;
-/// without any of them, everybody whom the route's `auth` lets pass is allowed.
+/// One rule of `methods`, `tools`, `prompts` or `resources`. The first rule that matches a name decides. A name that no
+/// rule of a list matches is denied, so `{match: "*"}` at the end allows the rest. A rule has at most one of `scopes`,
+/// `any_scope` and `deny`. Without any of them, it allows every caller that `auth` of the route accepts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// The names: one, or a pattern in quotes in which `*` stands for any run of characters, also `/`; nothing else is
-    /// special.
+    /// A name, or a pattern in quotes, of at most 256 characters. In a pattern, `*` stands for any characters, also for
+    /// none and for `/`. No other character is special.
     #[serde(rename = "match")]
     pub pattern: Name,
-    /// All of these scopes are needed.
+    /// The scopes that a caller needs, all of them.
     #[serde(default, deserialize_with = "scopes")]
     pub scopes: Option<Vec<ScopeName>>,
-    /// One of these scopes is needed.
+    /// The scopes of which a caller needs one.
     #[serde(default, deserialize_with = "scopes")]
     pub any_scope: Option<Vec<ScopeName>>,
-    /// Whether nobody is allowed (default false).
+    /// Whether the rule denies all callers (default false).
     #[serde(default)]
     pub deny: bool,
-    /// Rules of `tools` only: how long the tool may take for its response; default: the upstream's `timeouts.response`.
+    /// How long the tool may take to respond, in rules of `tools` only (default: `timeouts.response` of the upstream).
+    /// A progress notification starts the time again.
     pub timeout: Option<Span>,
 }
 
@@ -37,16 +38,16 @@ pub struct Rule {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteSessions {
-    /// Whether a session that its replica lost is opened again on another one (default false). For servers that keep
-    /// nothing in a session.
+    /// Whether the edge opens a session on another replica when its replica is lost (default false). Only for servers
+    /// that keep no state in a session.
     pub resume: bool,
 }
 
-/// `cors` of a route: the answers to web pages of other origins.
+/// `cors` of a route: which web pages of other origins may use it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cors {
-    /// The pages that may use the route.
+    /// The origins of these pages, at least one.
     pub origins: Vec<WebOrigin>,
     /// How long a browser may remember the answer to a preflight (default 10m, at most 1d).
     #[serde(default = "ten_minutes")]
@@ -57,13 +58,13 @@ fn ten_minutes() -> Span {
     Span(Duration::from_secs(600))
 }
 
-/// A list of rules. What it allows hangs on whether it is there, so a key without a value is no empty list.
+/// Reads a list of rules. An empty list denies all and a missing one allows all, so a key without a value is an error.
 pub(crate) fn rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Rule>>, D::Error> {
     let expecting = "a list of rules such as `[{match: \"get_*\", scopes: [SCOPE]}]`, or `[]` to deny all";
     deserializer.deserialize_any(List { expecting, item: PhantomData }).map(Some)
 }
 
-/// A list of scopes; a key without a value is not one that anybody has.
+/// Reads a list of scopes. A key without a value is an error: as an empty list, it would not require any scope.
 fn scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<ScopeName>>, D::Error> {
     let expecting = "a list of scopes such as `[\"fininfo:read\"]`";
     deserializer.deserialize_any(List { expecting, item: PhantomData }).map(Some)

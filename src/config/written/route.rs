@@ -10,37 +10,42 @@ use super::credential::Credential;
 use super::policy::{Cors, RouteSessions, Rule, rules};
 use crate::config::units::{Header, HeaderText, Host, ScopeName, Size, Span, Url};
 
-/// One route: which requests, where they go, and who may send them.
+/// One route: which requests it matches, which upstream they go to, and who may send them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// The path prefix, matched on segment boundaries; the longest prefix wins.
+    /// The path prefix. It matches whole segments only, and the longest prefix wins.
     pub path: String,
-    /// The hosts; none: any host. A route of the exact host comes before one of a wildcard, and that before one of any host.
+    /// The hosts that the route matches (default: any host). A route for the exact host comes before one with a
+    /// wildcard, and that one before a route for any host.
     #[serde(default)]
     pub hosts: Vec<Host>,
-    /// The name in metrics, logs and `/status` (default: the path, behind the first host if there is one).
+    /// The route's name in metrics, logs and `/status`, of at most 128 characters. Default: the path, after the first
+    /// host if the route has hosts.
     pub name: Option<String>,
     /// The name of the upstream.
     pub upstream: String,
-    /// What the route carries (default `http`).
+    /// The protocol of the route (default `http`).
     #[serde(default)]
     pub protocol: Protocol,
-    /// How the path changes on its way to the upstream.
+    /// How the edge changes the path for the upstream. By default it removes the matched prefix.
     #[serde(default)]
     pub rewrite: Rewrite,
-    /// Who may use the route: providers and scopes, or the word `none`.
+    /// Who may use the route: providers and scopes, or the word `none` for an open route.
     pub auth: RouteAuth,
-    /// Whether the client's `Authorization` field is sent on to the upstream (default false).
+    /// Whether the fields that carry the client's credential, such as `Authorization`, are sent to the upstream
+    /// (default false).
     #[serde(default)]
     pub forward_token: bool,
-    /// What the upstream is shown in place of the client's credential.
+    /// What the upstream gets in place of the client's credential.
     pub credential: Option<Credential>,
     /// Which MCP methods callers may use, such as `tools/call`. In this list and the next three, the first rule that
-    /// matches decides, and what no rule matches is denied: `{match: "*"}` at the end allows the rest, `[]` denies all.
-    /// Without the list, all are allowed. Methods that every session needs (`initialize`, `ping`, `server/discover`,
-    /// `logging/setLevel`, `notifications/*`) are allowed unless a rule says otherwise; methods that no revision of MCP has
-    /// are denied on a route with any rules. Wants `protocol: mcp`, as all keys up to `cancel_on_disconnect` do.
+    /// matches decides, and a name that no rule matches is denied: `{match: "*"}` at the end allows the rest, `[]`
+    /// denies all. Without the list, all are allowed. Methods that every session needs (`initialize`, `ping`,
+    /// `server/discover`, `logging/setLevel`, `notifications/*`) are allowed, unless a rule of this list denies them.
+    /// Methods that no revision of MCP has are denied on a route with any of the four lists, unless a rule of this list
+    /// allows them. This key and all keys up to `cancel_on_disconnect` need `protocol: mcp`. A list has at most 1000
+    /// rules.
     #[serde(default, deserialize_with = "rules")]
     pub methods: Option<Vec<Rule>>,
     /// Which tools callers may see and call, by name.
@@ -52,40 +57,41 @@ pub struct Route {
     /// Which resources callers may see, read and subscribe to, by URI.
     #[serde(default, deserialize_with = "rules")]
     pub resources: Option<Vec<Rule>>,
-    /// What becomes of MCP sessions.
+    /// What the edge does for MCP sessions.
     pub sessions: Option<RouteSessions>,
-    /// A comment is sent on event streams that are silent for so long, at least 1s, so that nothing between takes them for
-    /// dead (default: never).
+    /// After this much silence, at least 1s, the edge sends a comment on an event stream, so that proxies and firewalls
+    /// do not close the stream as idle (default: never).
     pub sse_keepalive: Option<Span>,
-    /// For revisions before 2026-07-28: whether a client that leaves ends its request at the upstream (default false).
+    /// For revisions before 2026-07-28: whether the edge cancels a request at the upstream when its client disconnects
+    /// (default false). From that revision on, it always does.
     pub cancel_on_disconnect: Option<bool>,
-    /// Web pages of other origins that may use the route, of any protocol.
+    /// The web pages of other origins that may use the route. Works with any `protocol`.
     pub cors: Option<Cors>,
-    /// Protocols that a client may upgrade to; only `websocket` exists.
+    /// Protocols that a client may upgrade to: only `websocket`. Needs `protocol: http`.
     #[serde(default)]
     pub upgrade: Vec<Upgrade>,
-    /// Which `Host` the upstream sees (default `preserve`).
+    /// Which `Host` the edge sends to the upstream (default `preserve`).
     #[serde(default)]
     pub host: HostHeader,
-    /// Changes of the request's fields.
+    /// Changes to the header fields of requests.
     #[serde(default)]
     pub request_headers: HeaderChanges,
-    /// Changes of the response's fields.
+    /// Changes to the header fields of responses.
     #[serde(default)]
     pub response_headers: HeaderChanges,
-    /// The largest request body; default: `limits.body_bytes`.
+    /// The largest request body (default: `limits.body_bytes`).
     pub body_bytes: Option<Size>,
-    /// Silence within a stream; default: the upstream's `timeouts.idle`.
+    /// How long a stream may be silent (default: `timeouts.idle` of the upstream).
     pub idle: Option<Span>,
 }
 
-/// What a route carries.
+/// The protocol of a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// The Model Context Protocol over streamable HTTP.
+    /// The Model Context Protocol over Streamable HTTP.
     Mcp,
-    /// Anything: WebSocket, gRPC, A2A, REST.
+    /// Any HTTP: WebSocket, gRPC, A2A, REST.
     #[default]
     Http,
 }
@@ -94,9 +100,9 @@ pub enum Protocol {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rewrite {
-    /// Whether the matched prefix is taken off (default true).
+    /// Whether the edge removes the matched prefix (default true).
     pub strip_prefix: Option<bool>,
-    /// What takes the matched prefix's place. Excludes `strip_prefix`.
+    /// The edge replaces the matched prefix with this path. Cannot be combined with `strip_prefix`.
     pub prefix: Option<String>,
 }
 
@@ -104,10 +110,10 @@ pub struct Rewrite {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RouteAuth {
-    /// The word `none`: anybody.
+    /// The word `none`: everybody may use the route.
     #[schemars(with = "String")]
     None,
-    /// Callers that a provider knows and that have all scopes.
+    /// Callers may use the route if a provider accepts their credential and they have all scopes.
     Required(RequiredAuth),
 }
 
@@ -115,30 +121,32 @@ pub enum RouteAuth {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RequiredAuth {
-    /// The names of the providers that may validate the caller; which one does is told by what the credential looks like.
+    /// The names of the providers that may validate callers. The form of a credential decides which of them validates
+    /// it.
     pub providers: Vec<String>,
-    /// All of these scopes are needed.
+    /// The scopes that a caller needs, all of them.
     #[serde(default)]
     pub scopes: Vec<ScopeName>,
-    /// The URL of this resource as clients know it (RFC 9728 `resource`). Default: made from the request.
+    /// The URL of this resource as clients know it (RFC 9728 `resource`). Default: the URL that the client itself used.
     pub public_url: Option<Url>,
-    /// One of these must be in a token's `aud`, beside what its provider asks. Default: the providers' own lists, and
-    /// `public_url` for providers that have none, so that a token for one route does not open another.
+    /// One of these must be in a token's `aud`. `audiences` of its provider are checked as well. Default: only those of
+    /// the provider, or `public_url` for providers that have none, so that a token for one route does not open another.
     pub audiences: Option<Vec<String>>,
-    /// What becomes of open streams whose credential is revoked, or of event streams without an end (GET,
-    /// `subscriptions/listen`) and WebSockets whose credential ends (default `close`).
+    /// What happens to open streams when the caller's credential is revoked (default `close`). The same happens when
+    /// the credential expires, but only to WebSockets and to event streams without an end (GET, `subscriptions/listen`,
+    /// and all event streams with `protocol: http`).
     #[serde(default, skip_serializing_if = "OpenStreams::is_default")]
     pub open_streams: OpenStreams,
 }
 
-/// What becomes of open streams whose credential is no longer good.
+/// What happens to open streams whose credential is no longer valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OpenStreams {
-    /// They are closed.
+    /// The edge closes them.
     #[default]
     Close,
-    /// They go on to their own end.
+    /// They continue until they end by themselves.
     Finish,
 }
 
@@ -160,7 +168,8 @@ impl<'de> Deserialize<'de> for RouteAuth {
                 match word {
                     "none" => Ok(RouteAuth::None),
                     _ => Err(E::custom(format!(
-                        "`{}` is no auth: write `{{providers: [NAME], scopes: [SCOPE]}}`, or `none` for an open route",
+                        "`{}` is not a valid `auth`: write `{{providers: [NAME], scopes: [SCOPE]}}`, or `none` for an \
+                         open route",
                         word.escape_debug()
                     ))),
                 }
@@ -173,24 +182,24 @@ impl<'de> Deserialize<'de> for RouteAuth {
     }
 }
 
-/// What a client may upgrade to.
+/// A protocol that a client may upgrade to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Upgrade {
-    /// RFC 6455.
+    /// WebSocket (RFC 6455).
     Websocket,
 }
 
-/// Which `Host` the upstream sees.
+/// Which `Host` the edge sends to the upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HostHeader {
-    /// The client's.
+    /// The `Host` of the client.
     #[default]
     Preserve,
     /// The endpoint's address as written in the configuration.
     Endpoint,
-    /// This one: `{rewrite: NAME}`.
+    /// This name: `{rewrite: NAME}`.
     #[schemars(with = "String")]
     Rewrite(HeaderText),
 }
@@ -214,7 +223,7 @@ impl<'de> Deserialize<'de> for HostHeader {
                     "preserve" => Ok(HostHeader::Preserve),
                     "endpoint" => Ok(HostHeader::Endpoint),
                     _ => Err(E::custom(format!(
-                        "`{}` is no host setting: write `preserve`, `endpoint` or `{{rewrite: NAME}}`",
+                        "`{}` is not a valid `host`: write `preserve`, `endpoint` or `{{rewrite: NAME}}`",
                         word.escape_debug()
                     ))),
                 }
@@ -227,12 +236,12 @@ impl<'de> Deserialize<'de> for HostHeader {
     }
 }
 
-/// `request_headers` and `response_headers` of a route: first `remove`, then `set`.
+/// `request_headers` and `response_headers` of a route. The edge first applies `remove`, then `set`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeaderChanges {
-    /// Fields to set, in place of any that are there.
+    /// Fields to set. A field that is already there is replaced.
     pub set: BTreeMap<String, HeaderText>,
-    /// Fields to take away.
+    /// Fields to remove.
     pub remove: Vec<Header>,
 }

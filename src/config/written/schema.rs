@@ -1,4 +1,4 @@
-//! The JSON Schema of the configuration, from the structs that read it.
+//! The JSON Schema of the configuration, generated from the structs that read it.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ pub fn json_schema() -> Value {
     schema
 }
 
-/// Removes `null` from the choices. A key may be left out, but a key without a value is an error (see `text/reader.rs`).
+/// Removes `null` from the alternatives. A key may be left out, but it has no value `null` (see `text/reader.rs`).
 fn without_null(schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(without_null),

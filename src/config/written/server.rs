@@ -9,14 +9,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::units::{Bind, Cidr, Header, Host, SecretSource, Span, WebOrigin};
 
-/// Section `server`. It is read at start; a change is reported as "needs restart".
+/// Section `server`. A change needs a restart: a reload reports it, but does not apply it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// Threads that serve connections: a number, or `auto` for one per core (the default). A connection stays on the thread
-    /// that had the least to do when it came.
+    /// Threads that serve connections: a number from 1 to 1024, or `auto` for one per core (the default). A new
+    /// connection goes to the least busy thread, and stays there.
     pub threads: Threads,
-    /// How long requests and streams may go on after SIGTERM (default 30s).
+    /// How long requests and streams may continue after SIGTERM, before the edge ends them (default 30s).
     pub grace_period: Span,
 }
 
@@ -30,10 +30,10 @@ impl Default for Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Threads {
-    /// One per core: the word `auto`.
+    /// The word `auto`: one thread per core.
     #[schemars(with = "String")]
     Auto,
-    /// This many.
+    /// This number of threads, from 1 to 1024.
     Count(usize),
 }
 
@@ -62,23 +62,28 @@ impl<'de> Deserialize<'de> for Threads {
     }
 }
 
-/// One entry of `listeners`. They are bound at start; certificates are loaded again with every reload.
+/// One entry of `listeners`. A change needs a restart, but a reload loads the certificate and its key again.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
-    /// The address to listen on; HTTP/1.1 and HTTP/2 share it. `[::]` is all of IPv6 and of IPv4.
+    /// The address and port to listen on. HTTP/1.1 and HTTP/2 share them. `[::]` stands for all IPv6 and IPv4
+    /// addresses.
     pub address: Bind,
-    /// The hosts that this listener answers to; none: any host. Others get 421.
+    /// The hosts that this listener serves. A request for another host gets 421. Default: any host. But without this
+    /// list, a listener on a loopback address serves MCP routes under loopback hosts only, unless a trusted proxy sent
+    /// the request.
     #[serde(default)]
     pub hosts: Vec<Host>,
-    /// TLS; without it the listener speaks cleartext.
+    /// TLS for this listener. Without it, connections are cleartext.
     pub tls: Option<ListenerTls>,
-    /// Proxies in front of the edge whose `X-Forwarded-*` fields are believed.
+    /// The networks of proxies in front of the edge. The edge uses `X-Forwarded-For`, `X-Forwarded-Proto` and
+    /// `X-Forwarded-Host` only from these addresses (default: from none).
     #[serde(default)]
     pub trusted_proxies: Vec<Cidr>,
-    /// The web pages that may call MCP routes: what `Origin` may be; others get 403. Without it, only the listener's own
-    /// origin is accepted, and on a listener that is bound to loopback also every loopback origin. Requests without an
-    /// `Origin`, which no browser sent, are not concerned.
+    /// The origins of web pages that may send requests. A request with another `Origin` gets 403, unless `cors` of the
+    /// route lists the origin. Without this list, MCP routes accept the listener's own origin only (a listener on
+    /// loopback without `hosts` also every loopback origin), and other routes accept every origin. Requests without an
+    /// `Origin` are not affected.
     #[serde(default)]
     pub origins: Vec<WebOrigin>,
 }
@@ -87,24 +92,26 @@ pub struct Listener {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerTls {
-    /// PEM file with the certificate chain, leaf first.
+    /// A PEM file with the certificate chain. The server's own certificate comes first.
     pub certificate: PathBuf,
-    /// PEM file with the private key.
+    /// A PEM file with the private key of the certificate.
     pub key: PathBuf,
-    /// PEM file with the authorities of client certificates; with it, a client must show one.
+    /// A PEM file with the authorities that issue client certificates. With it, every client must present a
+    /// certificate, unless `client_optional` is true.
     pub client_ca: Option<PathBuf>,
-    /// Also serve clients that show no certificate (default false). Wants `client_ca`.
+    /// Whether clients without a certificate are served too (default false). Needs `client_ca`.
     #[serde(default)]
     pub client_optional: bool,
 }
 
-/// Section `admin`. Read at start.
+/// Section `admin`. A change needs a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
-    /// Where `/livez`, `/readyz`, `/metrics`, `/status` and `/reload` are served (default 127.0.0.1:9901).
+    /// The address that serves `/livez`, `/readyz`, `/metrics`, `/status`, `/jwks.json`, `/reload` and `/auth/purge`
+    /// (default 127.0.0.1:9901).
     pub address: Bind,
-    /// A bearer token that `POST` requests must show. Required when the address is not loopback.
+    /// A bearer token that `POST` requests must carry. Required when `address` is not a loopback address.
     pub token: Option<SecretSource>,
 }
 
@@ -114,13 +121,14 @@ impl Default for Admin {
     }
 }
 
-/// Section `identity`: the header fields that tell upstreams who the caller is. Clients cannot set them.
+/// Section `identity`: the header fields that tell upstreams who the caller is. The edge removes these fields from the
+/// requests of clients.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Identity {
-    /// Carries the principal's subject (default `X-User`).
+    /// The field with the caller's subject (default `X-User`).
     pub subject_header: Header,
-    /// Carries the principal's scopes, separated by spaces (default `X-Scopes`).
+    /// The field with the caller's scopes, separated by spaces (default `X-Scopes`).
     pub scopes_header: Header,
 }
 
@@ -133,26 +141,27 @@ impl Default for Identity {
     }
 }
 
-/// Section `sessions`: how the ids of MCP sessions, up to revision 2025-11-25, are sealed.
+/// Section `sessions`: how the edge encrypts the ids of MCP sessions, which revisions up to 2025-11-25 have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sessions {
-    /// Keys of at least 32 bytes, at most 8: the first seals, all open. Edges that share them open each other's sessions.
-    /// Without one, a key is generated at start, and no session outlives the process.
+    /// At most 8 keys of at least 32 bytes each. The first key encrypts new ids, and every key decrypts ids. Edges that
+    /// share their keys accept each other's sessions. Without this list, the edge generates a key at start, and no
+    /// session outlives the process.
     pub keys: Vec<SecretSource>,
 }
 
-/// Section `log`. The format is read at start.
+/// Section `log`. A change of `format` needs a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// How lines are written to standard output (default json).
+    /// How lines are written to standard output (default `json`).
     pub format: LogFormat,
-    /// Which requests are logged: all (the default), errors, off; read again with every reload.
+    /// Which requests are logged: `all` (the default), `errors` or `off`. A reload applies a change.
     pub access: AccessLog,
 }
 
-/// How a line is written.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
@@ -170,8 +179,8 @@ pub enum AccessLog {
     /// Every request.
     #[default]
     All,
-    /// Requests that were refused or failed.
+    /// Requests with a status of 400 or more, and requests that failed.
     Errors,
-    /// None.
+    /// No requests.
     Off,
 }

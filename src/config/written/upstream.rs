@@ -14,22 +14,22 @@ use crate::config::units::{Header, HeaderText, SecretSource, Span, Verb};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
-    /// The replicas.
+    /// The replicas, at least 1 and at most 1024.
     pub endpoints: Vec<Endpoint>,
-    /// How a replica is chosen (default `least_request`).
+    /// How the edge chooses a replica for a request (default `least_request`).
     #[serde(default)]
     pub balance: Balance,
-    /// Active health checks; without them every endpoint counts as healthy.
+    /// Active health checks. Without them, every endpoint counts as healthy.
     pub health: Option<Health>,
     /// Time limits.
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// TLS to the replicas; without it the connection is cleartext.
+    /// TLS to the replicas. Without it, connections are cleartext.
     pub tls: Option<UpstreamTls>,
-    /// Speak HTTP/2 to the replicas (default false): with TLS by ALPN, else with prior knowledge.
+    /// Whether the edge uses HTTP/2 to the replicas (default false): by ALPN with `tls`, by prior knowledge without.
     #[serde(default)]
     pub http2: bool,
-    /// How often endpoints that are names are resolved again (default 30s).
+    /// How often the names of endpoints are resolved again (default 30s).
     #[serde(default = "default_resolve")]
     pub resolve: Span,
 }
@@ -42,9 +42,9 @@ pub(crate) fn default_resolve() -> Span {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
-    /// `ADDRESS:PORT` or `NAME:PORT`; a name stands for all addresses that it resolves to.
+    /// `ADDRESS:PORT` or `NAME:PORT`. A name stands for all addresses that it resolves to.
     pub address: String,
-    /// Its share of the requests, relative to the others, from 1 to 256 (default 1).
+    /// The endpoint's share of the requests, relative to the other endpoints, from 1 to 256 (default 1).
     #[serde(default = "default_weight")]
     pub weight: u64,
 }
@@ -53,31 +53,32 @@ fn default_weight() -> u64 {
     1
 }
 
-/// How a replica is chosen.
+/// How the edge chooses a replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
-    /// In turn, by weight.
+    /// Each replica in turn, by weight.
     RoundRobin,
-    /// Of two random ones, the one with fewer requests in flight for its weight.
+    /// Of two random replicas, the one with fewer requests in flight for its weight.
     #[default]
     LeastRequest,
-    /// At random, by weight.
+    /// A random replica, by weight.
     Random,
-    /// The same key goes to the same replica (Ketama consistent hashing): `{hash: {header: NAME}}` and so on.
+    /// Requests with the same key go to the same replica (Ketama consistent hashing): `{hash: {header: NAME}}`.
+    /// Requests without the key use `least_request`.
     #[schemars(with = "HashOn")]
     Hash(HashOn),
 }
 
-/// What `balance: {hash: ...}` hashes: exactly one.
+/// The key of `balance: {hash: ...}`: exactly one of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HashOn {
-    /// A field of the request.
+    /// The value of this field of the request.
     pub header: Option<Header>,
-    /// A cookie of the request.
+    /// The value of this cookie.
     pub cookie: Option<String>,
-    /// The client's address.
+    /// The client's IP address.
     pub client_address: bool,
 }
 
@@ -101,7 +102,8 @@ impl<'de> Deserialize<'de> for Balance {
                     "least_request" => Ok(Balance::LeastRequest),
                     "random" => Ok(Balance::Random),
                     _ => Err(E::custom(format!(
-                        "`{}` is no balance: write `round_robin`, `least_request`, `random` or `{{hash: {{header: NAME}}}}`",
+                        "`{}` is not a valid balance: write `round_robin`, `least_request`, `random` or \
+                         `{{hash: {{header: NAME}}}}`",
                         word.escape_debug()
                     ))),
                 }
@@ -114,26 +116,27 @@ impl<'de> Deserialize<'de> for Balance {
     }
 }
 
-/// `health`: exactly one of `tcp`, `http` and `mcp`, and when to believe it.
+/// `health` of an upstream: exactly one of `tcp`, `http` and `mcp`, and when an endpoint counts as healthy.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
-    /// A connection is enough: `tcp: {}`.
+    /// Checks that a connection can be made: `tcp: {}`.
     pub tcp: Option<TcpProbe>,
-    /// A request and its status.
+    /// Sends an HTTP request and checks the status of the response.
     pub http: Option<HttpProbe>,
-    /// A real MCP exchange.
+    /// Sends an MCP request and checks the answer.
     pub mcp: Option<McpProbe>,
-    /// Time between two probes of an endpoint (default 5s); each is moved by up to a tenth of it at random.
+    /// The time between two probes of an endpoint (default 5s). Each probe starts later by a random time of up to a
+    /// tenth of it.
     #[serde(default = "default_interval")]
     pub interval: Span,
-    /// How long a probe may take in all (default 2s).
+    /// How long a whole probe may take (default 2s).
     #[serde(default = "default_probe_timeout")]
     pub timeout: Span,
-    /// Successes in a row that make an endpoint healthy (default 2).
+    /// How many probes in a row must succeed to make an endpoint healthy (default 2).
     #[serde(default = "default_healthy")]
     pub healthy: usize,
-    /// Failures in a row that make an endpoint unhealthy (default 3).
+    /// How many probes in a row must fail to make an endpoint unhealthy (default 3).
     #[serde(default = "default_unhealthy")]
     pub unhealthy: usize,
 }
@@ -154,7 +157,7 @@ fn default_unhealthy() -> usize {
     3
 }
 
-/// `health.tcp`.
+/// `health.tcp`. It has no keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TcpProbe {}
@@ -163,18 +166,18 @@ pub struct TcpProbe {}
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpProbe {
-    /// The path and query (default `/`).
+    /// The path and query of the request (default `/`).
     #[serde(default = "root_path")]
     pub path: String,
-    /// The method (default GET).
+    /// The method of the request (default `GET`).
     #[serde(default = "default_method")]
     pub method: Verb,
-    /// The expected status (default: any 2xx).
+    /// The status that the response must have (default: any 2xx).
     pub status: Option<u16>,
-    /// Fields to send.
+    /// Header fields of the request.
     #[serde(default)]
     pub headers: BTreeMap<String, HeaderText>,
-    /// A bearer token to send.
+    /// A bearer token for the request.
     pub token: Option<SecretSource>,
 }
 
@@ -193,10 +196,11 @@ pub struct McpProbe {
     /// The path of the MCP endpoint on the replica (default `/mcp`).
     #[serde(default = "mcp_path")]
     pub path: String,
-    /// The revision to speak (default 2025-11-25): `initialize` and DELETE, from 2026-07-28 on `server/discover`.
+    /// The MCP revision that the probe uses (default 2025-11-25). Up to that one, it sends `initialize`, and DELETE to
+    /// end the session; from 2026-07-28 on, it sends `server/discover`.
     #[serde(default)]
     pub revision: Revision,
-    /// A bearer token to send.
+    /// A bearer token for the requests.
     pub token: Option<SecretSource>,
 }
 
@@ -204,7 +208,7 @@ fn mcp_path() -> String {
     "/mcp".to_owned()
 }
 
-/// A revision of the protocol that a probe can speak.
+/// An MCP revision that a probe can use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the names are the published ones")]
 pub enum Revision {
@@ -223,13 +227,13 @@ pub enum Revision {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
-    /// For a connection, TLS included (default 1s).
+    /// How long connecting may take, TLS included (default 1s).
     pub connect: Span,
-    /// Until the response head is there (default 60s).
+    /// How long the edge waits for the response head (default 60s).
     pub response: Span,
-    /// Silence within a stream (default 10m). A route may set its own.
+    /// How long a stream may be silent (default 10m). A route may set its own `idle`.
     pub idle: Span,
-    /// How long an idle connection is kept for reuse (default 4s: uvicorn and Node close theirs after 5s).
+    /// How long an idle connection is kept for reuse (default 4s, because uvicorn and Node close theirs after 5s).
     pub keepalive: Span,
 }
 
@@ -248,12 +252,13 @@ impl Default for Timeouts {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamTls {
-    /// The name that the certificate must have, also sent as SNI. Default: the name of the endpoint's address.
+    /// The name that the certificate must have. The edge also sends it as SNI. Default: the host of the endpoint's
+    /// address.
     pub server_name: Option<String>,
-    /// PEM file with the authorities to trust; default: those of the system.
+    /// A PEM file with the certificate authorities to trust. Default: those of the system.
     pub ca: Option<PathBuf>,
-    /// PEM file with the certificate that the edge shows. Wants `key`.
+    /// A PEM file with the client certificate that the edge presents. Needs `key`.
     pub certificate: Option<PathBuf>,
-    /// PEM file with its private key.
+    /// A PEM file with the private key of the client certificate. Needs `certificate`.
     pub key: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! A location of nginx to the route that it would be, if it were for its own requests alone.
+//! Converts an nginx location to a route, as if the route got only the requests of this location.
 
 use std::collections::BTreeSet;
 
@@ -19,30 +19,31 @@ use crate::types::excerpt;
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) item: Item<Route>,
-    /// What nginx did with the client's `Authorization`, where it says so.
+    /// Whether nginx sent the client's `Authorization` to the upstream. `None`: the location does not set this header.
     pub(crate) token: Option<bool>,
 }
 
-/// Makes routes of locations, and the upstreams and providers that they need.
+/// Converts locations to routes, and makes the upstreams and providers that these routes need.
 pub(crate) struct Converter<'a> {
     pub(crate) nginx: Nginx<'a>,
     pub(crate) scopes: Option<Scopes<'a>>,
     pub(crate) pools: Pools<'a>,
     pub(crate) gates: Gates<'a>,
-    /// Servers of the scope file that a route leads to.
+    /// The servers of the scope file that have a route.
     pub(crate) servers: BTreeSet<String>,
 }
 
 impl Converter<'_> {
-    /// The route for `location`, which is none of a regular expression.
+    /// The route for `location`, which must not be a regular expression. `is_auth_target`: an `auth_request` leads to
+    /// the location.
     ///
     /// # Errors
-    /// Why it can be no route.
+    /// The reason why the location cannot become a route, as a clause to follow "because".
     pub(crate) fn candidate(
         &mut self,
         site: &Site<'_>,
         location: &Location<'_>,
-        is_asked: bool,
+        is_auth_target: bool,
         draft: &mut Draft,
     ) -> Result<Candidate, String> {
         let pass = location.chain.own("proxy_pass");
@@ -50,14 +51,14 @@ impl Converter<'_> {
             return Err(unproxied(location));
         }
         if location.chain.all().any(|line| line.name == "internal") {
-            return Err("it is internal to nginx".to_owned());
+            return Err("the location is `internal`".to_owned());
         }
-        if is_asked {
-            return Err("it is there for `auth_request`".to_owned());
+        if is_auth_target {
+            return Err("the location is the target of `auth_request`".to_owned());
         }
         let target = Target::parse(pass.first().ok_or_else(|| unproxied(location))?.arg(0))?;
         let upstream = self.pools.upstream(&target, &location.chain, &location.path, location.at, draft);
-        let upstream = upstream.ok_or("its upstream has no server that could be carried over")?;
+        let upstream = upstream.ok_or("its upstream has no server that can be imported")?;
         let fields = fields(&location.chain, &target, self.pools.has(&target.authority));
         let token = fields.token;
         let provider = self.gates.provider(site, &location.chain, draft);
@@ -71,7 +72,7 @@ impl Converter<'_> {
     fn rewrite(&self, location: &Location<'_>, target: &Target, item: &mut Item<Route>, draft: &mut Draft) {
         let (at, file) = (location.at, self.nginx.file);
         if location.kind == Kind::Prefix && !location.path.ends_with('/') {
-            let text = "a `location` without a slash at its end also matched longer names, such as `/xy` for `/x`; here whole segments only";
+            let text = "a `location` without a final slash also matched longer names, such as `/xy` for `/x`. A route matches whole path segments only";
             draft.note(file, at, text);
         }
         let Some(uri) = &target.uri else {
@@ -80,27 +81,27 @@ impl Converter<'_> {
         };
         let path = uri.split(['?', '#']).next().unwrap_or_default();
         if path.len() < uri.len() {
-            item.note(file, at, "the query of `proxy_pass` is not sent");
+            item.note(file, at, "the query string of `proxy_pass` is not sent to the upstream");
         }
         if !is_path(path) {
             item.note(
                 file,
                 at,
                 format!(
-                    "`{}` of `proxy_pass` is no path that the edge would send: the prefix is taken off",
+                    "the edge cannot send the path `{}` of `proxy_pass`: the route only removes its prefix",
                     excerpt(path)
                 ),
             );
             return;
         }
-        // One of the two ends in a slash and the other does not: nginx puts the rest of the path right behind.
+        // If only one of the two ends in a slash, nginx appends the rest of the path directly to the new prefix.
         if location.kind == Kind::Prefix && location.path.ends_with('/') != path.ends_with('/') {
             let rest = if path.ends_with('/') { "/rest" } else { "rest" };
             item.note(
                 file,
                 at,
                 format!(
-                    "nginx sent `{}{rest}` for `{}/rest`; here whole segments take the place of the prefix",
+                    "nginx sent `{}{rest}` for `{}/rest`. The edge replaces whole path segments only",
                     excerpt(path),
                     excerpt(location.path.trim_end_matches('/'))
                 ),
@@ -113,8 +114,8 @@ impl Converter<'_> {
         }
     }
 
-    /// Who may use the route, and what it carries.
-    #[expect(clippy::too_many_arguments, reason = "all that one decision hangs on")]
+    /// Sets who may use the route, and its protocol.
+    #[expect(clippy::too_many_arguments, reason = "one decision depends on all of them")]
     fn auth(
         &mut self,
         site: &Site<'_>,
@@ -133,10 +134,10 @@ impl Converter<'_> {
         let provider = match (&named, provider) {
             (Some(server), None) => {
                 let text = format!(
-                    "nginx let everybody use this, but the scope file has rules for `{}`: callers are asked for, by a server that has to be written",
+                    "nginx let everybody use this location, but the scope file has rules for server `{}`: the route requires authentication by a provider whose URL you must write",
                     excerpt(server)
                 );
-                let unknown = "no `auth_request` holds where the scope file has rules: write the URL of the authentication server";
+                let unknown = "the scope file has rules for a location without `auth_request`: write the URL of the authentication server";
                 item.note(file, at, text);
                 Some(self.gates.unknown(at, unknown.to_owned(), draft))
             }
@@ -145,15 +146,15 @@ impl Converter<'_> {
         if let Some(provider) = &provider {
             item.value.auth = required(provider, &[]);
         }
-        let is_page = self.scopes.is_some_and(|scopes| is_page(site, target, scopes.read));
+        let is_registry = self.scopes.is_some_and(|scopes| is_registry(site, target, scopes.read));
         let is_mcp = match (&named, &provider, self.scopes) {
             (Some(_), ..) => true,
             _ if path.is_empty() => false,
             (None, Some(_), Some(scopes)) => {
                 let any = scopes.read.grants.iter().any(|grant| grant.server == Server::Any);
-                let is_page = is_page || is_websocket && !any;
+                let is_page = is_registry || is_websocket && !any;
                 if is_page {
-                    let text = "no scope names this, and it looks like no MCP server: every caller that the provider knows may use it. For an MCP server write `protocol: mcp`, and its rules";
+                    let text = "no scope names this location, and it does not look like an MCP server: every authenticated caller may use the route. If it is an MCP server, write `protocol: mcp` and its rules";
                     item.note(file, at, text);
                 }
                 !is_page
@@ -163,7 +164,7 @@ impl Converter<'_> {
         if fields.upgrade && !is_mcp {
             item.value.upgrade.push(Upgrade::Websocket);
         } else if is_websocket {
-            item.note(file, at, "MCP has no WebSocket transport: for WebSocket write `protocol: http` and `upgrade: [websocket]`, and take out the rules");
+            item.note(file, at, "MCP has no WebSocket transport: if the route is for WebSocket, write `protocol: http` and `upgrade: [websocket]`, and remove the rules");
         }
         if !is_mcp {
             return;
@@ -180,7 +181,7 @@ impl Converter<'_> {
             _ => item.note(
                 file,
                 at,
-                "this is taken for an MCP server, since it is not buffered: else write `protocol: http`",
+                "the location is imported as an MCP server because of `proxy_buffering off`: if it is not one, write `protocol: http`",
             ),
         }
     }
@@ -191,7 +192,7 @@ impl Converter<'_> {
         let is_open = route.auth == RouteAuth::None;
         route.forward_token = fields.token.unwrap_or(is_open);
         if fields.token.is_none() && !is_open {
-            let text = "nginx sent the client's Authorization on, as it does unless told not to; where the server behind wants it, write `forward_token: true`";
+            let text = "nginx forwarded the client's Authorization header by default, and the edge does not: if the upstream needs it, write `forward_token: true`";
             draft.note(file, location.at, text);
         }
         (route.host, route.request_headers, route.response_headers) = (fields.host, fields.request, fields.response);
@@ -203,13 +204,13 @@ impl Converter<'_> {
             match size(line.arg(0)) {
                 Some(bytes) if item.value.protocol == Protocol::Mcp && bytes > most => {
                     item.value.body_bytes = Some(Size(most));
-                    item.note(file, line.at, "MCP bodies are held until they are judged, so 256MiB is the most");
+                    item.note(file, line.at, "the edge buffers a whole MCP message before it decides, so `body_bytes` is 256MiB, the maximum");
                 }
                 Some(bytes) => item.value.body_bytes = Some(Size(bytes)),
                 None => item.note(
                     file,
                     line.at,
-                    "every body has a bound here: that of `limits.body_bytes` holds, unless you write `body_bytes`",
+                    "the edge limits the size of every body: `limits.body_bytes` applies unless you write `body_bytes`",
                 ),
             }
         }
@@ -217,15 +218,15 @@ impl Converter<'_> {
             item.note(
                 file,
                 location.at,
-                "`rewrite` changed the path here, and regular expressions cannot: see `rewrite` of routes",
+                "`rewrite` changed the path with a regular expression, which the edge does not support: see `rewrite` of routes",
             );
         }
     }
 }
 
-/// True when what is behind `target` also serves everybody else's pages at `location /`, and no server of the scope file:
-/// the registry itself.
-fn is_page(site: &Site<'_>, target: &Target, scopes: &ScopeFile) -> bool {
+/// True when `target` is the registry's own web server: it also serves an open `location /`, and none of its locations
+/// is a server of the scope file.
+fn is_registry(site: &Site<'_>, target: &Target, scopes: &ScopeFile) -> bool {
     let same = |other: &&Location<'_>| {
         let pass = other.chain.own("proxy_pass");
         pass.first().and_then(|pass| Target::parse(pass.arg(0)).ok()).is_some_and(|it| it.authority == target.authority)
@@ -241,7 +242,7 @@ fn is_page(site: &Site<'_>, target: &Target, scopes: &ScopeFile) -> bool {
     serves_pages
 }
 
-/// The server of the scope file that serves `path`: the longest that is named.
+/// The server of the scope file whose name is `path` or a parent of it. The longest such name counts.
 fn named_server<'p>(path: &'p str, scopes: &ScopeFile) -> Option<&'p str> {
     let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
     ends.rev().map(|end| &path[..end]).find(|server| scopes.names(server))
@@ -262,7 +263,7 @@ fn unproxied(location: &Location<'_>) -> String {
         "stub_status",
     ];
     match names.iter().find(|name| !location.chain.own(name).is_empty()) {
-        Some(name) => format!("it has `{name}`, and the edge only passes on to HTTP upstreams"),
-        None => "it has no `proxy_pass`".to_owned(),
+        Some(name) => format!("the location has `{name}`, and the edge only forwards requests to HTTP upstreams"),
+        None => "the location has no `proxy_pass`".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! A server of nginx with what becomes of each of its locations.
+//! An nginx server with the result of the conversion for each of its locations.
 
 use std::collections::BTreeSet;
 
@@ -11,26 +11,26 @@ use crate::import::nginx::search::Search;
 use crate::import::nginx::site::{Kind, Location, Site};
 use crate::types::excerpt;
 
-/// A server.
+/// A converted server.
 pub(crate) struct ConvertedSite<'a> {
     pub(crate) site: &'a Site<'a>,
     pub(crate) search: Search<'a>,
-    /// What is asked where no location serves a path.
+    /// What the server requires for paths that no location serves.
     pub(crate) own: Demand,
-    /// In the order of the locations.
+    /// One entry for each location, in the order of the locations.
     pub(crate) entries: Vec<Entry>,
-    /// The beginnings of paths that are led elsewhere before a location is looked for.
+    /// The beginnings of paths that `rewrite` or `return` of the server handles before nginx looks for a location.
     pub(crate) led_away: Vec<(String, Demand)>,
 }
 
-/// What becomes of one location.
+/// The result for one location.
 pub(crate) struct Entry {
     pub(crate) demand: Demand,
-    /// `None`: a regular expression decides, or nothing leads here but nginx itself.
+    /// `None`: the location is named, or it is a regular expression or inside one.
     pub(crate) place: Option<Place>,
-    /// How paths begin that the regular expression matches, which this is or stands in.
+    /// For a regular expression and the locations inside it: the beginning of all paths that the expression matches.
     pub(crate) beginning: Option<String>,
-    /// The route that it would be, or why it is none.
+    /// The route for the location, or the reason why there is none.
     pub(crate) candidate: Result<Candidate, String>,
 }
 
@@ -38,23 +38,23 @@ impl<'a> ConvertedSite<'a> {
     pub(crate) fn new(site: &'a Site<'a>, converter: &mut Converter<'_>, draft: &mut Draft) -> Self {
         let own = Demand::of(site, &site.chain, site.at, &mut converter.gates, draft);
         let lines = site.locations.iter().flat_map(|location| location.chain.effective("auth_request"));
-        let asked: BTreeSet<&str> =
+        let auth_targets: BTreeSet<&str> =
             lines.map(|line| line.arg(0).split('?').next().unwrap_or_default()).filter(|uri| *uri != "off").collect();
         let mut entries: Vec<Entry> = Vec::with_capacity(site.locations.len());
         for location in &site.locations {
-            // What stands in a location comes behind it in the list.
+            // A location comes before its inner locations in the list, so the entry of `parent` exists.
             let outer = location.parent.and_then(|parent| entries[parent].beginning.clone());
-            let is_asked = location.kind == Kind::Exact && asked.contains(location.path.as_str());
-            entries.push(Entry::new(site, location, outer, is_asked, converter, draft));
+            let is_auth_target = location.kind == Kind::Exact && auth_targets.contains(location.path.as_str());
+            entries.push(Entry::new(site, location, outer, is_auth_target, converter, draft));
         }
         let redirects = |flag: &str| matches!(flag, "redirect" | "permanent");
         let rewrites = site.chain.own("rewrite").into_iter().filter(|line| !redirects(line.arg(2)));
         let led_away = rewrites.map(|line| {
-            let why = "`rewrite` of its server led elsewhere".to_owned();
+            let why = "`rewrite` sends requests to another path".to_owned();
             (beginning(line.arg(0), false), Demand { asked: Requirement::Nobody, at: line.at, why })
         });
         let answers = site.chain.own("return").into_iter().take(1).map(|line| {
-            let why = "its server has `return`".to_owned();
+            let why = "`return` answers all requests".to_owned();
             (String::new(), Demand { asked: Requirement::Nobody, at: line.at, why })
         });
         let led_away = led_away.chain(answers).collect();
@@ -67,13 +67,13 @@ impl Entry {
         site: &Site<'_>,
         location: &Location<'_>,
         outer: Option<String>,
-        is_asked: bool,
+        is_auth_target: bool,
         converter: &mut Converter<'_>,
         draft: &mut Draft,
     ) -> Self {
         let file = converter.nginx.file;
         let demand = Demand::of(site, &location.chain, location.at, &mut converter.gates, draft);
-        let none = |beginning: Option<String>| Self {
+        let without_route = |beginning: Option<String>| Self {
             demand: demand.clone(),
             place: None,
             beginning,
@@ -82,30 +82,31 @@ impl Entry {
         let shown = excerpt(&location.path);
         match location.kind {
             Kind::Named => {
-                let text = "a `location @name` has no counterpart: what led to it is not carried over either";
+                let text =
+                    "a `location @name` is not supported: it is left out, and so are the directives that lead to it";
                 draft.note(file, location.at, text);
-                none(outer)
+                without_route(outer)
             }
             Kind::Regex => {
                 let text = format!(
-                    "`location ~ {shown}` is a regular expression, and routes are prefixes: requests for it go to the route of the longest prefix, which asks no less of callers, so write routes for what it did"
+                    "`location ~ {shown}` is a regular expression, and routes match prefixes: its requests go to the route with the longest matching prefix, whose access requirements are at least as strict. Write routes for what this location did"
                 );
                 draft.note(file, location.at, text);
-                none(Some(beginning(&location.path, location.ignores_case())))
+                without_route(Some(beginning(&location.path, location.ignores_case())))
             }
             Kind::Exact | Kind::Prefix if outer.is_some() => {
-                let text = format!("`location {shown}` stands in a regular expression: it is left out");
+                let text = format!("`location {shown}` is left out: it is inside a regular expression location");
                 draft.note(file, location.at, text);
-                none(outer)
+                without_route(outer)
             }
             Kind::Exact | Kind::Prefix => {
                 let place = Place::of(&location.path, location.kind == Kind::Prefix);
                 if place.own.is_none() {
-                    let text = format!("`location {shown}` is no path that a route can have: it is left out");
+                    let text = format!("`location {shown}` is left out: a route cannot have this path");
                     draft.note(file, location.at, text);
-                    return Self { place: Some(place), ..none(None) };
+                    return Self { place: Some(place), ..without_route(None) };
                 }
-                let candidate = converter.candidate(site, location, is_asked, draft);
+                let candidate = converter.candidate(site, location, is_auth_target, draft);
                 Self { demand, place: Some(place), beginning: None, candidate }
             }
         }

@@ -1,4 +1,4 @@
-//! `proxy_set_header`, `add_header` and `proxy_hide_header` to the header settings of a route.
+//! Converts `proxy_set_header`, `add_header` and `proxy_hide_header` to the header settings of a route.
 
 use http::HeaderName;
 use http::header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE};
@@ -16,16 +16,17 @@ pub(crate) struct Fields {
     pub(crate) host: HostHeader,
     pub(crate) request: HeaderChanges,
     pub(crate) response: HeaderChanges,
-    /// `Upgrade` goes to the upstream.
+    /// `Upgrade` is sent to the upstream.
     pub(crate) upgrade: bool,
-    /// `Connection` is always `upgrade`, or what a map makes of `Upgrade`: so WebSocket is what is meant.
+    /// `Connection` is set to `upgrade`, or to a variable that a `map` sets, so the location is for WebSocket.
     pub(crate) is_websocket: bool,
-    /// What is said of `Authorization`: whether it goes on. `None`: nothing, so it does.
+    /// Whether the client's `Authorization` is sent to the upstream. `None`: the location does not set this header, so
+    /// nginx sends it.
     pub(crate) token: Option<bool>,
     pub(crate) notes: Vec<(Position, String)>,
 }
 
-/// Fields that the edge writes itself.
+/// Header fields that the edge sets itself.
 const BY_EDGE: &[&str] = &[
     "forwarded",
     "x-forwarded-for",
@@ -39,14 +40,16 @@ const BY_EDGE: &[&str] = &[
     "x-user",
 ];
 
-/// Reads what holds in `chain`.
+/// Reads the directives that apply in `chain`. `is_group`: the host of `target` is the name of an `upstream` block.
 pub(crate) fn fields(chain: &Chain<'_>, target: &Target, is_group: bool) -> Fields {
     let mut fields = Fields { host: of_proxy(target, is_group), ..Fields::default() };
     for line in chain.effective("proxy_set_header") {
         let (name, value) = (line.arg(0), line.arg(1));
         match HeaderName::from_bytes(name.as_bytes()) {
             Ok(name) => fields.request_field(&name, value, line.at, target, is_group),
-            Err(_) => fields.notes.push((line.at, format!("`{}` is no header name", excerpt(name)))),
+            Err(_) => {
+                fields.notes.push((line.at, format!("`{}` is left out: it is not a valid header name", excerpt(name))))
+            }
         }
     }
     for line in chain.effective("add_header") {
@@ -55,7 +58,10 @@ pub(crate) fn fields(chain: &Chain<'_>, target: &Target, is_group: bool) -> Fiel
             (Ok(name), Ok(value)) if !value.to_string().contains('$') && !is_of_connection(&name) => {
                 fields.response.set.insert(name.to_string(), value);
             }
-            _ => fields.notes.push((line.at, format!("`add_header {}` cannot be set by the edge", excerpt(name)))),
+            _ => fields.notes.push((
+                line.at,
+                format!("`add_header {}` is left out: the edge cannot set this header or its value", excerpt(name)),
+            )),
         }
     }
     for line in chain.effective("proxy_hide_header") {
@@ -69,7 +75,7 @@ pub(crate) fn fields(chain: &Chain<'_>, target: &Target, is_group: bool) -> Fiel
     fields
 }
 
-/// What nginx sends when nothing is said: the host of `proxy_pass`.
+/// The `Host` that nginx sends by default: the host of `proxy_pass`.
 fn of_proxy(target: &Target, is_group: bool) -> HostHeader {
     if !is_group {
         return HostHeader::Endpoint;
@@ -82,7 +88,7 @@ fn is_of_connection(name: &HeaderName) -> bool {
     names.contains(&name.as_str()) || name.as_str() == "proxy-connection"
 }
 
-/// Words in the names of fields whose values are not to be repeated.
+/// If the name of a header contains one of these words, its value may be a secret and is not copied into the result.
 const SECRET: [&str; 8] = ["auth", "cookie", "credential", "key", "pass", "secret", "session", "token"];
 
 pub(crate) fn may_be_secret(name: &HeaderName) -> bool {
@@ -100,7 +106,7 @@ impl Fields {
                     self.host = value.parse().map(HostHeader::Rewrite).unwrap_or_default();
                 }
                 _ => self.notes.push(note(format!(
-                    "the upstream's Host was `{}`: write `host: {{rewrite: NAME}}`",
+                    "nginx set the upstream's Host to `{}`, which the edge cannot do: write `host: {{rewrite: NAME}}`",
                     excerpt(value)
                 ))),
             }
@@ -115,43 +121,43 @@ impl Fields {
                 "$http_authorization" => self.token = Some(true),
                 _ => {
                     self.token = Some(false);
-                    // It may be a secret, which is not repeated.
+                    // The value may be a secret, so the note does not contain it.
                     self.notes.push(note(
-                        "`proxy_set_header Authorization` is not carried over, since it may hold a secret: write `credential: {secret: {file: PATH}}`".to_owned(),
+                        "`proxy_set_header Authorization` is not imported because its value may be a secret: write `credential: {secret: {file: PATH}}`".to_owned(),
                     ));
                 }
             }
         } else if BY_EDGE.contains(&name.as_str()) || is_of_connection(name) {
-            // Nothing to do.
+            // The edge sets or removes these fields itself.
         } else if value == format!("$http_{}", name.as_str().replace('-', "_")) {
-            // As the client sent it, as everything is.
+            // nginx sent the client's own value. The edge does this for all fields.
         } else if value.is_empty() {
             self.request.remove.push(crate::config::written::Header(name.clone()));
         } else if value.contains('$') {
             let text = match name.as_str() {
                 "x-real-ip" => {
-                    "`X-Real-IP` is not sent: upstreams are told the client's address in X-Forwarded-For".to_owned()
+                    "`X-Real-IP` is not sent: upstreams get the client's address in X-Forwarded-For".to_owned()
                 }
                 _ if value.starts_with("$auth") => {
                     format!(
-                        "`{name}` of the authentication server's answer is not sent on: upstreams are told X-User and X-Scopes (section `identity`)"
+                        "`{name}` from the authentication server is not sent to upstreams: they get X-User and X-Scopes (section `identity`)"
                     )
                 }
-                _ => format!("`{name}` is set from a variable, which the edge cannot do"),
+                _ => format!("nginx set `{name}` from a variable, which the edge does not support"),
             };
             self.notes.push(note(text));
         } else if may_be_secret(name) {
-            // What clients send there is not to take its place.
+            // A client must not be able to set this field instead.
             self.request.remove.push(crate::config::written::Header(name.clone()));
             self.notes.push(note(format!(
-                "the value of `{name}` is not carried over, since it may be a secret: write `credential: {{secret: {{file: PATH}}, header: {name}}}`"
+                "the value of `{name}` is not imported because it may be a secret: write `credential: {{secret: {{file: PATH}}, header: {name}}}`"
             )));
         } else {
             match value.parse::<HeaderText>() {
                 Ok(value) => {
                     self.request.set.insert(name.to_string(), value);
                 }
-                Err(_) => self.notes.push(note(format!("the value of `{name}` is no header value"))),
+                Err(_) => self.notes.push(note(format!("`{name}` is left out: its value is not a valid header value"))),
             }
         }
     }
@@ -163,14 +169,14 @@ mod tests {
     use crate::import::nginx::{self, site};
 
     fn read(text: &str, is_group: bool) -> Fields {
-        let root = nginx::parse(&format!("location /x/ {{ {text} }}")).expect("legal");
+        let root = nginx::parse(&format!("location /x/ {{ {text} }}")).expect("valid input");
         let sites = site::sites(&root);
-        fields(&sites[0].locations[0].chain, &Target::parse("http://pool").expect("legal"), is_group)
+        fields(&sites[0].locations[0].chain, &Target::parse("http://pool").expect("valid input"), is_group)
     }
 
     #[test]
     fn hosts() {
-        let rewrite = |name: &str| HostHeader::Rewrite(name.parse().expect("legal"));
+        let rewrite = |name: &str| HostHeader::Rewrite(name.parse().expect("valid input"));
         assert_eq!(read("", false).host, HostHeader::Endpoint);
         assert_eq!(read("", true).host, rewrite("pool"));
         assert_eq!(read("proxy_set_header Host $host;", true).host, HostHeader::Preserve);
@@ -179,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_websocket() {
+    fn websocket_is_recognized() {
         let of = |text: &str| (read(text, false).upgrade, read(text, false).is_websocket);
         assert_eq!(of(""), (false, false));
         assert_eq!(
@@ -198,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_and_what_is_none() {
+    fn headers_are_set_or_removed_or_noted() {
         let text = "proxy_set_header X-Team blue; proxy_set_header X-Gone \"\"; proxy_set_header X-Real-IP $remote_addr; \
                     proxy_set_header X-User $auth_user; proxy_set_header X-Method $auth_method; \
                     proxy_set_header X-Region $http_x_region; proxy_set_header X-Api-Key hunter2; proxy_set_header Authorization \"Basic c2VjcmV0\"; \
@@ -210,7 +216,7 @@ mod tests {
         assert_eq!(fields.response.remove.len(), 1);
         assert_eq!(fields.token, Some(false));
         assert_eq!(fields.notes.len(), 5, "{:#?}", fields.notes);
-        let told = format!("{fields:?}");
-        assert!(!told.contains("c2VjcmV0") && !told.contains("hunter2"), "no secret is repeated");
+        let debug = format!("{fields:?}");
+        assert!(!debug.contains("c2VjcmV0") && !debug.contains("hunter2"), "no secret is copied");
     }
 }

@@ -1,4 +1,4 @@
-//! `auth_request` to `lookup` providers, and the other ways in which nginx keeps callers out.
+//! Converts `auth_request` to `lookup` providers, and finds other directives with which nginx rejects callers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,29 +14,29 @@ use crate::import::nginx::search::Search;
 use crate::import::nginx::site::{Chain, Location, Site, time};
 use crate::types::excerpt;
 
-/// Stands in for an authentication server that is not known; names below `.invalid` never resolve (RFC 6761).
+/// The placeholder URL for an authentication server that is not known. Names below `.invalid` never resolve (RFC 6761).
 const UNKNOWN: &str = "http://auth-server.invalid:8888/validate";
 
 /// The providers that were made so far.
 pub(crate) struct Gates<'a> {
     file: &'a Arc<str>,
-    /// By the URL that is asked and the fields that are sent.
+    /// The provider names, by the settings of the lookup. A provider for an unknown server is found by its note.
     made: HashMap<String, String>,
-    /// The locations that are asked, by server and URI.
-    asked: HashMap<(Position, bool, String), Option<usize>>,
+    /// The location that serves each `auth_request`, by server and URI.
+    targets: HashMap<(Position, bool, String), Option<usize>>,
 }
 
 impl<'a> Gates<'a> {
     pub(crate) fn new(file: &'a Arc<str>) -> Self {
-        Self { file, made: HashMap::new(), asked: HashMap::new() }
+        Self { file, made: HashMap::new(), targets: HashMap::new() }
     }
 
-    /// The name of the provider that does what `auth_request` says here; `None` where there is none, or it is off.
+    /// The name of the provider for the `auth_request` that applies in `chain`. `None`: there is none, or it is `off`.
     pub(crate) fn provider(&mut self, site: &Site<'_>, chain: &Chain<'_>, draft: &mut Draft) -> Option<String> {
         let line = chain.one("auth_request").filter(|line| line.arg(0) != "off")?;
         let uri = line.arg(0);
         let key = (site.at, site.is_server, uri.split('?').next().unwrap_or_default().to_owned());
-        let found = *self.asked.entry(key).or_insert_with_key(|(.., path)| Search::new(site).find(path).location);
+        let found = *self.targets.entry(key).or_insert_with_key(|(.., path)| Search::new(site).find(path).location);
         let Some(location) = found.map(|index| &site.locations[index]) else {
             let text = format!(
                 "no `location` serves `auth_request {}`: write the URL of the authentication server",
@@ -56,14 +56,18 @@ impl<'a> Gates<'a> {
             Err(why) => {
                 let path = excerpt(&location.path);
                 let text = format!(
-                    "`location {path}` cannot be asked, since {why}: write the URL of the authentication server"
+                    "`location {path}` cannot be used for authentication because {why}: write the URL of the authentication server"
                 );
                 return Some(self.unknown(location.at, text, draft));
             }
         };
         let mut item = Item::new(blank(url));
         if uri.contains('?') || pass.first().is_some_and(|pass| pass.arg(0).contains('?')) {
-            item.note(self.file, location.at, "the query of its URL is not carried over, since it may hold a secret");
+            item.note(
+                self.file,
+                location.at,
+                "the query string of the URL is not imported because it may contain a secret",
+            );
         }
         self.settings(location, &mut item);
         let lookup = item.value.lookup.as_ref();
@@ -75,7 +79,7 @@ impl<'a> Gates<'a> {
         Some(self.made.entry(key).or_insert_with(|| add(uri, item, draft)).clone())
     }
 
-    /// A provider whose server has to be written.
+    /// The name of a provider with a placeholder URL. `text` asks the operator to write the URL.
     pub(crate) fn unknown(&mut self, at: Position, text: String, draft: &mut Draft) -> String {
         let file = self.file;
         let made = self.made.entry(text.clone()).or_insert_with(|| {
@@ -95,12 +99,13 @@ impl<'a> Gates<'a> {
             match (name.as_str(), is_copy) {
                 ("host" | "connection" | "content-length" | "content-type", _) => {}
                 ("x-original-uri" | "x-original-method" | "x-original-url" | "authorization", _) => {}
-                // Lua set it from the body; here it would be what the client says.
+                // In nginx, Lua set this field from the body. In the edge, it would have the client's value.
                 ("x-body", _) => {}
                 (name, true) => {
                     let header: Option<Header> = name.parse().ok();
                     let Some(header) = header.filter(|header| !lookup.headers.contains(header)) else { continue };
-                    // What may be a credential stays at the edge; the rest went on to the upstream in nginx, too.
+                    // `headers` may be credentials and do not go to the upstream. nginx sent the other fields to the
+                    // upstream too.
                     let fields = match may_be_secret(&header.0) {
                         true => &mut lookup.headers,
                         false => &mut lookup.context_headers,
@@ -110,7 +115,10 @@ impl<'a> Gates<'a> {
                     }
                 }
                 (name, false) => {
-                    notes.push((line.at, format!("`{}` is not sent to the authentication server", excerpt(name))));
+                    notes.push((
+                        line.at,
+                        format!("the header `{}` is not sent to the authentication server", excerpt(name)),
+                    ));
                 }
             }
         }
@@ -119,14 +127,14 @@ impl<'a> Gates<'a> {
                 Some(span) if span <= limits::AUTH_TIMEOUT => lookup.timeout = Span(span),
                 _ => notes.push((
                     line.at,
-                    "the authentication server may take 2s at most; nginx let it take longer".to_owned(),
+                    "the edge waits at most 2s for the authentication server. nginx had another timeout".to_owned(),
                 )),
             }
         }
         for (at, text) in notes {
             item.note(self.file, at, text);
         }
-        let text = "of the client's request only `headers`, `context_headers`, X-Original-URI, -Method and -URL are sent, and no body: rules of methods and tools are decided here. nginx sent all fields, such as Cookie";
+        let text = "the authentication server gets only `headers`, `context_headers`, X-Original-URI, X-Original-Method and X-Original-URL of the client's request. nginx sent all headers, such as Cookie. The edge does not send the body, because it checks the rules for methods and tools itself";
         item.note(self.file, location.at, text);
     }
 }
@@ -137,7 +145,8 @@ fn add(uri: &str, item: Item<Provider>, draft: &mut Draft) -> String {
     name
 }
 
-/// What the internal location asks when it is asked for `uri`. A query may hold a secret, so it is not carried over.
+/// The URL that nginx requests when `auth_request` leads to `location` with `uri`. The query string may contain a
+/// secret, so it is left out.
 fn url(target: &Target, location: &Location<'_>, uri: &str) -> Result<Url, &'static str> {
     let plain = |uri: &str| uri.split(['?', '#']).next().unwrap_or_default().to_owned();
     let path = match &target.uri {
@@ -145,10 +154,10 @@ fn url(target: &Target, location: &Location<'_>, uri: &str) -> Result<Url, &'sta
         None => plain(uri),
     };
     let scheme = if target.tls { "https" } else { "http" };
-    format!("{scheme}://{}{path}", target.authority).parse().map_err(|_| "its `proxy_pass` is no URL")
+    format!("{scheme}://{}{path}", target.authority).parse().map_err(|_| "its `proxy_pass` is not a valid URL")
 }
 
-/// A provider that asks `url` with what mcp-gateway-registry's authentication server wants to know.
+/// A provider that looks up callers at `url`, with the header fields of mcp-gateway-registry's authentication server.
 fn blank(url: Url) -> Provider {
     let headers =
         |names: &[&'static str]| names.iter().map(|name| Header(http::HeaderName::from_static(name))).collect();
@@ -174,17 +183,17 @@ fn blank(url: Url) -> Provider {
     }
 }
 
-/// A provider that nobody answers for, so that nobody gets in.
+/// A provider with a placeholder URL. Nothing answers there, so all requests are rejected.
 pub(crate) fn unknown_provider() -> Provider {
-    let url = UNKNOWN.parse().unwrap_or_else(|_| unreachable!("the constant is a URL"));
+    let url = UNKNOWN.parse().unwrap_or_else(|_| unreachable!("the constant is a valid URL"));
     blank(url)
 }
 
-/// Why nginx kept callers out here in a way that the edge has not: then the route is closed rather than open.
-/// `authenticated`: callers are known anyway, which may be enough for nginx, too.
+/// The position and the reason when nginx may reject callers here in a way that the edge does not support. The route is
+/// then closed rather than open. `authenticated`: an `auth_request` applies too, which is enough for `satisfy any`.
 pub(crate) fn closed_by(site: &Chain<'_>, chain: &Chain<'_>, authenticated: bool) -> Option<(Position, String)> {
     let any = authenticated && chain.value("satisfy") == Some("any");
-    let because = |line: &Directive| (line.at, format!("`{}` has no counterpart", excerpt(&line.name)));
+    let because = |line: &Directive| (line.at, format!("`{}` is not supported", excerpt(&line.name)));
     if !any {
         for name in BASIC {
             if let Some(line) = chain.one(name).filter(|line| line.arg(0) != "off") {
@@ -208,32 +217,32 @@ pub(crate) fn closed_by(site: &Chain<'_>, chain: &Chain<'_>, authenticated: bool
     if let Some(line) = chain.own("limit_except").iter().find(|line| line.children().iter().any(refuses)) {
         return Some(because(line));
     }
-    // Another location is looked for then.
+    // After such a `rewrite`, nginx looks for another location.
     let leads_away = |line: &&Directive| !["break", "redirect", "permanent"].contains(&line.arg(2));
     if let Some(line) = chain.own("rewrite").into_iter().find(leads_away) {
-        return Some((line.at, "`rewrite` led to other locations".to_owned()));
+        return Some((line.at, "`rewrite` sends requests to other locations".to_owned()));
     }
     let unknown = |line: &&Directive| line.name == "include" && !is_harmless(line);
     chain.of_site(site).find(unknown).map(|line| {
-        let text = format!("`include {}` was not followed, which may keep callers out", excerpt(line.arg(0)));
+        let text = format!("the file of `include {}` is not imported and may reject callers", excerpt(line.arg(0)));
         (line.at, text)
     })
 }
 
-/// Directives that ask callers for something, unless they are `off`.
+/// Directives that require credentials of callers, unless they are `off`.
 const BASIC: [&str; 5] = ["auth_basic", "auth_jwt", "auth_digest", "auth_pam", "auth_oidc"];
 
-/// The registry's own script, which copies the body for its authentication server.
+/// True for the registry's own script, which copies the body for its authentication server.
 pub(crate) fn copies_body(line: &Directive) -> bool {
     line.name == "rewrite_by_lua_file" && line.arg(0).ends_with("capture_body.lua")
 }
 
-/// An `include` that says nothing about who may come in.
+/// True for an `include` of a file that does not restrict access.
 pub(crate) fn is_harmless(line: &Directive) -> bool {
     line.arg(0).ends_with("mime.types")
 }
 
-/// A `return` of an error.
+/// True for a `return` with an error status.
 pub(crate) fn is_refusal(line: &Directive) -> bool {
     line.name == "return" && line.arg(0).len() == 3 && line.arg(0).starts_with(['4', '5'])
 }
@@ -244,13 +253,13 @@ mod tests {
     use crate::import::nginx::{self, site};
 
     fn closed(text: &str, authenticated: bool) -> bool {
-        let root = nginx::parse(text).expect("legal");
+        let root = nginx::parse(text).expect("valid input");
         let sites = site::sites(&root);
         closed_by(&sites[0].chain, &sites[0].locations[0].chain, authenticated).is_some()
     }
 
     #[test]
-    fn who_was_kept_out_stays_out() {
+    fn unsupported_restrictions_close_the_route() {
         for text in [
             "location /x { allow 10.0.0.0/8; deny all; }",
             "deny all; location /x { }",

@@ -1,4 +1,4 @@
-//! `listen`, `server_name` and `ssl_*` to listeners.
+//! Converts `listen`, `server_name` and `ssl_*` to listeners.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,7 +12,7 @@ use crate::import::nginx::site::{Listen, Site, listen};
 use crate::import::note::Note;
 use crate::types::excerpt;
 
-/// Where a site listens; nginx has a default.
+/// The addresses where a server listens. Without `listen`, nginx uses port 80.
 pub(crate) fn binds(site: &Site<'_>) -> Vec<Listen> {
     let lines = site.chain.own("listen");
     if lines.is_empty() && site.is_server {
@@ -21,7 +21,7 @@ pub(crate) fn binds(site: &Site<'_>) -> Vec<Listen> {
     lines.into_iter().filter_map(listen).collect()
 }
 
-/// Adds the listeners of `sites`, which have routes.
+/// Adds the listeners of `sites` to `draft`. Each site has routes.
 pub(crate) fn add(file: &Arc<str>, folder: &Path, sites: &[&Site<'_>], draft: &mut Draft) {
     let mut found: BTreeMap<SocketAddr, (Item<Listener>, bool)> = BTreeMap::new();
     let mut off: Vec<Item<Listener>> = Vec::new();
@@ -30,7 +30,10 @@ pub(crate) fn add(file: &Arc<str>, folder: &Path, sites: &[&Site<'_>], draft: &m
             draft.note(
                 file,
                 line.at,
-                format!("`listen {}` is no TCP address that the edge can bind", excerpt(line.arg(0))),
+                format!(
+                    "`listen {}` is left out: it is not a TCP address that the edge can bind",
+                    excerpt(line.arg(0))
+                ),
             );
         }
         let (hosts, other) = site.hosts();
@@ -38,7 +41,10 @@ pub(crate) fn add(file: &Arc<str>, folder: &Path, sites: &[&Site<'_>], draft: &m
             draft.note(
                 file,
                 at,
-                format!("`server_name {}` is no host or `*.` wildcard: write the hosts out", excerpt(name)),
+                format!(
+                    "`server_name {}` is neither a host nor a `*.` wildcard: write each host in `hosts`",
+                    excerpt(name)
+                ),
             );
         }
         for bind in binds(site) {
@@ -56,7 +62,7 @@ pub(crate) fn add(file: &Arc<str>, folder: &Path, sites: &[&Site<'_>], draft: &m
             }
         }
     }
-    // `[::]` takes IPv4 as well, so both cannot be bound.
+    // `[::]` accepts IPv4 connections too, so `0.0.0.0` cannot be bound to the same port.
     let both: Vec<SocketAddr> =
         found.keys().filter(|address| address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)).copied().collect();
     for six in both {
@@ -68,18 +74,19 @@ pub(crate) fn add(file: &Arc<str>, folder: &Path, sites: &[&Site<'_>], draft: &m
                 four.value.hosts.iter().filter(|host| !item.value.hosts.contains(host)).cloned().collect();
             item.value.hosts.extend(new);
             item.value.tls = item.value.tls.take().or(four.value.tls);
-            item.notes.push(Note::of_output("this address takes IPv4 as well, so that of IPv4 is not written"));
+            item.notes.push(Note::of_output(
+                "this address also accepts IPv4 connections, so the listener for the IPv4 address is left out",
+            ));
         }
     }
     for (mut item, any_host) in found.into_values() {
         if any_host {
             item.value.hosts.clear();
         } else if !item.value.hosts.is_empty() {
-            item.notes.push(Note::of_output(
-                "hosts that are not listed get 421; nginx answered them with its default server",
-            ));
+            item.notes
+                .push(Note::of_output("requests for other hosts get 421. nginx answered them with its default server"));
         }
-        // A TLS port without a certificate must not become a cleartext one.
+        // A TLS port without a certificate must not become a cleartext port.
         if item.notes.iter().any(|note| note.text.starts_with(NO_CERTIFICATE)) {
             off.push(item);
         } else {
@@ -90,7 +97,8 @@ pub(crate) fn add(file: &Arc<str>, folder: &Path, sites: &[&Site<'_>], draft: &m
     only_with_certificate(draft);
 }
 
-const NO_CERTIFICATE: &str = "there is no `ssl_certificate` with its key";
+/// The beginning of the note for a TLS listener without a certificate.
+const NO_CERTIFICATE: &str = "`ssl_certificate` or `ssl_certificate_key` is missing";
 
 fn tls(file: &Arc<str>, folder: &Path, site: &Site<'_>, item: &mut Item<Listener>) {
     let path = |name: &str| site.chain.value(name).map(|path| folder.join(path));
@@ -98,7 +106,7 @@ fn tls(file: &Arc<str>, folder: &Path, site: &Site<'_>, item: &mut Item<Listener
         return item.note(file, site.at, format!("{NO_CERTIFICATE}: write `tls: {{certificate: FILE, key: FILE}}`"));
     };
     if site.chain.effective("ssl_certificate").len() > 1 {
-        item.note(file, site.at, "a listener shows one certificate: the last of this server is left");
+        item.note(file, site.at, "a listener has only one certificate: the last certificate of this server is used");
     }
     let verify = site.chain.value("ssl_verify_client").unwrap_or("off");
     let client_ca = path("ssl_client_certificate").filter(|_| verify != "off");
@@ -106,8 +114,12 @@ fn tls(file: &Arc<str>, folder: &Path, site: &Site<'_>, item: &mut Item<Listener
     let tls = ListenerTls { certificate, key, client_ca, client_optional };
     match &item.value.tls {
         Some(other) if *other != tls => {
-            item.note(file, site.at, "a listener has one certificate for all hosts: that of the first server is left");
-            // Whoever asked for certificates of clients is not to be passed by.
+            item.note(
+                file,
+                site.at,
+                "a listener has only one certificate for all hosts: the certificate of the first server is used",
+            );
+            // If this server requires client certificates, the listener must require them too.
             if let Some(other) = item.value.tls.as_mut().filter(|other| other.client_ca.is_none()) {
                 (other.client_ca, other.client_optional) = (tls.client_ca, tls.client_optional);
             }
@@ -118,7 +130,7 @@ fn tls(file: &Arc<str>, folder: &Path, site: &Site<'_>, item: &mut Item<Listener
 
 fn proxies(file: &Arc<str>, site: &Site<'_>, bind: &Listen, item: &mut Item<Listener>) {
     if bind.proxy_protocol {
-        item.note(file, site.at, "the PROXY protocol is not understood: take it out of the load balancer's settings");
+        item.note(file, site.at, "the edge does not support the PROXY protocol: turn it off in the load balancer");
     }
     let is_forwarded =
         site.chain.value("real_ip_header").is_some_and(|name| name.eq_ignore_ascii_case("x-forwarded-for"));
@@ -131,24 +143,25 @@ fn proxies(file: &Arc<str>, site: &Site<'_>, bind: &Listen, item: &mut Item<List
             _ => item.note(
                 file,
                 line.at,
-                "only `real_ip_header X-Forwarded-For` with networks has a counterpart: see `trusted_proxies`",
+                "only `real_ip_header X-Forwarded-For` and networks in `set_real_ip_from` are supported: see `trusted_proxies`",
             ),
         }
     }
 }
 
-/// Routes are served by every listener. Where one asks for certificates of clients, the others would lead around it.
+/// Every listener serves every route. If one listener requires client certificates, the other listeners are taken out,
+/// because clients could reach the routes through them without a certificate.
 fn only_with_certificate(draft: &mut Draft) {
-    let asks = |item: &Item<Listener>| {
+    let requires = |item: &Item<Listener>| {
         item.value.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some() && !tls.client_optional)
     };
-    if !draft.listeners.iter().any(asks) {
+    if !draft.listeners.iter().any(requires) {
         return;
     }
-    let (with, without): (Vec<_>, Vec<_>) = std::mem::take(&mut draft.listeners).into_iter().partition(asks);
+    let (with, without): (Vec<_>, Vec<_>) = std::mem::take(&mut draft.listeners).into_iter().partition(requires);
     draft.listeners = with;
     for mut item in without {
-        item.notes.push(Note::of_output("every listener serves every route, and another one asks for certificates of clients: this one would lead around it"));
+        item.notes.push(Note::of_output("every listener serves every route, and another listener requires client certificates: this listener is left out because clients could use it without a certificate"));
         draft.listeners_off.push(item);
     }
 }
@@ -159,16 +172,16 @@ mod tests {
     use crate::import::nginx::{self, site};
 
     fn read(text: &str) -> (Vec<String>, usize) {
-        let root = nginx::parse(text).expect("legal");
+        let root = nginx::parse(text).expect("valid input");
         let sites = site::sites(&root);
         let mut draft = Draft::default();
         add(&"n".into(), Path::new("/etc/nginx"), &sites.iter().collect::<Vec<_>>(), &mut draft);
-        let tell = |item: &Item<Listener>| {
+        let describe = |item: &Item<Listener>| {
             let hosts: Vec<String> = item.value.hosts.iter().map(ToString::to_string).collect();
             let tls = item.value.tls.as_ref().map_or("", |tls| if tls.client_ca.is_some() { " mtls" } else { " tls" });
             format!("{} [{}]{tls}", item.value.address.0, hosts.join(" "))
         };
-        (draft.listeners.iter().map(tell).collect(), draft.listeners_off.len())
+        (draft.listeners.iter().map(describe).collect(), draft.listeners_off.len())
     }
 
     #[test]
@@ -186,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leads_around_certificates_of_clients() {
+    fn listeners_without_client_certificates_are_left_out() {
         let ssl = "ssl_certificate a; ssl_certificate_key b;";
         let text = format!(
             "server {{ listen 443 ssl; {ssl} ssl_client_certificate c; ssl_verify_client on; }} server {{ listen 80; }}"

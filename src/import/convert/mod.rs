@@ -1,7 +1,7 @@
-//! An nginx configuration and a scope file to one configuration of the edge.
+//! Converts an nginx configuration and a scope file to one configuration of the edge.
 //!
-//! What cannot be carried over is told, and nothing becomes more open by it: a location that nginx answered itself, or
-//! kept callers out of in a way that the edge has not, becomes a route that nobody may use.
+//! Everything that cannot be converted gets a note, and the result is never more open than nginx. A location that nginx
+//! answered itself, or protected in a way that the edge does not support, becomes a route that rejects all requests.
 
 mod candidate;
 mod converted_site;
@@ -30,7 +30,7 @@ use crate::config::text::Position;
 use crate::config::written::Endpoint;
 use crate::types::{Authority, excerpt};
 
-/// What becomes of both.
+/// Converts both sources to one draft.
 pub(super) fn convert(nginx: Option<Nginx<'_>>, scopes: Option<Scopes<'_>>) -> Draft {
     let mut draft = Draft::default();
     if let Some(scopes) = scopes {
@@ -57,7 +57,7 @@ pub(super) fn convert(nginx: Option<Nginx<'_>>, scopes: Option<Scopes<'_>>) -> D
                 of_server(server, at, scopes, &mut gates, &mut draft);
             } else if !found.contains(server) {
                 let text = format!(
-                    "no `location` leads to the server `{}`: what scopes open there is left out",
+                    "no `location` leads to the server `{}`: the scope rules for it are left out",
                     excerpt(server)
                 );
                 draft.note(scopes.file, at, text);
@@ -68,23 +68,24 @@ pub(super) fn convert(nginx: Option<Nginx<'_>>, scopes: Option<Scopes<'_>>) -> D
         }
         if draft.providers.is_empty() && !scopes.read.groups.is_empty() {
             draft.notes.push(Note::of_output(
-                "group_mappings belong to a provider, and there is none: no route asks for a caller",
+                "`group_mappings` are left out: they belong to a provider, and no route requires authentication",
             ));
         }
     }
     if draft.listeners.is_empty() {
         let mut item = Item::new(blank_listener(([127, 0, 0, 1], 8080).into()));
-        item.notes.push(Note::of_output("where to listen is not known, or cannot be used as it is: write the address"));
+        item.notes.push(Note::of_output("the address to listen on is not known or cannot be used: write it"));
         draft.listeners.push(item);
     }
     draft
 }
 
-/// A route for a server that only the scope file knows.
+/// Adds a route for `server` when there is no nginx configuration.
 fn of_server(server: &str, at: Position, scopes: Scopes<'_>, gates: &mut Gates<'_>, draft: &mut Draft) {
     let path = format!("/{server}/");
     if !is_path(&path) {
-        let text = format!("`{}` is no path: what scopes open there is left out", excerpt(server));
+        let text =
+            format!("the server name `{}` is not a valid path: the scope rules for it are left out", excerpt(server));
         return draft.note(scopes.file, at, text);
     }
     let text = "without an nginx configuration the authentication server is not known: write its URL";

@@ -1,4 +1,4 @@
-//! `proxy_pass` and `upstream` blocks to upstreams.
+//! Converts `proxy_pass` and `upstream` blocks to upstreams.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -13,13 +13,13 @@ use crate::import::nginx::Directive;
 use crate::import::nginx::site::{Chain, time};
 use crate::types::{Authority, excerpt};
 
-/// Where a `proxy_pass` leads.
+/// The target of a `proxy_pass`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) tls: bool,
     /// A host with or without a port, or the name of an `upstream` block.
     pub(crate) authority: String,
-    /// What takes the place of the matched prefix; `None`: the path stays.
+    /// The path and query that replace the matched prefix. `None`: the path stays unchanged.
     pub(crate) uri: Option<String>,
 }
 
@@ -27,25 +27,25 @@ impl Target {
     /// Reads the argument of `proxy_pass`.
     ///
     /// # Errors
-    /// Why it leads nowhere that the edge could know.
+    /// The reason why the edge cannot use the URL, as a clause to follow "because".
     pub(crate) fn parse(url: &str) -> Result<Self, &'static str> {
         if url.contains('$') {
-            return Err("its `proxy_pass` has a variable, and an upstream of the edge is always the same");
+            return Err("its `proxy_pass` has a variable, and the edge does not support variables");
         }
         let (tls, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
             (Some(rest), _) => (false, rest),
             (_, Some(rest)) => (true, rest),
-            _ => return Err("its `proxy_pass` is neither http:// nor https://"),
+            _ => return Err("its `proxy_pass` does not start with http:// or https://"),
         };
         if rest.starts_with("unix:") {
-            return Err("its `proxy_pass` leads to a Unix socket, and the edge speaks TCP");
+            return Err("its `proxy_pass` leads to a Unix socket, and the edge only connects over TCP");
         }
         let (authority, uri) = match rest.find('/') {
             Some(at) => (&rest[..at], Some(rest[at..].to_owned())),
             None => (rest, None),
         };
         if Authority::parse(authority).is_err() {
-            return Err("its `proxy_pass` names no host");
+            return Err("its `proxy_pass` has no valid host");
         }
         Ok(Self { tls, authority: authority.to_owned(), uri })
     }
@@ -54,10 +54,10 @@ impl Target {
 /// The `upstream` blocks of a file, and the upstreams that were made so far.
 pub(crate) struct Pools<'a> {
     file: &'a Arc<str>,
-    /// The folder that relative paths of certificates start from.
+    /// The folder that relative certificate paths start from.
     folder: &'a Path,
     blocks: BTreeMap<&'a str, &'a Directive>,
-    /// The same target with the same settings is the same upstream.
+    /// The upstream names, by TLS, host and settings: locations with the same target and settings share an upstream.
     made: HashMap<(bool, String, String), String>,
 }
 
@@ -73,7 +73,8 @@ impl<'a> Pools<'a> {
         self.blocks.contains_key(authority)
     }
 
-    /// The name of the upstream for `target`, which is made when it is not there. `None` when it has no endpoint.
+    /// The name of the upstream for `target`. The upstream is added to `draft` if it does not exist yet. `None`: it has
+    /// no endpoint.
     pub(crate) fn upstream(
         &mut self,
         target: &Target,
@@ -102,9 +103,9 @@ impl<'a> Pools<'a> {
                 let address = with_port(&target.authority, target.tls);
                 let host = Authority::parse(&target.authority).ok()?;
                 item.value.endpoints.push(Endpoint { address, weight: 1 });
-                // An address says nothing; what is served there does.
-                let says_nothing = host.is_address() || host.is_loopback();
-                if says_nothing { path.trim_matches('/').replace('/', "-") } else { host.host().to_owned() }
+                // An IP address is not a helpful name for an upstream, so the location's path becomes the name.
+                let is_only_address = host.is_address() || host.is_loopback();
+                if is_only_address { path.trim_matches('/').replace('/', "-") } else { host.host().to_owned() }
             }
         };
         if item.value.endpoints.is_empty() {
@@ -122,7 +123,7 @@ impl<'a> Pools<'a> {
             let Some(directive) = chain.one(name) else { continue };
             let Some(span) = time(directive.arg(0)) else {
                 let text = format!(
-                    "`{name} {}` is no limit that the edge knows: the default holds",
+                    "`{name} {}` is not a valid timeout for the edge: the default is used",
                     excerpt(directive.arg(0))
                 );
                 item.note(self.file, directive.at, text);
@@ -132,7 +133,7 @@ impl<'a> Pools<'a> {
             if connect {
                 timeouts.connect = Span(span);
             } else {
-                // nginx has one limit for the silence before and within an answer.
+                // nginx has one timeout for the wait before a response and between its parts.
                 (timeouts.response, timeouts.idle) = (Span(span), Span(span));
             }
         }
@@ -152,13 +153,13 @@ impl<'a> Pools<'a> {
             (tls.certificate, tls.key) = (Some(certificate), Some(key));
         }
         if !verify {
-            let text = "nginx did not verify this certificate, and the edge always does: for a private authority, write its file as `tls: {ca: FILE}`";
+            let text = "nginx did not verify the upstream's certificate, and the edge always does: for a private certificate authority, write `tls: {ca: FILE}`";
             item.note(self.file, chain.one("proxy_ssl_verify").map_or(at, |line| line.at), text);
         }
         item.value.tls = Some(tls);
     }
 
-    /// What stands in an `upstream` block.
+    /// Reads the directives of an `upstream` block.
     fn servers(&self, block: &Directive, tls: bool, item: &mut Item<Upstream>) {
         item.value.balance = Balance::RoundRobin;
         for line in block.children() {
@@ -170,22 +171,23 @@ impl<'a> Pools<'a> {
                 "hash" => match hash(line.arg(0)) {
                     Some(balance) => item.value.balance = balance,
                     None => {
-                        let text = format!("`hash {}` has no counterpart: requests go in turn", excerpt(line.arg(0)));
+                        let text =
+                            format!("`hash {}` is not supported: the balance is round robin", excerpt(line.arg(0)));
                         item.note(self.file, line.at, text);
                     }
                 },
                 "sticky" => {
-                    let text = "`sticky` has no counterpart: MCP sessions keep their replica by their sealed id, other routes may use `balance: {hash: {cookie: NAME}}`";
+                    let text = "`sticky` is not supported: the sealed id of an MCP session keeps it on its endpoint. For other routes, write `balance: {hash: {cookie: NAME}}`";
                     item.note(self.file, line.at, text);
                 }
-                // The edge keeps connections, and shares state between threads, anyway.
+                // The edge always keeps connections open, shares state between threads and resolves names again.
                 "keepalive" | "keepalive_timeout" | "keepalive_requests" | "keepalive_time" | "zone" | "resolver"
                 | "resolver_timeout" => {}
-                name => item.note(self.file, line.at, format!("`{}` of an upstream has no counterpart", excerpt(name))),
+                name => item.note(self.file, line.at, format!("`{}` of an upstream is not supported", excerpt(name))),
             }
         }
         if item.value.endpoints.is_empty() {
-            let text = format!("the upstream `{}` has no server that could be carried over", excerpt(block.arg(0)));
+            let text = format!("the upstream `{}` has no server that can be imported", excerpt(block.arg(0)));
             item.note(self.file, block.at, text);
         }
     }
@@ -194,7 +196,7 @@ impl<'a> Pools<'a> {
         let shown = excerpt(line.arg(0));
         let address = with_port(line.arg(0), tls);
         if line.arg(0).starts_with("unix:") || Authority::parse(&address).is_err() {
-            return item.note(self.file, line.at, format!("`server {shown}` is no TCP address: left out"));
+            return item.note(self.file, line.at, format!("`server {shown}` is left out: it is not a TCP address"));
         }
         let mut weight = 1;
         for arg in line.args.iter().skip(1) {
@@ -203,8 +205,10 @@ impl<'a> Pools<'a> {
                     Ok(number) if (1..=u64::from(limits::WEIGHT)).contains(&number) => weight = number,
                     _ => {
                         weight = u64::from(limits::WEIGHT);
-                        let text =
-                            format!("weight {} of `{shown}` is out of range: the most is {weight}", excerpt(number));
+                        let text = format!(
+                            "weight {} of `{shown}` is out of range: the largest weight, {weight}, is used",
+                            excerpt(number)
+                        );
                         item.note(self.file, line.at, text);
                     }
                 },
@@ -215,15 +219,15 @@ impl<'a> Pools<'a> {
                     return item.note(self.file, line.at, text);
                 }
                 ("max_fails" | "fail_timeout", _) => {
-                    let text = "nginx took out endpoints that failed (max_fails, fail_timeout): write `health: {mcp: {path: /mcp}}`, or `http:` or `tcp:`, to have them probed";
+                    let text = "nginx stopped using endpoints that failed (max_fails, fail_timeout): write `health: {mcp: {path: /mcp}}`, or `http:` or `tcp:`, so that the edge probes the endpoints";
                     if !item.notes.iter().any(|note| note.text == text) {
                         item.note(self.file, line.at, text);
                     }
                 }
-                // Names are resolved again and again anyway.
+                // The edge always resolves names again.
                 ("resolve", _) => {}
                 (name, _) => {
-                    item.note(self.file, line.at, format!("`{}` of `{shown}` has no counterpart", excerpt(name)));
+                    item.note(self.file, line.at, format!("`{}` of `server {shown}` is not supported", excerpt(name)));
                 }
             }
         }
@@ -246,7 +250,7 @@ fn client_address() -> Balance {
     Balance::Hash(HashOn { client_address: true, ..HashOn::default() })
 }
 
-/// What `hash KEY` hashes, when the edge can hash it.
+/// The balance for `hash KEY`. `None`: the edge cannot hash this key.
 fn hash(key: &str) -> Option<Balance> {
     if matches!(key, "$remote_addr" | "$binary_remote_addr") {
         return Some(client_address());

@@ -1,4 +1,4 @@
-//! What nginx asked of callers before it served them.
+//! What nginx required of callers before it served their requests.
 
 use super::gate::{Gates, closed_by, is_refusal};
 use crate::config::text::Position;
@@ -8,18 +8,19 @@ use crate::import::draft::blank::CLOSED;
 use crate::import::nginx::Directive;
 use crate::import::nginx::site::{Chain, Site};
 
-/// How much is asked of a caller.
+/// What is required of a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Requirement {
     Nothing,
-    /// That this provider knows it.
+    /// This provider must authenticate the caller.
     Caller(String),
-    /// Nobody gets through.
+    /// All requests are rejected.
     Nobody,
 }
 
 impl Requirement {
-    /// What a route asks that does the work of both. Providers cannot be compared, so two of them let nobody through.
+    /// The requirement of a route that serves the requests of both. Providers cannot be compared, so a route with two
+    /// different providers rejects all requests.
     pub(crate) fn and(&self, other: &Self) -> Self {
         match (self, other) {
             (Self::Nothing, other) => other.clone(),
@@ -29,7 +30,7 @@ impl Requirement {
         }
     }
 
-    /// What a route with `auth` asks, rules apart.
+    /// The requirement of a route with `auth`, without its rules.
     pub(crate) fn by(auth: &RouteAuth) -> Self {
         match auth {
             RouteAuth::None => Self::Nothing,
@@ -44,16 +45,17 @@ impl Requirement {
     }
 }
 
-/// What was asked at one place of an nginx configuration.
+/// The requirement at one place of an nginx configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Demand {
+    /// What was required of callers.
     pub(crate) asked: Requirement,
     pub(crate) at: Position,
-    /// Why nobody got through, if so.
+    /// Why all requests are rejected, as a clause to follow "because"; otherwise empty.
     pub(crate) why: String,
 }
 
-/// Directives that answer with what is there, for everybody who may come in.
+/// Directives other than `proxy_pass` that answer requests after access was checked.
 const CONTENT: [&str; 10] = [
     "alias",
     "autoindex",
@@ -68,7 +70,7 @@ const CONTENT: [&str; 10] = [
 ];
 
 impl Demand {
-    /// What is asked where `chain` holds, which is that of a location, or of `site` itself.
+    /// The requirement where `chain` applies. It is the chain of a location, or of `site` itself.
     pub(crate) fn of(
         site: &Site<'_>,
         chain: &Chain<'_>,
@@ -78,13 +80,13 @@ impl Demand {
     ) -> Self {
         let nobody = |at: Position, why: &str| Self { asked: Requirement::Nobody, at, why: why.to_owned() };
         if chain.all().any(|line| line.name == "internal") {
-            return nobody(at, "it is internal to nginx");
+            return nobody(at, "the location is `internal`");
         }
         if let Some(line) = chain.own("return").first() {
-            // It comes before whatever asks callers for something, but `internal`.
+            // nginx runs `return` before all access checks except `internal`.
             return match answers(line) {
                 true => Self { asked: Requirement::Nothing, at, why: String::new() },
-                false => nobody(line.at, "it has `return`"),
+                false => nobody(line.at, "its `return` gives an error or an unknown status"),
             };
         }
         let provider = gates.provider(site, chain, draft);
@@ -93,13 +95,13 @@ impl Demand {
         }
         let answers = ["proxy_pass"].iter().chain(&CONTENT).any(|name| !chain.own(name).is_empty());
         if !answers && chain.one("root").is_none() {
-            return nobody(at, "it has nothing that answers");
+            return nobody(at, "it has no directive that answers requests");
         }
         Self { asked: provider.map_or(Requirement::Nothing, Requirement::Caller), at, why: String::new() }
     }
 }
 
-/// True for a `return` of a text or a redirect, false for an error and what cannot be known.
+/// True for a `return` of a text or a redirect. False for an error, and for a status that is not known.
 fn answers(line: &Directive) -> bool {
     let is_status = line.arg(0).starts_with(['2', '3']) && line.arg(0).len() == 3;
     !is_refusal(line) && (is_status || line.arg(0).starts_with("http"))
@@ -110,9 +112,9 @@ mod tests {
     use super::*;
     use crate::import::nginx::{self, site};
 
-    fn asked(text: &str) -> Requirement {
+    fn requirement(text: &str) -> Requirement {
         let text = format!("{text} location = /v {{ internal; proxy_pass http://auth:1; }}");
-        let root = nginx::parse(&text).expect("legal");
+        let root = nginx::parse(&text).expect("valid input");
         let sites = site::sites(&root);
         let location = &sites[0].locations[0];
         let file = "n".into();
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nginx_asked() {
+    fn requirements_of_locations() {
         let caller = Requirement::Caller("v".to_owned());
         for (text, expected) in [
             ("location /x { proxy_pass http://a; }", Requirement::Nothing),
@@ -138,12 +140,12 @@ mod tests {
             ("location /x { internal; return 200; }", Requirement::Nobody),
             ("deny all; location /x { proxy_pass http://a; }", Requirement::Nobody),
         ] {
-            assert_eq!(asked(text), expected, "{text}");
+            assert_eq!(requirement(text), expected, "{text}");
         }
     }
 
     #[test]
-    fn the_more_that_is_asked_holds() {
+    fn the_stricter_requirement_applies() {
         let of = |name: &str| Requirement::Caller(name.to_owned());
         assert_eq!(Requirement::Nothing.and(&of("a")), of("a"));
         assert_eq!(of("a").and(&Requirement::Nothing), of("a"));

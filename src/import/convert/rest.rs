@@ -1,4 +1,4 @@
-//! Directives of nginx that nothing becomes of: those that an edge needs not, and those that are told.
+//! nginx directives that are not converted. Some are not needed in the edge, the others get a note.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::import::draft::Draft;
 use crate::import::nginx::Directive;
 use crate::types::excerpt;
 
-/// Directives that other files of this module read, or that say something about a location that is left out.
+/// Directives that other files of this module read, or that only matter for a location that is left out.
 const READ: &[&str] = &[
     "add_header",
     "alias",
@@ -50,7 +50,7 @@ const READ: &[&str] = &[
     "upstream",
 ];
 
-/// Directives that ask for what the edge does anyway, or that are about nginx's own inside.
+/// Directives for something that the edge does anyway, or for internals of nginx.
 const NEEDLESS: &[&str] = &[
     "absolute_redirect",
     "access_log",
@@ -126,7 +126,8 @@ const NEEDLESS: &[&str] = &[
     "worker_rlimit_nofile",
 ];
 
-/// Notes all directives of `block`, and of the blocks in it (the parser bounds how deep), that nothing else tells about.
+/// Adds a note for each directive of `block` and of its inner blocks that no other file of this module reads. The
+/// parser limits how deep blocks are nested.
 pub(crate) fn note(file: &Arc<str>, block: &[Directive], draft: &mut Draft) {
     for line in block {
         let name = line.name.as_str();
@@ -138,7 +139,7 @@ pub(crate) fn note(file: &Arc<str>, block: &[Directive], draft: &mut Draft) {
     }
 }
 
-/// What is to be said about one directive.
+/// The text of the note for one directive. `None`: the directive needs no note.
 fn about(line: &Directive) -> Option<String> {
     let name = line.name.as_str();
     if READ.contains(&name) || NEEDLESS.contains(&name) || copies_body(line) {
@@ -147,26 +148,31 @@ fn about(line: &Directive) -> Option<String> {
     Some(match name {
         "include" if is_harmless(line) => return None,
         "include" => {
-            format!("`include {}` was not followed: put its text in place, and import again", excerpt(line.arg(0)))
+            format!(
+                "`include {}` is not followed: replace it with the contents of the file, and import again",
+                excerpt(line.arg(0))
+            )
         }
-        "if" => "`if` has no counterpart: a route does the same for all requests".to_owned(),
-        "map" | "geo" | "split_clients" | "set" => format!("`{name}` sets a variable, and the edge has none"),
+        "if" => "`if` is not supported: a route treats all requests in the same way".to_owned(),
+        "map" | "geo" | "split_clients" | "set" => {
+            format!("`{name}` sets a variable, and the edge does not support variables")
+        }
         "error_page" => {
-            "`error_page` has no counterpart: errors are JSON with `error`, `message` and `request_id`".to_owned()
+            "`error_page` is not supported: errors are JSON with `error`, `message` and `request_id`".to_owned()
         }
         "proxy_send_timeout" | "client_body_timeout" => {
-            format!("`{name}` has its counterpart in `limits.body_timeout`, for all routes")
+            format!("`{name}` is not imported: write `limits.body_timeout`, which applies to all routes")
         }
-        "client_header_timeout" => "`client_header_timeout` has its counterpart in `limits.header_timeout`".to_owned(),
-        "send_timeout" => "`send_timeout` has its counterpart in `limits.write_timeout`".to_owned(),
+        "client_header_timeout" => "`client_header_timeout` is not imported: write `limits.header_timeout`".to_owned(),
+        "send_timeout" => "`send_timeout` is not imported: write `limits.write_timeout`".to_owned(),
         "proxy_next_upstream" | "proxy_next_upstream_tries" | "proxy_next_upstream_timeout" => {
-            format!("`{name}` has no counterpart: only what is safe to repeat is sent again")
+            format!("`{name}` is not supported: the edge retries only requests that are safe to repeat")
         }
         "limit_req" | "limit_req_zone" | "limit_conn" | "limit_conn_zone" | "limit_rate" => {
-            format!("`{name}` has no counterpart: nothing limits the rate of callers")
+            format!("`{name}` is not supported: the edge does not limit the rate of callers")
         }
-        "stream" | "mail" => format!("`{name}` is not HTTP"),
-        _ => format!("`{}` has no counterpart", excerpt(name)),
+        "stream" | "mail" => format!("`{name}` is left out: it is not HTTP"),
+        _ => format!("`{}` is not supported", excerpt(name)),
     })
 }
 
@@ -176,17 +182,17 @@ mod tests {
     use crate::import::nginx;
 
     #[test]
-    fn each_directive_is_told_once_with_its_lines() {
+    fn each_directive_has_one_note_with_its_lines() {
         let text = "include mime.types;\ninclude x.conf;\nserver {\n error_page 401 = @a;\n location / {\n error_page 403 = @b;\n strange 1;\n gzip on;\n }\n}";
         let mut draft = Draft::default();
-        note(&"n".into(), &nginx::parse(text).expect("legal"), &mut draft);
-        let told: Vec<(Vec<usize>, &str)> =
+        note(&"n".into(), &nginx::parse(text).expect("valid input"), &mut draft);
+        let notes: Vec<(Vec<usize>, &str)> =
             draft.notes.iter().map(|note| (note.lines.clone(), &note.text[..14])).collect();
-        assert_eq!(told, [(vec![2], "`include x.con"), (vec![4, 6], "`error_page` h"), (vec![7], "`strange` has ")]);
+        assert_eq!(notes, [(vec![2], "`include x.con"), (vec![4, 6], "`error_page` i"), (vec![7], "`strange` is n")]);
     }
 
     #[test]
-    fn no_directive_stands_in_both_lists() {
+    fn no_directive_is_in_both_lists() {
         assert!(READ.iter().all(|name| !NEEDLESS.contains(name)));
     }
 }

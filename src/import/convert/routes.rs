@@ -1,4 +1,4 @@
-//! The locations of an nginx configuration to routes and listeners.
+//! Converts the locations of an nginx configuration to routes and listeners.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,7 +20,8 @@ use crate::import::nginx::site::{Kind, Location, Site, sites};
 use crate::import::note::Note;
 use crate::types::excerpt;
 
-/// The routes and listeners of a configuration of nginx. Returns the servers of the scope file that it leads to.
+/// Adds the routes and listeners of an nginx configuration to `draft`. Returns the servers of the scope file that have
+/// a route.
 pub(crate) fn of_nginx(nginx: Nginx<'_>, scopes: Option<Scopes<'_>>, draft: &mut Draft) -> BTreeSet<String> {
     let sites = sites(nginx.root);
     rest::note(nginx.file, nginx.root, draft);
@@ -31,7 +32,7 @@ pub(crate) fn of_nginx(nginx: Nginx<'_>, scopes: Option<Scopes<'_>>, draft: &mut
         .collect();
     if ports.len() > 1 {
         draft.notes.push(Note::of_output(
-            "nginx served different locations on different ports; here every listener serves every route of its hosts, so what one of them kept callers out of is closed on all",
+            "nginx served different locations on different ports, but every listener of the edge serves every route of its hosts: the strictest access requirements of all ports apply",
         ));
     }
     let groups = groups(&sites, &used);
@@ -43,18 +44,18 @@ pub(crate) fn of_nginx(nginx: Nginx<'_>, scopes: Option<Scopes<'_>>, draft: &mut
         servers: BTreeSet::new(),
     };
     let in_groups: BTreeSet<usize> = groups.iter().flat_map(|group| group.sites.iter().copied()).collect();
-    let judged =
+    let converted =
         in_groups.into_iter().map(|index| (index, ConvertedSite::new(&sites[index], &mut converter, draft))).collect();
     for group in &groups {
-        Writer { table: Table::new(group, &judged), group, converter: &mut converter, draft }.routes();
+        Writer { table: Table::new(group, &converted), group, converter: &mut converter, draft }.routes();
     }
-    let shown: Vec<&Site<'_>> =
+    let with_locations: Vec<&Site<'_>> =
         used.into_iter().map(|index| &sites[index]).filter(|site| !site.locations.is_empty()).collect();
-    listen::add(nginx.file, nginx.folder, &shown, draft);
+    listen::add(nginx.file, nginx.folder, &with_locations, draft);
     converter.servers
 }
 
-/// The servers that pass something on, by their place in the list.
+/// The servers that forward requests to an upstream, as indexes into `sites`.
 fn used(nginx: &Nginx<'_>, sites: &[Site<'_>], draft: &mut Draft) -> Vec<usize> {
     let is_local = |site: &Site<'_>| {
         let binds = listen::binds(site);
@@ -71,10 +72,10 @@ fn used(nginx: &Nginx<'_>, sites: &[Site<'_>], draft: &mut Draft) -> Vec<usize> 
                 continue;
             }
             (true, false) => {
-                "this server listens on loopback only, but here every listener serves every route of its hosts: its locations are left out"
+                "this server listens on loopback only, but every listener of the edge serves every route of its hosts: the locations of this server are left out"
             }
             (false, _) => {
-                "this server passes nothing on, such as one that only redirects: it and its listeners are left out"
+                "this server forwards no requests to an upstream, for example because it only redirects: the server and its listeners are left out"
             }
         };
         draft.note(nginx.file, site.at, text);
@@ -90,11 +91,12 @@ struct Writer<'w, 't, 'a, 'c> {
     draft: &'w mut Draft,
 }
 
-/// The location that becomes the route of a place.
+/// The location whose settings the route at a place gets.
 #[derive(Clone, Copy)]
 struct Chosen<'t, 'a> {
     location: &'t Location<'a>,
     candidate: &'t Candidate,
+    /// The index of its server, and its index in that server.
     who: (usize, usize),
 }
 
@@ -104,7 +106,7 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
             self.table.places().iter().map(|place| (place.clone(), self.table.served(place))).collect();
         let chosen: HashMap<&str, Chosen<'t, 'a>> =
             places.iter().filter_map(|(place, served)| Some((place.as_str(), self.chosen(place, served)?))).collect();
-        // In the order of nginx; then what is closed.
+        // Routes of locations come first, in nginx's order. The closed routes follow.
         let mut order: Vec<&(String, Served)> = places.iter().collect();
         let first = |served: &Served| served.owners.iter().min().copied().unwrap_or((usize::MAX, usize::MAX));
         order.sort_by_key(|(place, served)| match chosen.get(place.as_str()) {
@@ -123,17 +125,18 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         }
     }
 
-    /// The location whose settings the route at `place` has: that of the paths below it, if it can be a route.
+    /// The location whose settings the route at `place` gets. A location that also serves the paths below is preferred.
+    /// `None`: no location can become the route.
     fn chosen(&self, place: &str, served: &Served) -> Option<Chosen<'t, 'a>> {
         let of = |who: &(usize, usize)| {
-            let (location, entry) = self.table.location(*who)?;
+            let (location, entry) = self.table.location(who.0, who.1)?;
             Some(Chosen { location, candidate: entry.candidate.as_ref().ok()?, who: *who })
         };
         let chosen = served.owners.iter().find_map(of)?;
-        // All paths would be closed for the sake of one.
+        // `location = /` would become a route for all paths. If it must be closed, it would close all paths.
         let is_alone = place.is_empty() && chosen.location.kind == Kind::Exact && !self.group.falls_through;
-        let asked = served.demands.iter().fold(Requirement::Nothing, |asked, (_, demand)| asked.and(&demand.asked));
-        (!is_alone || asked != Requirement::Nobody).then_some(chosen)
+        let requirement = served.demands.iter().fold(Requirement::Nothing, |all, (_, demand)| all.and(&demand.asked));
+        (!is_alone || requirement != Requirement::Nobody).then_some(chosen)
     }
 
     fn route(&mut self, chosen: Chosen<'t, 'a>, served: &Served) {
@@ -141,37 +144,44 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         let Chosen { location, candidate, who } = chosen;
         let mut item = candidate.item.clone();
         for owner in served.owners.iter().filter(|owner| **owner != who) {
-            let Some((other, entry)) = self.table.location(*owner) else { continue };
+            let Some((other, entry)) = self.table.location(owner.0, owner.1) else { continue };
             let text = match &entry.candidate {
                 Ok(candidate) if candidate.item.value == item.value => continue,
                 Ok(_) => {
-                    format!("{} is for the same requests as that in line {}, which stays", other.shown(), location.at.0)
+                    format!(
+                        "{} is left out: it matches the same requests as the location in line {}, which becomes the route",
+                        other.shown(),
+                        location.at.0
+                    )
                 }
                 Err(why) => {
-                    format!("{} is left out: {why}: requests for it go on to the route of the same path", other.shown())
+                    format!(
+                        "{} is left out because {why}: its requests go to the route of the same path",
+                        other.shown()
+                    )
                 }
             };
             self.draft.note(file, other.at, text);
         }
         let was = Requirement::by(&item.value.auth);
-        let mut asked = was.clone();
-        let mut culprit: Option<(Who, Demand)> = None;
-        for (by, demand) in served.demands.iter().cloned().chain(self.kept(served)) {
-            let both = asked.and(&demand.asked);
-            if both != asked {
-                (asked, culprit) = (both, Some((by, demand)));
+        let mut requirement = was.clone();
+        let mut strictest: Option<(Who, Demand)> = None;
+        for (by, demand) in served.demands.iter().cloned().chain(self.unconverted(served)) {
+            let both = requirement.and(&demand.asked);
+            if both != requirement {
+                (requirement, strictest) = (both, Some((by, demand)));
             }
         }
-        if location.kind == Kind::Exact && asked != Requirement::Nobody {
-            let text = "`location =` matched one path; here the paths below it are matched, too";
+        if location.kind == Kind::Exact && requirement != Requirement::Nobody {
+            let text = "`location =` matched one path, but a route also matches the paths below it";
             self.draft.note(file, location.at, text);
         }
-        if let Some((by, demand)) = culprit {
-            let text = self.reason(&was, &asked, who, by, &demand);
+        if let Some((by, demand)) = strictest {
+            let text = self.reason(&was, &requirement, who, by, &demand);
             let at = if by.1.is_some() { demand.at } else { location.at };
             item.note(file, at, text);
             item.value.forward_token = candidate.token.unwrap_or(false);
-            match &asked {
+            match &requirement {
                 Requirement::Caller(provider) => item.value.auth = required(provider, &[]),
                 _ => shut(&mut item.value, &self.provider(&candidate.item.value.auth, demand.at)),
             }
@@ -179,10 +189,10 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         self.push(item);
     }
 
-    /// Locations of a route's place that nginx answered itself for the paths below.
-    fn kept(&self, served: &Served) -> Vec<(Who, Demand)> {
+    /// The demands of prefix locations at a route's place that cannot become routes: their requests must be rejected.
+    fn unconverted(&self, served: &Served) -> Vec<(Who, Demand)> {
         let of = |who: &(usize, usize)| {
-            let (location, entry) = self.table.location(*who)?;
+            let (location, entry) = self.table.location(who.0, who.1)?;
             let why = entry.candidate.as_ref().err().filter(|_| location.kind == Kind::Prefix)?;
             let demand = Demand { asked: Requirement::Nobody, at: location.at, why: why.clone() };
             Some(((who.0, Some(who.1)), demand))
@@ -190,57 +200,66 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         served.owners.iter().filter_map(of).collect()
     }
 
-    /// Why a route asks for more than `own`'s location did.
-    fn reason(&self, was: &Requirement, asked: &Requirement, own: (usize, usize), by: Who, demand: &Demand) -> String {
-        let shown = by.1.and_then(|index| self.table.location((by.0, index))).map(|(location, _)| location.shown());
+    /// The note that explains why a route has `requirement`, which is stricter than that of its location `own` (`was`).
+    /// The reason is `demand` of the location `by`.
+    fn reason(
+        &self,
+        was: &Requirement,
+        requirement: &Requirement,
+        own: (usize, usize),
+        by: Who,
+        demand: &Demand,
+    ) -> String {
+        let shown = by.1.and_then(|index| self.table.location(by.0, index)).map(|(location, _)| location.shown());
         let open = match was {
-            Requirement::Nothing => format!("until you write `auth: none`, or take out the scope `{CLOSED}`"),
-            _ => format!("until you take out the scope `{CLOSED}`"),
+            Requirement::Nothing => format!("until you write `auth: none` or remove the scope `{CLOSED}`"),
+            _ => format!("until you remove the scope `{CLOSED}`"),
         };
         let why = &demand.why;
-        match (asked, &demand.asked, shown) {
+        match (requirement, &demand.asked, shown) {
             (Requirement::Caller(_), _, Some(shown)) => {
-                format!("{shown} asked for callers, and some of its requests come here: callers are asked for")
+                format!("{shown} required authentication, and some of its requests go to this route: the route requires authentication")
             }
             (Requirement::Caller(_), ..) => {
-                "nginx asked for callers at paths that no location served, which come here: callers are asked for"
+                "nginx required authentication for paths without a location, and requests for them go to this route: the route requires authentication"
                     .to_owned()
             }
             (_, Requirement::Nobody, Some(_)) if by == (own.0, Some(own.1)) => {
-                format!("nginx kept callers out here, and {why}: nobody may use this route {open}")
+                format!("the access rules of nginx cannot be imported because {why}: this route rejects all requests {open}")
             }
             (_, Requirement::Nobody, Some(shown)) => format!(
-                "{shown} let nobody through ({why}), and some of its requests come here: nobody may use this route {open}"
+                "{shown} is closed because {why}, and some of its requests go to this route: the route rejects all requests {open}"
             ),
             (_, Requirement::Nobody, None) => format!(
-                "nginx let nobody through at some of the paths that come here, such as those below this one (its server, line {}: {why}): nobody may use this route {open}",
+                "nginx may have rejected some requests for this route, such as those for the paths below it (server, line {}: {why}): the route rejects all requests {open}",
                 demand.at.0
             ),
             (.., shown) => format!(
-                "{} asked for callers at another provider, and some of its requests come here: nobody may use this route {open}",
+                "{} required authentication by another provider, and some of its requests go to this route: the route rejects all requests {open}",
                 shown.unwrap_or_else(|| "the server".to_owned())
             ),
         }
     }
 
-    /// A place that nothing can be passed on at: closed, where the route `around` it would take its requests.
+    /// Adds a closed route at `place`, where no location can become a route. It is needed where the route `around` the
+    /// place, or the route of another host, would get the requests.
     fn closed(&mut self, place: &str, served: &Served, around: Option<Chosen<'t, 'a>>) {
         let file = self.converter.nginx.file;
         let falls_through = self.group.falls_through && place.is_empty();
-        let owner = served.owners.first().and_then(|who| self.table.location(*who));
+        let owner = served.owners.first().and_then(|who| self.table.location(who.0, who.1));
         let path = owner
             .map_or_else(|| format!("{place}/"), |(location, _)| crate::import::nginx::place::encoded(&location.path));
-        let (at, what) = match owner {
+        let (at, why) = match owner {
             Some((location, entry)) => {
-                let root = "as a route it would be one for all paths";
+                let root = "a route for it would match all paths";
                 (location.at, entry.candidate.as_ref().err().map_or(root, String::as_str).to_owned())
             }
             None => {
-                let asked = |(_, demand): &&(Who, Demand)| demand.asked != Requirement::Nothing;
-                let by = served.demands.iter().rev().find(asked).or(served.demands.first());
-                let shown = by.and_then(|((site, index), _)| self.table.location((*site, (*index)?)));
-                let text = shown.map_or("nginx led nobody through here".to_owned(), |(location, _)| {
-                    format!("{} asked more of callers", location.shown())
+                let is_restricted = |(_, demand): &&(Who, Demand)| demand.asked != Requirement::Nothing;
+                let by = served.demands.iter().rev().find(is_restricted).or(served.demands.first());
+                let shown = by.and_then(|((site, index), _)| self.table.location(*site, (*index)?));
+                let text = shown.map_or("nginx had no location for this path".to_owned(), |(location, _)| {
+                    format!("{} required more of callers", location.shown())
                 });
                 (by.map_or((1, 1), |(_, demand)| demand.at), text)
             }
@@ -249,29 +268,33 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         let upstream = upstream.or_else(|| self.draft.upstreams.keys().next().filter(|_| falls_through)).cloned();
         let Some(upstream) = upstream else {
             if let Some((location, _)) = owner {
-                self.draft.note(file, at, format!("{} is left out: {what}", location.shown()));
+                self.draft.note(file, at, format!("{} is left out because {why}", location.shown()));
             }
             return;
         };
         let to = match around {
-            Some(around) => format!("to `{}`", excerpt(&around.candidate.item.value.path)),
+            Some(around) => format!("to the route `{}`", excerpt(&around.candidate.item.value.path)),
             None => "to the routes of other hosts".to_owned(),
         };
         let mut item = Item::new(blank_route(&path, &upstream, RouteAuth::None));
-        item.note(file, at, format!("{what}: nobody gets through here, since requests would go on {to} else"));
+        item.note(
+            file,
+            at,
+            format!("this route rejects all requests because {why}. Without this route, its requests would go {to}"),
+        );
         let auth = around.map_or(RouteAuth::None, |around| around.candidate.item.value.auth.clone());
         shut(&mut item.value, &self.provider(&auth, at));
         self.push(item);
     }
 
-    /// A provider for a route that is closed: that of `auth`, or any.
+    /// The provider of a closed route: the provider of `auth`, or any other.
     fn provider(&mut self, auth: &RouteAuth, at: Position) -> String {
         match auth {
             RouteAuth::Required(required) if !required.providers.is_empty() => required.providers[0].clone(),
             _ => match self.draft.providers.keys().next() {
                 Some(name) => name.clone(),
                 None => {
-                    let text = "a closed route wants a provider, and there is none: write the URL of the authentication server";
+                    let text = "a closed route needs a provider, and there is no other: write the URL of the authentication server";
                     self.converter.gates.unknown(at, text.to_owned(), self.draft)
                 }
             },
@@ -280,7 +303,7 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
 
     fn push(&mut self, mut item: Item<Route>) {
         item.value.hosts.clone_from(&self.group.hosts);
-        // A route is named by its host and path, unless they are too long for a name.
+        // By default a route is named after its host and path. They may be too long for a name.
         let host = self.group.hosts.first().map_or(0, |host| host.to_string().len());
         if host + item.value.path.len() > limits::IMPORTED_NAME_BYTES {
             item.value.name = Some(format!("imported-{}", self.draft.routes.len()));

@@ -26,11 +26,11 @@ pub(crate) struct Scopes<'a> {
     pub(crate) read: &'a ScopeFile,
 }
 
-/// Gives `item` the rules of `server`.
+/// Sets the rules for `server` on `item`.
 pub(crate) fn add_rules(server: &str, scopes: Scopes<'_>, with_notes: bool, item: &mut Item<Route>) {
     let rules = rules(scopes.file, scopes.read, server);
     if !rules.opens {
-        let text = format!("no scope opens anything on `{}`: nobody may do anything", excerpt(server));
+        let text = format!("no scope allows anything on server `{}`: the route denies all operations", excerpt(server));
         item.notes.push(Note::of_output(text));
     }
     if with_notes {

@@ -1,6 +1,8 @@
-//! The routes of one group of hosts. A route takes its path and all that is below it, up to the next route; nginx may have
-//! had several locations for those, and others in other servers. So a route asks what the strictest of them asked, and
-//! where nginx had none, or providers differ, nobody gets through.
+//! The places that get routes in one group of hosts.
+//!
+//! A route gets the requests for its path and for all paths below it, except those of deeper routes. In nginx, several
+//! locations of several servers may have served these paths. So a route gets the requirement of the strictest of them.
+//! If nginx served some of the paths nowhere, or if the providers differ, the route rejects all requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,32 +13,34 @@ use crate::import::nginx::place::{OTHER, covers, decoded, deepest};
 use crate::import::nginx::site::{Kind, Location};
 use crate::types::canonical_path;
 
-/// A location, by its server's place and its own in their lists; of a server itself, without the second.
+/// A location: the index of its server, and its index in that server. `None`: the server itself.
 pub(crate) type Who = (usize, Option<usize>);
 
 /// The servers of a group with the places that get routes.
 pub(crate) struct Table<'t, 'a> {
     servers: Vec<(usize, &'t ConvertedSite<'a>)>,
     places: BTreeSet<String>,
-    /// The locations whose requests may go to a place that is not their own, and whether all of them may.
+    /// For each place, the locations with another place whose requests may go to this place: the indexes of server and
+    /// location, and whether all their requests may.
     around: BTreeMap<String, Vec<(usize, usize, bool)>>,
-    /// For each beginning, the place that takes what begins so and goes to no deeper one.
+    /// For each beginning, the place that gets the paths with this beginning, unless they go to a deeper place.
     beginnings: BTreeMap<String, Option<String>>,
 }
 
-/// What nginx did with the paths that a route takes.
+/// How nginx served the paths of a route.
 pub(crate) struct Served {
-    /// Each with who asked it; first those of paths that nobody knows yet.
+    /// Each demand with its location. For each server, the demands for an unknown path below come first.
     pub(crate) demands: Vec<(Who, Demand)>,
-    /// The locations of just this place that serve some of them; those that also serve paths below come first.
+    /// The locations at this place that serve some of the paths. Those that also serve an unknown path below come
+    /// first.
     pub(crate) owners: Vec<(usize, usize)>,
-    /// What served an unknown path below.
+    /// The locations that served an unknown path below.
     below: Vec<Who>,
 }
 
 impl<'t, 'a> Table<'t, 'a> {
-    pub(crate) fn new(group: &Group, judged: &'t BTreeMap<usize, ConvertedSite<'a>>) -> Self {
-        let servers: Vec<_> = group.sites.iter().filter_map(|index| Some((*index, judged.get(index)?))).collect();
+    pub(crate) fn new(group: &Group, converted: &'t BTreeMap<usize, ConvertedSite<'a>>) -> Self {
+        let servers: Vec<_> = group.sites.iter().filter_map(|index| Some((*index, converted.get(index)?))).collect();
         let entries = || servers.iter().flat_map(|(_, server)| &server.entries);
         let own: BTreeSet<String> =
             entries().filter_map(|entry| entry.place.as_ref()?.own.clone()).chain(root_of(group)).collect();
@@ -48,22 +52,22 @@ impl<'t, 'a> Table<'t, 'a> {
             |folder: &String| !folder.is_empty() && canonical_path(folder.as_bytes()).is_ok() && !own.contains(folder);
         let extra: BTreeSet<String> = folders.filter(is_new).collect();
         let mut table = Self { servers, places: own, around: BTreeMap::new(), beginnings: BTreeMap::new() };
-        // A regular expression gets a place where it asks more than what is around it.
+        // A regular expression gets its own place if it requires more than the locations around it.
         let (own, all) = (table.places.clone(), table.places.union(&extra).cloned().collect());
         table.settle(all, &beginnings);
         let stricter = |place: &&String| {
             let served = table.served(place);
             let below = |(who, _): &&(Who, Demand)| served.below.contains(who);
             let around =
-                served.demands.iter().filter(below).fold(Requirement::Nothing, |asked, (_, it)| asked.and(&it.asked));
-            served.demands.iter().fold(around.clone(), |asked, (_, it)| asked.and(&it.asked)) != around
+                served.demands.iter().filter(below).fold(Requirement::Nothing, |all, (_, it)| all.and(&it.asked));
+            served.demands.iter().fold(around.clone(), |all, (_, it)| all.and(&it.asked)) != around
         };
         let kept: BTreeSet<String> = extra.iter().filter(stricter).cloned().collect();
         table.settle(own.union(&kept).cloned().collect(), &beginnings);
         table
     }
 
-    /// Sees what goes where when these are the places.
+    /// Sets the places, and finds which requests go to which place.
     fn settle(&mut self, places: BTreeSet<String>, beginnings: &BTreeSet<String>) {
         self.places = places;
         self.around = BTreeMap::new();
@@ -84,12 +88,12 @@ impl<'t, 'a> Table<'t, 'a> {
         &self.places
     }
 
-    pub(crate) fn location(&self, (site, index): (usize, usize)) -> Option<(&'t Location<'a>, &'t Entry)> {
+    pub(crate) fn location(&self, site: usize, index: usize) -> Option<(&'t Location<'a>, &'t Entry)> {
         let (_, server) = self.servers.iter().find(|(other, _)| *other == site)?;
         Some((server.site.locations.get(index)?, server.entries.get(index)?))
     }
 
-    /// What nginx did with all paths that a route at `place` takes.
+    /// How nginx served all paths of a route at `place`.
     pub(crate) fn served(&self, place: &str) -> Served {
         let path = decoded(place);
         let mut served = Served { demands: Vec::new(), owners: Vec::new(), below: Vec::new() };
@@ -129,7 +133,7 @@ impl<'t, 'a> Table<'t, 'a> {
         served
     }
 
-    /// Paths of locations elsewhere that go to a route at `place`.
+    /// Paths of locations with another place that go to a route at `place`.
     fn others(&self, site: usize, server: &ConvertedSite<'_>, place: &str) -> Vec<String> {
         let around = self.around.get(place).into_iter().flatten().filter(|(other, ..)| *other == site);
         let paths = around.flat_map(|(_, index, all)| {
@@ -143,24 +147,24 @@ impl<'t, 'a> Table<'t, 'a> {
         paths.collect()
     }
 
-    /// True when a route at `place` takes a path that begins so.
+    /// True when a route at `place` gets a path that starts with `beginning`.
     fn touches(&self, beginning: &str, place: &str) -> bool {
         let taker = self.beginnings.get(beginning).and_then(|place| place.as_deref());
         format!("{}/", decoded(place)).starts_with(beginning) || taker == Some(place)
     }
 
-    /// The nearest of `places` around `place`.
+    /// The deepest of `places` above `place`.
     pub(crate) fn around<'p>(places: &'p BTreeSet<String>, place: &str) -> Option<&'p str> {
         deepest(places, &place[..place.rfind('/')?]).filter(|around| covers(around, place))
     }
 }
 
-/// A route for all paths is needed where others would go to another host's.
+/// The root place, if requests without a route would go to the routes of another host.
 fn root_of(group: &Group) -> Option<String> {
     group.falls_through.then(String::new)
 }
 
-/// The segments that a beginning has for sure, without a slash at the end.
+/// The complete path segments of `beginning`, without a slash at the end.
 fn folder(beginning: &str) -> &str {
     beginning.rsplit_once('/').map_or("", |(folder, _)| folder)
 }

@@ -1,4 +1,4 @@
-//! Routes, upstreams and listeners with nothing but defaults, and routes that nobody may use.
+//! Routes, upstreams and listeners with default settings, and closed routes, which reject all requests.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::config::written::{
 use crate::config::{Balance, HostHeader, Protocol, Timeouts};
 use crate::types::{Scope, canonical_path};
 
-/// A scope that nobody has, so that nobody may use a route.
+/// A scope that no caller has. A route that requires it rejects all requests.
 pub(crate) const CLOSED: &str = "closed-by-import";
 
 /// True when a route can have `path`.
@@ -17,7 +17,7 @@ pub(crate) fn is_path(path: &str) -> bool {
     !path.contains(['*', '?', '#']) && canonical_path(path.as_bytes()).is_ok()
 }
 
-/// Callers must be known to `provider` and have all of `scopes`.
+/// `provider` must authenticate the caller, who must have all of `scopes`.
 pub(crate) fn required(provider: &str, scopes: &[ScopeName]) -> RouteAuth {
     RouteAuth::Required(RequiredAuth {
         providers: vec![provider.to_owned()],
@@ -28,26 +28,26 @@ pub(crate) fn required(provider: &str, scopes: &[ScopeName]) -> RouteAuth {
     })
 }
 
-/// Nobody may use `route` any more; all else stays.
+/// Closes `route`: it rejects all requests. Its other settings stay.
 pub(crate) fn shut(route: &mut Route, provider: &str) {
     let scope: Option<Scope> = CLOSED.parse().ok();
     let scopes: Vec<ScopeName> = scope.map(ScopeName).into_iter().collect();
     route.auth = required(provider, &scopes);
 }
 
-/// Nobody may use `route` any more, and nothing else is said of it.
+/// Closes `route`, and resets its settings except path, name, hosts and upstream.
 pub(crate) fn close(route: &mut Route, provider: &str) {
     let (path, name, hosts) = (route.path.clone(), route.name.take(), std::mem::take(&mut route.hosts));
     *route = Route { hosts, name, ..blank_route(&path, &route.upstream, RouteAuth::None) };
     shut(route, provider);
 }
 
-/// An upstream that is nowhere: names below `.invalid` never resolve (RFC 6761).
+/// An upstream with a placeholder endpoint. Names below `.invalid` never resolve (RFC 6761).
 pub(crate) fn unknown_upstream() -> Upstream {
     blank_upstream(vec![Endpoint { address: "server.invalid:8000".to_owned(), weight: 1 }])
 }
 
-/// A route with defaults.
+/// A route with default settings.
 pub(crate) fn blank_route(path: &str, upstream: &str, auth: RouteAuth) -> Route {
     Route {
         credential: None,
@@ -76,7 +76,7 @@ pub(crate) fn blank_route(path: &str, upstream: &str, auth: RouteAuth) -> Route 
     }
 }
 
-/// An upstream with defaults.
+/// An upstream with default settings.
 pub(crate) fn blank_upstream(endpoints: Vec<Endpoint>) -> Upstream {
     Upstream {
         endpoints,

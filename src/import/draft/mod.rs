@@ -1,4 +1,4 @@
-//! A configuration that is being written: the sections as written, each item with what is to be said about it.
+//! The configuration that the import makes: its sections as written, each item with its notes.
 
 pub(super) mod blank;
 
@@ -9,20 +9,20 @@ use super::note::Note;
 use crate::config::text::Position;
 use crate::config::written::{Listener, Provider, Route, Upstream};
 
-/// What becomes the YAML.
+/// The content of the YAML file.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     pub(super) listeners: Vec<Item<Listener>>,
-    /// Listeners that are written as comments; the last note says why.
+    /// Listeners that are written as comments. The last note of each says why.
     pub(super) listeners_off: Vec<Item<Listener>>,
     pub(super) providers: BTreeMap<String, Item<Provider>>,
     pub(super) upstreams: BTreeMap<String, Item<Upstream>>,
     pub(super) routes: Vec<Item<Route>>,
-    /// What is about none of them.
+    /// Notes that do not belong to one item.
     pub(super) notes: Vec<Note>,
 }
 
-/// A part with its notes.
+/// One entry of a section with its notes.
 #[derive(Clone, Debug)]
 pub(super) struct Item<T> {
     pub(super) value: T,
@@ -40,7 +40,7 @@ impl<T> Item<T> {
 }
 
 impl Draft {
-    /// A note that may be about many lines: those with the same text become one.
+    /// Adds a note. Notes with the same text become one note with several lines.
     pub(super) fn note(&mut self, file: &Arc<str>, at: Position, text: impl Into<String>) {
         let note = Note::new(file, at, text);
         match self.notes.iter_mut().find(|other| other.text == note.text && other.file == note.file) {
@@ -50,7 +50,7 @@ impl Draft {
         }
     }
 
-    /// `wanted`, or with a number behind it when `taken` is true of it, as a name of the configuration.
+    /// A valid name made from `wanted`, with a number at its end if `taken` is true for it.
     pub(super) fn name(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
         let legal = |sign: char| sign.is_ascii_alphanumeric() || "-_.".contains(sign);
         let mut name: String = wanted.chars().map(|sign| if legal(sign) { sign } else { '-' }).take(56).collect();

@@ -1,5 +1,5 @@
-//! The syntax of nginx's configuration: directives, blocks, quotes, escapes and comments. What directives mean is not
-//! known here, and nothing is included.
+//! Reads the syntax of nginx's configuration: directives, blocks, quotes, escapes and comments. This file does not know
+//! what directives mean, and does not follow `include`.
 
 pub(super) mod pattern;
 pub(super) mod place;
@@ -13,23 +13,23 @@ use crate::config::limits;
 use crate::config::text::Position;
 use crate::types::excerpt;
 
-/// One directive with what stands in its block.
+/// One directive with the directives in its block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Directive {
     pub(super) name: String,
     pub(super) args: Vec<String>,
     pub(super) at: Position,
-    /// `None`: it ends in a semicolon.
+    /// `None`: the directive ends in a semicolon.
     pub(super) block: Option<Vec<Directive>>,
 }
 
 impl Directive {
-    /// The argument at `index`, or nothing.
+    /// The argument at `index`, or an empty text.
     pub(super) fn arg(&self, index: usize) -> &str {
         self.args.get(index).map_or("", String::as_str)
     }
 
-    /// What stands in its block.
+    /// The directives in its block.
     pub(super) fn children(&self) -> &[Directive] {
         self.block.as_deref().unwrap_or_default()
     }
@@ -45,7 +45,8 @@ pub(super) struct Flaw {
 /// Reads a whole file.
 pub(super) fn parse(text: &str) -> Result<Vec<Directive>, Flaw> {
     let mut lexer = Lexer { rest: text.strip_prefix('\u{feff}').unwrap_or(text).chars().peekable(), at: (1, 1) };
-    // The blocks that are open, each with the directive that it belongs to, and the block that is read now.
+    // `open` has the directives whose blocks are open, each with the directives before it in its own block. `block` has
+    // the directives of the innermost open block.
     let mut open: Vec<(Directive, Vec<Directive>)> = Vec::new();
     let mut block: Vec<Directive> = Vec::new();
     let mut words: Vec<(String, Position)> = Vec::new();
@@ -55,7 +56,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Directive>, Flaw> {
             Token::Word(word) => words.push((word, at)),
             Token::Semicolon => block.push(
                 directive(&mut words)
-                    .ok_or_else(|| flaw(at, "`;` ends nothing: write a directive before it, or take it out"))?,
+                    .ok_or_else(|| flaw(at, "`;` has no directive before it: write one, or remove the `;`"))?,
             ),
             Token::Open => {
                 let head = directive(&mut words)
@@ -67,7 +68,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Directive>, Flaw> {
                     let most = limits::IMPORT_DEPTH;
                     return Err(flaw(
                         at,
-                        &format!("blocks are nested deeper than {most}: look for one that is not closed"),
+                        &format!("blocks are nested deeper than {most} levels: look for a block that is not closed"),
                     ));
                 } else {
                     open.push((head, std::mem::take(&mut block)));
@@ -75,17 +76,23 @@ pub(super) fn parse(text: &str) -> Result<Vec<Directive>, Flaw> {
             }
             Token::Close => {
                 if let Some((word, at)) = words.first() {
-                    return Err(flaw(*at, &format!("`{}` is not ended: write `;` behind it", excerpt(word))));
+                    return Err(flaw(
+                        *at,
+                        &format!("`{}` does not end in `;`: write `;` after its arguments", excerpt(word)),
+                    ));
                 }
                 let Some((head, outer)) = open.pop() else {
-                    return Err(flaw(at, "`}` closes nothing: take it out"));
+                    return Err(flaw(at, "`}` closes no block: remove it"));
                 };
                 let inner = std::mem::replace(&mut block, outer);
                 block.push(Directive { block: Some(inner), ..head });
             }
             Token::End => {
                 if let Some((word, at)) = words.first() {
-                    return Err(flaw(*at, &format!("`{}` is not ended: write `;` behind it", excerpt(word))));
+                    return Err(flaw(
+                        *at,
+                        &format!("`{}` does not end in `;`: write `;` after its arguments", excerpt(word)),
+                    ));
                 }
                 return match open.pop() {
                     Some((head, _)) => {
@@ -152,7 +159,7 @@ impl Lexer<'_> {
         Some(sign)
     }
 
-    /// A word in quotes; what follows it must be the end of a word.
+    /// Reads a word in quotes. The closing quote must be followed by a character that ends a word.
     fn quoted(&mut self, at: Position) -> Result<String, Flaw> {
         let quote = self.take();
         let mut word = String::new();
@@ -166,11 +173,11 @@ impl Lexer<'_> {
         }
         match self.rest.peek() {
             None | Some(' ' | '\t' | '\r' | '\n' | ';' | '{' | ')') => Ok(word),
-            Some(_) => Err(flaw(self.at, "text stands right behind a closing quote: write a space between them")),
+            Some(_) => Err(flaw(self.at, "text follows directly after a closing quote: write a space between them")),
         }
     }
 
-    /// A word without quotes. The brace of `${name}` opens no block.
+    /// Reads a word without quotes. The brace of `${name}` does not open a block.
     fn bare(&mut self) -> String {
         let mut word = String::new();
         let mut variable = false;
@@ -185,7 +192,7 @@ impl Lexer<'_> {
         word
     }
 
-    /// What stands behind a backslash; where it escapes nothing, as in regular expressions, it stays.
+    /// Reads the character after a backslash. The backslash stays if it escapes nothing, as in regular expressions.
     fn escape(&mut self, word: &mut String) {
         match self.take() {
             Some(sign @ ('"' | '\'' | '\\')) => word.push(sign),
@@ -197,7 +204,7 @@ impl Lexer<'_> {
         }
     }
 
-    /// The code of a `*_by_lua_block`, up to its closing brace: those in strings and comments of Lua do not count.
+    /// Skips the code of a `*_by_lua_block` up to its closing brace. Braces in Lua strings and comments do not count.
     fn skip_lua(&mut self, at: Position) -> Result<(), Flaw> {
         let mut depth = 1_usize;
         while let Some(sign) = self.take() {
@@ -240,7 +247,7 @@ impl Lexer<'_> {
         }
     }
 
-    /// Behind a `[`: the rest of `[[ ... ]]` or `[=[ ... ]=]`, if it is one.
+    /// After a `[`, skips the rest of `[[ ... ]]` or `[=[ ... ]=]`. False if the `[` does not start such a text.
     fn skip_long_bracket(&mut self) -> bool {
         let mut level = 0;
         while self.rest.peek() == Some(&'=') {
@@ -251,7 +258,7 @@ impl Lexer<'_> {
             return false;
         }
         self.take();
-        // How many `=` stand behind the last `]`.
+        // The number of `=` after the last `]`. `None`: another character follows it.
         let mut closing: Option<usize> = None;
         while let Some(sign) = self.take() {
             closing = match (sign, closing) {
@@ -289,15 +296,19 @@ mod tests {
         assert_eq!(read("a; b c\td\n e;"), "a() b(c|d|e)");
         assert_eq!(read("http{server{listen 80;}}"), "http(){server(){listen(80)}}");
         assert_eq!(read("\u{feff}a b;# c {\n#d\n e;"), "a(b) e()");
-        assert_eq!(read("a b#c;"), "a(b#c)", "only a word's beginning begins a comment");
+        assert_eq!(read("a b#c;"), "a(b#c)", "`#` starts a comment only at the beginning of a word");
         assert_eq!(read("location ~ ^/x}y { }"), "location(~|^/x}y){}");
     }
 
     #[test]
     fn quotes_escapes_and_variables() {
         assert_eq!(read(r#"a "b c;{}#" 'd "e"';"#), r#"a(b c;{}#|d "e")"#);
-        assert_eq!(read(r#"a "b\"c\\d\t" e\ f \.x;"#), "a(b\"c\\d\t|e\\ f|\\.x)", "what is no escape stays");
-        assert_eq!(read("a ${x}y$z{b;}"), "a(${x}y$z){b()}", "only a dollar right before it makes no block");
+        assert_eq!(
+            read(r#"a "b\"c\\d\t" e\ f \.x;"#),
+            "a(b\"c\\d\t|e\\ f|\\.x)",
+            "a backslash that escapes nothing stays"
+        );
+        assert_eq!(read("a ${x}y$z{b;}"), "a(${x}y$z){b()}", "`{` opens no block only directly after a dollar sign");
     }
 
     #[test]
@@ -309,16 +320,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_has_a_place() {
+    fn errors_have_a_position() {
         for (text, at) in [
-            ("a b", "(1, 1) `a` is not ended"),
-            ("a {\n b c\n}", "(2, 2) `b` is not ended"),
-            ("a;\n}", "(2, 1) `}` closes nothing"),
-            ("a;;", "(1, 3) `;` ends nothing"),
+            ("a b", "(1, 1) `a` does not end"),
+            ("a {\n b c\n}", "(2, 2) `b` does not end"),
+            ("a;\n}", "(2, 1) `}` closes no block"),
+            ("a;;", "(1, 3) `;` has no directive"),
             ("\n {", "(2, 2) `{` opens"),
             ("a {\n b;", "(1, 1) the block of `a`"),
             ("a 'b;", "(1, 3) a quote is not closed"),
-            ("a 'b'c;", "(1, 6) text stands right behind"),
+            ("a 'b'c;", "(1, 6) text follows directly"),
         ] {
             assert!(read(text).starts_with(at), "{text:?}: {}", read(text));
         }
@@ -336,7 +347,7 @@ mod tests {
         fn words_come_back_as_they_were(words in proptest::collection::vec("\\PC{0,12}", 1..5)) {
             let quoted: Vec<String> =
                 words.iter().map(|word| format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))).collect();
-            let block = parse(&format!("name {};", quoted.join(" "))).expect("legal");
+            let block = parse(&format!("name {};", quoted.join(" "))).expect("valid input");
             prop_assert_eq!(&block[0].args, &words);
         }
     }

@@ -1,6 +1,6 @@
-//! How every path begins that a regular expression of nginx matches.
+//! Finds the common beginning of all paths that a regular expression of nginx matches.
 
-/// The beginning that all paths have which `regex` matches, as far as it is plain to see; it may be empty.
+/// The beginning of all paths that `regex` matches. It may be shorter than possible, or empty, but it is never wrong.
 pub(crate) fn beginning(regex: &str, ignores_case: bool) -> String {
     let Some(rest) = regex.strip_prefix('^').filter(|rest| !ignores_case && !has_alternatives(rest)) else {
         return String::new();
@@ -16,7 +16,7 @@ pub(crate) fn beginning(regex: &str, ignores_case: bool) -> String {
             _ if sign.is_ascii_alphanumeric() || "/_-".contains(sign) => sign,
             _ => break,
         };
-        // It may not be there at all.
+        // With such a quantifier, the character may be absent.
         if signs.peek().is_some_and(|next| "?*{".contains(*next)) {
             break;
         }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_sure() {
+    fn the_beginning_is_never_wrong() {
         for (regex, expected) in [
             ("^/admin/", "/admin/"),
             ("^/api/v[0-9]+/x", "/api/v"),

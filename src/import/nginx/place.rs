@@ -1,36 +1,39 @@
-//! Where the paths of nginx are among routes: a location's path, and the places that requests for it go to.
+//! Maps paths of nginx locations to places, which are paths of routes: the place of a location itself, and the other
+//! places that may get its requests.
 
 use std::collections::BTreeSet;
 
 use crate::types::canonical_path;
 
-/// A segment that no location has: nginx compares paths without control characters.
+/// A path segment that stands for all segments without a location: no location has a control character in its path.
 pub(crate) const OTHER: &str = "\u{1}";
 
-/// Where a location is. Places are paths of routes without a slash at the end; that of the root is empty.
+/// The place of a location. A place is the path of a route without a slash at the end. The place of the root is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// A route can be here; `None`: no route can have this path.
+    /// The place of a route for the location. `None`: no route can have this path.
     pub(crate) own: Option<String>,
-    /// Some of its paths are not below its own place, but go to other routes.
+    /// Other places that may get requests of the location, because some of its paths are not below its own place.
     pub(crate) around: Vec<Around>,
 }
 
-/// Which other routes a location's requests may go to.
+/// Another place that may get requests of a location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Around {
-    /// The deepest one at or above this.
+    /// The deepest place at or above this path gets the requests.
     pub(crate) path: String,
-    /// All of its paths do when they are written in another way; else only names that are longer than its own.
+    /// True: all paths of the location may go there, if they are written with other escapes. False: only paths with a
+    /// longer last segment than that of the location.
     pub(crate) all: bool,
 }
 
 impl Place {
-    /// Of a location that matches `path` alone, or with `is_prefix` all that begins so.
+    /// The place of a location that matches only `path`, or, with `is_prefix`, all paths that start with it.
     pub(crate) fn of(path: &str, is_prefix: bool) -> Self {
         let written = encoded(path);
         let own = canonical_path(written.as_bytes()).ok().map(|path| path.trim_end_matches('/').to_owned());
-        // nginx decodes what stays encoded here, so a client can write these in two ways, of which one is the route's.
+        // nginx decodes these characters, but the edge does not. So a client can write them in two ways, and the route
+        // matches only one of them.
         let signs = path.match_indices(|sign: char| "!$&'()*+,;=:@".contains(sign)).map(|(at, _)| at);
         let folder = |end: usize| encoded(path[..end].rsplit_once('/').unwrap_or_default().0);
         let mut around: Vec<Around> = signs.map(|at| Around { path: folder(at), all: true }).collect();
@@ -42,11 +45,11 @@ impl Place {
     }
 }
 
-/// `path` as a route has it: what nginx decodes is encoded again (RFC 3986 section 2.1).
+/// `path` as a route has it: characters that nginx decoded are escaped again (RFC 3986 section 2.1).
 pub(crate) fn encoded(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {
-        // A route's path has no `*`, `?` or `#`, which could be taken for something else.
+        // `*`, `?` and `#` are not allowed in a route's path, because they have another meaning elsewhere.
         if byte.is_ascii_alphanumeric() || b"/-._~!$&'()+,;=:@".contains(&byte) {
             out.push(char::from(byte));
         } else {
@@ -56,7 +59,7 @@ pub(crate) fn encoded(path: &str) -> String {
     out
 }
 
-/// `place` as nginx compares it; what nothing can be decoded of is left out.
+/// `place` as nginx compares it, without escapes. Invalid escapes are left out.
 pub(crate) fn decoded(place: &str) -> String {
     let mut bytes = Vec::with_capacity(place.len());
     let mut parts = place.split('%');
@@ -90,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_a_location_is() {
+    fn places_of_locations() {
         for (path, is_prefix, own, around) in [
             ("/", true, Some(""), &[][..]),
             ("", true, None, &[]),

@@ -1,24 +1,26 @@
-//! Which location of nginx serves a path, as `ngx_http_core_find_location` finds it.
+//! Finds the nginx location that serves a path, as `ngx_http_core_find_location` does.
 
 use std::collections::HashMap;
 
 use super::site::{Kind, Location, Site};
 
-/// The locations of one server, in a form that a path is looked up in at a cost that does not grow with their number.
+/// The locations of one server in maps, so that the cost of a search does not grow with their number.
 pub(crate) struct Search<'a> {
     site: &'a Site<'a>,
+    /// By the location that contains them, and the path.
     exact: HashMap<(Option<usize>, &'a str), usize>,
     prefix: HashMap<(Option<usize>, &'a str), usize>,
-    /// By the location that they stand in.
+    /// By the location that contains them.
     regex: HashMap<Option<usize>, Vec<usize>>,
 }
 
-/// What serves a path, by places in the list of locations.
+/// The locations that may serve a path, as indexes into the list of locations.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Unless one of `regex` matches; `None`: no location does.
+    /// The location that serves the path if none of `regex` does. `None`: no location serves it.
     pub(crate) location: Option<usize>,
-    /// Regular expressions that are tried before, with all locations in them, and what redirects to it.
+    /// The locations that may serve the path instead: regular expressions that nginx tries first, all locations in
+    /// them, and a location that redirects to `location`.
     pub(crate) regex: Vec<usize>,
 }
 
@@ -37,8 +39,8 @@ impl<'a> Search<'a> {
         search
     }
 
-    /// What serves `path`, which is decoded, as nginx compares it. A path that nginx redirects to the same with a slash
-    /// is served by what serves that.
+    /// Finds the locations for `path`, which must be decoded, as nginx compares it. If nginx adds a final slash to
+    /// `path` by a redirect, the result is that for the path with the slash.
     pub(crate) fn find(&self, path: &str) -> Found {
         let (mut regex, mut location) = (Vec::new(), None);
         loop {
@@ -48,7 +50,7 @@ impl<'a> Search<'a> {
             }
             if let Some(index) = self.redirects(children, path) {
                 let mut found = self.find(&format!("{path}/"));
-                // nginx refuses before it redirects where this one is internal.
+                // If this location is `internal`, nginx rejects the request before it redirects.
                 found.regex.extend(Some(index).filter(|index| found.location != Some(*index)));
                 return found;
             }
@@ -63,7 +65,7 @@ impl<'a> Search<'a> {
         }
         if !regex.is_empty() {
             for (index, location) in self.site.locations.iter().enumerate() {
-                // What stands in a location comes behind it in the list.
+                // A location comes before its inner locations in the list.
                 if location.parent.is_some_and(|parent| regex.contains(&parent)) && !regex.contains(&index) {
                     regex.push(index);
                 }
@@ -72,7 +74,7 @@ impl<'a> Search<'a> {
         Found { location, regex }
     }
 
-    /// The location for which nginx adds the slash that `path` lacks.
+    /// The location because of which nginx redirects `path` to the same path with a final slash.
     fn redirects(&self, parent: Option<usize>, path: &str) -> Option<usize> {
         if path.ends_with('/') || self.prefix.contains_key(&(parent, path)) {
             return None;
@@ -90,7 +92,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// True when nginx asks another server: then it redirects to the path with a slash.
+/// True when nginx forwards the requests to another server. Only then nginx adds a final slash by a redirect.
 fn is_passed_on(location: &Location<'_>) -> bool {
     let names = ["proxy_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass", "memcached_pass"];
     names.iter().any(|name| !location.chain.own(name).is_empty())
@@ -101,9 +103,9 @@ mod tests {
     use super::*;
     use crate::import::nginx::{self, site};
 
-    /// The location's path, and the expressions that may come before it.
+    /// The location's path, and the regular expressions that may come before it.
     fn find(text: &str, path: &str) -> String {
-        let root = nginx::parse(text).expect("legal");
+        let root = nginx::parse(text).expect("valid input");
         let sites = site::sites(&root);
         let found = Search::new(&sites[0]).find(path);
         let shown = |index: &usize| sites[0].locations[*index].shown().replace("location ", "").replace('`', "");
@@ -123,23 +125,23 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_slash_is_added_only_where_it_is_passed_on() {
+    fn a_missing_slash_is_added_only_where_requests_are_forwarded() {
         assert_eq!(find("location / {} location /b/ { proxy_pass http://a; }", "/b"), "/b/ []");
         assert_eq!(find("location / {} location /b/ { deny all; }", "/b"), "/ []");
         assert_eq!(find("location /b {} location /b/ { proxy_pass http://a; }", "/b"), "/b []");
         let inside = "location /b/ { proxy_pass http://a; location = /b/ {} }";
-        assert_eq!(find(inside, "/b"), "= /b/ [/b/]", "the client comes back, and finds what is inside");
+        assert_eq!(find(inside, "/b"), "= /b/ [/b/]", "the client follows the redirect to the inner location");
     }
 
     #[test]
-    fn locations_inside_are_those_of_the_outer_one_alone() {
+    fn inner_locations_count_only_in_their_outer_location() {
         let text = "location /a/ { location /a/b/ {} } location /a/b {}";
         assert_eq!(find(text, "/a/b/c"), "/a/b []");
         assert_eq!(find("location /a/ { location /a/b/ {} }", "/a/b/c"), "/a/b/ []");
     }
 
     #[test]
-    fn regular_expressions_come_before_prefixes_but_not_before_all() {
+    fn regular_expressions_come_before_most_prefixes() {
         let text = "location ~ x { location ~ y {} } location /a {} location ^~ /b {} location = /c {}";
         assert_eq!(find(text, "/a"), "/a [~ x, ~ y]");
         assert_eq!(find(text, "/b"), "^~ /b []");

@@ -1,4 +1,4 @@
-//! What nginx's directives say together: servers, their locations, and which directive holds where.
+//! Finds the servers and locations of nginx's directives, and the directives that apply in each of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use crate::config::text::Position;
 use crate::config::written::Host;
 use crate::types::excerpt;
 
-/// The blocks around a place, from the whole file to the innermost, each without the servers and locations in it.
+/// The blocks around a directive, from the whole file to the innermost block, each without its servers and locations.
 #[derive(Clone, Debug)]
 pub(crate) struct Chain<'a>(Vec<Rc<[&'a Directive]>>);
 
@@ -19,9 +19,9 @@ impl<'a> Chain<'a> {
     }
 
     fn with(&self, block: &'a [Directive]) -> Self {
-        let holds = |directive: &&Directive| !matches!(directive.name.as_str(), "server" | "location");
+        let is_setting = |directive: &&Directive| !matches!(directive.name.as_str(), "server" | "location");
         let mut blocks = self.0.clone();
-        blocks.push(block.iter().filter(holds).collect());
+        blocks.push(block.iter().filter(is_setting).collect());
         Self(blocks)
     }
 
@@ -36,12 +36,12 @@ impl<'a> Chain<'a> {
             .collect()
     }
 
-    /// The blocks of the server and of the locations, without those around the server.
+    /// The directives of the server and of its locations, without those of the blocks around the server.
     pub(crate) fn of_site(&self, site: &Self) -> impl Iterator<Item = &'a Directive> {
         self.0.iter().skip(site.0.len().saturating_sub(1)).flat_map(|block| block.iter().copied())
     }
 
-    /// The directives `name` that hold here: those of the innermost block that has any.
+    /// The directives `name` that apply here: those of the innermost block that has any.
     pub(crate) fn effective(&self, name: &str) -> Vec<&'a Directive> {
         let blocks = self.0.iter().rev();
         let mut found =
@@ -49,28 +49,28 @@ impl<'a> Chain<'a> {
         found.find(|found| !found.is_empty()).unwrap_or_default()
     }
 
-    /// The one directive `name` that holds here.
+    /// The last directive `name` that applies here.
     pub(crate) fn one(&self, name: &str) -> Option<&'a Directive> {
         self.effective(name).last().copied()
     }
 
-    /// The first argument of the directive `name` that holds here.
+    /// The first argument of the last directive `name` that applies here.
     pub(crate) fn value(&self, name: &str) -> Option<&'a str> {
         self.one(name).map(|directive| directive.arg(0))
     }
 
-    /// All directives of all blocks around.
+    /// All directives of all blocks of the chain.
     pub(crate) fn all(&self) -> impl Iterator<Item = &'a Directive> {
         self.0.iter().flat_map(|block| block.iter().copied())
     }
 }
 
-/// A `server` block; a file of locations alone is one too.
+/// A `server` block. A file with locations outside of a `server` block counts as a server too.
 #[derive(Debug)]
 pub(crate) struct Site<'a> {
     pub(crate) chain: Chain<'a>,
     pub(crate) at: Position,
-    /// False for a file without `server`.
+    /// False for locations outside of a `server` block.
     pub(crate) is_server: bool,
     pub(crate) locations: Vec<Location<'a>>,
 }
@@ -79,28 +79,28 @@ pub(crate) struct Site<'a> {
 #[derive(Debug)]
 pub(crate) struct Location<'a> {
     pub(crate) kind: Kind,
-    /// As it is written; of a regular expression, the expression.
+    /// The path as written, or the regular expression.
     pub(crate) path: String,
     /// `=`, `^~`, `~`, `~*` or nothing.
     sign: &'a str,
     pub(crate) chain: Chain<'a>,
     pub(crate) at: Position,
-    /// The location that it stands in, by its place in the list.
+    /// The index of the location that contains this one.
     pub(crate) parent: Option<usize>,
 }
 
 impl Location<'_> {
-    /// True for `^~`: regular expressions beside it are not tried.
+    /// True for `^~`: nginx then does not try the regular expressions beside it.
     pub(crate) fn is_final(&self) -> bool {
         self.sign == "^~"
     }
 
-    /// True for `~*`: case does not matter.
+    /// True for `~*`: the regular expression ignores case.
     pub(crate) fn ignores_case(&self) -> bool {
         self.sign == "~*"
     }
 
-    /// As the file has it, without what would end a line.
+    /// The location as written, in backticks and without line breaks.
     pub(crate) fn shown(&self) -> String {
         let space = if self.sign.is_empty() { "" } else { " " };
         format!("`location {}{space}{}`", self.sign, excerpt(&self.path))
@@ -149,7 +149,7 @@ fn site<'a>(block: &'a [Directive], chain: Chain<'a>, at: Position, is_server: b
     Site { chain, at, is_server, locations }
 }
 
-/// As deep as the parser lets blocks stand in each other.
+/// Adds the locations of `block` and their inner locations. The parser limits how deep blocks are nested.
 fn add_locations<'a>(
     block: &'a [Directive],
     chain: &Chain<'a>,
@@ -171,7 +171,7 @@ fn add_locations<'a>(
     }
 }
 
-/// The sign, which may stand right before its path, and the path.
+/// The sign and the path of a location. There may be no space between them.
 fn matcher(location: &Directive) -> (&str, &str) {
     match location.args.as_slice() {
         [sign, path, ..] => (sign.as_str(), path.as_str()),
@@ -184,7 +184,7 @@ fn matcher(location: &Directive) -> (&str, &str) {
 }
 
 impl<'a> Site<'a> {
-    /// The hosts of `server_name`; none: any. With the names that are no hosts here.
+    /// The hosts of `server_name` (empty: any host), and the names that are not valid hosts for the edge.
     pub(crate) fn hosts(&self) -> (Vec<Host>, Vec<(&'a str, Position)>) {
         let (mut hosts, mut other): (Vec<Host>, _) = (Vec::new(), Vec::new());
         let names = self.chain.own("server_name");
@@ -194,7 +194,7 @@ impl<'a> Site<'a> {
             if matches!(name, "_" | "") {
                 return (Vec::new(), Vec::new());
             }
-            // `.x` is `x` and `*.x`.
+            // `.x` means `x` and `*.x`.
             let wildcard = name.strip_prefix('.').map(|name| format!("*.{name}"));
             let candidates = [Some(name.trim_start_matches('.')), wildcard.as_deref()];
             let parsed: Vec<Host> = candidates.into_iter().flatten().filter_map(|name| name.parse().ok()).collect();
@@ -211,7 +211,7 @@ impl<'a> Site<'a> {
     }
 }
 
-/// One `listen`.
+/// One `listen` directive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listen {
     pub(crate) address: SocketAddr,
@@ -219,7 +219,7 @@ pub(crate) struct Listen {
     pub(crate) proxy_protocol: bool,
 }
 
-/// Reads a `listen`; `None` for what is no TCP address.
+/// Reads a `listen` directive. `None`: it is not a TCP address.
 pub(crate) fn listen(directive: &Directive) -> Option<Listen> {
     let has = |word: &str| directive.args.iter().skip(1).any(|arg| arg == word);
     let text = directive.arg(0);
@@ -243,7 +243,7 @@ pub(crate) fn listen(directive: &Directive) -> Option<Listen> {
     (!has("quic")).then(|| Listen { address, ssl: has("ssl"), proxy_protocol: has("proxy_protocol") })
 }
 
-/// A length of time as nginx writes it: `60`, `60s`, `1m 30s`, `500ms`. `None` for zero, too: nothing here takes no time.
+/// Reads a duration of nginx: `60`, `60s`, `1m 30s`, `500ms`. `None`: it is not valid, or it is zero.
 pub(crate) fn time(text: &str) -> Option<Duration> {
     const YEAR: u64 = 365 * 86_400_000;
     let mut rest = text;
@@ -269,7 +269,7 @@ pub(crate) fn time(text: &str) -> Option<Duration> {
     (millis > 0).then(|| Duration::from_millis(millis.min(YEAR)))
 }
 
-/// A size as nginx writes it: bytes, `k`, `m` or `g`. `None` for zero, which is no limit there.
+/// Reads a size of nginx: bytes, `k`, `m` or `g`. `None`: it is not valid, or zero, which means no limit in nginx.
 pub(crate) fn size(text: &str) -> Option<u64> {
     let digits = text.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;
@@ -289,11 +289,11 @@ mod tests {
     use crate::import::nginx;
 
     #[test]
-    fn the_innermost_block_that_has_any_holds() {
+    fn the_innermost_block_with_the_directive_applies() {
         let root = nginx::parse(
             "h A 1; http { h B 1; h B 2; server { location /x { h C; location /x/y {} } location /z {} } }",
         );
-        let root = root.expect("legal");
+        let root = root.expect("valid input");
         let sites = sites(&root);
         let found: Vec<(String, String)> = sites[0]
             .locations
@@ -311,7 +311,7 @@ mod tests {
     fn locations_match_in_four_ways() {
         let text = "location /a {} location = /b {} location =/c {} location ^~ /d/ {} location ^~/e {} location ~ ^/f {} \
                     location ~* \\.g$ {} location ~^/h {} location @i {}";
-        let root = nginx::parse(text).expect("legal");
+        let root = nginx::parse(text).expect("valid input");
         let sites = sites(&root);
         let found: Vec<(Kind, &str)> =
             sites[0].locations.iter().map(|location| (location.kind, location.path.as_str())).collect();
@@ -358,8 +358,8 @@ mod tests {
 
     #[test]
     fn names_of_servers() {
-        let root =
-            nginx::parse("server { server_name a.x .y *.z a.x ~^q$ w.*; } server { server_name a _; }").expect("legal");
+        let root = nginx::parse("server { server_name a.x .y *.z a.x ~^q$ w.*; } server { server_name a _; }")
+            .expect("valid input");
         let sites = sites(&root);
         let (hosts, other) = sites[0].hosts();
         assert_eq!(hosts.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a.x", "y", "*.y", "*.z"]);

@@ -1,4 +1,4 @@
-//! The scope file of mcp-gateway-registry: which scope opens which methods and tools of which server.
+//! The scope file of mcp-gateway-registry: which scope allows which methods and tools of which server.
 
 pub(super) mod rules;
 
@@ -14,11 +14,11 @@ use crate::types::{Scope, excerpt};
 /// A whole scope file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ScopeFile {
-    /// Each says yes to what it lists; a caller may do what any grant of any of its scopes says yes to.
+    /// Each grant allows what it lists. A caller may do whatever any grant of any of the caller's scopes allows.
     pub(super) grants: Vec<Grant>,
     /// Groups of the identity provider and the scopes that they give.
     pub(super) groups: BTreeMap<String, Vec<ScopeName>>,
-    /// What was not carried over.
+    /// Notes about what was not imported.
     pub(super) notes: Vec<Note>,
 }
 
@@ -37,14 +37,14 @@ pub(super) struct Grant {
 pub(super) enum Server {
     /// `"*"`.
     Any,
-    /// This one; without slashes at its ends.
+    /// The server of this name, without slashes at its ends.
     Named(String),
 }
 
 /// A list of methods or tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Names {
-    /// `"*"` or `all` is among them.
+    /// The list contains `"*"` or `all`.
     All,
     Some(Vec<(String, Position)>),
 }
@@ -60,12 +60,12 @@ impl Names {
 }
 
 impl ScopeFile {
-    /// True when a grant names `server`, not only all servers.
+    /// True when a grant names `server`. Grants for all servers do not count.
     pub(super) fn names(&self, server: &str) -> bool {
         self.grants.iter().any(|grant| matches!(&grant.server, Server::Named(name) if name == server))
     }
 
-    /// Reads `text`, which stands in `file`.
+    /// Reads `text`, the content of `file`.
     pub(super) fn parse(file: &Arc<str>, text: &str) -> Result<Self, Flaw> {
         let (root, flaws) = parse_yaml(text);
         let flaw = flaws.into_iter().next();
@@ -76,7 +76,7 @@ impl ScopeFile {
         let mut reader = Reader { file, read: Self::default() };
         for (key, at, node) in entries(&root, "a map of scopes")? {
             match key {
-                "UI-Scopes" => reader.note(at, "UI-Scopes are permissions of the registry's pages: an edge has none"),
+                "UI-Scopes" => reader.note(at, "`UI-Scopes` are left out: they are permissions for pages of the registry, which the edge does not have"),
                 "group_mappings" => reader.groups(node)?,
                 _ => reader.scope(key, at, node)?,
             }
@@ -104,13 +104,16 @@ impl Reader<'_> {
                     Ok(scope) => scopes.push(scope),
                     Err(_) => {
                         let (group, scope) = (excerpt(group), excerpt(&scope));
-                        self.note(at, format!("group `{group}` does not get `{scope}`, which is no scope (RFC 6749)"));
+                        self.note(
+                            at,
+                            format!("group `{group}` does not get `{scope}`, which is not a valid scope (RFC 6749)"),
+                        );
                     }
                 }
             }
             if group.contains([',', ' ']) {
                 let group = excerpt(group);
-                self.note(at, format!("group `{group}` has a space or comma, which separate groups in X-Groups: it matches only where a token lists groups"));
+                self.note(at, format!("group `{group}` has a space or comma, which separate groups in X-Groups: the group can match only in a token"));
             }
             if !scopes.is_empty() {
                 self.read.groups.insert(group.to_owned(), scopes);
@@ -122,7 +125,7 @@ impl Reader<'_> {
     fn scope(&mut self, name: &str, at: Position, node: &Node) -> Result<(), Flaw> {
         let Ok(scope) = name.parse::<Scope>() else {
             let name = excerpt(name);
-            self.note(at, format!("`{name}` is no scope that a token can carry (RFC 6749 section 3.3): rename it; what it opens is left out"));
+            self.note(at, format!("`{name}` is not a valid scope (RFC 6749 section 3.3) and is left out: rename it"));
             return Ok(());
         };
         if node.is_null() {
@@ -130,7 +133,7 @@ impl Reader<'_> {
         }
         let Content::List(items) = &node.content else {
             let name = excerpt(name);
-            self.note(at, format!("`{name}` is no list of servers: what it opens is left out"));
+            self.note(at, format!("scope `{name}` is not a list of servers and is left out"));
             return Ok(());
         };
         for item in items {
@@ -148,7 +151,7 @@ impl Reader<'_> {
                 "tools" => tools = names(value, "a list of tools")?,
                 _ => {
                     let key = excerpt(key);
-                    self.note(at, format!("`{key}` of scope `{scope}` is about something else than MCP servers"));
+                    self.note(at, format!("`{key}` of scope `{scope}` is left out: it is not about MCP servers"));
                 }
             }
         }
@@ -187,7 +190,7 @@ fn texts(node: &Node, expected: &str) -> Result<Vec<(String, Position)>, Flaw> {
     }
 }
 
-/// A list, or one of the words for all in its place.
+/// Reads a list of names. `*` or `all` may be written instead of a list.
 fn names(node: &Node, expected: &str) -> Result<Names, Flaw> {
     let all = |word: &str| matches!(word, "*" | "all");
     if matches!(&node.content, Content::Scalar { text, .. } if all(text)) {
@@ -217,7 +220,7 @@ mod tests {
     #[test]
     fn entries_of_scopes_become_grants() {
         let text = "a/read:\n- server: /x/\n  methods: [ping]\n  tools: [t, 7]\n- {server: '*', methods: all, tools: ['*', t]}\nb:\n";
-        let read = read(text).expect("legal");
+        let read = read(text).expect("valid input");
         assert_eq!(read.grants.len(), 2);
         assert_eq!(read.grants[0].server, Server::Named("x".to_owned()));
         assert!(read.grants[0].tools.contain("7") && !read.grants[0].tools.contain("8"));
@@ -227,9 +230,9 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_is_noted() {
+    fn unsupported_entries_are_noted() {
         let text = "UI-Scopes: {u: {list_service: [x]}}\ngroup_mappings:\n  g h: [a, 'b c', a]\n  none: ['b c']\n'b c':\n- server: x\nold: {read: []}\na:\n- agents: {actions: []}\n";
-        let read = read(text).expect("legal");
+        let read = read(text).expect("valid input");
         let notes: Vec<String> = read.notes.iter().map(Note::to_string).collect();
         assert_eq!(notes.len(), 7, "{notes:#?}");
         assert!(read.grants.is_empty());
@@ -238,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_has_a_place() {
+    fn errors_have_a_position() {
         for (text, at) in [
             ("- a", "(1, 1) a list does not fit here"),
             ("a:\n- b", "(2, 3) text does not fit here: write a map with `server`"),

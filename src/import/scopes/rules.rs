@@ -1,9 +1,9 @@
-//! What the scopes open on one server, as rules of its route.
+//! Converts the scopes of one server to the rules of its route.
 //!
-//! In the scope file a caller may do something if any grant of any of its scopes says so. In a route, the first rule that
-//! matches decides. So each name gets one rule with all scopes that open it, those that open all names included, and
-//! the last rule is for the rest. `tools/call` needs both lists: the tool's rule holds only scopes whose same grant also
-//! has the method, and the method's rule holds all of these.
+//! In the scope file, a caller may do something if any grant of any of the caller's scopes allows it. In a route, the
+//! first rule that matches decides. So each name gets one rule with all scopes that allow it, including the scopes that
+//! allow all names, and the last rule is for all other names. `tools/call` needs both lists: the rule of a tool has
+//! only scopes with a grant that allows both the tool and the method, and the rule of the method has all these scopes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,12 +22,12 @@ const CALL: &str = "tools/call";
 pub(crate) struct Rules {
     pub(crate) methods: Vec<Rule>,
     pub(crate) tools: Vec<Rule>,
-    /// False when no scope opens anything.
+    /// False when no scope allows anything.
     pub(crate) opens: bool,
     pub(crate) notes: Vec<Note>,
 }
 
-/// What `scopes` open on `server`.
+/// What `scopes` allow on `server`.
 pub(crate) fn rules(file: &Arc<str>, scopes: &ScopeFile, server: &str) -> Rules {
     let mut methods = Openings::default();
     let mut tools = Openings::default();
@@ -37,14 +37,16 @@ pub(crate) fn rules(file: &Arc<str>, scopes: &ScopeFile, server: &str) -> Rules 
         if grant.methods.contain(CALL) {
             tools.add(&grant.scope, &grant.tools);
         } else if !matches!(&grant.tools, Names::Some(tools) if tools.is_empty()) {
-            let text =
-                format!("`{}` lists tools, but not the method {CALL}: none of them can be called by it", grant.scope);
+            let text = format!(
+                "an entry of scope `{}` lists tools, but not the method {CALL}: it does not allow calls of these tools",
+                grant.scope
+            );
             notes.push(Note::new(file, grant.at, text));
         }
     }
     for (openings, what) in [(&methods, "method"), (&tools, "tool")] {
         for (name, at) in &openings.illegal {
-            let text = format!("the {what} `{}` cannot be written as an exact name: it stays closed", excerpt(name));
+            let text = format!("the {what} `{}` cannot be written as an exact name: it gets no rule", excerpt(name));
             notes.push(Note::new(file, *at, text));
         }
     }
@@ -52,7 +54,7 @@ pub(crate) fn rules(file: &Arc<str>, scopes: &ScopeFile, server: &str) -> Rules 
     let mut cut = |rules: Vec<Rule>, openings: &Openings, what: &str| {
         if openings.named.len() >= limits::RULES_PER_LIST {
             let text = format!(
-                "there are more than {} {what} of `{}`: the rest stays closed",
+                "there are more than {} {what} of server `{}`: the others get no rule",
                 limits::RULES_PER_LIST - 1,
                 excerpt(server)
             );
@@ -72,7 +74,7 @@ fn opens(grant: &Grant, server: &str) -> bool {
     }
 }
 
-/// The scopes that open each name of a list, and those that open all.
+/// The scopes that allow each name of a list, and those that allow all names.
 #[derive(Default)]
 struct Openings {
     named: BTreeMap<String, BTreeSet<Scope>>,
@@ -80,11 +82,12 @@ struct Openings {
     illegal: Vec<(String, Position)>,
 }
 
-/// How a list ends when no scope opens all names.
+/// How a list ends when no scope allows all names.
 #[derive(Clone, Copy)]
 enum Rest {
-    /// With a rule that denies, because there are defaults without one.
+    /// The last rule denies all other names. Without it, some methods would be allowed by default.
     Denied,
+    /// There is no last rule, because other names are denied by default.
     NotWritten,
 }
 
@@ -96,7 +99,7 @@ impl Openings {
             }
             Names::Some(names) => {
                 for (name, at) in names {
-                    // In a rule `*` would stand for other names too; in the scope file it stands for itself.
+                    // In a rule, `*` is a wildcard. In the scope file, it is a character like any other.
                     if name.contains('*') || name.parse::<Name>().is_err() {
                         self.illegal.push((name.clone(), *at));
                     } else {
@@ -111,7 +114,7 @@ impl Openings {
         let mut rules = Vec::new();
         for (name, scopes) in self.named.iter().take(limits::RULES_PER_LIST - 1) {
             let scopes: BTreeSet<Scope> = scopes.union(&self.all).cloned().collect();
-            // The last rule says the same.
+            // Otherwise the last rule has the same effect.
             if scopes != self.all {
                 rules.extend(rule(name, &scopes));
             }
@@ -123,7 +126,7 @@ impl Openings {
     }
 }
 
-/// Without scopes, nobody may. `None` for a name that was not checked before.
+/// A rule that allows `name` with any of `scopes`. Without scopes, the rule denies `name`. `None`: `name` is not valid.
 fn rule(name: &str, scopes: &BTreeSet<Scope>) -> Option<Rule> {
     let list: Vec<ScopeName> = scopes.iter().cloned().map(ScopeName).collect();
     let (scopes, any_scope, deny) = match list.len() {
@@ -138,11 +141,11 @@ fn rule(name: &str, scopes: &BTreeSet<Scope>) -> Option<Rule> {
 mod tests {
     use super::*;
 
-    fn told(text: &str, server: &str) -> (String, String, usize) {
+    fn read(text: &str, server: &str) -> (String, String, usize) {
         let file: Arc<str> = "s.yml".into();
-        let scopes = ScopeFile::parse(&file, text).expect("legal");
+        let scopes = ScopeFile::parse(&file, text).expect("valid input");
         let rules = rules(&file, &scopes, server);
-        let tell = |rules: &[Rule]| -> String {
+        let describe = |rules: &[Rule]| -> String {
             let one = |rule: &Rule| {
                 let scopes = rule.scopes.iter().chain(&rule.any_scope).flatten().map(ToString::to_string);
                 let scopes: Vec<String> = scopes.collect();
@@ -150,36 +153,36 @@ mod tests {
             };
             rules.iter().map(one).collect::<Vec<_>>().join(" ")
         };
-        (tell(&rules.methods), tell(&rules.tools), rules.notes.len())
+        (describe(&rules.methods), describe(&rules.tools), rules.notes.len())
     }
 
     #[test]
-    fn scopes_that_open_the_same_stand_in_one_rule() {
+    fn scopes_that_allow_the_same_name_are_in_one_rule() {
         let text = "a: [{server: x, methods: [ping, tools/call], tools: [t, u]}]\nb: [{server: x, methods: [tools/call], tools: [t]}]\n";
         let expected = ("ping=a tools/call=a|b *=!".to_owned(), "t=a|b u=a".to_owned(), 0);
-        assert_eq!(told(text, "x"), expected);
-        assert_eq!(told(text, "y"), ("*=!".to_owned(), String::new(), 0));
+        assert_eq!(read(text, "x"), expected);
+        assert_eq!(read(text, "y"), ("*=!".to_owned(), String::new(), 0));
     }
 
     #[test]
-    fn scopes_that_open_all_stand_in_every_rule() {
+    fn scopes_that_allow_all_names_are_in_every_rule() {
         let text =
             "a: [{server: x, methods: [tools/call], tools: [t]}]\nw: [{server: '*', methods: [all], tools: ['*']}]\n";
-        assert_eq!(told(text, "x"), ("tools/call=a|w *=w".to_owned(), "t=a|w *=w".to_owned(), 0));
-        assert_eq!(told(text, "y"), ("*=w".to_owned(), "*=w".to_owned(), 0));
+        assert_eq!(read(text, "x"), ("tools/call=a|w *=w".to_owned(), "t=a|w *=w".to_owned(), 0));
+        assert_eq!(read(text, "y"), ("*=w".to_owned(), "*=w".to_owned(), 0));
     }
 
     #[test]
     fn a_tool_needs_its_method_in_the_same_entry() {
         let text =
             "a: [{server: x, methods: [tools/list], tools: [t]}, {server: x, methods: [tools/call], tools: [u]}]\n";
-        assert_eq!(told(text, "x"), ("tools/call=a tools/list=a *=!".to_owned(), "u=a".to_owned(), 1));
+        assert_eq!(read(text, "x"), ("tools/call=a tools/list=a *=!".to_owned(), "u=a".to_owned(), 1));
     }
 
     #[test]
-    fn names_that_would_be_patterns_stay_closed() {
+    fn names_that_would_be_patterns_get_no_rule() {
         let text = "a: [{server: x, methods: [tools/call, 'tools/*'], tools: ['get_*', '']}]\n";
-        assert_eq!(told(text, "x"), ("tools/call=a *=!".to_owned(), String::new(), 3));
+        assert_eq!(read(text, "x"), ("tools/call=a *=!".to_owned(), String::new(), 3));
     }
 
     #[test]
@@ -190,7 +193,7 @@ mod tests {
             tools.join(", ")
         );
         let file: Arc<str> = "s.yml".into();
-        let scopes = ScopeFile::parse(&file, &text).expect("legal");
+        let scopes = ScopeFile::parse(&file, &text).expect("valid input");
         let rules = rules(&file, &scopes, "x");
         assert_eq!((rules.tools.len(), rules.notes.len()), (limits::RULES_PER_LIST, 1));
     }

@@ -24,7 +24,7 @@ fn items(text: &str) -> Result<Vec<&str>, Flaw> {
     cursor.end().map(|()| all)
 }
 
-/// All ways to read `text` agree with serde_json.
+/// Checks that all ways to read `text` agree with serde_json.
 fn agrees(text: &str) -> Result<(), TestCaseError> {
     let raw = serde_json::from_str::<&RawValue>(text).ok().map(RawValue::get);
     prop_assert_eq!(whole(text).ok(), raw, "{:?}", text);
@@ -45,7 +45,7 @@ fn keys_and_values_are_as_written() {
 }
 
 #[test]
-fn whatever_is_no_json_is_none() {
+fn invalid_json_is_refused() {
     for text in [
         "",
         " ",
@@ -109,7 +109,7 @@ fn depth_is_bounded() {
 }
 
 #[test]
-fn any_depth_can_be_asked_for() {
+fn of_any_depth_has_no_limit() {
     for depth in [63, 64, 65, 127, 128, 129, 1_000] {
         for rhythm in 1..8 {
             let is_object = |level: usize| level.is_multiple_of(rhythm) || level % 5 == 1;
@@ -120,7 +120,7 @@ fn any_depth_can_be_asked_for() {
             let text = format!("{open}1{close}");
             let read = |text: &str| Cursor::of_any_depth(text).value().map(str::len);
             assert_eq!(read(&text), Ok(text.len()), "{text}");
-            // A bracket of the wrong kind is seen at any depth.
+            // A closing bracket of the wrong kind is refused at any depth.
             for (at, bracket) in close.char_indices() {
                 let mut wrong = text.clone();
                 let at = open.len() + 1 + at;
@@ -164,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_is_read_in_another_way(text in r#"([\[\]{}:,"\\ \n0-9eE.+u-]|true|null|"a"|"a":|\u{0}|é){0,16}"#) {
+    fn any_text_is_read_as_by_serde_json(text in r#"([\[\]{}:,"\\ \n0-9eE.+u-]|true|null|"a"|"a":|\u{0}|é){0,16}"#) {
         agrees(&text)?;
     }
 }

@@ -5,14 +5,14 @@ use super::*;
 
 mod reference;
 
-/// Keeps what begins with `a`.
+/// Keeps the items whose names begin with `a`.
 fn filter(message: &str, mark_private: bool) -> Result<Option<String>, ListError> {
     let filtered = filter_list(message.as_bytes(), &mut |_, name| name.starts_with('a'), mark_private)?;
     Ok(filtered.map(|message| String::from_utf8(message).expect("UTF-8")))
 }
 
 #[test]
-fn what_stays_stays_as_it_is() {
+fn kept_items_stay_byte_for_byte() {
     for (message, expected) in [
         (r#"{"result":{"tools":[{"name":"a"}]}}"#, None),
         (r#"{"result":{"tools":[]}}"#, None),
@@ -45,7 +45,7 @@ fn what_stays_stays_as_it_is() {
 }
 
 #[test]
-fn items_that_readers_may_differ_about_go() {
+fn ambiguous_items_are_removed() {
     for item in [
         "{}",
         "7",
@@ -70,7 +70,7 @@ fn items_that_readers_may_differ_about_go() {
 }
 
 #[test]
-fn messages_that_readers_may_differ_about_are_refused() {
+fn ambiguous_messages_are_refused() {
     for (message, name) in [
         (r#"{"result":{},"result":{}}"#, "result"),
         (r#"{"Result":{}}"#, "result"),
@@ -91,7 +91,7 @@ fn messages_that_readers_may_differ_about_are_refused() {
 }
 
 #[test]
-fn what_is_no_list_is_left_alone() {
+fn messages_without_lists_do_not_change() {
     for message in [
         "7",
         "null",
@@ -111,7 +111,7 @@ fn what_is_no_list_is_left_alone() {
 }
 
 #[test]
-fn a_list_is_private() {
+fn results_with_lists_are_marked_private() {
     for (result, mark, expected) in [
         (r#"{"tools":[] }"#, true, Some(r#"{"tools":[],"cacheScope":"private" }"#)),
         (r#"{"tools":[{"name":"b"}]}"#, true, Some(r#"{"tools":[],"cacheScope":"private"}"#)),
@@ -133,7 +133,7 @@ fn a_list_is_private() {
 }
 
 #[test]
-fn depth_costs_no_stack() {
+fn depth_needs_no_stack() {
     let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(200_000), close.repeat(200_000));
     for deep in [deep("[", "]"), deep(r#"{"result":"#, "}"), deep(r#"{"name":"#, "}")] {
         assert_eq!(filter(&deep, true), Ok(None));
@@ -183,7 +183,7 @@ fn item() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Messages with keys that are there twice, look like others, or cannot be read, and now and then no JSON.
+/// Messages with keys that appear twice, differ in case only, or cannot be read. Some of the messages are not JSON.
 fn raw_message() -> impl Strategy<Value = String> {
     let name = prop_oneof![
         6 => r#""[ab]{1,2}""#,
@@ -227,9 +227,9 @@ fn raw_message() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// What a reader gets is what was sent without the denied items.
+    /// A client gets what the server sent, without the denied items.
     #[test]
-    fn readers_miss_only_what_is_denied(
+    fn only_denied_items_are_removed(
         lists in proptest::collection::vec((0..4_usize, proptest::collection::vec(item(), 0..6)), 0..4),
         allowed in proptest::collection::btree_set("[a-e\\\\\"é]{1,2}", 0..30),
         pretty in any::<bool>(),
@@ -256,31 +256,32 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_will_do(text in r#"(\{|\}|\[|\]|,|:|"result"|"tools"|"name"|"a"|"b"|1| |\\){0,24}"#, mark in any::<bool>()) {
+    fn filtered_json_stays_json(text in r#"(\{|\}|\[|\]|,|:|"result"|"tools"|"name"|"a"|"b"|1| |\\){0,24}"#, mark in any::<bool>()) {
         if let Ok(Some(filtered)) = filter_list(text.as_bytes(), &mut |_, name| name == "a", mark) {
             serde_json::from_slice::<Value>(&filtered).expect("JSON stays JSON");
         }
         listed_tools(text.as_bytes());
     }
 
-    /// One pass sees what one pass for each level sees.
+    /// One pass gives the same result as one pass for each level.
     #[test]
     fn it_agrees_with_the_reference(text in raw_message(), mark in any::<bool>()) {
-        let (mut asked, mut expected) = (Vec::new(), Vec::new());
-        let judge = |asked: &mut Vec<(ListKind, String)>, kind, name: &str| {
-            asked.push((kind, name.to_owned()));
+        let (mut seen, mut expected) = (Vec::new(), Vec::new());
+        let allow = |seen: &mut Vec<(ListKind, String)>, kind, name: &str| {
+            seen.push((kind, name.to_owned()));
             name.starts_with('a')
         };
-        let filtered = filter_list(text.as_bytes(), &mut |kind, name| judge(&mut asked, kind, name), mark);
+        let filtered = filter_list(text.as_bytes(), &mut |kind, name| allow(&mut seen, kind, name), mark);
         let reference =
-            reference::filter_list(text.as_bytes(), &mut |kind, name| judge(&mut expected, kind, name), mark);
+            reference::filter_list(text.as_bytes(), &mut |kind, name| allow(&mut expected, kind, name), mark);
         prop_assert_eq!(&filtered.as_ref().ok(), &reference.as_ref().ok());
         if filtered.is_ok() {
-            asked.sort_by_key(|(kind, _)| *kind as usize);
+            seen.sort_by_key(|(kind, _)| *kind as usize);
             expected.sort_by_key(|(kind, _)| *kind as usize);
-            prop_assert_eq!(asked, expected);
+            prop_assert_eq!(seen, expected);
         }
-        // What is not JSON may go on as an error: no more does than what a reader of each level could not read.
+        // A message that is not JSON may be passed on as an error. So the filter may report `NotJson` only where the
+        // reference reports it too.
         prop_assert!(filtered != Err(ListError::NotJson) || reference == filtered);
     }
 }

@@ -77,7 +77,7 @@ fn messages() {
 }
 
 #[test]
-fn one_scan_after_the_other() {
+fn a_scan_can_be_used_again() {
     let mut scan = MessageScan::default();
     for (message, expected) in TABLE {
         for byte in message.as_bytes() {
@@ -88,7 +88,7 @@ fn one_scan_after_the_other() {
 }
 
 #[test]
-fn depth_costs_nothing() {
+fn depth_needs_no_memory() {
     let deep = 1_000_000;
     let message = format!(r#"{{"result":{{"x":{}{},"isError":true}}}}"#, "[".repeat(deep), "]".repeat(deep));
     assert_eq!(scan(message.as_bytes()), FAILED);
@@ -156,7 +156,7 @@ proptest! {
         prop_assert_eq!(split.finish(), scan(&bytes));
     }
 
-    /// However it is cut, each byte is seen as if it came alone.
+    /// However the text is divided into pieces, the result is the same as byte by byte.
     #[test]
     fn it_agrees_with_the_reference(
         text in prop_oneof![

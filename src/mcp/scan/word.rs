@@ -1,6 +1,6 @@
-//! What a scan remembers of a string that comes in pieces.
+//! A string that a scan reads in pieces.
 
-/// A short string; of a longer one only that it is longer.
+/// A string of up to 32 bytes. Of a longer string, only the length is kept.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Word {
     bytes: [u8; Self::BYTES],
@@ -8,7 +8,7 @@ pub(super) struct Word {
 }
 
 impl Word {
-    /// Enough for the longest word that is looked for, `notifications/progress`.
+    /// More than the longest word that is looked for, `notifications/progress`.
     const BYTES: usize = 32;
 
     pub(super) fn push(&mut self, byte: u8) {
@@ -23,7 +23,7 @@ impl Word {
         self.length = length;
     }
 
-    /// One that is too long is none of those that are looked for.
+    /// The string. A string that is too long gives some other 32 bytes, which equal none of the words looked for.
     pub(super) fn text(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or(&self.bytes)
     }

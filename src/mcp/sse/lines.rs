@@ -1,31 +1,32 @@
-//! The lines of a stream that comes in pieces.
+//! The lines of a stream that arrives in pieces.
 
 use crate::mcp::find::{find_either, find_line_end};
 
 /// The byte order mark that a stream may begin with.
 const MARK: &[u8; 3] = b"\xef\xbb\xbf";
 
-/// Cuts a stream into lines and parts of lines. Lines end with `\n`, `\r\n` or `\r`; since nobody can wait for the byte
-/// after a `\r`, a line ends with it, and a `\n` behind it comes as a part of its own.
+/// Divides a stream into lines and parts of lines. Lines end with `\n`, `\r\n` or `\r`. The byte after a `\r` may
+/// arrive much later, so a line ends at its `\r`, and a `\n` after it is returned as a part of its own, [`Part::Tail`].
 #[derive(Debug)]
 pub(super) struct Lines {
-    /// The bytes of the mark that were there; `None` behind the beginning of the stream.
+    /// How many bytes of the mark were read; `None` after the beginning of the stream.
     mark: Option<u8>,
+    /// The last byte was a `\r`, and the next byte is not known yet.
     after_return: bool,
-    /// The last `\r` whose next byte is known stood alone.
+    /// The last `\r` whose next byte is known had no `\n` after it.
     lone_returns: bool,
 }
 
-/// Part of a stream. All parts, one after the other, are the stream.
+/// Part of a stream. All parts in order are the whole stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part<'a> {
-    /// The byte order mark: no part of any line.
+    /// The byte order mark, which belongs to no line.
     Mark,
-    /// Bytes of a line, at least one; more of the same line may follow.
+    /// At least one byte of a line. More bytes of the same line may follow.
     Text(&'a [u8]),
-    /// The line ends, with `\n` or `\r`.
+    /// The end of a line: `\n` or `\r`.
     End(&'a [u8]),
-    /// The `\n` of the `\r\n` that the line before ended with.
+    /// The `\n` after the `\r` at which the line before ended.
     Tail,
 }
 
@@ -36,7 +37,7 @@ impl Default for Lines {
 }
 
 impl Part<'_> {
-    /// What the part is in the stream.
+    /// The bytes of the part.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Mark => MARK,
@@ -47,7 +48,7 @@ impl Part<'_> {
 }
 
 impl Lines {
-    /// Takes the next part off the beginning of `rest`; `None` when more of the stream has to come.
+    /// Takes the next part from the beginning of `rest`. `None` when more of the stream must arrive first.
     #[inline]
     pub fn next<'a>(&mut self, rest: &mut &'a [u8]) -> Option<Part<'a>> {
         while let Some(matched) = self.mark.map(usize::from) {
@@ -79,7 +80,8 @@ impl Lines {
         Some(if length == 0 { Part::End(part) } else { Part::Text(part) })
     }
 
-    /// Whether something may be put in here without coming between the bytes of a mark or of a line ending.
+    /// Whether text inserted here would not separate the bytes of a mark or of a line ending. After a `\r` this is so
+    /// only if the `\r` before it had no `\n` after it.
     pub fn is_settled(&self) -> bool {
         self.mark.is_none_or(|matched| matched == 0) && (!self.after_return || self.lone_returns)
     }
@@ -90,15 +92,15 @@ impl Lines {
 pub(super) struct Line<'a> {
     /// The line with its ending.
     pub whole: &'a [u8],
-    /// Before the first colon, or everything.
+    /// The text before the first colon, or the whole text.
     pub name: &'a [u8],
-    /// Behind the colon and one space.
+    /// The text after the colon and one optional space.
     pub value: &'a [u8],
     /// `\n`, `\r\n`, `\r`, or nothing at the end of the buffer.
     pub ending: &'a [u8],
 }
 
-/// The lines of a buffer. Behind a line ending at its very end there is no further line.
+/// The lines of a buffer. No further line begins after a line ending at the end of the buffer.
 pub(super) fn lines(buffer: &[u8]) -> impl Iterator<Item = Line<'_>> {
     let mut rest = buffer;
     std::iter::from_fn(move || {
@@ -171,7 +173,7 @@ mod tests {
                     all.extend_from_slice(part.bytes());
                 }
             }
-            // At the end only an incomplete mark may still be open.
+            // Only an incomplete mark could be missing at the end, and these streams have none.
             prop_assert_eq!(all, stream.as_bytes());
         }
     }

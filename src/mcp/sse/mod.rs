@@ -1,4 +1,4 @@
-//! Event streams, as in WHATWG HTML section 9.2 ("Server-sent events"), read while they go by.
+//! Event streams (WHATWG HTML section 9.2, "Server-sent events"), read while they pass through the edge.
 
 mod lines;
 mod rewrite;
@@ -9,7 +9,7 @@ pub use scan::EventScan;
 
 #[cfg(test)]
 mod reference {
-    //! The same, written naively over a whole stream: what the incremental readers are compared with.
+    //! A simple reader of whole streams. The incremental readers are compared with it.
 
     use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ mod reference {
         pub data: String,
     }
 
-    /// The events that a reader of the stream gets.
+    /// The events that a client reads from the stream.
     pub fn events(stream: &str) -> Vec<Event> {
         let stream = stream.strip_prefix('\u{feff}').unwrap_or(stream).replace("\r\n", "\n").replace('\r', "\n");
         let mut events = Vec::new();
@@ -43,7 +43,7 @@ mod reference {
         events
     }
 
-    /// Streams with everything that a stream may have, and some that it may not.
+    /// Streams with everything that a stream may contain, and with some invalid content.
     pub fn stream() -> impl Strategy<Value = String> {
         let line = prop_oneof![
             6 => Just(String::new()),
@@ -62,7 +62,7 @@ mod reference {
         })
     }
 
-    /// `bytes` in pieces.
+    /// `bytes`, divided into pieces at `cuts`.
     pub fn pieces<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).chain([0, bytes.len()]).collect();
         cuts.sort_unstable();

@@ -1,4 +1,4 @@
-//! Events that are judged, and perhaps given other data, before they go on.
+//! Decides about each event of a stream before the event is passed on, and can replace the event's data.
 
 use std::borrow::Cow;
 
@@ -6,31 +6,32 @@ use thiserror::Error;
 
 use super::lines::{Lines, Part, lines};
 
-/// What becomes of an event.
+/// The decision about an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on as it is.
+    /// Passes the event on unchanged.
     Keep,
-    /// It goes on with this data; its other lines stay as and where they are.
+    /// Passes the event on with this data. Its other lines stay unchanged, in their places.
     Replace(Vec<u8>),
-    /// As `Keep`, and so does everything after it, unseen.
+    /// As `Keep`. Everything after the event is passed on unchecked.
     KeepAndStop,
-    /// As `Replace`, and everything after it goes on as it is, unseen.
+    /// As `Replace`. Everything after the event is passed on unchecked.
     ReplaceAndStop(Vec<u8>),
 }
 
-/// An event is longer than an `EventRewrite` may hold. The stream cannot go on: the event was not judged.
+/// An event is longer than an `EventRewrite` may hold. The stream must end, because the event was not checked.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("an event of the stream is longer than {0} bytes")]
 pub struct EventTooLong(usize);
 
-/// Passes an event stream on, each event when it is complete and judged; comments and empty lines between events at once.
-/// At most one event is held. How the stream is cut into pieces makes no difference to what goes on.
+/// Passes an event stream on. Each event is held until it is complete and the decision about it is made. Comments and
+/// empty lines between events are passed on at once. At most one event is held. How the stream is divided into pieces
+/// makes no difference to what is passed on.
 #[derive(Debug)]
 pub struct EventRewrite {
     lines: Lines,
     line: Place,
-    /// The event so far, byte for byte. Empty: none is under way.
+    /// The bytes of the current event so far. Empty when no event has begun.
     event: Vec<u8>,
     /// Where the current line begins in `event`.
     line_start: usize,
@@ -43,28 +44,28 @@ pub struct EventRewrite {
 enum Place {
     #[default]
     LineStart,
-    /// A line of an event.
+    /// In a line of an event.
     Event,
-    /// A comment between events.
+    /// In a comment between events.
     Comment,
 }
 
-/// Which events are judged.
+/// Which events are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
     All,
-    /// The first one, if it is of this type.
+    /// The first event, if it has this type.
     First(&'static str),
-    /// The one under way, which is of the type that was looked for.
-    This(&'static str),
-    /// No more.
+    /// The current event, which has the awaited type.
+    Current(&'static str),
+    /// No further events.
     Stopped,
     /// An event was too long.
     Failed,
 }
 
 impl EventRewrite {
-    /// Judges all events until a verdict says to stop. An event of more than `limit` bytes, its line endings included,
+    /// Checks all events until a verdict says to stop. An event of more than `limit` bytes, including its line endings,
     /// is an error.
     pub fn new(limit: usize) -> Self {
         Self {
@@ -77,19 +78,20 @@ impl EventRewrite {
         }
     }
 
-    /// Judges the first event with data, if it is of the type `event_type` (which is not `message`, the type of events
-    /// that name none), and stops whatever the verdict. An event that names another type, or has data before it names a
-    /// type, is not waited for: it and the rest of the stream go on at once.
+    /// Checks the first event with data if its type is `event_type`, and stops after it, whatever the verdict is.
+    /// `event_type` must not be `message`, which is the type of events that name no type. An event that names another
+    /// type, or has data before it names a type, is not held: this event and the rest of the stream are passed on at
+    /// once.
     pub fn only_first(event_type: &'static str, limit: usize) -> Self {
         Self { look: Look::First(event_type), ..Self::new(limit) }
     }
 
-    /// Takes the next piece of the stream, and appends to `out` what may go on. `rewrite` judges an event by its type
-    /// (`message` when it names none) and its data; events without data, or with nothing in it, are kept without
-    /// asking: they carry no message.
+    /// Takes the next piece of the stream, and appends to `out` what may be passed on. `rewrite` decides about an event
+    /// by its type (`message` when the event names no type) and its data. Events without data, or with empty data, are
+    /// passed on without calling `rewrite`, because they carry no message.
     ///
     /// # Errors
-    /// `EventTooLong`, from then on for every piece; the events before the long one are in `out`.
+    /// [`EventTooLong`] for an event that is too long, and for every later piece. The events before it are in `out`.
     pub fn push(
         &mut self,
         piece: &[u8],
@@ -114,8 +116,8 @@ impl EventRewrite {
         self.event.len()
     }
 
-    /// The stream is over. An incomplete event goes no further: clients drop it, and it was not judged. Once stopped,
-    /// nothing is held.
+    /// Ends the stream. An incomplete event is dropped, because it was not checked, and clients would drop it too.
+    /// After a stop, bytes that are still held are passed on.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         let rest = std::mem::take(&mut self.event);
         if self.look == Look::Stopped {
@@ -144,7 +146,7 @@ impl EventRewrite {
             Part::End(ending) => match std::mem::take(&mut self.line) {
                 Place::LineStart if !idle => {
                     self.hold(ending)?;
-                    self.judge(out, rewrite);
+                    self.decide(out, rewrite);
                 }
                 Place::LineStart | Place::Comment => out.extend_from_slice(ending),
                 Place::Event => {
@@ -152,7 +154,7 @@ impl EventRewrite {
                     self.look_at_line();
                 }
             },
-            // The line before, or the empty line that ended an event, is out already, or else it is held.
+            // The `\n` follows its `\r`: to the held event if there is one, otherwise to the output.
             Part::Tail if !idle => self.hold(b"\n")?,
             Part::Mark | Part::Tail => out.extend_from_slice(part.bytes()),
         }
@@ -169,7 +171,8 @@ impl EventRewrite {
         Ok(())
     }
 
-    /// Holds more of a line. While the type is awaited, five bytes tell that a data line, however long, need not be.
+    /// Holds more of a line. While an event type is awaited, the first five bytes are enough to recognize a data line,
+    /// and the rest of such a line is not held.
     fn hold_text(&mut self, text: &[u8]) -> Result<(), EventTooLong> {
         const DATA: &[u8] = b"data:";
         let missing = DATA.len().saturating_sub(self.event.len() - self.line_start);
@@ -186,19 +189,19 @@ impl EventRewrite {
         self.hold(tail)
     }
 
-    /// Looks at a line that was just completed, for the type that is awaited.
+    /// Looks for the awaited type in the line that was just completed.
     fn look_at_line(&mut self) {
-        let (Look::First(awaited) | Look::This(awaited)) = self.look else { return };
+        let (Look::First(awaited) | Look::Current(awaited)) = self.look else { return };
         let Some(line) = lines(&self.event[self.line_start..]).next() else { return };
         match (line.name, self.look) {
-            (b"event", _) if line.value == awaited.as_bytes() => self.look = Look::This(awaited),
+            (b"event", _) if line.value == awaited.as_bytes() => self.look = Look::Current(awaited),
             (b"event", _) | (b"data", Look::First(_)) => self.look = Look::Stopped,
             _ => {}
         }
     }
 
-    /// Judges the event, which is complete, and lets it go on.
-    fn judge(&mut self, out: &mut Vec<u8>, rewrite: &mut dyn FnMut(&str, &[u8]) -> Verdict) {
+    /// Decides about the complete event, and passes it on.
+    fn decide(&mut self, out: &mut Vec<u8>, rewrite: &mut dyn FnMut(&str, &[u8]) -> Verdict) {
         let (mut kind, mut data) = (b"".as_slice(), None::<Cow<'_, [u8]>>);
         for line in lines(&self.event) {
             match line.name {
@@ -215,8 +218,8 @@ impl EventRewrite {
         };
         let stop = matches!(verdict, Verdict::KeepAndStop | Verdict::ReplaceAndStop(_));
         self.look = match self.look {
-            Look::This(awaited) if data.is_none() => Look::First(awaited),
-            Look::This(_) => Look::Stopped,
+            Look::Current(awaited) if data.is_none() => Look::First(awaited),
+            Look::Current(_) => Look::Stopped,
             _ if stop => Look::Stopped,
             look => look,
         };
@@ -228,7 +231,7 @@ impl EventRewrite {
     }
 }
 
-/// The data of two lines.
+/// Appends `line` to `data`, after a line break.
 fn join<'a>(data: Cow<'a, [u8]>, line: &[u8]) -> Cow<'a, [u8]> {
     let mut data = data.into_owned();
     data.push(b'\n');
@@ -236,12 +239,14 @@ fn join<'a>(data: Cow<'a, [u8]>, line: &[u8]) -> Cow<'a, [u8]> {
     Cow::Owned(data)
 }
 
-/// Writes `event` with other data: in the place of its first data line, and with that line's ending.
+/// Writes `event` with new data. The new data lines take the place of the first data line, and have the ending of that
+/// line.
 fn write_with(event: &[u8], data: &[u8], out: &mut Vec<u8>) {
     let mut is_written = false;
     for line in lines(event) {
         if line.name != b"data" {
-            // In a stream that mixes its line endings a data line that is gone may have stood between these two.
+            // When line endings are mixed, a removed data line may have been between this `\n` and the `\r` before it.
+            // Without another `\n`, the two would become one line ending.
             if line.whole == b"\n" && out.ends_with(b"\r") {
                 out.push(b'\n');
             }
@@ -252,7 +257,7 @@ fn write_with(event: &[u8], data: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Writes `data` as data lines, one for each of its lines: behind a line break at its end there is an empty one.
+/// Writes `data` as data lines, one for each of its lines. A line break at the end of `data` adds an empty data line.
 fn write_data(data: &[u8], ending: &[u8], out: &mut Vec<u8>) {
     let mut is_open = true;
     for line in lines(data) {

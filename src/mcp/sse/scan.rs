@@ -1,15 +1,15 @@
-//! What the events of a stream are, found out while they go by.
+//! Finds out which messages an event stream carries, while the stream passes through the edge.
 
 use super::lines::{Lines, Part};
 use crate::mcp::{MessageScan, Scanned};
 
-/// Tells what messages an event stream carries, without keeping them: the memory is constant. How the stream is cut into
-/// pieces makes no difference.
+/// Reports which messages an event stream carries. It does not keep the messages, so it needs a constant amount of
+/// memory. How the stream is divided into pieces makes no difference.
 #[derive(Debug, Default)]
 pub struct EventScan {
     lines: Lines,
     line: Line,
-    /// The event has a field.
+    /// The current event has at least one field.
     under_way: bool,
     data: Data,
     message: MessageScan,
@@ -18,11 +18,11 @@ pub struct EventScan {
 /// What is known of the current line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
-    /// So many bytes of `data`, and nothing else; 0 at the start of a line.
+    /// This many bytes of `data`, and nothing else; 0 at the start of a line.
     Name(usize),
-    /// The value of a data line is to come, with a space before it or not.
+    /// The value of a data line comes next. There may be a space before it.
     Value,
-    /// The value of a data line is coming.
+    /// The value of a data line has begun.
     Data,
     Comment,
     /// A field that does not matter.
@@ -41,14 +41,14 @@ enum Data {
     /// No data line.
     #[default]
     None,
-    /// One data line, empty.
+    /// One empty data line.
     Empty,
     Some,
 }
 
 impl EventScan {
-    /// Looks at the next piece of the stream, and tells `seen` of each message, once, when its event is complete. An event
-    /// with empty data is no message (from 2025-11-25 on, one begins each stream).
+    /// Scans the next piece of the stream. Calls `seen` once for each message, when the message's event is complete. An
+    /// event with empty data is not a message (from 2025-11-25 on, streams begin with such an event).
     pub fn push(&mut self, piece: &[u8], seen: &mut dyn FnMut(Scanned)) {
         let mut rest = piece;
         while let Some(part) = self.lines.next(&mut rest) {
@@ -60,8 +60,8 @@ impl EventScan {
         }
     }
 
-    /// Whether a comment and an empty line may be put in here: no line and no event is under way. Between the two bytes
-    /// of a `\r\n` they may not.
+    /// Whether a comment and an empty line may be inserted here: no line and no event has begun, and the position is
+    /// not between the two bytes of a `\r\n`.
     pub fn is_between_events(&self) -> bool {
         self.line == Line::Name(0) && !self.under_way && self.lines.is_settled()
     }
@@ -95,7 +95,7 @@ impl EventScan {
         }
     }
 
-    /// A data line begins; it is joined to the one before with a line break.
+    /// A data line begins. A line break joins it to the data line before.
     fn data_line(&mut self) {
         if self.data == Data::None {
             self.data = Data::Empty;
@@ -201,9 +201,9 @@ mod tests {
             prop_assert_eq!(scan(&reference::pieces(stream.as_bytes(), &cuts)).0, expected);
         }
 
-        /// A comment put in where it says so changes no event.
+        /// A comment that is inserted where `is_between_events` allows it changes no event.
         #[test]
-        fn comments_do_no_damage(stream in reference::stream()) {
+        fn inserted_comments_change_no_event(stream in reference::stream()) {
             let mut scan = EventScan::default();
             let (mut commented, mark) = (String::new(), stream.strip_prefix('\u{feff}'));
             for at in mark.unwrap_or(&stream).chars() {
@@ -217,7 +217,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_will_do(bytes in proptest::collection::vec(any::<u8>(), 0..80), cuts in reference::cuts()) {
+        fn any_bytes_are_accepted(bytes in proptest::collection::vec(any::<u8>(), 0..80), cuts in reference::cuts()) {
             prop_assert_eq!(scan(&reference::pieces(&bytes, &cuts)), scan(&[&bytes]));
         }
     }

@@ -54,7 +54,7 @@ pub(crate) struct Http1Downstream<'c> {
 }
 
 impl<'c> Http1Downstream<'c> {
-    /// A request whose head was read from `connection`. A request that is refused because its length is in doubt counts as
+    /// A request whose head was read from `connection`. A request that is refused because its length is ambiguous counts as
     /// one without a body.
     pub(crate) fn new(connection: &'c mut Http1Connection, head: RequestHead) -> Self {
         let length = head.length.unwrap_or(BodyLength::Exact(0));

@@ -71,7 +71,7 @@ impl Http1Link {
     fn begin_body(&mut self, mut head: Box<ResponseHeader>) -> pingora::Result<Box<ResponseHeader>> {
         let length = BodyLength::of_response(&self.method, head.status, head.version, &head.headers);
         let Some(length) = length else {
-            return Error::e_explain(ErrorType::InvalidHTTPHeader, "the length of the answer is in doubt");
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, "the length of the answer is ambiguous");
         };
         self.keepalive = keeps_alive(head.version, &head.headers);
         if head.headers.contains_key(TRANSFER_ENCODING) && head.remove_header(&CONTENT_LENGTH).is_some() {

@@ -138,7 +138,7 @@ impl Front {
         let located = admit::locate(&self.edge, &mut downstream, &mut context, known);
         let located = match length {
             Ok(_) => located,
-            Err(doubt) => Err(Rejection::new(RejectionReason::BadRequest, doubt)),
+            Err(reason) => Err(Rejection::new(RejectionReason::BadRequest, reason)),
         };
         if located.as_ref().is_ok_and(|located| located.is_opaque)
             && let Downstream::Http1(request) = downstream

@@ -1,4 +1,4 @@
-//! An access line: its fields, and how they are written.
+//! An access line: its fields, and the two formats.
 
 use std::cell::Cell;
 use std::fmt::Write;
@@ -34,7 +34,7 @@ pub(super) struct Line<'a> {
     pub(super) status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<&'static str>,
-    /// The response broke off after its head.
+    /// True when the answer broke off after its head.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) aborted: bool,
     pub(super) bytes_in: u64,
@@ -45,7 +45,7 @@ pub(super) struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Appends what serde_json makes of it (a property test holds it to that), at a third of the cost.
+    /// Appends the line as JSON: the same as serde_json writes (a property test compares them), at a third of the cost.
     pub(super) fn write_json(&self, out: &mut String) {
         out.push_str("{\"time\":\"");
         self.time.write(out);
@@ -90,7 +90,7 @@ impl Line<'_> {
         out.push('}');
     }
 
-    /// Appends `key=value` pairs; values with anything but plain characters are quoted and escaped as JSON strings are.
+    /// Appends the line as `key=value` pairs. A value with other than plain characters is quoted and escaped as a JSON string.
     pub(super) fn write_text(&self, out: &mut String) {
         let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(self) else { return };
         for (index, (key, value)) in fields.into_iter().enumerate() {
@@ -110,12 +110,12 @@ impl Line<'_> {
 pub(super) struct Time(Duration);
 
 impl Time {
-    /// That of the system's clock.
+    /// The time of the system's clock.
     pub(super) fn now() -> Self {
         Self(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
-    /// As RFC 3339 has it. All but the milliseconds is made once a second.
+    /// Appends the time in the format of RFC 3339. Everything except the milliseconds is made once a second.
     fn write(self, out: &mut String) {
         thread_local!(static SECOND: Cell<(u64, String)> = const { Cell::new((u64::MAX, String::new())) });
         let (mut second, mut made) = SECOND.take();
@@ -154,7 +154,7 @@ impl Millis {
         push_number(out, self.micros / 1_000);
         out.push('.');
         three_digits(out, (self.micros % 1_000) as u32);
-        // One digit stays.
+        // At least one digit stays.
         for _ in 0..2 {
             if out.ends_with('0') {
                 out.pop();
@@ -169,7 +169,7 @@ impl Serialize for Millis {
     }
 }
 
-/// Appends `key`, which opens the string, the string, and what closes it.
+/// Appends a string with its key. `key` includes the opening quote.
 fn text(out: &mut String, key: &str, value: &str) {
     out.push_str(key);
     match find_in_string(value.as_bytes()) {

@@ -1,18 +1,19 @@
-//! Memory that each thread writes its lines into, one after the other.
+//! Memory into which a thread writes its lines, one after the other.
 
 use crate::config::limits;
 use std::cell::Cell;
 
-/// Empty between two lines. One is for one place only: lines that are made within each other need two.
+/// Empty between two lines. Each place in the code that writes lines needs a memory of its own, because a line may be written
+/// while another one is being made.
 pub(crate) struct LineMemory(Cell<String>);
 
 impl LineMemory {
-    /// Nothing yet.
+    /// Empty.
     pub(crate) const fn new() -> Self {
         Self(Cell::new(String::new()))
     }
 
-    /// Gives an empty string to `write`, and keeps its memory.
+    /// Lets `write` fill an empty string, and keeps the memory of the string for the next line.
     pub(crate) fn with<T>(&self, write: impl FnOnce(&mut String) -> T) -> T {
         let mut text = self.0.take();
         let done = write(&mut text);

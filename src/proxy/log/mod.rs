@@ -14,7 +14,7 @@ use crate::metrics::{CallOutcome, EndpointResult, Label, Metrics, RejectionReaso
 use line::{Line, Millis, Time};
 pub(crate) use memory::LineMemory;
 
-/// The target of access lines: the logger writes them as they are.
+/// The log target of access lines. The logger writes them unchanged.
 pub(crate) const TARGET: &str = "access";
 
 /// The status that is logged when the client left before it got one; nginx logs the same.

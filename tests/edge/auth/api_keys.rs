@@ -129,7 +129,10 @@ async fn a_reload_takes_keys_away_and_brings_others() {
     assert_eq!((edge.get_as(&first, "/keys/").await.status, edge.get_as(&second, "/keys/").await.status), (200, 401));
     edge.write("keys.yaml", "- {id: first, hash: hunter2, subject: robot}\n");
     let errors = edge.reloader.reload(Trigger::Watch).await.expect_err("it is no hash").to_string();
-    assert!(errors.contains("keys.yaml:1:15`: [0].hash: is no hash") && !errors.contains("hunter2"), "{errors}");
+    assert!(
+        errors.contains("keys.yaml:1:15`: [0].hash: is not a valid hash") && !errors.contains("hunter2"),
+        "{errors}"
+    );
     assert_eq!(edge.get_as(&first, "/keys/").await.status, 200, "the old keys stay");
     edge.write("keys.yaml", &entry("second", &second, ""));
     edge.reloader.reload(Trigger::Watch).await.expect("it is one of the configuration's files");

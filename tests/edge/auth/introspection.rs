@@ -239,7 +239,7 @@ async fn a_wrong_secret_is_logged_without_it() {
         lines.push(edge.line().await.expect("the edge is running"));
     }
     let text = lines.join("\n");
-    assert!(text.contains("refuses the edge itself with status 401: check `client_id`"), "{text}");
+    assert!(text.contains("refuses the edge's own credentials with status 401: check `client_id`"), "{text}");
     for secret in ["hunter2", "canary-token", "my+edge", &STANDARD.encode("my+edge:hunter2+%26+more")] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }

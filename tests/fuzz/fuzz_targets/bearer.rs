@@ -1,6 +1,6 @@
 #![no_main]
 
-#[allow(dead_code, reason = "each target uses one of them")]
+#[allow(dead_code, reason = "each target uses one of the functions")]
 #[path = "../targets.rs"]
 mod targets;
 

@@ -1,4 +1,4 @@
-//! `mcp-fleet events`: event streams whose events say when they were sent.
+//! `mcp-fleet events`: serves event streams whose events contain the time at which they were sent.
 
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::failure::Failure;
 
-/// Answers every request with an event stream, until it is ended.
+/// Answers every request with an event stream, until the process is ended.
 #[derive(clap::Args)]
 pub(crate) struct Events {
     /// The port on loopback.
@@ -20,7 +20,7 @@ pub(crate) struct Events {
     rate: u32,
 }
 
-/// Nanoseconds since 1970: the one clock that processes share.
+/// Nanoseconds since 1970. All processes of a machine share this clock.
 pub(crate) fn now() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()
 }
@@ -31,17 +31,18 @@ impl Events {
         let interval = Duration::from_secs(1) / self.rate.max(1);
         for number in 0_u32.. {
             let (stream, _) = listener.accept().await?;
-            let offset = interval.mul_f64(turn(number));
-            // A client that leaves is no failure.
+            let offset = interval.mul_f64(phase(number));
+            // An error means that the client has left, which is not a failure.
             tokio::spawn(async move { drop(serve(stream, interval, offset).await) });
         }
         Ok(())
     }
 }
 
-/// When in the interval the events of a stream come, from 0 to 1. The steps of the golden ratio spread any number of streams
-/// evenly: else how quickly a proxy lets them begin would decide how many events come at once.
-fn turn(number: u32) -> f64 {
+/// When in the interval the events of a stream are sent, from 0 to 1. Steps of the golden ratio spread any number of
+/// streams evenly. Without this, the number of events at the same time would depend on how quickly a proxy opens
+/// streams.
+fn phase(number: u32) -> f64 {
     (f64::from(number) * 0.618_033_988_749_895).fract()
 }
 
@@ -57,7 +58,7 @@ async fn serve(mut stream: TcpStream, interval: Duration, offset: Duration) -> i
     stream.write_all(answer.as_bytes()).await?;
     let mut ticks = tokio::time::interval_at(Instant::now() + offset, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    // The first comes at once: a listener waits for it.
+    // The first event is sent at once, because `mcp-fleet listen` waits for it.
     loop {
         let event = format!(
             "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{\"level\":\"info\",\"sent\":{}}}}}\n\n",
@@ -73,11 +74,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streams_have_their_turns_all_over_the_interval() {
+    fn streams_are_spread_evenly_over_the_interval() {
         for begun in [0, 1_000_000] {
-            let mut turns: Vec<f64> = (begun..begun + 1_000).map(turn).collect();
-            turns.sort_by(f64::total_cmp);
-            assert!(turns.windows(2).all(|pair| pair[1] - pair[0] < 0.003) && turns[0] < 0.003 && turns[999] > 0.997);
+            let mut phases: Vec<f64> = (begun..begun + 1_000).map(phase).collect();
+            phases.sort_by(f64::total_cmp);
+            assert!(
+                phases.windows(2).all(|pair| pair[1] - pair[0] < 0.003) && phases[0] < 0.003 && phases[999] > 0.997
+            );
         }
     }
 }

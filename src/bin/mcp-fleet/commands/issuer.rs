@@ -1,4 +1,4 @@
-//! A token issuer for the demo and the tests: whoever asks gets a token for whatever they ask for.
+//! A token issuer for the demo and the tests. It issues every token that is requested, without any authentication.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::signer::{Signer, nonce};
 use crate::failure::Failure;
 
-/// No token lives longer than a day.
+/// The longest lifetime of a token, in seconds: one day.
 const MAX_TTL: i64 = 86_400;
 
 type Answer = Result<Json<Value>, (StatusCode, String)>;
@@ -25,31 +25,31 @@ struct Issuer {
     signer: watch::Sender<Signer>,
 }
 
-/// What a token is asked for.
+/// The parameters of a request for a token.
 #[derive(Deserialize)]
-struct Wish {
+struct TokenRequest {
     sub: String,
     #[serde(default)]
     scope: String,
-    #[serde(default = "Wish::usual_audience")]
+    #[serde(default = "TokenRequest::default_audience")]
     aud: String,
-    #[serde(default = "Wish::usual_ttl")]
+    #[serde(default = "TokenRequest::default_ttl")]
     ttl: i64,
 }
 
-impl Wish {
-    fn usual_audience() -> String {
+impl TokenRequest {
+    fn default_audience() -> String {
         "mcp-edge".to_owned()
     }
 
-    fn usual_ttl() -> i64 {
+    fn default_ttl() -> i64 {
         3_600
     }
 }
 
-/// The pages of an issuer that is reached under the URL.
+/// The routes of an issuer at `url`.
 pub(crate) fn pages(url: String) -> Result<Router, Failure> {
-    // Generating a key fails only without any randomness.
+    // Generating a key fails only when the system gives no random numbers.
     let signer = Signer::generate().map_err(|error| error.to_string())?;
     let issuer = Issuer { url, signer: watch::Sender::new(signer) };
     Ok(Router::new()
@@ -73,32 +73,32 @@ async fn configuration(State(issuer): State<Arc<Issuer>>) -> Json<Value> {
     }))
 }
 
-async fn token(State(issuer): State<Arc<Issuer>>, Query(wish): Query<Wish>) -> Answer {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(broken)?.as_secs().cast_signed();
+async fn token(State(issuer): State<Arc<Issuer>>, Query(request): Query<TokenRequest>) -> Answer {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(internal_error)?.as_secs().cast_signed();
     // A ttl below zero makes a token that has already expired.
-    let ttl = wish.ttl.clamp(-MAX_TTL, MAX_TTL);
+    let ttl = request.ttl.clamp(-MAX_TTL, MAX_TTL);
     let claims = json!({
         "iss": issuer.url,
-        "sub": wish.sub,
-        "aud": wish.aud,
-        "scope": wish.scope,
+        "sub": request.sub,
+        "aud": request.aud,
+        "scope": request.scope,
         "iat": now,
         "exp": now + ttl,
-        "jti": nonce().map_err(broken)?,
+        "jti": nonce().map_err(internal_error)?,
     });
     let signer = issuer.signer.borrow().clone();
-    let token = signer.sign(&claims).map_err(broken)?;
+    let token = signer.sign(&claims).map_err(internal_error)?;
     Ok(Json(json!({ "access_token": token, "token_type": "Bearer", "expires_in": ttl })))
 }
 
-/// Replaces the key; tokens signed with the one before are worthless once its JWK set is fetched anew.
+/// Replaces the key. Tokens that were signed with the previous key are invalid as soon as the JWK set is fetched again.
 async fn rotate(State(issuer): State<Arc<Issuer>>) -> Answer {
-    let signer = Signer::generate().map_err(broken)?;
+    let signer = Signer::generate().map_err(internal_error)?;
     let jwk = signer.jwk();
     issuer.signer.send_replace(signer);
     Ok(Json(json!({ "keys": [jwk] })))
 }
 
-fn broken(error: impl ToString) -> (StatusCode, String) {
+fn internal_error(error: impl ToString) -> (StatusCode, String) {
     (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }

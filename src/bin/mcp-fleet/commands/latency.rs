@@ -1,10 +1,10 @@
-//! What was measured, in microseconds.
+//! Measured latencies, and their summary in microseconds.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// How long each of many things took.
+/// A list of measured times.
 #[derive(Default)]
 pub(crate) struct Latencies(Vec<u64>);
 
@@ -17,7 +17,7 @@ impl Latencies {
         self.0.extend(other.0);
     }
 
-    /// How many, and their percentiles.
+    /// The number of times, and their percentiles.
     pub(crate) fn summary(mut self) -> Value {
         self.0.sort_unstable();
         let at = |share: f64| {

@@ -1,4 +1,4 @@
-//! `mcp-fleet listen`: many open streams of `mcp-fleet events`, and how late their events come.
+//! `mcp-fleet listen`: opens many streams of `mcp-fleet events` and measures how late their events arrive.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl Listen {
             open.push(stream);
         }
         writeln!(io::stdout(), "{}", json!({"open": open.len()}))?;
-        // What came in while they were opened is late for another reason.
+        // Events that arrived while the streams were opened do not count, because they were not read at once.
         let begin = Instant::now() + Duration::from_secs(1);
         let end = begin + Duration::from_secs(self.seconds);
         let mut listeners = JoinSet::new();
@@ -70,7 +70,7 @@ fn contains_event(bytes: &[u8]) -> bool {
     bytes.windows(SENT.len()).any(|window| window == SENT)
 }
 
-/// The delays of a stream's events between `begin` and `end`, and whether it was open all the time.
+/// The delays of a stream's events between `begin` and `end`, and whether the stream was open all the time.
 async fn listen(mut stream: TcpStream, begin: Instant, end: Instant) -> (Latencies, bool) {
     let mut latencies = Latencies::default();
     let mut buffer = Vec::with_capacity(16 << 10);
@@ -85,7 +85,7 @@ async fn listen(mut stream: TcpStream, begin: Instant, end: Instant) -> (Latenci
                 for found in buffer.windows(SENT.len()).enumerate().filter(|(_, window)| *window == SENT) {
                     let digits = buffer[found.0 + SENT.len()..].iter().take_while(|byte| byte.is_ascii_digit());
                     let sent = digits.fold(0, |number, digit| number * 10 + u128::from(digit - b'0'));
-                    // An event in two pieces has half a number.
+                    // If an event arrives in two pieces, its number is incomplete and the delay is far too large.
                     if let Ok(delay) = u64::try_from(now.saturating_sub(sent))
                         && delay < 60_000_000_000
                     {

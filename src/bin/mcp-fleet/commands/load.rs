@@ -1,4 +1,4 @@
-//! `mcp-fleet load`: requests at a steady rate, and how long their answers take.
+//! `mcp-fleet load`: sends requests at a steady rate and measures how long the answers take.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +17,8 @@ pub(crate) struct Load {
     /// The body of the POST.
     #[arg(long)]
     body: String,
-    /// Requests per second over all connections; 0: each follows the answer before.
+    /// Requests per second over all connections. With 0, each connection sends the next request after the answer to the
+    /// previous one.
     #[arg(long)]
     rate: u32,
     #[arg(long, default_value_t = 1)]
@@ -33,7 +34,8 @@ struct Client {
 }
 
 impl Load {
-    /// Threads and blocking sockets: what is measured is the target, and not the timers of an event loop.
+    /// Sends the requests from threads with blocking sockets, so that the figures show the target and not the timers of
+    /// an event loop.
     pub(crate) fn run(self) -> Result<(), Failure> {
         let (address, request) = (self.target.address()?, self.target.request("POST", &self.body)?);
         let begin = Instant::now() + Duration::from_millis(200);
@@ -69,14 +71,14 @@ impl Client {
         Ok(Self { stream, request, buffer: Vec::with_capacity(4 << 10) })
     }
 
-    #[expect(clippy::disallowed_methods, reason = "it has a thread of its own")]
+    #[expect(clippy::disallowed_methods, reason = "each client has its own thread")]
     fn run(mut self, first: Instant, interval: Duration, end: Instant) -> Result<(Latencies, u64), Failure> {
         let (mut latencies, mut failed, mut due) = (Latencies::default(), 0, first);
-        // Warm: the connection to the upstream, and what the target remembers.
-        self.ask()?;
+        // A first request warms up the connection to the upstream and the caches of the target. It is not counted.
+        self.exchange()?;
         while due < end && Instant::now() < end {
             let now = Instant::now();
-            // Who is late because of the answer before counts from when it was due.
+            // When the previous answer has delayed a request, its time counts from when the request was due.
             let begun = match due.checked_duration_since(now) {
                 Some(early) => {
                     thread::sleep(early);
@@ -85,7 +87,7 @@ impl Client {
                 None if interval.is_zero() => now,
                 None => due,
             };
-            match self.ask()? {
+            match self.exchange()? {
                 200 => latencies.add(begun.elapsed()),
                 _ => failed += 1,
             }
@@ -94,8 +96,8 @@ impl Client {
         Ok((latencies, failed))
     }
 
-    /// One request; the status of its answer, which has a `Content-Length`.
-    fn ask(&mut self) -> Result<u16, Failure> {
+    /// Sends one request and returns the status of its answer. The answer must have a `Content-Length`.
+    fn exchange(&mut self) -> Result<u16, Failure> {
         self.stream.write_all(&self.request)?;
         self.buffer.clear();
         let mut piece = [0; 4 << 10];

@@ -1,4 +1,4 @@
-//! `mcp-fleet serve`.
+//! `mcp-fleet serve`: serves replicas of MCP servers, a token issuer and the switch page.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -32,21 +32,21 @@ pub(crate) struct Serve {
     /// it as --replicas says. May be given several times; without it, every server is served.
     #[arg(long = "server", value_name = "NAME[=ADDRESS]")]
     servers: Vec<Wanted>,
-    /// How many replicas of a server without addresses, each on a free port of 127.0.0.1.
+    /// How many replicas of each server that is given without an address, each on a free port of 127.0.0.1.
     #[arg(long, value_name = "N", default_value_t = 1)]
     replicas: usize,
-    /// Serves a token issuer there.
+    /// Serves a token issuer on this address.
     #[arg(long, value_name = "ADDRESS")]
     issuer: Option<SocketAddr>,
-    /// Serves the page that lists the replicas and switches how they behave.
+    /// Serves the switch page on this address. It lists the replicas and changes how they behave.
     #[arg(long, value_name = "ADDRESS")]
     switch: Option<SocketAddr>,
-    /// Ends when stdin does, and so with the program that holds its other end.
+    /// Ends when stdin is closed, and so together with the program that has the other end open.
     #[arg(long)]
     until_stdin_closes: bool,
 }
 
-/// One `--server`.
+/// One `--server` argument.
 #[derive(Clone, Debug, PartialEq)]
 struct Wanted {
     server: Server,
@@ -65,7 +65,7 @@ impl FromStr for Wanted {
     }
 }
 
-/// The line that tells where everything is.
+/// The JSON line with the addresses of everything that is served.
 #[derive(Serialize)]
 struct Addresses {
     servers: BTreeMap<&'static str, Vec<SocketAddr>>,
@@ -76,7 +76,7 @@ struct Addresses {
 impl Serve {
     /// Serves until a signal or the end of stdin.
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        // Listened for before anything starts, so that no signal goes by unnoticed.
+        // The signal handlers are installed before anything starts, so that no signal is missed.
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let replicas = start(&self.plan()).await?;
         let mut servers: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -120,7 +120,7 @@ async fn start(plan: &[(Server, SocketAddr)]) -> Result<Arc<[Replica]>, Failure>
         Arc::new(Vitals::new(*server, index))
     });
     let roster: Roster = numbered.collect();
-    // Generating its key fails only without any randomness.
+    // Generating the key of the backend fails only when the system gives no random numbers.
     let backend = Arc::new(Backend::new().map_err(|error| error.to_string())?);
     let mut replicas = Vec::with_capacity(plan.len());
     for (vitals, (_, address)) in roster.iter().zip(plan) {
@@ -130,7 +130,7 @@ async fn start(plan: &[(Server, SocketAddr)]) -> Result<Arc<[Replica]>, Failure>
     Ok(replicas.into())
 }
 
-/// Serves the pages that are made for the URL they get, and returns that URL.
+/// Binds `address`, serves what `pages` makes for the URL of this address, and returns the URL.
 async fn publish(
     address: SocketAddr,
     pages: impl FnOnce(String) -> Result<Router, Failure>,
@@ -139,7 +139,7 @@ async fn publish(
     let url = format!("http://{}", listener.local_addr()?);
     let pages = pages(url.clone())?;
     let listener = listener.tap_io(|stream| {
-        // An error here means that the peer has already left.
+        // An error means that the peer has already disconnected.
         let _ = stream.set_nodelay(true);
     });
     tokio::spawn(async move { axum::serve(listener, pages).await });
@@ -148,12 +148,12 @@ async fn publish(
 
 async fn end_of_stdin() {
     let (closed, wait) = oneshot::channel();
-    // A thread of its own: a runtime's would keep the process from exiting while it reads.
+    // This has its own thread: a thread of the runtime would keep the process from exiting while it reads.
     thread::spawn(move || {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         let _ = closed.send(());
     });
-    // The sender is dropped only after the copy, so an error means the same.
+    // The sender is dropped only after stdin has ended, so an error means the same as a message.
     let _ = wait.await;
 }
 

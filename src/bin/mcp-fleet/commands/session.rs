@@ -1,4 +1,4 @@
-//! `mcp-fleet session`.
+//! `mcp-fleet session`: runs one MCP session.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(crate) struct Session {
     /// The bearer token to send.
     #[arg(long)]
     token: Option<String>,
-    /// The tool to call; without it, a read-only one.
+    /// The tool to call. By default, a tool that only reads.
     #[arg(long)]
     tool: Option<String>,
     /// The tool's arguments, as a JSON object.
@@ -32,17 +32,17 @@ pub(crate) struct Session {
     /// Speaks the stateless protocol of 2026-07-28 (server/discover) instead of opening a session.
     #[arg(long)]
     stateless: bool,
-    /// Gives up after so many seconds.
+    /// Gives up after this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
 }
 
 impl Session {
-    /// Runs the session and prints what it saw.
+    /// Runs the session and prints what the server has answered.
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let patience = Duration::from_secs(self.timeout);
-        let ended = tokio::time::timeout(patience, self.talk()).await;
-        ended.map_err(|_| format!("no end of the session after {} s", patience.as_secs()))?
+        let limit = Duration::from_secs(self.timeout);
+        let ended = tokio::time::timeout(limit, self.talk()).await;
+        ended.map_err(|_| format!("the session has not ended after {} s", limit.as_secs()))?
     }
 
     async fn talk(self) -> Result<(), Failure> {
@@ -61,13 +61,14 @@ impl Session {
             ClientInitializeError::TransportError { error, .. } => reason(error),
             other => other.into(),
         })?;
-        let seen = self.look_around(&client).await;
-        // Closed even after a failure, so that no session is left behind on the server.
+        let outcome = self.call_a_tool(&client).await;
+        // The client closes the session even after a failure, so that no session is left behind on the server.
         client.close().await?;
-        seen
+        outcome
     }
 
-    async fn look_around(self, client: &RunningService<RoleClient, ClientConfig>) -> Result<(), Failure> {
+    /// Prints the server and its tools, and calls one tool.
+    async fn call_a_tool(self, client: &RunningService<RoleClient, ClientConfig>) -> Result<(), Failure> {
         let mut out = io::stdout();
         if let Some(peer) = client.peer_info() {
             let server = peer
@@ -82,7 +83,7 @@ impl Session {
 
         let (tool, arguments) = match self.tool {
             Some(tool) => (tool, self.args.unwrap_or_default()),
-            None => suitable(&tools).ok_or("no tool that is safe to call without being asked to (see --tool)")?,
+            None => suitable(&tools).ok_or("the server has no tool that is called by default: name one with --tool")?,
         };
         writeln!(out, "call: {tool} {}", Value::from(arguments.clone()))?;
         let request = CallToolRequestParams::new(tool.clone()).with_arguments(arguments);
@@ -107,7 +108,7 @@ fn plain(error: ServiceError) -> Failure {
     }
 }
 
-/// What went wrong, without the names of the transport's types and with the cause that its error hides.
+/// The cause of a transport error. The transport's own error shows the names of its types and hides the cause.
 fn reason(error: DynamicTransportError) -> Failure {
     match error.error.downcast::<StreamableHttpError<reqwest::Error>>().map(|error| *error) {
         Ok(StreamableHttpError::Client(error)) => error.into(),
@@ -120,14 +121,14 @@ fn object(json: &str) -> Result<JsonObject, serde_json::Error> {
     serde_json::from_str(json)
 }
 
-/// A call that changes nothing: the first read-only tool without required arguments, or one that the fleet knows.
+/// A call that changes nothing: of the first read-only tool without required arguments, or of a tool of this fleet.
 fn suitable(tools: &[Tool]) -> Option<(String, JsonObject)> {
-    let undemanding = |tool: &&Tool| {
+    let needs_no_arguments = |tool: &&Tool| {
         let read_only = tool.annotations.as_ref().is_some_and(|hints| hints.read_only_hint == Some(true));
         let required = tool.input_schema.get("required").and_then(Value::as_array);
         read_only && required.is_none_or(Vec::is_empty)
     };
-    if let Some(tool) = tools.iter().find(undemanding) {
+    if let Some(tool) = tools.iter().find(needs_no_arguments) {
         return Some((tool.name.to_string(), JsonObject::new()));
     }
     let known = [

@@ -9,7 +9,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 
-/// A key pair and its id; clones are the same key.
+/// A key pair and its id. Clones share the key.
 #[derive(Clone)]
 pub(crate) struct Signer {
     key: Arc<EcdsaKeyPair>,
@@ -27,7 +27,7 @@ impl Signer {
 
     /// The public key as an entry of a JWK set.
     pub(crate) fn jwk(&self) -> Value {
-        // An uncompressed point: a marker byte and then both coordinates, 32 bytes each.
+        // The public key is an uncompressed point: a marker byte and then both coordinates, 32 bytes each.
         let (x, y) = self.key.public_key().as_ref()[1..].split_at(32);
         json!({
             "kid": self.id,

@@ -1,11 +1,11 @@
-//! Where load goes: `http://HOST:PORT/PATH`, and the request that is sent there.
+//! The target of load: its URL, `http://HOST:PORT/PATH`, and the request that is sent to it.
 
 use crate::failure::Failure;
 
-/// What load is sent to.
+/// The target of load, and the header fields of requests.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Target {
-    /// Such as `http://127.0.0.1:8080/one/mcp`; load goes to loopback only.
+    /// The URL, such as `http://127.0.0.1:8080/one/mcp`. Only loopback addresses are allowed.
     #[arg(long)]
     url: String,
     /// A field of the request, `NAME: VALUE`; may be repeated.
@@ -17,10 +17,14 @@ impl Target {
     /// Host and port.
     pub(crate) fn address(&self) -> Result<std::net::SocketAddr, Failure> {
         let address: std::net::SocketAddr = self.parts()?.0.parse()?;
-        if address.ip().is_loopback() { Ok(address) } else { Err("load goes to loopback addresses only".into()) }
+        if address.ip().is_loopback() {
+            Ok(address)
+        } else {
+            Err("`--url` must have a loopback address such as 127.0.0.1".into())
+        }
     }
 
-    /// A whole request.
+    /// The bytes of a whole request.
     pub(crate) fn request(&self, method: &str, body: &str) -> Result<Vec<u8>, Failure> {
         let (authority, path) = self.parts()?;
         let mut head = format!("{method} /{path} HTTP/1.1\r\nHost: {authority}\r\n");
@@ -34,7 +38,7 @@ impl Target {
     }
 
     fn parts(&self) -> Result<(&str, &str), Failure> {
-        let rest = self.url.strip_prefix("http://").ok_or("the URL begins with `http://`")?;
+        let rest = self.url.strip_prefix("http://").ok_or("`--url` must begin with `http://`")?;
         Ok(rest.split_once('/').unwrap_or((rest, "")))
     }
 }

@@ -1,4 +1,4 @@
-//! `mcp-fleet token`.
+//! `mcp-fleet token`: fetches a token from an issuer.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(crate) struct Token {
     /// The issuer's URL, as `serve` printed it.
     #[arg(long, value_name = "URL")]
     issuer: Url,
-    /// Whom the token is for.
+    /// The subject of the token.
     #[arg(long)]
     sub: String,
     /// The scopes, separated by spaces.
@@ -26,7 +26,7 @@ pub(crate) struct Token {
     /// The audience.
     #[arg(long, default_value = "mcp-edge")]
     aud: String,
-    /// How many seconds the token is valid; below zero it has already expired.
+    /// How many seconds the token is valid. With a value below zero, the token has already expired.
     #[arg(long, default_value_t = 3_600, allow_negative_numbers = true)]
     ttl: i64,
 }
@@ -53,9 +53,9 @@ impl Token {
     }
 }
 
-/// A client for the fleet's own addresses, which no proxy between could reach.
+/// An HTTP client for the fleet's own addresses. It uses no proxy, because a proxy could not reach these addresses.
 pub(crate) fn http_client() -> Result<reqwest::Client, Failure> {
-    // An error only means that there is a provider already.
+    // An error only means that there is already a crypto provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Ok(reqwest::Client::builder().no_proxy().build()?)
 }

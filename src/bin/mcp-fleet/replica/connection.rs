@@ -13,9 +13,9 @@ use crate::vitals::{Counted, Gauge};
 
 /// A TCP listener that counts the connections it accepted.
 pub(crate) struct CountingListener {
-    /// Where connections come from.
+    /// The socket that accepts connections.
     pub(crate) listener: TcpListener,
-    /// Counts the open ones.
+    /// Counts the open connections.
     pub(crate) gauge: Gauge,
 }
 
@@ -24,9 +24,9 @@ impl Listener for CountingListener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // axum's own accept knows which errors to wait out.
+        // axum's own `accept` waits and tries again after temporary errors.
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        // An error here means that the peer has already left, which the first read tells as well.
+        // An error means that the peer has already disconnected, which the first read shows, too.
         let _ = stream.set_nodelay(true);
         let _counted = self.gauge.enter();
         (Connection { stream, _counted }, peer)

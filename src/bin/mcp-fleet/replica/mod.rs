@@ -1,4 +1,4 @@
-//! One replica of a server: it can be made slow or failing, killed, and brought back on its address.
+//! One replica of a server. It can be made slow or failing, killed, and started again on its address.
 
 pub(crate) mod connection;
 pub(crate) mod switch;
@@ -30,80 +30,82 @@ use crate::servers::handler::{Handler, Roster};
 use crate::vitals::Vitals;
 use connection::CountingListener;
 
-/// Longer than the longest tool call, which would otherwise end with its quiet session.
+/// How long an idle MCP session is kept. This is longer than the longest tool call: otherwise, a call that sends
+/// nothing would end together with its session.
 const SESSION_IDLE: Duration = Duration::from_secs(900);
 
-/// How long a dying replica's thread may take to let go of its sockets.
-const LAST_BREATH: Duration = Duration::from_secs(5);
+/// How long the thread of a replica may take to close its sockets when the replica is killed.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A replica on its address.
 pub(crate) struct Replica {
-    /// Its identity, mode and counters.
+    /// The replica's identity, mode and counters.
     pub(crate) vitals: Arc<Vitals>,
-    /// Where it listens while it lives.
+    /// The address on which the replica listens while it runs.
     pub(crate) address: SocketAddr,
     roster: Roster,
     backend: Arc<Backend>,
-    life: Mutex<Option<Life>>,
+    running: Mutex<Option<Running>>,
 }
 
 impl Replica {
-    /// Starts a replica; port 0 becomes the port it got.
+    /// Starts a replica. Port 0 means any free port; `address` then has the real port.
     pub(crate) async fn start(
         vitals: Arc<Vitals>,
         roster: Roster,
         backend: Arc<Backend>,
         address: SocketAddr,
     ) -> io::Result<Self> {
-        let (life, address) = Life::begin(pages(&vitals, &roster, &backend), &vitals, address).await?;
-        Ok(Self { vitals, address, roster, backend, life: Mutex::new(Some(life)) })
+        let (running, address) = Running::start(routes(&vitals, &roster, &backend), &vitals, address).await?;
+        Ok(Self { vitals, address, roster, backend, running: Mutex::new(Some(running)) })
     }
 
-    /// Changes the mode; once this returns, it is in effect for every later request.
+    /// Changes the mode. When this returns, the new mode applies to every later request.
     pub(crate) async fn switch(&self, mode: Mode) -> io::Result<()> {
-        let mut life = self.life.lock().await;
+        let mut running = self.running.lock().await;
         let before = self.vitals.set_mode(mode);
         if mode == Mode::Dead {
-            if let Some(life) = life.take() {
-                life.end().await;
+            if let Some(running) = running.take() {
+                running.stop().await;
             }
-        } else if life.is_none() {
-            let pages = pages(&self.vitals, &self.roster, &self.backend);
-            let begun = Life::begin(pages, &self.vitals, self.address).await;
-            let (begun, _) = begun.inspect_err(|_| {
+        } else if running.is_none() {
+            let routes = routes(&self.vitals, &self.roster, &self.backend);
+            let started = Running::start(routes, &self.vitals, self.address).await;
+            let (started, _) = started.inspect_err(|_| {
                 self.vitals.set_mode(before);
             })?;
-            *life = Some(begun);
+            *running = Some(started);
         }
         Ok(())
     }
 }
 
-/// A replica's time between start and death. It has a runtime of its own, so that ending it is like killing a
-/// process: listener, connections, sessions, orders and running calls are gone at once.
-struct Life(Option<Runtime>);
+/// A running replica. It has its own runtime, so that stopping it is like killing a process: listener, connections, MCP
+/// sessions, orders and running calls are gone at once.
+struct Running(Option<Runtime>);
 
-impl Life {
-    async fn begin(pages: Router, vitals: &Vitals, address: SocketAddr) -> io::Result<(Self, SocketAddr)> {
+impl Running {
+    async fn start(routes: Router, vitals: &Vitals, address: SocketAddr) -> io::Result<(Self, SocketAddr)> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name(&vitals.name).enable_all().build()?;
         let handle = runtime.handle().clone();
-        let life = Self(Some(runtime));
+        let running = Self(Some(runtime));
         let listener = handle.spawn(TcpListener::bind(address)).await??;
         let address = listener.local_addr()?;
         let listener = CountingListener { listener, gauge: vitals.connections.clone() };
-        handle.spawn(async move { axum::serve(listener, pages).await });
-        Ok((life, address))
+        handle.spawn(async move { axum::serve(listener, routes).await });
+        Ok((running, address))
     }
 
-    async fn end(mut self) {
+    async fn stop(mut self) {
         if let Some(runtime) = self.0.take() {
-            // Waiting for the runtime's thread blocks, and only an ended thread has certainly closed the listener.
-            let _ = task::spawn_blocking(move || runtime.shutdown_timeout(LAST_BREATH)).await;
+            // The listener is closed for certain only when the runtime's thread has ended. Waiting for the thread
+            // blocks.
+            let _ = task::spawn_blocking(move || runtime.shutdown_timeout(SHUTDOWN_TIMEOUT)).await;
         }
     }
 }
 
-impl Drop for Life {
+impl Drop for Running {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -111,8 +113,8 @@ impl Drop for Life {
     }
 }
 
-/// A replica's pages; its sessions, orders and tool calls are new.
-fn pages(vitals: &Arc<Vitals>, roster: &Roster, backend: &Arc<Backend>) -> Router {
+/// The routes of a replica, with new MCP sessions, orders and tool calls.
+fn routes(vitals: &Arc<Vitals>, roster: &Roster, backend: &Arc<Backend>) -> Router {
     let mut sessions = LocalSessionManager::default();
     sessions.session_config.keep_alive = Some(SESSION_IDLE);
     let sessions = Arc::new(sessions);
@@ -128,21 +130,21 @@ fn pages(vitals: &Arc<Vitals>, roster: &Roster, backend: &Arc<Backend>) -> Route
             serve(sessions.clone(), Everything::factory(vitals.clone(), backend.clone(), sessions.clone()))
         }
     };
-    mcp.route("/health", get(async || "ok")).layer(middleware::from_fn_with_state(vitals.clone(), obey))
+    mcp.route("/health", get(async || "ok")).layer(middleware::from_fn_with_state(vitals.clone(), apply_mode))
 }
 
 fn serve<H: ServerHandler>(
     sessions: Arc<LocalSessionManager>,
     handler: impl Fn() -> H + Send + Sync + 'static,
 ) -> Router {
-    // JSON for a plain result and SSE once there is progress; requests inside a session always get SSE.
+    // A plain result is sent as JSON. With progress, and for all requests inside an MCP session, SSE is used.
     let config = StreamableHttpServerConfig::default().with_json_response(true);
     let mcp = StreamableHttpService::new(move || Ok(handler()), sessions, config);
     Router::new().route_service("/mcp", mcp.clone()).route_service("/", mcp)
 }
 
-/// Lets the switch decide what becomes of a request. Health checks are not counted.
-async fn obey(State(vitals): State<Arc<Vitals>>, request: Request, next: Next) -> Response {
+/// Handles a request as the mode of the replica says. Health checks are not counted.
+async fn apply_mode(State(vitals): State<Arc<Vitals>>, request: Request, next: Next) -> Response {
     if request.uri().path() != "/health" {
         vitals.count_request();
     }
@@ -150,7 +152,7 @@ async fn obey(State(vitals): State<Arc<Vitals>>, request: Request, next: Next) -
         Mode::Ok | Mode::Dead => {}
         Mode::Slow => tokio::time::sleep(SLOWNESS).await,
         Mode::Failing => {
-            let text = format!("{} is switched to failing", vitals.name);
+            let text = format!("{} is in mode `failing`", vitals.name);
             return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
         }
     }

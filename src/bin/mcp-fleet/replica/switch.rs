@@ -1,4 +1,4 @@
-//! The page that shows the replicas and breaks them on purpose.
+//! The switch page, which lists the replicas and breaks them on purpose.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ async fn switch(
 ) -> Result<Json<Value>, (StatusCode, String)> {
     let replica = replicas.iter().find(|replica| replica.vitals.name == name).ok_or_else(|| {
         let known: Vec<_> = replicas.iter().map(|replica| replica.vitals.name.as_str()).collect();
-        (StatusCode::NOT_FOUND, format!("no replica is named {name:?} (there are {})\n", known.join(", ")))
+        (StatusCode::NOT_FOUND, format!("there is no replica {name:?}: use one of {}\n", known.join(", ")))
     })?;
     let mode: Mode = mode.parse().map_err(|error| (StatusCode::NOT_FOUND, format!("{error}\n")))?;
     replica.switch(mode).await.map_err(|error| {

@@ -106,7 +106,7 @@ impl Handler {
                 let progress = ProgressNotificationParam::new(token, step.into())
                     .with_total(steps.into())
                     .with_message(format!("trained step {step} of {steps}"));
-                // The client no longer listens: nobody is left to train for.
+                // An error means that the client does not listen any more, so the training stops.
                 context.peer.notify_progress(progress).await.map_err(|error| error.to_string())?;
             }
         }

@@ -1,4 +1,4 @@
-//! What answers the MCP requests of a replica.
+//! The handler of a replica's MCP requests.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use crate::vitals::Vitals;
 /// Every replica of the fleet.
 pub(crate) type Roster = Arc<[Arc<Vitals>]>;
 
-/// Gives the tools of any server. A handler gets it as a value, because the tools of a server are methods of the handler.
+/// A function that lists the tools of a server. It is passed to a handler as a value, because the tools of most servers
+/// are methods of the handler itself.
 pub(crate) type Catalog = fn(Server) -> Vec<Tool>;
 
 /// Answers one replica's MCP requests; clones share the replica's state.
@@ -24,9 +25,9 @@ pub(crate) type Catalog = fn(Server) -> Vec<Tool>;
 pub(crate) struct Handler {
     /// The replica that answers.
     pub(crate) vitals: Arc<Vitals>,
-    /// The fleet it belongs to.
+    /// The fleet of the replica.
     pub(crate) roster: Roster,
-    /// The orders placed with it.
+    /// The orders that were placed with the replica.
     pub(crate) orders: Arc<Mutex<Vec<Order>>>,
     /// What all servers of the fleet offer.
     pub(crate) catalog: Catalog,

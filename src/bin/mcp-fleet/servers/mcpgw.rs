@@ -114,7 +114,7 @@ impl Handler {
     fn whoami(&self, Extension(parts): Extension<Parts>) -> String {
         let shown = SHOWN.into_iter().map(|name| (name.to_owned(), header(&parts.headers, name)));
         let mut shown: Map<_, _> = shown.collect();
-        // HTTP/2 has the host in the URI.
+        // With HTTP/2, the host is in the URI and not in a header.
         if shown["host"].is_null()
             && let Some(authority) = parts.uri.authority()
         {

@@ -1,4 +1,4 @@
-//! The MCP servers of the fleet: their tools, and what answers for them.
+//! The MCP servers of the fleet: their tools, and the handlers of their requests.
 
 pub(crate) mod catalog;
 pub(crate) mod currenttime;

@@ -1,8 +1,8 @@
-//! Time zones, as far as fixed offsets from UTC go.
+//! Time zones, as fixed offsets from UTC.
 
 use std::time::{Duration, SystemTime};
 
-/// The zones known by name, with their standard offset in minutes.
+/// The zones that are known by name, with their standard offsets in minutes.
 const ZONES: [(&str, i64); 14] = [
     ("UTC", 0),
     ("GMT", 0),

@@ -1,11 +1,11 @@
-//! A stock market that never was: the same ticker and time always give the same price.
+//! An invented stock market: the same ticker and time always give the same price.
 
 use std::time::{Duration, SystemTime};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// More rows than this are refused.
+/// The largest number of rows. A range with more rows is refused.
 const MAX_ROWS: usize = 10_000;
 
 /// The time one row covers.
@@ -98,7 +98,7 @@ fn row(ticker: &str, time: SystemTime, step: Duration) -> Row {
 /// The ticker's usual price, give or take 5 percent.
 fn price(ticker: &str, time: SystemTime) -> f64 {
     let usual = 20.0 + (seed(ticker) % 480) as f64;
-    // The second draw: the first one of neighbouring seeds is too alike.
+    // The second random number is used, because the first ones of neighbouring seeds are too similar.
     let mut dice = dice(ticker, time);
     dice.f64();
     cents(usual * (0.95 + 0.1 * dice.f64()))
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_make_no_sense_are_refused() {
+    fn invalid_ranges_are_refused() {
         assert!(rows("ACME", "2026-01-02", "2026-01-01", Timespan::Day).is_err());
         assert!(rows("ACME", "yesterday", "2026-01-01", Timespan::Day).is_err());
         assert!(rows("ACME", "1980-01-01", "2026-01-01", Timespan::Hour).is_err());

@@ -1,4 +1,4 @@
-//! The same, one level after the other and on top of serde_json: what the one pass is compared with.
+//! The same filter, which reads one level after the other with serde_json. The filter in one pass is compared with it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,7 +17,7 @@ impl From<serde_json::Error> for ListError {
     }
 }
 
-/// As `filter_list`.
+/// Does the same as `filter_list`.
 pub fn filter_list(
     message: &[u8],
     is_allowed: &mut dyn FnMut(ListKind, &str) -> bool,
@@ -30,7 +30,7 @@ pub fn filter_list(
     Ok(filter.edited())
 }
 
-/// Calls `each` with the message, or with each of a batch; what is no object or array is passed over.
+/// Calls `each` with the message, or with each message of a batch.
 fn each_response<'a>(
     message: &'a RawValue,
     each: &mut dyn FnMut(&'a RawValue) -> Result<(), ListError>,
@@ -38,7 +38,7 @@ fn each_response<'a>(
     if message.get().starts_with('[') { each_item(message, each) } else { each(message) }
 }
 
-/// The only member of that name; an error when another could be taken for it.
+/// The member `name`. It is an error when there are two, or when another key could be taken for `name`.
 fn member<'a>(object: &'a RawValue, name: &'static str) -> Result<Option<&'a RawValue>, ListError> {
     let mut found = None;
     each_member(object, &mut |key, value| match is_same_member(key, name) {
@@ -48,14 +48,14 @@ fn member<'a>(object: &'a RawValue, name: &'static str) -> Result<Option<&'a Raw
     Ok(found)
 }
 
-/// The name of an item that names itself in one way only.
+/// The name of an item. `None` when the item has no name, or when parsers may differ about the name.
 fn name_of(item: &RawValue, kind: ListKind) -> Option<Cow<'_, str>> {
     let name = member(item, kind.name_key()).ok()??.get();
     let plain = name.strip_prefix('"')?.strip_suffix('"')?;
     if plain.contains('\\') { serde_json::from_str(name).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(plain)) }
 }
 
-/// What is to be cut out of a message, and put in.
+/// The parts of a message that are removed or replaced.
 struct Filter<'a, 'f> {
     text: &'a str,
     is_allowed: &'f mut dyn FnMut(ListKind, &str) -> bool,
@@ -107,7 +107,7 @@ impl<'a> Filter<'a, '_> {
         Ok(())
     }
 
-    /// Each item that goes takes a comma with it: the one before it, or when nothing before it stays, the one behind.
+    /// Each removed item takes one comma with it: the one before the item or, when no item before it stays, the one after.
     fn list(&mut self, kind: ListKind, list: &'a RawValue) -> Result<(), ListError> {
         let mut kept_end = None;
         let mut gone: Option<Range<usize>> = None;
@@ -127,7 +127,7 @@ impl<'a> Filter<'a, '_> {
         Ok(())
     }
 
-    /// Where `value`, a part of the message, stands in it.
+    /// The range of `value`, which is a part of the message, in the message.
     fn place(&self, value: &'a RawValue) -> Range<usize> {
         let start = value.get().as_ptr().addr() - self.text.as_ptr().addr();
         start..start + value.get().len()
@@ -150,8 +150,8 @@ impl<'a> Filter<'a, '_> {
     }
 }
 
-/// Calls `each` with the key, its escapes resolved, and the value of each member of `object`, in order and with repeated
-/// keys, until it fails. What is no object has no members.
+/// Calls `each` with the key, its escapes resolved, and the value of each member of `object`, in order and with
+/// repeated keys, until `each` fails. Another value than an object has no members.
 fn each_member<'a, E: From<serde_json::Error>>(
     object: &'a RawValue,
     each: &mut dyn FnMut(&str, &'a RawValue) -> Result<(), E>,
@@ -159,7 +159,7 @@ fn each_member<'a, E: From<serde_json::Error>>(
     if object.get().starts_with('{') { each_child(object, each) } else { Ok(()) }
 }
 
-/// Calls `each` with each item of `array`, in order, until it fails. What is no array has no items.
+/// Calls `each` with each item of `array`, in order, until `each` fails. Another value than an array has no items.
 fn each_item<'a, E: From<serde_json::Error>>(
     array: &'a RawValue,
     each: &mut dyn FnMut(&'a RawValue) -> Result<(), E>,
@@ -187,7 +187,7 @@ struct Children<'e, 'a, E> {
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a, E> Children<'_, 'a, E> {
-    /// An error of the reader makes it stop; it is not the one that is reported.
+    /// Calls `each`. When `each` fails, its error is kept in `failure`, and the returned error only stops the parser.
     fn child<R: Error>(&mut self, key: &str, value: &'a RawValue) -> Result<(), R> {
         (self.each)(key, value).map_err(|failure| {
             self.failure = Some(failure);

@@ -1,8 +1,8 @@
-//! The same, byte by byte: what the scan in pieces is compared with.
+//! The same scan, byte by byte. The scan in pieces is compared with it.
 
 use super::super::Scanned;
 
-/// What comes next.
+/// What the next byte belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// The message.
@@ -20,25 +20,25 @@ enum State {
     Literal,
     /// More of a string that is read.
     Text(Role),
-    /// What a backslash makes of it.
+    /// The byte after a backslash in such a string.
     Escape(Role),
-    /// So many hexadecimal digits.
+    /// This many digits of a `\uXXXX`.
     Hex(Role, u8),
-    /// More of an array or object that does not matter.
+    /// More of an array or object that is skipped.
     Skip,
-    /// More of a string that does not matter, or is in something that does not.
+    /// More of a string that is skipped, or that is inside a skipped value.
     SkipText,
-    /// The byte behind a backslash in it.
+    /// The byte after a backslash in a skipped string.
     SkipEscape,
     /// A comma, or the end of a watched object.
     After,
-    /// Nothing: the message was complete.
+    /// Nothing: the message is complete.
     End,
-    /// Whatever it is, it no longer matters.
+    /// Anything: the message cannot be read, so the rest of it is ignored.
     Broken,
 }
 
-/// What a string that is read is for.
+/// What a string that is read is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Key,
@@ -53,7 +53,7 @@ enum Level {
     Result,
 }
 
-/// The keys that matter; each is a bit of `Found::members`.
+/// The keys whose values are read; each is a bit of `Found::members`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Member {
     #[default]
@@ -66,7 +66,7 @@ enum Member {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {
-    /// The members that were there, as bits.
+    /// The members that were found, as bits.
     members: u8,
     method: bool,
     progress: bool,
@@ -241,7 +241,7 @@ impl MessageScan {
         self.code = 0;
         let plain = match byte {
             b'"' | b'\\' | b'/' => byte,
-            // None of these is in a word that is looked for.
+            // No word that is looked for contains one of these characters.
             b'b' | b'f' | b'n' | b'r' | b't' => 0,
             b'u' => return State::Hex(role, 4),
             _ => return State::Broken,
@@ -256,7 +256,7 @@ impl MessageScan {
         if left > 1 {
             return State::Hex(role, left - 1);
         }
-        // All words that are looked for are ASCII; another character only has to differ from them.
+        // All words that are looked for are ASCII. Any other character only has to differ from them.
         self.word.push(u8::try_from(self.code).ok().filter(u8::is_ascii).unwrap_or(u8::MAX));
         State::Text(role)
     }

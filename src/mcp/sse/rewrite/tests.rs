@@ -3,28 +3,28 @@ use proptest::prelude::*;
 use super::super::reference::{self, Event};
 use super::*;
 
-type Judge<'a> = &'a mut dyn FnMut(&str, &[u8]) -> Verdict;
+type Decide<'a> = &'a mut dyn FnMut(&str, &[u8]) -> Verdict;
 
-/// What came out, and whether it went on to the end.
-fn run(mut rewrite: EventRewrite, pieces: &[&[u8]], judge: Judge<'_>) -> (String, bool) {
+/// The output, and whether the stream was passed on to its end.
+fn run(mut rewrite: EventRewrite, pieces: &[&[u8]], decide: Decide<'_>) -> (String, bool) {
     let mut out = Vec::new();
-    let whole = pieces.iter().all(|piece| rewrite.push(piece, &mut out, judge).is_ok());
+    let whole = pieces.iter().all(|piece| rewrite.push(piece, &mut out, decide).is_ok());
     if whole {
         rewrite.finish(&mut out);
     } else {
         let before = out.len();
-        rewrite.push(b"data: x\n\n", &mut out, judge).expect_err("it stays so");
+        rewrite.push(b"data: x\n\n", &mut out, decide).expect_err("every later piece fails too");
         assert_eq!(out.len(), before);
     }
     (String::from_utf8_lossy(&out).into_owned(), whole)
 }
 
-fn all(stream: &str, judge: Judge<'_>) -> String {
-    run(EventRewrite::new(1_000), &[stream.as_bytes()], judge).0
+fn all(stream: &str, decide: Decide<'_>) -> String {
+    run(EventRewrite::new(1_000), &[stream.as_bytes()], decide).0
 }
 
 #[test]
-fn other_lines_stay() {
+fn lines_other_than_data_stay() {
     let shout = &mut |kind: &str, data: &[u8]| Verdict::Replace(format!("{kind}!{}", data.len()).into_bytes());
     for (stream, expected) in [
         ("data: abc\n\n", "data: message!3\n\n"),
@@ -60,7 +60,7 @@ fn data_in_several_lines() {
 }
 
 #[test]
-fn after_a_stop_nothing_is_looked_at() {
+fn after_a_stop_nothing_is_checked() {
     let mut count = 0;
     let stop = &mut |_: &str, _: &[u8]| {
         count += 1;
@@ -109,7 +109,7 @@ fn only_the_first_event_of_a_type() {
         ("event: endpoint\n\nevent: endpoint\ndata: /m\n\n", "event: endpoint\n\nevent: endpoint\ndata: /prefix/m\n\n"),
         ("event: endpoint\ndata: /m\n", ""),
         ("event: endpoint\nevent: x", ""),
-        // These are not waited for.
+        // These events are not held.
         ("event: endpoint\nevent: x\ndata", "event: endpoint\nevent: x\ndata"),
         ("event: endpointt\n", "event: endpointt\n"),
         ("event: message\ndata: 1", "event: message\ndata: 1"),
@@ -130,7 +130,7 @@ fn only_the_first_event_of_a_type() {
     }
 }
 
-/// What of a stream goes on when all is kept: everything up to its last complete event or comment.
+/// What is passed on of a stream when all events are kept: everything up to the last complete event or comment.
 fn complete(stream: &str) -> String {
     let mut done = 0;
     let mut under_way = false;
@@ -161,7 +161,7 @@ proptest! {
         prop_assert_eq!(seen, expected);
     }
 
-    /// Readers see the new data, and otherwise the same events.
+    /// Clients read the same events, but with the new data.
     #[test]
     fn replacing_changes_only_data(stream in reference::stream(), cuts in reference::cuts(), new in "[a-z\n]{0,8}") {
         let replace = &mut |_: &str, _: &[u8]| Verdict::Replace(new.clone().into_bytes());
@@ -181,19 +181,19 @@ proptest! {
         stop in any::<bool>(),
     ) {
         let new = || if only { EventRewrite::only_first("endpoint", limit) } else { EventRewrite::new(limit) };
-        let judge = |_: &str, data: &[u8]| match data.len() {
+        let decide = |_: &str, data: &[u8]| match data.len() {
             1 if stop => Verdict::ReplaceAndStop(b"new".into()),
             length if length % 2 == 0 => Verdict::Replace(b"new".into()),
             _ => Verdict::Keep,
         };
-        let whole = run(new(), &[stream.as_bytes()], &mut judge.clone());
-        prop_assert_eq!(run(new(), &reference::pieces(stream.as_bytes(), &cuts), &mut judge.clone()), whole);
+        let whole = run(new(), &[stream.as_bytes()], &mut decide.clone());
+        prop_assert_eq!(run(new(), &reference::pieces(stream.as_bytes(), &cuts), &mut decide.clone()), whole);
     }
 
     #[test]
-    fn any_bytes_will_do(bytes in proptest::collection::vec(any::<u8>(), 0..80), cuts in reference::cuts()) {
-        let judge = &mut |_: &str, _: &[u8]| Verdict::Replace(b"new".into());
-        let whole = run(EventRewrite::new(60), &[&bytes], judge);
-        prop_assert_eq!(run(EventRewrite::new(60), &reference::pieces(&bytes, &cuts), judge), whole);
+    fn any_bytes_are_accepted(bytes in proptest::collection::vec(any::<u8>(), 0..80), cuts in reference::cuts()) {
+        let decide = &mut |_: &str, _: &[u8]| Verdict::Replace(b"new".into());
+        let whole = run(EventRewrite::new(60), &[&bytes], decide);
+        prop_assert_eq!(run(EventRewrite::new(60), &reference::pieces(&bytes, &cuts), decide), whole);
     }
 }

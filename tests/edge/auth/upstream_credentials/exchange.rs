@@ -327,7 +327,7 @@ async fn no_token_is_logged() {
     for expected in [
         "route /http/: the token endpoint refuses to exchange a caller's token: invalid_target (status 400)",
         "route /http/: the token endpoint refuses to exchange a caller's token: no error code (status 400)",
-        "route /http/: the token endpoint gives no token: invalid_client (status 401): check `client_id`",
+        "route /http/: the token endpoint issued no token: invalid_client (status 401): check `client_id`",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }

@@ -1,7 +1,7 @@
 //! What the replicas of `everything` share, as replicas of a real server share a database.
 //!
-//! Revision 2026-07-28 has no sessions: any replica may be sent the next round of a call, be asked about a task, or
-//! have the subscription that another one's change concerns.
+//! Revision 2026-07-28 has no sessions. So any replica may get the next round of a call or a request about a task, and
+//! a change in one replica may concern a subscription in another one.
 
 use ring::error::Unspecified;
 use rmcp::service::{SubscriptionSendError, SubscriptionSink};
@@ -13,13 +13,13 @@ use super::seal::Seal;
 /// How often each list has changed.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Changes {
-    /// The list of tools.
+    /// Changes of the list of tools.
     pub(crate) tools: u64,
-    /// The list of prompts.
+    /// Changes of the list of prompts.
     pub(crate) prompts: u64,
 }
 
-/// The state that belongs to no replica.
+/// The state that all replicas share.
 pub(crate) struct Backend {
     /// Running and finished tasks.
     pub(crate) tasks: TaskManager,
@@ -29,25 +29,25 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// Without tasks, and with a new key.
+    /// A backend without tasks and with a new key.
     pub(crate) fn new() -> Result<Self, Unspecified> {
         Ok(Self { tasks: TaskManager::new(), seal: Seal::generate()?, changes: watch::Sender::default() })
     }
 
-    /// Tells of the changes from now on.
+    /// The changes from now on.
     pub(crate) fn feed(&self) -> Feed {
         let mut changes = self.changes.subscribe();
         let seen = *changes.borrow_and_update();
         Feed { changes, seen }
     }
 
-    /// Tells all replicas of a change.
+    /// Announces a change to all replicas.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Changes)) {
         self.changes.send_modify(change);
     }
 }
 
-/// The changes since it was made.
+/// The changes since the feed was made.
 #[derive(Clone)]
 pub(crate) struct Feed {
     changes: watch::Receiver<Changes>,
@@ -55,7 +55,7 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Tells a subscription of the changes, until it ends.
+    /// Notifies a subscription of the changes, until the subscription ends.
     pub(crate) async fn announce(mut self, sink: &SubscriptionSink) {
         while self.changes.changed().await.is_ok() {
             let (now, seen) = (*self.changes.borrow_and_update(), self.seen);
@@ -69,7 +69,8 @@ impl Feed {
     }
 }
 
-/// Whether a notification could not be sent because nobody listens any more; the subscription's own filter is no reason.
+/// Whether a notification could not be sent because the client does not listen any more. A notification that the
+/// subscription's filter does not accept does not count.
 fn ended(sent: Result<(), SubscriptionSendError>) -> bool {
     !matches!(sent, Ok(()) | Err(SubscriptionSendError::NotificationNotAccepted(_)))
 }

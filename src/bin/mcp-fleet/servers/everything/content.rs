@@ -63,7 +63,7 @@ impl Everything {
         Err("This tool intentionally returns an error for testing".to_owned())
     }
 
-    /// Has an argument that is also a header, of revision 2026-07-28.
+    /// Has an argument that revision 2026-07-28 also sends as a header.
     #[tool]
     fn test_custom_header(&self, Parameters(Tenant { region }): Parameters<Tenant>) -> String {
         format!("The region is {region}.")

@@ -1,4 +1,4 @@
-//! Tools that ask the client while they run, by requests of their own: up to 2025-11-25.
+//! Tools that send requests to the client while they run, as in revisions up to 2025-11-25.
 
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{InputRequest, ServerRequest};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Everything, question};
 
 type Context = RequestContext<RoleServer>;
-type Told = Result<String, String>;
+type Answer = Result<String, String>;
 
 #[derive(Deserialize, JsonSchema)]
 struct Sampling {
@@ -29,7 +29,7 @@ struct Elicitation {
 impl Everything {
     /// Asks the client's model.
     #[tool]
-    async fn test_sampling(&self, Parameters(Sampling { prompt }): Parameters<Sampling>, context: Context) -> Told {
+    async fn test_sampling(&self, Parameters(Sampling { prompt }): Parameters<Sampling>, context: Context) -> Answer {
         let answer = ask(&context, question::prompt(&prompt)).await?;
         let answer = answer["content"]["text"].as_str().unwrap_or_default();
         Ok(format!("LLM response: {answer}"))
@@ -41,7 +41,7 @@ impl Everything {
         &self,
         Parameters(Elicitation { message }): Parameters<Elicitation>,
         context: Context,
-    ) -> Told {
+    ) -> Answer {
         let schema = json!({
             "type": "object",
             "properties": {
@@ -56,7 +56,7 @@ impl Everything {
 
     /// Asks the user with a form that has a default for each type.
     #[tool]
-    async fn test_elicitation_sep1034_defaults(&self, context: Context) -> Told {
+    async fn test_elicitation_sep1034_defaults(&self, context: Context) -> Answer {
         let schema = json!({
             "type": "object",
             "properties": {
@@ -73,7 +73,7 @@ impl Everything {
 
     /// Asks the user with a form that has each kind of choice.
     #[tool]
-    async fn test_elicitation_sep1330_enums(&self, context: Context) -> Told {
+    async fn test_elicitation_sep1330_enums(&self, context: Context) -> Answer {
         let titled = |word: &str| {
             json!([
                 { "const": "value1", "title": format!("First {word}") },
@@ -111,10 +111,10 @@ async fn ask(context: &Context, question: Result<InputRequest, ErrorData>) -> Re
         InputRequest::Elicitation(request) => {
             (ServerRequest::ElicitRequest(request), capabilities.elicitation.is_some())
         }
-        other => return Err(format!("no tool asks this: {other:?}")),
+        other => return Err(format!("no tool sends this request: {other:?}")),
     };
     if !can_answer {
-        return Err("the client has not declared that it can answer".to_owned());
+        return Err("the client has not declared the capability for this request".to_owned());
     }
     let answer = context.peer.send_request(request).await.map_err(|error| error.to_string())?;
     serde_json::to_value(answer).map_err(|error| error.to_string())

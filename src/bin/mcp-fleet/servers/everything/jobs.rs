@@ -17,11 +17,11 @@ const MAX_SECONDS: u64 = 600;
 const TTL_MS: u64 = 60_000;
 
 type Context = RequestContext<RoleServer>;
-type Begun = Result<CallToolResponse, ErrorData>;
+type CallResult = Result<CallToolResponse, ErrorData>;
 
 #[derive(Deserialize, JsonSchema)]
 struct Greeting {
-    /// Whom to greet.
+    /// The name to greet.
     name: String,
 }
 
@@ -47,16 +47,16 @@ impl Everything {
         format!("Hello, {name}!")
     }
 
-    /// Takes its time: as a task, if the client knows tasks and it takes any time at all.
+    /// Waits for some seconds. Becomes a task, if the client supports tasks and the time is not zero.
     #[tool]
     async fn slow_compute(
         &self,
         Parameters(Computation { seconds, label }): Parameters<Computation>,
         context: Context,
-    ) -> Begun {
+    ) -> CallResult {
         let duration = Duration::from_secs(seconds.min(MAX_SECONDS));
         let done = text(format!("{} took {} s", label.as_deref().unwrap_or("It"), duration.as_secs()));
-        if seconds > 0 && knows_tasks(&context) {
+        if seconds > 0 && supports_tasks(&context) {
             return Ok(self.begin(move |task| Box::pin(async move { wait(&task, duration).await.map(|()| done) })));
         }
         tokio::select! {
@@ -65,9 +65,9 @@ impl Everything {
         }
     }
 
-    /// A task that fails after a second, as tools fail.
+    /// A task that fails after a second, with the error of a tool.
     #[tool]
-    fn failing_job(&self, context: Context) -> Begun {
+    fn failing_job(&self, context: Context) -> CallResult {
         need_tasks(&context)?;
         Ok(self.begin(|task| {
             Box::pin(async move {
@@ -77,9 +77,9 @@ impl Everything {
         }))
     }
 
-    /// A task that fails as servers fail.
+    /// A task that fails with a protocol error.
     #[tool]
-    fn protocol_error_job(&self, context: Context) -> Begun {
+    fn protocol_error_job(&self, context: Context) -> CallResult {
         need_tasks(&context)?;
         Ok(self.begin(|_| {
             Box::pin(async { Err(TaskExit::Error(ErrorData::internal_error("This job intentionally breaks.", None))) })
@@ -88,9 +88,9 @@ impl Everything {
 
     /// A task that asks the user to confirm. Deletes nothing.
     #[tool]
-    fn confirm_delete(&self, Parameters(Deletion { filename }): Parameters<Deletion>, context: Context) -> Begun {
+    fn confirm_delete(&self, Parameters(Deletion { filename }): Parameters<Deletion>, context: Context) -> CallResult {
         let confirm = question::field(&format!("Delete {filename}?"), "confirm", "boolean")?;
-        if !knows_tasks(&context) {
+        if !supports_tasks(&context) {
             return Ok(CallToolResult::error(vec![ContentBlock::text("Only a task can wait for the user.")]).into());
         }
         Ok(self.begin(move |task| {
@@ -104,7 +104,7 @@ impl Everything {
 
     /// A task that asks the user two things at once.
     #[tool]
-    fn multi_input(&self, context: Context) -> Begun {
+    fn multi_input(&self, context: Context) -> CallResult {
         need_tasks(&context)?;
         let (name, confirm) = (question::name()?, question::field("Is that all?", "confirm", "boolean")?);
         Ok(self.begin(|task| {
@@ -117,7 +117,7 @@ impl Everything {
 
     /// Asks the user for a name, and greets them in a task.
     #[tool]
-    fn test_tool_with_task(&self, InputResponses(answers): InputResponses, context: Context) -> Begun {
+    fn test_tool_with_task(&self, InputResponses(answers): InputResponses, context: Context) -> CallResult {
         need_tasks(&context)?;
         let name = question::filled(answers.as_ref(), "user_name", "name").and_then(|name| name.as_str());
         let Some(name) = name else { return rounds::need([("user_name", question::name()?)], None) };
@@ -133,12 +133,12 @@ impl Everything {
     }
 }
 
-fn knows_tasks(context: &Context) -> bool {
+fn supports_tasks(context: &Context) -> bool {
     context.client_capabilities().is_some_and(|declared| declared.supports_tasks())
 }
 
 fn need_tasks(context: &Context) -> Result<(), ErrorData> {
-    if knows_tasks(context) {
+    if supports_tasks(context) {
         return Ok(());
     }
     let required = ClientCapabilities::builder().enable_tasks().build();

@@ -1,4 +1,5 @@
-//! The `everything` server: what the official conformance suite's server scenarios expect to find, under their names.
+//! The `everything` server. It has everything that the server scenarios of the official conformance suite expect, under
+//! the expected names.
 
 mod backend;
 mod content;
@@ -34,14 +35,14 @@ pub(crate) struct Everything {
     backend: Arc<Backend>,
     sessions: Arc<LocalSessionManager>,
     tools: Arc<ToolRouter<Self>>,
-    /// As of when the request came: what changes while a subscription is being acknowledged is not missed.
+    /// The changes since the request arrived, so that no change is missed while a subscription is being acknowledged.
     changes: Feed,
     /// The least severe log level that the session's client wants.
     level: AtomicU8,
 }
 
 impl Everything {
-    /// What answers a replica's requests; `sessions` are that replica's own.
+    /// Makes the handlers of a replica's requests. `sessions` are the MCP sessions of this replica.
     pub(crate) fn factory(
         vitals: Arc<Vitals>,
         backend: Arc<Backend>,
@@ -158,7 +159,7 @@ impl ServerHandler for Everything {
         Ok(ReadResourceResult::new(vec![found(&request.uri)?]).into())
     }
 
-    /// The resources never change: there is nothing to remember.
+    /// The resources never change, so a subscription is not stored.
     async fn subscribe(
         &self,
         request: SubscribeRequestParams,
@@ -216,7 +217,7 @@ fn found(uri: &str) -> Result<ResourceContents, ErrorData> {
     resources::read(uri).ok_or_else(|| ErrorData::resource_not_found("Resource not found", Some(json!({ "uri": uri }))))
 }
 
-/// A tool's result: one text.
+/// A tool's result with one text.
 fn text(text: impl Into<String>) -> CallToolResult {
     CallToolResult::success(vec![ContentBlock::text(text)])
 }

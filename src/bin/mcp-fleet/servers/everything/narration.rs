@@ -1,4 +1,4 @@
-//! Tools that say something before their result, or elsewhere than in it.
+//! Tools that send something before their result, or outside of it.
 
 #![expect(deprecated, reason = "logging, up to 2025-11-25")]
 
@@ -13,9 +13,10 @@ use rmcp::{RoleServer, tool, tool_router};
 
 use super::Everything;
 
-const BEAT: Duration = Duration::from_millis(50);
+/// How long tools wait between two steps.
+const STEP: Duration = Duration::from_millis(50);
 
-/// As many requests of a session may have streams that `test_reconnection` closes.
+/// How many streams of a session `test_reconnection` closes at most.
 const MAX_STREAMS: u64 = 64;
 
 type Context = RequestContext<RoleServer>;
@@ -26,9 +27,9 @@ impl Everything {
     #[tool]
     async fn test_tool_with_logging(&self, context: Context) -> Result<String, String> {
         self.log(&context, "Tool execution started").await?;
-        tokio::time::sleep(BEAT).await;
+        tokio::time::sleep(STEP).await;
         self.log(&context, "Tool processing data").await?;
-        tokio::time::sleep(BEAT).await;
+        tokio::time::sleep(STEP).await;
         self.log(&context, "Tool execution completed").await?;
         Ok("Logged three messages.".to_owned())
     }
@@ -40,13 +41,13 @@ impl Everything {
         Ok("Logged one message, if you wanted it.".to_owned())
     }
 
-    /// Tells its progress, if the client wants to know.
+    /// Reports its progress, if the client wants it.
     #[tool]
     async fn test_tool_with_progress(&self, context: Context) -> Result<String, String> {
         let token = context.meta.get_progress_token();
         for percent in [0.0, 50.0, 100.0] {
             if percent > 0.0 {
-                tokio::time::sleep(BEAT).await;
+                tokio::time::sleep(STEP).await;
             }
             if let Some(token) = token.clone() {
                 let progress = ProgressNotificationParam::new(token, percent).with_total(100.0);
@@ -60,7 +61,7 @@ impl Everything {
     #[tool]
     async fn test_reconnection(&self, Extension(parts): Extension<Parts>) -> Result<String, String> {
         self.hang_up(&parts).await;
-        tokio::time::sleep(2 * BEAT).await;
+        tokio::time::sleep(2 * STEP).await;
         Ok("You came back.".to_owned())
     }
 
@@ -88,7 +89,7 @@ impl Everything {
     async fn log(&self, context: &Context, message: &str) -> Result<(), String> {
         let level = LoggingLevel::Info;
         let wanted = match context.protocol_version() {
-            // Without sessions, each request says which level it wants, or gets nothing.
+            // Without sessions, each request says which level it wants. If it does not, it gets no messages.
             Some(version) if version >= ProtocolVersion::V_2026_07_28 => {
                 context.meta.log_level().is_some_and(|wanted| wanted as u8 <= level as u8)
             }
@@ -101,14 +102,15 @@ impl Everything {
         context.peer.notify_logging_message(message).await.map_err(|error| error.to_string())
     }
 
-    /// Closes the streams of the session: rmcp does not tell a tool which of them is its own. They can be resumed.
+    /// Closes all streams of the MCP session, because rmcp does not tell a tool which stream is its own. The client can
+    /// resume them.
     async fn hang_up(&self, parts: &Parts) {
         let id = parts.headers.get("mcp-session-id").and_then(|id| id.to_str().ok());
         let Some(id) = id else { return };
         let session = self.sessions.sessions.read().await.get(id).cloned();
         let Some(session) = session else { return };
         for stream in 0..MAX_STREAMS {
-            // An error means that there is no such stream, or not any more.
+            // An error means that there is no such stream.
             let _ = session.close_sse_stream(stream, None).await;
         }
     }

@@ -1,4 +1,5 @@
-//! What the server asks clients: in requests of its own up to 2025-11-25, in results of theirs from 2026-07-28 on.
+//! The questions that the server asks clients. Up to revision 2025-11-25, they are requests of the server. From
+//! 2026-07-28 on, they are in the results of the client's requests.
 
 use rmcp::ErrorData;
 use rmcp::model::{InputRequest, InputResponses};
@@ -30,12 +31,12 @@ pub(crate) fn prompt(text: &str) -> Result<InputRequest, ErrorData> {
     }))
 }
 
-/// The client's roots.
+/// A request for the client's roots.
 pub(crate) fn roots() -> Result<InputRequest, ErrorData> {
     question(json!({ "method": "roots/list" }))
 }
 
-// As JSON: rmcp's types for sampling and roots are deprecated, the revisions that have them are not.
+// Made from JSON, because rmcp's types for sampling and roots are deprecated. The revisions that have them are not.
 fn question(request: Value) -> Result<InputRequest, ErrorData> {
     serde_json::from_value(request).map_err(|error| ErrorData::internal_error(error.to_string(), None))
 }
@@ -50,7 +51,7 @@ pub(crate) fn accepted<'a>(answer: &'a Value, field: &str) -> Option<&'a Value> 
     if answer["action"] == "accept" { answer["content"].get(field) } else { None }
 }
 
-/// The answer to a question; what is not an object cannot be one.
+/// The answer to a question, if it is an object. Other values are not valid answers.
 pub(crate) fn answered<'a>(answers: Option<&'a InputResponses>, key: &str) -> Option<&'a Value> {
     answers?.get(key).filter(|answer| answer.is_object())
 }

@@ -21,14 +21,14 @@ pub(crate) fn all() -> Vec<Resource> {
     ]
 }
 
-/// The one template.
+/// The only resource template.
 pub(crate) fn template() -> ResourceTemplate {
     ResourceTemplate::new("test://template/{id}/data", "template-data")
         .with_mime_type("application/json")
         .with_description("Data for an id.")
 }
 
-/// What the URI stands for.
+/// The contents of the resource at `uri`.
 pub(crate) fn read(uri: &str) -> Option<ResourceContents> {
     let text = |text: &str| ResourceContents::text(text, uri).with_mime_type("text/plain");
     match uri {

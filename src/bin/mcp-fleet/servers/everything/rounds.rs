@@ -1,4 +1,5 @@
-//! Tools that need several rounds: their results ask for input, and the client calls again with it (2026-07-28).
+//! Tools that need several rounds: their results ask for input, and the client calls again with this input
+//! (2026-07-28).
 
 use rmcp::handler::server::tool::{InputResponses, RequestState};
 use rmcp::model::{CallToolResponse, ClientCapabilities, InputRequest, InputRequests, InputRequiredResult};
@@ -101,7 +102,7 @@ impl Everything {
         need([("step1", name)], Some(self.backend.seal.seal(STEPS[0])))
     }
 
-    /// Asks whoever the client has declared to be there, the user or its model.
+    /// Asks the user and the client's model, as far as the client has declared that it can.
     #[tool]
     fn test_input_required_result_capabilities(
         &self,
@@ -126,7 +127,7 @@ impl Everything {
         self.test_input_required_result_elicitation(InputResponses(answers))
     }
 
-    /// Cannot do without the client's model, even if it does not ask it.
+    /// Requires that the client has a model, although the tool does not use it.
     #[tool]
     fn test_missing_capability(&self, context: RequestContext<RoleServer>) -> Round {
         if context.client_capabilities().is_some_and(|declared| declared.sampling.is_some()) {
@@ -139,7 +140,7 @@ impl Everything {
 }
 
 impl Everything {
-    /// One question and one state, bound to the tool.
+    /// Asks one question, with a state that belongs to the tool.
     fn confirm(&self, tool: &str, answers: Option<&rmcp::model::InputResponses>, state: Option<&str>) -> Round {
         let reached = self.reached(state)?;
         if reached == Some(tool) && question::filled(answers, "confirm", "ok").is_some() {
@@ -149,7 +150,7 @@ impl Everything {
         need([("confirm", confirm)], Some(self.backend.seal.seal(tool)))
     }
 
-    /// The state that the client carried back, if it is one of this server's.
+    /// The state that the client has sent back. It must be sealed by this server.
     fn reached<'a>(&self, state: Option<&'a str>) -> Result<Option<&'a str>, ErrorData> {
         state.map(|sealed| self.backend.seal.open(sealed)).transpose()
     }

@@ -1,4 +1,4 @@
-//! The smallest files of their kinds, in base64.
+//! Very small sample files, in base64.
 
 /// A PNG image of one red pixel.
 pub(crate) const PNG: &str =
