@@ -308,7 +308,7 @@ mod tests {
             "a(b\"c\\d\t|e\\ f|\\.x)",
             "a backslash that escapes nothing stays"
         );
-        assert_eq!(read("a ${x}y$z{b;}"), "a(${x}y$z){b()}", "`{` opens no block only directly after a dollar sign");
+        assert_eq!(read("a ${x}y$z{b;}"), "a(${x}y$z){b()}", "`{{` opens no block only directly after a dollar sign");
     }
 
     #[test]
