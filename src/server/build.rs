@@ -109,8 +109,7 @@ fn route(
     let name = &settings.name;
     let credential = settings.credential.as_ref().map(|settings| {
         let known = known.and_then(|known| known.credential.as_ref()).filter(|known| known.settings() == settings);
-        let made =
-            || UpstreamCredential::new(name, settings, (&shared.upstream_tokens, &shared.client, &shared.metrics));
+        let made = || UpstreamCredential::new(name, settings, &shared.upstream_tokens, &shared.client, &shared.metrics);
         known.map_or_else(|| Arc::new(made()), Arc::clone)
     });
     let policy = Policy::new(settings);

@@ -86,7 +86,9 @@ impl UpstreamCredential {
     pub fn new(
         route: &Arc<str>,
         settings: &config::Credential,
-        (tokens, client, metrics): (&Arc<UpstreamTokens>, &OutboundClient, &Metrics),
+        tokens: &Arc<UpstreamTokens>,
+        client: &OutboundClient,
+        metrics: &Metrics,
     ) -> Self {
         static INSTANCES: AtomicU64 = AtomicU64::new(0);
         let source = |grant: &TokenGrant, subject: Option<SubjectTokenType>, providers| {

@@ -38,6 +38,9 @@ fn section(text: &mut String, name: &str, schema: &Value) {
     if let Some(properties) = schema["properties"].as_object() {
         table(text, schema, properties);
     }
+    if schema["enum"].is_array() {
+        let _ = writeln!(text, "One of {}.\n", shown_type(schema));
+    }
     for choice in choices(schema) {
         let description = choice["description"].as_str().map(sentence).unwrap_or_default();
         let _ = writeln!(text, "* {}: {description}", shown_type(choice));
