@@ -1,10 +1,9 @@
 //! `mcp-edge check`: reads a configuration and reports everything that is wrong with it.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::exit::{EXIT_USAGE, print};
+use super::exit::{EXIT_USAGE, print, report};
 use crate::config::Config;
 
 /// Loads the configuration at `path`. Its errors are written to standard error.
@@ -15,8 +14,7 @@ pub(super) fn load(path: &Path) -> Result<Config, ExitCode> {
     Config::load(path).map_err(|errors| {
         let count = errors.0.len();
         let noun = if count == 1 { "error" } else { "errors" };
-        // If standard error is closed, the error cannot be reported anywhere.
-        let _ = writeln!(std::io::stderr(), "{errors}\n{count} {noun}");
+        report(&format!("{errors}\n{count} {noun}"));
         ExitCode::from(EXIT_USAGE)
     })
 }

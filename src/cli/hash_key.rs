@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::exit::EXIT_USAGE;
+use super::exit::{EXIT_USAGE, report};
 use crate::config::{ApiKeyEntry, limits};
 use crate::types::{KeyHash, Principal, Scope, ScopeSet, api_key_id, is_api_key_id, new_api_key};
 
@@ -58,8 +58,7 @@ impl HashKey {
                 }
             }
             Err(message) => {
-                // If standard error is closed, the error cannot be reported anywhere.
-                let _ = writeln!(std::io::stderr(), "{message}");
+                report(&message);
                 ExitCode::from(EXIT_USAGE)
             }
         }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{ArgGroup, Args};
 
-use super::exit::EXIT_USAGE;
+use super::exit::{EXIT_USAGE, report};
 use crate::import::{self, ImportError, Sources};
 
 /// What is imported, and where the result goes.
@@ -35,8 +35,6 @@ impl Import {
 }
 
 fn import(sources: &Sources, output: Option<&Path>, force: bool) -> ExitCode {
-    // If standard error is closed, the text cannot be reported anywhere.
-    let report = |text: &str| writeln!(std::io::stderr(), "{text}").unwrap_or_default();
     if let Some(path) = output.filter(|path| !force && path.symlink_metadata().is_ok()) {
         report(&exists(path));
         return ExitCode::from(EXIT_USAGE);

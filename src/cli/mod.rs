@@ -39,7 +39,7 @@ enum Command {
         config: PathBuf,
     },
     /// Turn an nginx configuration and a scope file of mcp-gateway-registry into a configuration, with a comment for
-    /// everything that could not be carried over
+    /// everything that could not be converted
     Import(Import),
     /// Print the JSON Schema of the configuration, for editors, or a reference in Markdown that is made from it
     Schema(Schema),

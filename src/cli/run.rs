@@ -1,10 +1,10 @@
 //! `mcp-edge run`: serves until SIGTERM.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use super::check::load;
+use super::exit::report;
 use crate::server;
 
 /// Serves with the configuration at `path`.
@@ -16,8 +16,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
     match server::run(path, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If standard error is closed, the error cannot be reported anywhere.
-            let _ = writeln!(std::io::stderr(), "{error}");
+            report(&error.to_string());
             ExitCode::FAILURE
         }
     }

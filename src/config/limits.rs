@@ -1,5 +1,6 @@
 //! Every limit of the edge, with its default. Limits that an operator may set are fields of [`Limits`].
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -35,6 +36,22 @@ pub const CORS_MAX_AGE: Duration = Duration::from_secs(86_400);
 pub const SSE_KEEPALIVE: Duration = Duration::from_secs(1);
 /// The largest weight of an endpoint.
 pub const WEIGHT: u16 = 256;
+/// The longest name of a route, in bytes.
+pub const ROUTE_NAME_BYTES: usize = 128;
+/// The longest name of an upstream or provider, in bytes.
+pub const NAME_OF_PART_BYTES: usize = 64;
+/// The shortest secret with which tokens are signed (HS256), in bytes (RFC 7518 section 3.2).
+pub const JWT_SECRET_BYTES: usize = 32;
+/// The most threads that section `threads` may ask for.
+pub const THREADS: usize = 1_024;
+/// What `limits.header_bytes` may be.
+pub const HEADER_BYTES: RangeInclusive<u64> = 256..=1 << 20;
+/// What `limits.header_count` may be.
+pub const HEADER_COUNT: RangeInclusive<usize> = 1..=256;
+/// The least that `limits.uri_bytes` may be.
+pub const URI_BYTES: u64 = 16;
+/// The least that `limits.held_bytes` may be.
+pub const HELD_BYTES: u64 = 1 << 20;
 
 // Reloads
 
@@ -53,8 +70,6 @@ pub const IMPORT_FILE_BYTES: u64 = 4 << 20;
 pub const IMPORT_DEPTH: usize = 32;
 /// How many parts of an imported configuration may be taken back because `check` refuses them.
 pub const IMPORT_REPAIRS: usize = 1_000;
-/// The longest name of an imported route, in bytes.
-pub const IMPORTED_NAME_BYTES: usize = 128;
 /// How many lines of a file one note names.
 pub const NOTE_LINES: usize = 8;
 /// The longest API key that `hash-key --stdin` reads, in bytes.
@@ -251,7 +266,7 @@ pub const UPSTREAM_TOKEN_MAX: Duration = Duration::from_secs(3_600);
 pub const UPSTREAM_TOKEN_MARGIN: Duration = Duration::from_secs(20);
 /// How long a token that is still valid is used when its server could not replace it, before the server is asked again.
 pub const UPSTREAM_TOKEN_RETRY: Duration = Duration::from_secs(1);
-/// How old a token of the edge itself must be before an upstream's 401 replaces it: a caller could be the reason.
+/// How old a token of the edge itself must be before an upstream's 401 replaces it: the 401 may be about the caller.
 pub const UPSTREAM_TOKEN_SPEND: Duration = Duration::from_secs(10);
 /// How many keys section `assertions` may have.
 pub const ASSERTION_KEYS: usize = 8;

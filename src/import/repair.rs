@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::convert::gate;
-use super::draft::blank::{blank_listener, close, unknown_upstream};
+use super::draft::blank::{CLOSED, blank_listener, close, unknown_upstream};
 use super::draft::{Draft, Item};
 use super::note::Note;
 use super::render::render;
@@ -109,7 +109,9 @@ fn repair_upstream(draft: &mut Draft, path: &str, note: Note) -> bool {
             let is_new = item.value != unknown;
             item.value = unknown;
             item.notes.push(note);
-            let text = "this upstream cannot be used, and its routes reject all requests: write the endpoints, and remove the scope `closed-by-import`";
+            let text = format!(
+                "this upstream cannot be used, and its routes reject all requests: write the endpoints, and remove the scope `{CLOSED}`"
+            );
             item.notes.push(Note::of_output(text));
             for index in (0..draft.routes.len()).filter(|_| is_new) {
                 if draft.routes[index].value.upstream == name {

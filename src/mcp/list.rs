@@ -6,6 +6,7 @@ use std::ops::Range;
 use thiserror::Error;
 
 use super::cursor::{Cursor, Flaw};
+use super::fields::text;
 use super::members::{Named, named};
 use crate::config::limits;
 
@@ -269,13 +270,7 @@ fn name_of<'a>(cursor: &mut Cursor<'a>, kind: ListKind) -> Result<Option<Cow<'a,
         };
         Ok(())
     })?;
-    Ok(name.filter(|_| !is_ambiguous).and_then(text_of))
-}
-
-/// The text of the JSON string `value`. `None` when `value` is not a string, or has escapes that are not valid Unicode.
-fn text_of(value: &str) -> Option<Cow<'_, str>> {
-    let plain = value.strip_prefix('"')?.strip_suffix('"')?;
-    if plain.contains('\\') { serde_json::from_str(value).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(plain)) }
+    Ok(name.filter(|_| !is_ambiguous).and_then(text))
 }
 
 #[cfg(test)]

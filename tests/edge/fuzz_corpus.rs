@@ -1,4 +1,4 @@
-//! The corpus of the fuzz targets (tests/fuzz), replayed on the stable toolchain.
+//! Replays the corpus of the fuzz targets (tests/fuzz) on the stable toolchain.
 
 use std::path::{Path, PathBuf};
 
@@ -8,22 +8,23 @@ mod targets;
 const FUZZ: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz");
 
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).expect("the folder is there");
-    let mut files: Vec<_> = entries.map(|entry| entry.expect("it can be read").path()).collect();
+    let entries = std::fs::read_dir(folder).expect("the folder exists");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("the entry can be read").path()).collect();
     files.sort();
     files
 }
 
-/// Also shorter and changed inputs, of which every `step`th is tried.
+/// Calls `target` with every file of the corpus `name`, and with every `step`th of the shorter and changed inputs.
 fn replay(name: &str, step: usize, target: fn(&[u8])) {
     let files = files(&Path::new(FUZZ).join("corpus").join(name));
-    assert!(files.len() >= 10, "the corpus of {name} is gone");
+    assert!(files.len() >= 10, "the corpus of {name} has fewer than 10 files");
     for file in files {
-        let data = std::fs::read(&file).expect("it can be read");
-        // So that a failure says which file it was.
+        let data = std::fs::read(&file).expect("the file can be read");
+        // If the test fails, this shows which file caused it.
         eprintln!("{}", file.display());
         target(&data);
-        // What a fuzzer would try first: every shorter input, and every byte changed, of small files.
+        // A fuzzer would try these first: the input cut off before a byte, and the input with that byte changed. Only
+        // the first 512 bytes are used.
         for end in (0..data.len().min(512)).step_by(step) {
             target(&data[..end]);
             let mut changed = data.clone();
@@ -53,9 +54,9 @@ fn config() {
     replay("config", 8, targets::config);
 }
 
-/// The example configurations and those of the tests are as good a corpus.
+/// The example configurations and the test fixtures serve as a corpus, too.
 #[test]
-fn configurations() {
+fn example_and_fixture_configurations() {
     for folder in ["../../conf", "../fixtures/config/good", "../fixtures/config/bad"] {
         for file in files(&Path::new(FUZZ).join(folder)) {
             if file.extension().is_some_and(|extension| extension == "yaml") {

@@ -84,8 +84,10 @@ impl KeyFile<'_> {
         let path = |key: &str| format!("[{index}].{key}");
         if !is_api_key_id(&entry.id) {
             let id = entry.id.escape_debug();
-            let message =
-                format!("`{id}` is not a valid id: use lower-case letters, digits and hyphens, at most 64 characters");
+            let longest = limits::API_KEY_ID_BYTES;
+            let message = format!(
+                "`{id}` is not a valid id: use lower-case letters, digits and hyphens, at most {longest} characters"
+            );
             self.wrong_at(tree, &path("id"), &message);
         }
         let hash = entry.hash.parse::<KeyHash>().map_err(|error| {

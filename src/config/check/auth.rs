@@ -108,11 +108,12 @@ impl<'a> Resolver<'a> {
                 let folder = self.folder(place.file);
                 let place = place.key("secret");
                 let secret = self.materials.secret(&folder, secret, &place, &mut self.problems)?;
-                if secret.expose().len() < 32 {
-                    self.problems.add(
-                        &place,
-                        "is shorter than 32 bytes (RFC 7518 section 3.2): make one with `openssl rand -hex 32`",
+                if secret.expose().len() < limits::JWT_SECRET_BYTES {
+                    let least = limits::JWT_SECRET_BYTES;
+                    let message = format!(
+                        "is shorter than {least} bytes (RFC 7518 section 3.2): make one with `openssl rand -hex 32`"
                     );
+                    self.problems.add(&place, message);
                 }
                 Some(JwtKeys::Secret(secret))
             }

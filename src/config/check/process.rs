@@ -7,6 +7,7 @@ use crate::config::checked::{Admin, Sessions};
 use crate::config::limits::{self, Limits};
 use crate::config::read::place::Place;
 use crate::config::read::source::Source;
+use crate::config::units::Size;
 use crate::config::written::auth::Cache;
 use crate::config::written::server::Identity;
 use crate::types::Secret;
@@ -15,21 +16,28 @@ impl Resolver<'_> {
     pub(super) fn limits(&mut self) -> Limits {
         let limits = self.only("limits", |source| source.file.limits.clone()).unwrap_or_default();
         let place = Place::new(self.file_of(|source| source.file.limits.is_some()), "limits");
-        if !(256..=1 << 20).contains(&limits.header_bytes.0) {
-            self.problems.add(&place.key("header_bytes"), "is out of range: write a size from 256B to 1MiB");
+        let (least, most) = limits::HEADER_BYTES.into_inner();
+        if !(least..=most).contains(&limits.header_bytes.0) {
+            let message = format!("is out of range: write a size from {} to {}", Size(least), Size(most));
+            self.problems.add(&place.key("header_bytes"), message);
         }
-        if !(1..=256).contains(&limits.header_count) {
-            self.problems.add(&place.key("header_count"), "is out of range: write a number from 1 to 256");
+        let (least, most) = limits::HEADER_COUNT.into_inner();
+        if !(least..=most).contains(&limits.header_count) {
+            let message = format!("is out of range: write a number from {least} to {most}");
+            self.problems.add(&place.key("header_count"), message);
         }
-        if limits.uri_bytes.0 < 16 {
-            self.problems.add(&place.key("uri_bytes"), "is out of range: write a size from 16B to `header_bytes`");
+        let least = Size(limits::URI_BYTES);
+        if limits.uri_bytes.0 < least.0 {
+            let message = format!("is out of range: write a size from {least} to `header_bytes`");
+            self.problems.add(&place.key("uri_bytes"), message);
         }
         if limits.uri_bytes.0 > limits.header_bytes.0 {
             let (uri, header) = (&limits.uri_bytes, &limits.header_bytes);
             self.problems.add(&place.key("uri_bytes"), format!("is {uri}, but `header_bytes` is only {header}, and the URI is part of the header: write at most `{header}`"));
         }
-        if limits.held_bytes.0 < 1 << 20 {
-            self.problems.add(&place.key("held_bytes"), "is less than 1MiB: write at least `1MiB`");
+        let least = Size(limits::HELD_BYTES);
+        if limits.held_bytes.0 < least.0 {
+            self.problems.add(&place.key("held_bytes"), format!("is less than {least}: write at least `{least}`"));
         }
         if limits.connections == 0 {
             self.problems.add(&place.key("connections"), "is zero: write how many clients may be connected");

@@ -10,7 +10,7 @@ use http::header::CONTENT_LENGTH;
 use super::material::Materials;
 use crate::config::checked::credential::Assertions;
 use crate::config::checked::outbound::Outbound;
-use crate::config::limits::Limits;
+use crate::config::limits::{self, Limits};
 use crate::config::read::place::Place;
 use crate::config::read::problems::Problems;
 use crate::config::read::source::Source;
@@ -95,8 +95,9 @@ impl Resolver<'_> {
                     self.problems.add(
                         &place,
                         format!(
-                            "`{}` is not a valid name: use letters, digits, `-`, `_` and `.`, at most 64 characters",
-                            name.escape_debug()
+                            "`{}` is not a valid name: use letters, digits, `-`, `_` and `.`, at most {} characters",
+                            name.escape_debug(),
+                            limits::NAME_OF_PART_BYTES
                         ),
                     );
                 }
@@ -137,7 +138,7 @@ pub(crate) fn upstreams_of(source: &Source) -> Option<&BTreeMap<String, Upstream
 
 fn is_name(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    !name.is_empty() && name.len() <= 64 && name.bytes().all(legal)
+    !name.is_empty() && name.len() <= limits::NAME_OF_PART_BYTES && name.bytes().all(legal)
 }
 
 /// True for fields that a configuration cannot set: fields that belong to a connection (RFC 9110 section 7.6.1), and

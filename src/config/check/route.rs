@@ -72,16 +72,21 @@ impl Resolver<'_> {
             (None, Some(host)) => format!("{}{}", host.0, written.path).into(),
             (None, None) => written.path.as_str().into(),
         };
-        if written.name.is_none() && name.len() > 128 {
-            self.problems
-                .add(place, "the path is too long to be the route's name: write a `name` of at most 128 characters");
+        let longest = limits::ROUTE_NAME_BYTES;
+        if written.name.is_none() && name.len() > longest {
+            let message =
+                format!("the path is too long to be the route's name: write a `name` of at most {longest} bytes");
+            self.problems.add(place, message);
         }
         if written
             .name
             .as_ref()
-            .is_some_and(|name| name.is_empty() || name.len() > 128 || name.chars().any(char::is_control))
+            .is_some_and(|name| name.is_empty() || name.len() > longest || name.chars().any(char::is_control))
         {
-            self.problems.add(&place.key("name"), "is not a valid name: write 1 to 128 printable characters");
+            self.problems.add(
+                &place.key("name"),
+                format!("is not a valid name: write 1 to {longest} bytes of printable characters"),
+            );
         }
         if !self.is_defined("upstreams", upstreams_of, &written.upstream) {
             let names = self.sources.iter().flat_map(|source| source.file.upstreams.keys()).map(String::as_str);

@@ -77,8 +77,9 @@ impl Resolver<'_> {
                 self.problems.add(
                     &place.key("weight"),
                     format!(
-                        "{} is not a valid weight: write a number from 1 to 256, or take the endpoint out",
-                        endpoint.weight
+                        "{} is not a valid weight: write a number from 1 to {}, or take the endpoint out",
+                        endpoint.weight,
+                        limits::WEIGHT
                     ),
                 );
             }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::config::limits;
 use crate::config::units::{Bind, Cidr, Header, Host, SecretSource, Span, WebOrigin};
 
 /// Section `server`. A change needs a restart: a reload reports it, but does not apply it.
@@ -43,7 +44,7 @@ impl<'de> Deserialize<'de> for Threads {
         impl Visitor<'_> for Choice {
             type Value = Threads;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("`auto` or a number from 1 to 1024")
+                write!(f, "`auto` or a number from 1 to {}", limits::THREADS)
             }
             fn visit_str<E: de::Error>(self, word: &str) -> Result<Threads, E> {
                 match word {
@@ -52,8 +53,8 @@ impl<'de> Deserialize<'de> for Threads {
                 }
             }
             fn visit_u64<E: de::Error>(self, count: u64) -> Result<Threads, E> {
-                match count {
-                    1..=1024 => Ok(Threads::Count(count as usize)),
+                match usize::try_from(count) {
+                    Ok(count @ 1..=limits::THREADS) => Ok(Threads::Count(count)),
                     _ => Err(E::invalid_type(de::Unexpected::Unsigned(count), &self)),
                 }
             }

@@ -305,7 +305,7 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         item.value.hosts.clone_from(&self.group.hosts);
         // By default a route is named after its host and path. They may be too long for a name.
         let host = self.group.hosts.first().map_or(0, |host| host.to_string().len());
-        if host + item.value.path.len() > limits::IMPORTED_NAME_BYTES {
+        if host + item.value.path.len() > limits::ROUTE_NAME_BYTES {
             item.value.name = Some(format!("imported-{}", self.draft.routes.len()));
         }
         self.draft.routes.push(item);

@@ -1,4 +1,4 @@
-//! API keys: made by `mcp-edge hash-key`, known by their hashes.
+//! API keys. `mcp-edge hash-key` makes them, and the edge knows only their hashes.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -48,9 +48,9 @@ fn hash_key(arguments: &[&str], stdin: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
-    // It may end without reading.
-    let _ = child.stdin.take().expect("it is piped").write_all(stdin.as_bytes());
-    child.wait_with_output().expect("it ends")
+    // The command may end without reading its input.
+    let _ = child.stdin.take().expect("standard input is piped").write_all(stdin.as_bytes());
+    child.wait_with_output().expect("the command ends")
 }
 
 fn text(bytes: Vec<u8>) -> String {
@@ -58,7 +58,7 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 #[tokio::test]
-async fn a_key_is_accepted_in_either_field_and_goes_no_further() {
+async fn a_key_is_accepted_in_either_field_and_not_forwarded_by_default() {
     let origin = Origin::saying("in").await;
     let key = key("ci");
     let edge = edge(&origin, &entry("ci", &key, "")).await;
@@ -77,7 +77,7 @@ async fn a_key_is_accepted_in_either_field_and_goes_no_further() {
         }
     }
     assert_eq!(edge.get("/forward/", &[("X-API-Key", &key)]).await.status, 200);
-    assert_eq!(origin.last().headers("x-api-key"), [key.as_str()], "the route says so");
+    assert_eq!(origin.last().headers("x-api-key"), [key.as_str()], "the route has `forward_token: true`");
     assert_eq!(edge.get("/keys/", &[]).await.status, 401);
     let scrape = edge.admin_get("/metrics").await.body + &edge.status().await.to_string();
     assert!(!scrape.contains(&key) && !scrape.contains(&KeyHash::sha256(&key).to_string()));
@@ -101,7 +101,7 @@ async fn several_credentials_are_400_unless_they_are_the_same() {
 }
 
 #[tokio::test]
-async fn whatever_is_no_key_of_the_file_is_401() {
+async fn credentials_that_are_not_a_valid_key_of_the_file_are_401() {
     let origin = Origin::saying("in").await;
     let (good, old, other) = (key("ci"), key("old"), key("ci"));
     let edge = edge(&origin, &(entry("ci", &good, "") + &entry("old", &old, ", expires: 2020-01-01"))).await;
@@ -113,44 +113,48 @@ async fn whatever_is_no_key_of_the_file_is_401() {
         assert_eq!(edge.get("/keys/", &[("X-API-Key", wrong)]).await.status, 401, "{wrong}");
         assert_eq!(edge.get_as(wrong, "/keys/").await.status, 401, "{wrong}");
     }
-    assert_eq!(edge.get("/both/", &[("X-API-Key", &token)]).await.status, 401, "this field is for keys");
+    assert_eq!(
+        edge.get("/both/", &[("X-API-Key", &token)]).await.status,
+        401,
+        "the field `X-API-Key` accepts only keys"
+    );
     assert_eq!(edge.get("/tokens/", &[("X-API-Key", &good)]).await.status, 401);
     assert_eq!(edge.get_as(&good, "/tokens/").await.status, 401);
     assert_eq!(origin.count(), 0);
     assert_eq!(edge.get_as(&token, "/both/").await.status, 200);
 }
 
-/// Row 35: what the file says holds from the next request on, whatever was cached.
+/// Row 35: a changed key file applies to the next request, whatever is cached.
 #[tokio::test]
-async fn a_reload_takes_keys_away_and_brings_others() {
+async fn a_reload_removes_keys_and_adds_others() {
     let origin = Origin::saying("in").await;
     let (first, second) = (key("first"), key("second"));
     let edge = edge(&origin, &entry("first", &first, "")).await;
     assert_eq!((edge.get_as(&first, "/keys/").await.status, edge.get_as(&second, "/keys/").await.status), (200, 401));
     edge.write("keys.yaml", "- {id: first, hash: hunter2, subject: robot}\n");
-    let errors = edge.reloader.reload(Trigger::Watch).await.expect_err("it is no hash").to_string();
+    let errors = edge.reloader.reload(Trigger::Watch).await.expect_err("the hash is not valid").to_string();
     assert!(
         errors.contains("keys.yaml:1:15`: [0].hash: is not a valid hash") && !errors.contains("hunter2"),
         "{errors}"
     );
     assert_eq!(edge.get_as(&first, "/keys/").await.status, 200, "the old keys stay");
     edge.write("keys.yaml", &entry("second", &second, ""));
-    edge.reloader.reload(Trigger::Watch).await.expect("it is one of the configuration's files");
+    edge.reloader.reload(Trigger::Watch).await.expect("the key file is a file of the configuration");
     assert_eq!((edge.get_as(&first, "/keys/").await.status, edge.get_as(&second, "/keys/").await.status), (401, 200));
     edge.write("keys.yaml", "[]\n");
-    edge.reloader.reload(Trigger::Watch).await.expect("the last key can be taken away");
+    edge.reloader.reload(Trigger::Watch).await.expect("the last key can be removed");
     assert_eq!(edge.get_as(&second, "/keys/").await.status, 401);
 }
 
 /// Slow hashes are verified off the event loop, a few at a time, and once for each key.
 #[tokio::test]
-async fn slow_hashes_keep_nobody_else_waiting() {
+async fn slow_hashes_do_not_delay_other_requests() {
     let origin = Origin::answering(|_| ok("in")).await;
     let (slow, quick) = (key("slow"), key("quick"));
-    let params = Params::new(512, 1, 1, None).expect("legal");
+    let params = Params::new(512, 1, 1, None).expect("the parameters are legal");
     let hash = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_with_salt(slow.as_bytes(), b"salt of a test")
-        .expect("it can hash")
+        .expect("the key can be hashed")
         .to_string();
     let keys = format!("- {{id: slow, hash: '{hash}', subject: slow, scopes: ['a:read']}}\n");
     let edge = edge(&origin, &(keys + &entry("quick", &quick, ""))).await;
@@ -167,9 +171,9 @@ async fn slow_hashes_keep_nobody_else_waiting() {
     }
     for _ in 0..10 {
         assert_eq!(edge.get_as(&quick, "/keys/").await.status, 200);
-        assert_eq!(edge.get_as(&slow, "/keys/").await.status, 200, "a good key is known already");
+        assert_eq!(edge.get_as(&slow, "/keys/").await.status, 200, "the good key is cached already");
     }
-    // On a slow machine some run into the time limit.
+    // On a slow machine, some requests reach the time limit and get 503.
     assert!(wrong.join_all().await.into_iter().all(|status| status == 401 || status == 503));
 }
 
@@ -188,7 +192,7 @@ async fn hash_key_makes_keys_and_their_entries() {
     assert_eq!(edge.get_as(key, "/keys/").await.status, 200);
     let seen = origin.last();
     assert_eq!((seen.headers("x-user"), seen.headers("x-scopes")), (vec!["robot: ci"], vec!["a:read b"]));
-    assert_ne!(text(hash_key(&arguments, "").stderr).trim_end(), key, "each is another");
+    assert_ne!(text(hash_key(&arguments, "").stderr).trim_end(), key, "each run makes another key");
 }
 
 #[test]

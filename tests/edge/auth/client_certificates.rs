@@ -1,4 +1,4 @@
-//! Callers that are known by their certificates.
+//! Callers that authenticate with a client certificate.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::harness::{Authority, Identity, Origin, PATIENCE, Reply, TestEdge, Tok
 
 const ROBOT: &str = "spiffe://corp.example/robot";
 
-/// An edge whose listener asks for certificates but does not demand them.
+/// An edge whose listener accepts a client certificate but does not require one.
 async fn edge(authority: &Authority, origin: &Origin) -> TestEdge {
     let listener = "{address: '127.0.0.1:0', tls: {certificate: edge.pem, key: edge.key, client_ca: ca.pem, client_optional: true}}";
     start(authority, origin, listener).await
@@ -60,7 +60,7 @@ fn robot(authority: &Authority, uris: &[&str]) -> Identity {
     authority.issue_with(params)
 }
 
-/// A client; its TLS sessions are remembered from connection to connection.
+/// A TLS client. It resumes its TLS sessions on later connections.
 fn client(
     authority: &Authority,
     identity: Option<&Identity>,
@@ -88,7 +88,7 @@ async fn get(stream: &mut TlsStream<TcpStream>, path: &str, headers: &[(&str, &s
     read_reply(stream).await
 }
 
-/// A request on a connection of its own.
+/// The status of a request on a new connection.
 async fn get_as(
     authority: &Authority,
     identity: Option<&Identity>,
@@ -101,7 +101,7 @@ async fn get_as(
 }
 
 #[tokio::test]
-async fn a_certificate_names_the_caller_over_both_versions_and_in_resumed_sessions() {
+async fn a_certificate_names_the_caller_in_both_tls_versions_and_in_resumed_tls_sessions() {
     let (origin, authority) = (Origin::saying("in").await, Authority::new("ca"));
     let edge = edge(&authority, &origin).await;
     let robot = robot(&authority, &[ROBOT]);
@@ -130,7 +130,7 @@ async fn a_certificate_names_the_caller_over_both_versions_and_in_resumed_sessio
     }
     assert_eq!(edge.metric(r#"mcp_edge_auth_decisions_total{provider="mesh",result="allowed"}"#).await, 20.0);
     assert_eq!(edge.metric(r#"mcp_edge_auth_cache_requests_total{result="miss"}"#).await, 0.0);
-    // What an operator takes back is refused, also where nothing is cached.
+    // A subject that an operator refuses gets 401, although certificates are not cached.
     let purge = format!(r#"{{"subject": "{ROBOT}", "refuse_for": "1m"}}"#);
     assert_eq!(exchange(edge.admin, request("POST", "/auth/purge", &[], &purge)).await.status, 200);
     let mut stream = dial(&client(&authority, Some(&robot), "http/1.1", &rustls::version::TLS13), edge.address).await;
@@ -138,7 +138,7 @@ async fn a_certificate_names_the_caller_over_both_versions_and_in_resumed_sessio
 }
 
 #[tokio::test]
-async fn each_kind_of_name_and_who_is_not_listed() {
+async fn each_kind_of_name_identifies_the_caller_and_other_certificates_are_refused() {
     let (origin, authority) = (Origin::saying("in").await, Authority::new("ca"));
     let edge = edge(&authority, &origin).await;
     let (known, other) = (robot(&authority, &[ROBOT]), robot(&authority, &["spiffe://corp.example/other"]));
@@ -167,9 +167,9 @@ async fn each_kind_of_name_and_who_is_not_listed() {
     assert_eq!(origin.count(), count);
 }
 
-/// Without a certificate the other credentials decide; with one, the order of the route's providers.
+/// Without a certificate, the other credential decides. With a certificate, the order of the route's providers decides.
 #[tokio::test]
-async fn certificates_beside_tokens() {
+async fn a_certificate_and_a_token_are_tried_in_the_order_of_the_providers() {
     let (origin, authority) = (Origin::saying("in").await, Authority::new("ca"));
     let edge = edge(&authority, &origin).await;
     let robot = robot(&authority, &[ROBOT]);
@@ -201,9 +201,9 @@ async fn certificates_beside_tokens() {
     }
 }
 
-/// A field that other proxies use for it says nothing here.
+/// The edge ignores `X-Forwarded-Client-Cert`, in which other proxies forward a client's certificate.
 #[tokio::test]
-async fn a_listener_that_asks_for_no_certificate_knows_none() {
+async fn a_listener_without_client_ca_ignores_certificates() {
     let (origin, authority) = (Origin::saying("in").await, Authority::new("ca"));
     let listeners = "{address: '127.0.0.1:0', tls: {certificate: edge.pem, key: edge.key}}, \
                      {address: '127.0.0.1:0', tls: {certificate: edge.pem, key: edge.key, client_ca: ca.pem}}";

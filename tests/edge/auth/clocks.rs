@@ -1,4 +1,4 @@
-//! Clocks that are wrong: the edge's own, moved while it runs, and those of issuers.
+//! Wrong clocks: the edge's own clock, which moves while the edge runs, and the clocks of issuers.
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -27,7 +27,7 @@ routes: [{{path: /, upstream: a, auth: {{providers: [local]}}}}]
 
 /// Rows 24 and 25: the wall clock jumps by two hours, both ways, with a token in the cache.
 #[tokio::test]
-async fn a_clock_that_jumps_makes_no_token_immortal() {
+async fn a_clock_that_jumps_does_not_keep_an_expired_token_valid() {
     let (clock, origin) = (Clock::new(), Origin::saying("in").await);
     let (edge, _folder) = edge(&clock, &origin).await;
     let now = mcp_edge::types::unix_now();
@@ -37,37 +37,41 @@ async fn a_clock_that_jumps_makes_no_token_immortal() {
         assert_eq!(edge.get_as(token, "/").await.status, 200);
     }
     clock.set(2 * HOURS, 0);
-    assert_eq!(edge.get_as(&token, "/").await.status, 401, "it has ended, though the cache's clock says nothing");
+    assert_eq!(
+        edge.get_as(&token, "/").await.status,
+        401,
+        "the token has expired, although the monotonic clock of the cache has not moved"
+    );
     assert_eq!(edge.get_as(&Tokens::token("carol", ""), "/").await.status, 401);
     clock.set(-2 * HOURS, 0);
-    assert_eq!(edge.get_as(&token, "/").await.status, 200, "to this clock it ends in two hours");
+    assert_eq!(edge.get_as(&token, "/").await.status, 200, "by this clock, the token has not expired");
     let fresh = Tokens::sign(&Claims::good("dora", "").with("nbf", json!(now - 2)).0);
-    assert_eq!(edge.get_as(&fresh, "/").await.status, 401, "to this clock it has not begun");
+    assert_eq!(edge.get_as(&fresh, "/").await.status, 401, "by this clock, the token is not valid yet");
     let miss = r#"mcp_edge_auth_cache_requests_total{result="miss"}"#;
     let before = edge.metric(miss).await;
     assert_eq!(edge.get_as(&token, "/").await.status, 200);
-    assert_eq!(edge.metric(miss).await, before, "it is in the cache");
+    assert_eq!(edge.metric(miss).await, before, "the token is in the cache");
     clock.set(-2 * HOURS, 301);
     assert_eq!(edge.get_as(&token, "/").await.status, 200);
-    assert_eq!(edge.metric(miss).await, before + 1.0, "the ttl counts with a clock that nobody sets");
+    assert_eq!(edge.metric(miss).await, before + 1.0, "the ttl counts by the monotonic clock");
     clock.set(0, 301);
     assert_eq!(edge.get_as(&token, "/").await.status, 200);
     clock.set(2 * HOURS, 301);
     assert_eq!(
         edge.get_as(&token, "/").await.status,
         401,
-        "what was cached while the clock was behind ends at exp too"
+        "a token that was cached while the clock was behind ends at `exp`, too"
     );
-    // A machine without a battery begins in 1970.
+    // The clock of a machine without a battery starts in 1970.
     clock.set(60 - now as i64, 301);
     assert!([200, 401].contains(&edge.get_as(&token, "/").await.status));
     clock.set(0, 301);
-    assert_eq!(edge.get_as(&Tokens::token("eric", ""), "/").await.status, 200, "the edge lives");
+    assert_eq!(edge.get_as(&Tokens::token("eric", ""), "/").await.status, 200, "the edge still works");
 }
 
-/// Row 25: an issuer whose clock is off by more than the leeway, either way.
+/// Row 25: an issuer's clock may be ahead or behind by the leeway, and by no more.
 #[tokio::test]
-async fn an_issuer_may_be_off_by_the_leeway_and_no_more() {
+async fn the_clock_of_an_issuer_may_differ_by_the_leeway_and_no_more() {
     let origin = Origin::saying("in").await;
     let edge = |leeway: &str| {
         let yaml = format!(

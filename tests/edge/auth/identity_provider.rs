@@ -1,4 +1,5 @@
-//! The edge with a real identity provider. `scripts/test` runs these where Node is to be had, and names them where not.
+//! The edge with a real identity provider. `scripts/test` runs these tests if Node and the provider are installed or
+//! can be installed. Otherwise it reports the tests as skipped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ routes: [{{path: /fininfo/, upstream: fininfo, auth: {{providers: [idp], scopes:
     edge
 }
 
-/// Two routes with public URLs and the same providers, none of which lists audiences.
+/// An edge with two routes. Both have a public URL and the same providers, which list no audiences.
 async fn bound_edge(idp: &Idp, origin: &Origin, client: &str, ttl: &str) -> TestEdge {
     let (found, opaque) = (idp.discovered(), idp.introspection(client));
     let yaml = format!(
@@ -62,20 +63,20 @@ async fn a_token_for_this_resource_gets_in_and_one_for_another_does_not() {
     let poor = idp.token(RESOURCE, "fininfo:trade").await;
     assert_eq!(edge.get_as(&poor, "/fininfo/mcp").await.status, 403);
     let opaque = idp.opaque_token(RESOURCE, "fininfo:read").await;
-    assert_eq!(edge.get_as(&opaque, "/fininfo/mcp").await.status, 401, "it is no JWT");
+    assert_eq!(edge.get_as(&opaque, "/fininfo/mcp").await.status, 401, "an opaque token is not a JWT");
     assert_eq!(origin.count(), 1);
 }
 
-/// Row 20. Fetches are 10 s apart, so this takes 20 s.
+/// Row 20: the provider rotates its keys. Key fetches are 10 s apart, so this test takes 20 s.
 #[tokio::test]
 #[ignore = "needs oidc-provider: `make test`"]
-async fn a_new_key_is_fetched_once_and_an_old_one_ends_with_its_publication() {
+async fn a_new_key_is_fetched_once_and_an_unpublished_key_is_refused() {
     let (idp, origin) = (Idp::start().await, Origin::saying("in").await);
     let edge = edge(&idp, &origin).await;
     let token = async || idp.token(RESOURCE, "fininfo:read").await;
     let status = async |token: &str| edge.get_as(token, "/fininfo/mcp").await.status;
     let (first, second, third) = (token().await, token().await, token().await);
-    eventually("the keys are there", async || status(&first).await == 200).await;
+    eventually("the keys are loaded", async || status(&first).await == 200).await;
     let fetched = idp.requests("/jwks").await;
     idp.rotate().await;
     eventually("the new key is known", async || status(&token().await).await == 200).await;
@@ -85,14 +86,15 @@ async fn a_new_key_is_fetched_once_and_an_old_one_ends_with_its_publication() {
     idp.retire().await;
     eventually("the third key is known", async || status(&token().await).await == 200).await;
     assert_eq!(idp.requests("/jwks").await, fetched + 2);
-    assert_eq!(status(&third).await, 401, "its key is not published any more");
-    assert_eq!(status(&second).await, 200, "what was validated is believed for the cache's ttl");
+    assert_eq!(status(&third).await, 401, "the key of the token is no longer published");
+    assert_eq!(status(&second).await, 200, "a validated token stays in the cache for the ttl");
 }
 
-/// RFC 9728 to RFC 8414 to a token for exactly this resource: what an MCP client does that knows nothing but the URL.
+/// An MCP client that knows only the URL of a server follows RFC 9728 and RFC 8414 to a token for exactly this
+/// resource.
 #[tokio::test]
 #[ignore = "needs oidc-provider: `make test`"]
-async fn a_client_finds_its_way_from_the_challenge_to_a_token() {
+async fn a_client_can_follow_the_challenge_to_a_token() {
     let (idp, origin) = (Idp::start().await, Origin::saying("in").await);
     let edge = edge(&idp, &origin).await;
     let reply = edge.get("/fininfo/mcp", &[]).await;
@@ -103,24 +105,24 @@ async fn a_client_finds_its_way_from_the_challenge_to_a_token() {
         rest.split('"').next().unwrap_or_default().to_owned()
     };
     let url = parameter("resource_metadata");
-    let path = url.strip_prefix("http://edge.example").expect("it is on the edge");
+    let path = url.strip_prefix("http://edge.example").expect("the URL is on the edge");
     let resource = edge.get(path, &[]).await.json();
     assert_eq!(resource["resource"], RESOURCE);
-    let issuer = resource["authorization_servers"][0].as_str().expect("there is one").to_owned();
+    let issuer = resource["authorization_servers"][0].as_str().expect("an authorization server").to_owned();
     for well_known in ["oauth-authorization-server", "openid-configuration"] {
         let server = idp.get(&format!("{issuer}/.well-known/{well_known}")).await;
         assert_eq!(server["issuer"], issuer.as_str(), "RFC 8414 section 3.3");
-        let endpoint = server["token_endpoint"].as_str().expect("there is one");
-        let resource = resource["resource"].as_str().expect("there is one");
+        let endpoint = server["token_endpoint"].as_str().expect("a token endpoint");
+        let resource = resource["resource"].as_str().expect("a resource");
         let token = idp.token_from(endpoint, resource, &parameter("scope")).await;
         assert_eq!(edge.get_as(&token, "/fininfo/mcp").await.status, 200, "{well_known}");
     }
 }
 
-/// Row 23: an auth server that asks the identity provider, as those behind nginx do.
+/// Row 23: the authentication server introspects tokens at the identity provider, as such servers behind nginx do.
 #[tokio::test]
 #[ignore = "needs oidc-provider: `make test`"]
-async fn a_revoked_opaque_token_is_refused_once_its_cached_answer_ends() {
+async fn a_revoked_opaque_token_is_refused_when_its_cached_lookup_ends() {
     let (idp, origin) = (Arc::new(Idp::start().await), Origin::saying("in").await);
     let asked = Arc::clone(&idp);
     let server = Origin::scripted(move |mut stream, recorder| {
@@ -158,15 +160,15 @@ routes: [{{path: /fininfo/, upstream: fininfo, auth: {{providers: [server], scop
     let believed = Instant::now();
     idp.revoke(&token).await;
     assert_eq!(idp.introspect(&token).await["active"], false);
-    eventually("it is refused", async || status().await == 401).await;
+    eventually("the token is refused", async || status().await == 401).await;
     assert!(believed.elapsed() < Duration::from_secs(4), "the ttl is 2 s");
 }
 
-/// RFC 8707 to RFC 7662: a token opens the resource that it was asked for, whether it is a JWT or opaque, and however the
-/// edge proves to the provider who it is.
+/// RFC 8707 and RFC 7662: an opaque token is accepted only for the resource that it was issued for, whether the edge
+/// authenticates to the provider with a secret or with a key.
 #[tokio::test]
 #[ignore = "needs oidc-provider: `make test`"]
-async fn an_opaque_token_opens_the_resource_that_it_was_asked_for() {
+async fn an_opaque_token_is_accepted_only_for_the_resource_that_it_was_issued_for() {
     let (idp, origin) = (Idp::start().await, Origin::saying("in").await);
     for client in ["edge", "edge-key"] {
         let edge = bound_edge(&idp, &origin, client, "5m").await;
@@ -179,7 +181,7 @@ async fn an_opaque_token_opens_the_resource_that_it_was_asked_for() {
         assert_eq!(origin.last().headers("x-scopes"), ["fininfo:read fininfo:trade"]);
         let reply = edge.get_as(&token, "/mcpgw/mcp").await;
         assert_eq!(reply.status, 401, "{client}: {}", reply.body);
-        assert_eq!(idp.requests("/token/introspection").await, before + 1, "one answer for both routes");
+        assert_eq!(idp.requests("/token/introspection").await, before + 1, "one introspection serves both routes");
         let neighbour = idp.opaque_token(NEIGHBOUR, "fininfo:read").await;
         assert_eq!(edge.get_as(&neighbour, "/mcpgw/mcp").await.status, 200, "{client}");
         assert_eq!(edge.get_as(&neighbour, "/fininfo/mcp").await.status, 401, "{client}");
@@ -192,16 +194,16 @@ async fn an_opaque_token_opens_the_resource_that_it_was_asked_for() {
     }
 }
 
-/// Row 20, through the metadata of the issuer. Fetches are 10 s apart.
+/// Row 20, with keys that are found through the metadata of the issuer. Key fetches are 10 s apart.
 #[tokio::test]
 #[ignore = "needs oidc-provider: `make test`"]
-async fn keys_are_found_where_the_metadata_says_and_follow_a_rotation() {
+async fn keys_are_found_through_the_metadata_and_follow_a_rotation() {
     let (idp, origin) = (Idp::start().await, Origin::saying("in").await);
     let edge = bound_edge(&idp, &origin, "edge", "5m").await;
     let first = idp.token(RESOURCE, "fininfo:read").await;
     let status = async |token: &str, path: &str| edge.get_as(token, path).await.status;
-    eventually("the keys are there", async || status(&first, "/fininfo/mcp").await == 200).await;
-    assert_eq!(status(&first, "/mcpgw/mcp").await, 401, "it was asked for another resource");
+    eventually("the keys are loaded", async || status(&first, "/fininfo/mcp").await == 200).await;
+    assert_eq!(status(&first, "/mcpgw/mcp").await, 401, "the token was issued for another resource");
     let neighbour = idp.token(NEIGHBOUR, "fininfo:read").await;
     assert_eq!(status(&neighbour, "/mcpgw/mcp").await, 200);
     assert_eq!(status(&neighbour, "/fininfo/mcp").await, 401);
@@ -212,10 +214,10 @@ async fn keys_are_found_where_the_metadata_says_and_follow_a_rotation() {
     assert_eq!(idp.requests("/jwks").await, fetched + 1);
     let ok = r#"mcp_edge_auth_key_fetches_total{provider="found",result="ok"}"#;
     assert_eq!(edge.metric(ok).await, (fetched + 1) as f64);
-    assert_eq!(idp.requests("/token/introspection").await, 0, "a JWT of a known issuer is asked about nowhere");
+    assert_eq!(idp.requests("/token/introspection").await, 0, "a JWT of a known issuer is not introspected");
 }
 
-/// Row 23: what the provider has taken back ends with the cached answer, or at once when the operator says so.
+/// Row 23: a token that the provider has revoked is accepted until its cached lookup ends, or until a purge.
 #[tokio::test]
 #[ignore = "needs oidc-provider: `make test`"]
 async fn a_revoked_token_is_refused_after_the_ttl_and_at_once_after_a_purge() {
@@ -231,10 +233,10 @@ async fn a_revoked_token_is_refused_after_the_ttl_and_at_once_after_a_purge() {
     assert_eq!(status(&short, &token).await, 200);
     let believed = Instant::now();
     idp.revoke(&token).await;
-    eventually("it is refused after the ttl", async || status(&short, &token).await == 401).await;
+    eventually("the token is refused after the ttl", async || status(&short, &token).await == 401).await;
     assert!(believed.elapsed() < Duration::from_secs(4), "the ttl is 2 s");
 
-    assert_eq!(status(&long, &token).await, 200, "its answer is good for an hour");
+    assert_eq!(status(&long, &token).await, 200, "its lookup is cached for an hour");
     let asked = idp.requests("/token/introspection").await;
     let hex: String = digest(&SHA256, token.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let body = json!({"token_sha256": hex}).to_string();
@@ -242,5 +244,5 @@ async fn a_revoked_token_is_refused_after_the_ttl_and_at_once_after_a_purge() {
     assert_eq!((purged.status, &purged.json()["purged"]), (200, &json!(1)));
     assert_eq!(status(&long, &token).await, 401);
     assert_eq!(status(&long, &other).await, 200, "the client's other token is still good");
-    assert_eq!(idp.requests("/token/introspection").await, asked + 1, "only the purged one is asked about");
+    assert_eq!(idp.requests("/token/introspection").await, asked + 1, "only the purged token is introspected again");
 }

@@ -1,4 +1,4 @@
-//! Opaque tokens: their issuer is asked what they are worth (RFC 7662).
+//! Opaque tokens: the edge asks an introspection endpoint whether they are valid (RFC 7662).
 
 use std::collections::HashSet;
 
@@ -48,7 +48,7 @@ fn form(body: &[u8]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_issuer_is_asked_once_and_says_who_it_is() {
+async fn a_token_is_introspected_once_and_the_answer_names_the_caller() {
     let exp = mcp_edge::types::unix_now() + 600;
     let server =
         server(active(json!({"exp": exp, "token_type": "Bearer", "groups": ["analysts"], "scope": "a"}))).await;
@@ -66,14 +66,14 @@ async fn the_issuer_is_asked_once_and_says_who_it_is() {
     let expected = [("token", "opaque~+/.x"), ("token_type_hint", "access_token")];
     assert_eq!(form(&asked.body), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert_eq!(origin.last().headers("x-user"), ["alice"]);
-    assert_eq!(origin.last().headers("x-scopes"), ["a fininfo:read"], "its groups give scopes");
+    assert_eq!(origin.last().headers("x-scopes"), ["a fininfo:read"], "the caller's groups add scopes");
     assert_eq!(origin.last().header("authorization"), None);
     let metadata = edge.get("/.well-known/oauth-protected-resource/fininfo/mcp", &[]).await.json();
     assert_eq!(metadata["authorization_servers"], json!(["https://idp.example"]));
 }
 
 #[tokio::test]
-async fn the_edge_signs_who_it_is() {
+async fn the_edge_authenticates_with_a_signed_assertion() {
     let (server, origin) = (server(active(json!({}))).await, Origin::saying("in").await);
     let key = include_str!("../../fixtures/config/files/one.key");
     let proof = "private_key: {file: edge.key, id: k1}";
@@ -103,9 +103,9 @@ async fn the_edge_signs_who_it_is() {
     }
 }
 
-/// Rows 16, 18 and 19.
+/// Rows 16, 18 and 19: what a client gets for each answer of the endpoint.
 #[tokio::test]
-async fn what_an_introspection_endpoint_may_answer() {
+async fn each_answer_of_an_introspection_endpoint_leads_to_its_status() {
     let origin = Origin::saying("in").await;
     let canary = Origin::saying("{}").await;
     let now = mcp_edge::types::unix_now();
@@ -127,19 +127,23 @@ async fn what_an_introspection_endpoint_may_answer() {
         ("another type", said(&active(json!({"token_type": "DPoP"}))), 401),
         ("a subject that splits a header", said(&active(json!({"sub": "eve\r\nX-Admin: 1"}))), 401),
         ("no scope", said(&active(json!({"scope": ""}))), 403),
-        ("not quite true", said(&active(json!({"active": "true"}))), 503),
-        ("one", said(&active(json!({"active": 1}))), 503),
-        ("says nothing", said("{}"), 503),
+        ("`active` is a text", said(&active(json!({"active": "true"}))), 503),
+        ("`active` is a number", said(&active(json!({"active": 1}))), 503),
+        ("an empty object", said("{}"), 503),
         ("a list", said("[]"), 503),
         ("junk", said("active=true"), 503),
         ("nothing", said(""), 503),
         ("a date as text", said(&active(json!({"exp": "never"}))), 503),
         ("huge", said(&huge), 503),
-        ("of another kind", with_status("400 Bad Request", "", r#"{"error": "unsupported_token_type"}"#), 401),
-        ("a bad question", with_status("400 Bad Request", "", r#"{"error": "invalid_request"}"#), 503),
-        ("a bad question, and junk", with_status("400 Bad Request", "", r#""unsupported_token_type""#), 503),
-        ("our credentials are wrong", with_status("401 Unauthorized", "", r#"{"error": "invalid_client"}"#), 503),
-        ("we are forbidden", with_status("403 Forbidden", "", &good), 503),
+        ("unsupported token type", with_status("400 Bad Request", "", r#"{"error": "unsupported_token_type"}"#), 401),
+        ("an invalid request", with_status("400 Bad Request", "", r#"{"error": "invalid_request"}"#), 503),
+        ("an invalid request with junk", with_status("400 Bad Request", "", r#""unsupported_token_type""#), 503),
+        (
+            "the edge's credentials are wrong",
+            with_status("401 Unauthorized", "", r#"{"error": "invalid_client"}"#),
+            503,
+        ),
+        ("the edge is forbidden", with_status("403 Forbidden", "", &good), 503),
         ("created", with_status("201 Created", "", &good), 503),
         ("broken", with_status("500 Internal Server Error", "", &good), 503),
         ("redirected", with_status("307 Temporary Redirect", &location, &good), 503),
@@ -153,15 +157,15 @@ async fn what_an_introspection_endpoint_may_answer() {
             assert_eq!(reply.status, status, "{name}: {}", reply.body);
             assert_eq!(reply.header("retry-after").is_some(), status == 503, "{name}");
         }
-        assert_eq!(server.count() == 2, status == 503, "outages are not remembered: {name}");
+        assert_eq!(server.count() == 2, status == 503, "outages are not cached: {name}");
     }
     assert_eq!((canary.count(), origin.count()), (0, 2));
 }
 
-/// A token for one server does not open its neighbour, and one that says nothing opens none, or by the provider's own word
-/// all. Each answer is remembered once, whatever routes it is for.
+/// A token for one route is refused on another route. A token without an audience is refused on all routes, or accepted
+/// on all routes with `audience_optional`. Each answer is cached once, for all routes.
 #[tokio::test]
-async fn a_provider_without_audiences_is_bound_to_the_route() {
+async fn tokens_of_a_provider_without_audiences_are_bound_to_the_route() {
     let origin = Origin::saying("in").await;
     let (one, two) = ("https://edge.example/one/mcp", "https://edge.example/two/mcp");
     for (aud, statuses) in [
@@ -198,19 +202,19 @@ routes:
     }
 }
 
-/// A credential goes to the one provider that it is for.
+/// A credential is sent only to the provider that it is for.
 #[tokio::test]
-async fn only_opaque_tokens_are_asked_about() {
+async fn only_opaque_tokens_are_introspected() {
     let (server, origin) = (server(active(json!({}))).await, Origin::saying("in").await);
     let edge = TestEdge::start_with(&yaml(&server, &origin, BASIC), &[SECRET]).await;
     assert_eq!(edge.get_as(&Tokens::token("bob", ""), "/both/").await.status, 200);
     assert_eq!((origin.last().headers("x-user"), server.count()), (vec!["bob"], 0));
     let bad = Tokens::token("bob", "") + "x";
-    // Whoever was chosen for a token is chosen again.
+    // A repeated token goes to the same provider again.
     for _ in 0..3 {
         assert_eq!(edge.get_as(&bad, "/both/").await.status, 401);
     }
-    assert_eq!(server.count(), 0, "a bad token of a known issuer is not tried elsewhere");
+    assert_eq!(server.count(), 0, "a bad token of a known issuer is not sent to another provider");
     for _ in 0..3 {
         assert_eq!(edge.get_as("opaque", "/both/").await.status, 200);
         assert_eq!((origin.last().headers("x-user"), server.count()), (vec!["alice"], 1));
@@ -219,9 +223,10 @@ async fn only_opaque_tokens_are_asked_about() {
     assert_eq!(server.count(), 1);
 }
 
-/// Row 70.
+/// Row 70: the endpoint refuses the edge's own credentials. The log says so, without the credentials and without the
+/// token.
 #[tokio::test]
-async fn a_wrong_secret_is_logged_without_it() {
+async fn refused_credentials_of_the_edge_are_logged_without_secrets() {
     let server = Origin::answering(|_| b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_vec()).await;
     let origin = Origin::saying("in").await;
     let folder = tempfile::tempdir().expect("a folder");

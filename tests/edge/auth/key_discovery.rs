@@ -1,4 +1,4 @@
-//! Issuers whose keys are found through their metadata, and what is asked of their tokens.
+//! Issuers whose keys are found through their metadata, and the types and claims that their tokens must have.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,7 +18,7 @@ impl Key {
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let document = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).expect("there is randomness");
         let pair = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &SystemRandom::new());
-        Self(pair.expect("it was just made"))
+        Self(pair.expect("the key was just generated"))
     }
 
     fn set(&self) -> String {
@@ -30,12 +30,12 @@ impl Key {
     fn sign(&self, typ: &str, claims: &Value) -> String {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let message = format!("{}.{}", part(&json!({"alg": "ES256", "kid": "1", "typ": typ})), part(claims));
-        let signature = self.0.sign(&SystemRandom::new(), message.as_bytes()).expect("it can sign");
+        let signature = self.0.sign(&SystemRandom::new(), message.as_bytes()).expect("the key can sign");
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }
 
-/// A server that answers each path as `answer` says, which is told the server's own origin.
+/// A server. `answer` gets the server's own origin and the path of a request. It returns the body, or `None` for a 404.
 async fn server(answer: impl Fn(&str, &str) -> Option<String> + Send + Sync + 'static) -> Origin {
     Origin::answering(move |request: &Recorded| {
         let own = format!("http://{}", request.header("host").unwrap_or_default());
@@ -82,18 +82,19 @@ async fn keys_are_found_through_either_kind_of_metadata_in_the_background() {
         let issuer = format!("http://{}{below}", idp.address);
         let edge = edge(&issuer, "", &origin).await;
         let token = key.sign("at+jwt", &claims(&issuer));
-        eventually("the keys are there", async || edge.get_as(&token, "/").await.status == 200).await;
+        eventually("the keys are loaded", async || edge.get_as(&token, "/").await.status == 200).await;
         let asked = idp.count();
         assert!(asked <= 3, "{asked} requests for {place}");
         for _ in 0..20 {
             let other = Key::new().sign("at+jwt", &claims(&issuer));
             assert_eq!(edge.get_as(&other, "/").await.status, 401);
         }
-        assert_eq!(idp.count(), asked, "requests cause none");
+        assert_eq!(idp.count(), asked, "requests of clients cause no fetch");
     }
 }
 
-/// What does not belong to the issuer leads nowhere, and without keys nobody is denied: it is an outage.
+/// Metadata that names another issuer and keys at another origin are not used. Without keys, a token is not denied:
+/// clients get 503.
 #[tokio::test]
 async fn metadata_of_another_issuer_or_with_keys_elsewhere_is_not_used() {
     let origin = Origin::saying("in").await;
@@ -117,9 +118,9 @@ async fn metadata_of_another_issuer_or_with_keys_elsewhere_is_not_used() {
         for _ in 0..5 {
             assert_eq!(edge.get_as(&key.sign("at+jwt", &claims(&issuer)), "/").await.status, 503);
         }
-        assert_eq!(idp.count(), 1, "neither other metadata nor keys are asked for");
+        assert_eq!(idp.count(), 1, "the edge fetches neither other metadata nor keys");
         let invalid = r#"mcp_edge_auth_key_fetches_total{provider="idp",result="invalid"}"#;
-        assert_eq!(edge.metric(invalid).await, 1.0, "row 22 wants an alert");
+        assert_eq!(edge.metric(invalid).await, 1.0, "row 22 requires a metric for an alert");
         let never = "mcp_edge_auth_keys_last_success_timestamp_seconds{provider=\"idp\"} 0\n";
         assert!(edge.admin_get("/metrics").await.body.contains(never));
     }
@@ -128,7 +129,7 @@ async fn metadata_of_another_issuer_or_with_keys_elsewhere_is_not_used() {
 
 /// Row 30, wrong `typ`: RFC 9068 section 2.1 and draft-ietf-oauth-identity-assertion-authz-grant.
 #[tokio::test]
-async fn kinds_of_token_and_required_claims() {
+async fn tokens_of_another_type_or_without_required_claims_are_refused() {
     let origin = Origin::saying("in").await;
     let key = Key::new();
     let set = key.set();
@@ -147,7 +148,7 @@ async fn kinds_of_token_and_required_claims() {
     };
     let good = with("web", json!("acme"));
     let token = key.sign("at+jwt", &good);
-    eventually("the keys are there", async || edge.get_as(&token, "/").await.status == 200).await;
+    eventually("the keys are loaded", async || edge.get_as(&token, "/").await.status == 200).await;
     let allowed = origin.count();
     for typ in ["JWT", "id_token+jwt", "oauth-id-jag+jwt", "application/oauth-id-jag+jwt", ""] {
         assert_eq!(edge.get_as(&key.sign(typ, &good), "/").await.status, 401, "{typ}");

@@ -1,4 +1,4 @@
-//! Key sets that change, fail, or are asked for by tokens that nobody signed.
+//! Key sets that change or fail, and forged tokens that make the edge fetch them.
 
 use std::sync::{Arc, Mutex};
 
@@ -29,7 +29,7 @@ impl Setting {
         let (origin, clock) = (Origin::saying("in").await, Clock::new());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("edge.yaml");
-        // The background fetch is out of the way: an hour and more.
+        // `refresh: 24h` keeps background fetches out of the test.
         let yaml = format!(
             "listeners: [{{address: '127.0.0.1:0'}}]
 admin: {{address: '127.0.0.1:0'}}
@@ -60,7 +60,7 @@ routes: [{{path: /, upstream: a, auth: {{providers: [public]}}}}]
         *self.served.lock().expect("no panic") = bytes;
     }
 
-    /// How many fetches have ended so.
+    /// How many key fetches have had this result.
     async fn fetches(&self, result: &str) -> f64 {
         let series = format!(r#"mcp_edge_auth_key_fetches_total{{provider="public",result="{result}"}}"#);
         self.edge.metric(&series).await
@@ -83,12 +83,12 @@ fn unknown_kid(number: usize) -> String {
     format!("{}.{}", message(&header, claims.as_bytes()), encode(&[1; 256]))
 }
 
-/// Row 20: 10,000 key ids that nobody has cause one fetch in each interval.
+/// Row 20: 10,000 unknown key ids cause one fetch in each interval.
 #[tokio::test]
 async fn ten_thousand_made_up_key_ids_cause_one_fetch_in_each_interval() {
     let signer = Signer::new();
     let setting = Setting::start(ok(&signer.jwks())).await;
-    eventually("the keys are there", async || setting.status(&signer.token("alice")).await == 200).await;
+    eventually("the keys are loaded", async || setting.status(&signer.token("alice")).await == 200).await;
     for interval in 1..=2 {
         setting.clock.set(0, interval * 11);
         let (fetched, address) = (setting.keys.count(), setting.edge.address);
@@ -106,23 +106,23 @@ async fn ten_thousand_made_up_key_ids_cause_one_fetch_in_each_interval() {
         }
         let started = std::time::Instant::now();
         clients.join_all().await;
-        // A machine so slow that it needs another interval may fetch in that one too.
+        // A slow machine may need another interval, in which one more fetch is allowed.
         let intervals = 1 + started.elapsed().as_secs() as usize / 10;
         let fetches = setting.keys.count() - fetched;
         assert!((1..=intervals).contains(&fetches), "{fetches} fetches in {:?}", started.elapsed());
-        assert_eq!(setting.status(&signer.token("bob")).await, 200, "the keys that there are serve on");
+        assert_eq!(setting.status(&signer.token("bob")).await, 200, "the loaded keys are still used");
     }
 }
 
-/// Row 21: the last good set serves for an hour, and then nobody can tell.
+/// Row 21: the last good key set is used for an hour. After that, tokens cannot be validated and clients get 503.
 #[tokio::test]
-async fn keys_outlive_their_server_for_an_hour_and_then_it_is_an_outage() {
+async fn the_last_key_set_is_used_for_an_hour_and_then_clients_get_503() {
     let signer = Signer::new();
     let setting = Setting::start(ok(&signer.jwks())).await;
-    eventually("the keys are there", async || setting.status(&signer.token("alice")).await == 200).await;
+    eventually("the keys are loaded", async || setting.status(&signer.token("alice")).await == 200).await;
     setting.serve(answer("500 No", "text/plain", "no"));
     setting.clock.set(0, 3_500);
-    assert_eq!(setting.status(&signer.token("bob")).await, 200, "the last good set");
+    assert_eq!(setting.status(&signer.token("bob")).await, 200, "the last good key set is used");
     setting.clock.set(0, 3_650);
     let reply = setting.edge.get_as(&signer.token("carol"), "/").await;
     assert_eq!(reply.status, 503);
@@ -132,17 +132,21 @@ async fn keys_outlive_their_server_for_an_hour_and_then_it_is_an_outage() {
     assert!(setting.fetches("unavailable").await >= 1.0);
     setting.serve(ok(&signer.jwks()));
     setting.clock.set(0, 3_670);
-    assert_eq!(setting.status(&signer.token("carol")).await, 200, "it recovers by itself, and was no denial");
+    assert_eq!(
+        setting.status(&signer.token("carol")).await,
+        200,
+        "the edge recovers by itself, and the 503 was not cached as a denial"
+    );
 }
 
-/// Row 22: whatever is served in the place of a key set, the old one stays, and the log and a metric say so. Rows 19 and 20:
-/// redirects are not followed, and a good set is taken again.
+/// Row 22: whatever the server sends instead of a key set, the edge keeps the old one, logs a warning and counts the
+/// failure. Rows 19 and 20: redirects are not followed, and the next good key set is used.
 #[tokio::test]
-async fn a_broken_key_set_replaces_no_good_one() {
+async fn a_broken_key_set_does_not_replace_a_good_one() {
     let (signer, elsewhere) = (Signer::new(), Origin::saying("{}").await);
     let other = Signer::new();
     let mut setting = Setting::start(ok(&signer.jwks())).await;
-    eventually("the keys are there", async || setting.status(&signer.token("alice")).await == 200).await;
+    eventually("the keys are loaded", async || setting.status(&signer.token("alice")).await == 200).await;
     let location = elsewhere.address;
     let redirect = format!("HTTP/1.1 302 Found\r\nLocation: http://{location}/\r\nContent-Length: 0\r\n\r\n");
     let huge = format!("{{\"keys\":[],\"x\":\"{}\"}}", "x".repeat(1 << 20));
@@ -171,8 +175,8 @@ async fn a_broken_key_set_replaces_no_good_one() {
         let (fetched, counted) = (setting.keys.count(), setting.fetches(result).await);
         assert_eq!(setting.status(&unknown_kid(number)).await, 401, "{name}");
         assert_eq!(setting.fetches(result).await, counted + 1.0, "{name}: {result}");
-        assert_eq!(setting.keys.count(), fetched + 1, "{name}: it was fetched");
-        assert_eq!(setting.status(&signer.token(name)).await, 200, "{name}: the old keys serve on");
+        assert_eq!(setting.keys.count(), fetched + 1, "{name}: the key set was fetched");
+        assert_eq!(setting.status(&signer.token(name)).await, 200, "{name}: the old keys are still used");
         while let Some(line) = setting.edge.line().await {
             if line.contains("WARN") && line.contains("the old keys stay") {
                 break;
@@ -183,26 +187,31 @@ async fn a_broken_key_set_replaces_no_good_one() {
     assert_eq!(
         (setting.fetches("ok").await, setting.fetched_at().await),
         (1.0, good_at),
-        "there was no good one since"
+        "no good key set was fetched after the first one"
     );
     setting.serve(ok(&other.jwks()));
     setting.clock.set(0, 11 * 20);
     let end = mcp_edge::types::unix_now() + 600;
     let claims = format!(r#"{{"iss":"{}","aud":"mcp-edge","sub":"dora","exp":{end}}}"#, Signer::ISSUER);
     assert_eq!(setting.status(&unknown_kid(1_000)).await, 401);
-    assert_eq!(setting.status(&other.ec(r#"{"alg":"ES256","kid":"ec"}"#, &claims)).await, 200, "a good one is taken");
+    assert_eq!(
+        setting.status(&other.ec(r#"{"alg":"ES256","kid":"ec"}"#, &claims)).await,
+        200,
+        "a good key set is used"
+    );
     assert_eq!(
         setting.status(&signer.ec(r#"{"alg":"ES256","kid":"ec"}"#, &claims)).await,
         401,
-        "and the old one is gone"
+        "the old key set is no longer used"
     );
     assert_eq!(setting.fetches("ok").await, 2.0);
     assert!(setting.fetched_at().await >= good_at);
 }
 
-/// An alert on the age of keys must not ring for a provider that has none to fetch any more, by the same name or not at all.
+/// An alert on the age of keys must not fire when a provider no longer fetches keys, although a provider of this name
+/// still exists.
 #[tokio::test]
-async fn series_of_keys_go_with_their_provider() {
+async fn key_series_are_removed_when_a_provider_fetches_no_keys() {
     let (signer, origin) = (Signer::new(), Origin::saying("in").await);
     let jwks = signer.jwks();
     let keys = Origin::answering(move |_| ok(&jwks)).await;
@@ -221,10 +230,10 @@ async fn series_of_keys_go_with_their_provider() {
     let series = ["mcp_edge_auth_key_fetches_total{", "mcp_edge_auth_keys_last_success_timestamp_seconds{"];
     for next in [Tokens::PROVIDER, "local: {api_keys: {file: keys.yaml}}"] {
         let edge = TestEdge::start_with(&yaml(&fetched), &[("keys.yaml", "[]\n")]).await;
-        eventually("the keys are there", async || edge.get_as(&signer.token("alice"), "/").await.status == 200).await;
+        eventually("the keys are loaded", async || edge.get_as(&signer.token("alice"), "/").await.status == 200).await;
         let metrics = edge.admin_get("/metrics").await.body;
         assert!(series.iter().all(|series| metrics.contains(series)), "{metrics}");
-        edge.reload(&yaml(next)).await.expect("it loads");
+        edge.reload(&yaml(next)).await.expect("the configuration loads");
         let metrics = edge.admin_get("/metrics").await.body;
         assert!(!series.iter().any(|series| metrics.contains(series)), "{metrics}");
     }

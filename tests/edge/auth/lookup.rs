@@ -1,4 +1,4 @@
-//! What can go wrong with an authentication server, and with those who make the edge ask it.
+//! Failures of an authentication server, and clients that leave or flood the edge while it asks the server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use crate::harness::{Origin, TestEdge, answer, eventually, exchange, read_reply,
 const ALLOWED: &[u8] = b"HTTP/1.1 200 OK\r\nX-User: alice\r\nX-Scopes: read\r\nContent-Length: 0\r\n\r\n";
 const DENIED: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
 
-/// `cache` is that section, `settings` more of the provider.
+/// `cache` is the content of `auth.cache`, and `settings` are further keys of the lookup.
 fn yaml(server: &Origin, origin: &Origin, cache: &str, settings: &str) -> String {
     format!(
         "auth:
@@ -26,15 +26,16 @@ routes: [{{path: /a/, upstream: a, auth: {{providers: [gate], scopes: [read]}}}}
     )
 }
 
-/// Lets in whoever says `good`.
-fn judge(request: &crate::harness::Recorded) -> Vec<u8> {
+/// Allows tokens that begin with `good` and denies all others.
+fn decide(request: &crate::harness::Recorded) -> Vec<u8> {
     let good = request.header("authorization").is_some_and(|field| field.starts_with("Bearer good"));
     if good { ALLOWED.to_vec() } else { DENIED.to_vec() }
 }
 
-/// Row 16: an outage is a 503 for those who are not known, and nothing for those who are; then it is forgotten at once.
+/// Row 16: during an outage, a caller without a cached lookup gets 503, and a caller with one gets in. The outage is
+/// not cached.
 #[tokio::test]
-async fn an_outage_stops_only_those_who_are_not_known() {
+async fn an_outage_affects_only_callers_without_a_cached_lookup() {
     let mode = Arc::new(AtomicUsize::new(0));
     let (script, origin) = (Arc::clone(&mode), Origin::saying("in").await);
     let server = Origin::scripted(move |mut stream, recorder| {
@@ -59,19 +60,23 @@ async fn an_outage_stops_only_those_who_are_not_known() {
         let reply = edge.get_as(&format!("new-{fault}"), "/a/").await;
         assert_eq!(reply.status, 503, "{name}");
         assert!(reply.header("retry-after").is_some() && reply.header("www-authenticate").is_none(), "{name}");
-        assert!(started.elapsed() < Duration::from_secs(3), "{name}: the limit is 2 s");
-        assert_eq!(origin.count(), before, "{name}: nothing went on");
+        assert!(started.elapsed() < Duration::from_secs(3), "{name}: the time limit is 2 s");
+        assert_eq!(origin.count(), before, "{name}: no request reached the origin");
         assert_eq!(edge.get_as("known", "/a/").await.status, 200, "{name}");
         mode.store(0, Ordering::SeqCst);
-        assert_eq!(edge.get_as(&format!("new-{fault}"), "/a/").await.status, 200, "{name}: it was no denial");
+        assert_eq!(
+            edge.get_as(&format!("new-{fault}"), "/a/").await.status,
+            200,
+            "{name}: the outage was not cached as a denial"
+        );
     }
     assert_eq!(edge.metric(r#"mcp_edge_auth_decisions_total{provider="gate",result="unavailable"}"#).await, 3.0);
     assert_eq!(edge.metric(r#"mcp_edge_rejections_total{reason="auth_unavailable"}"#).await, 3.0);
 }
 
-/// Row 16: nobody listens.
+/// Row 16: nobody listens at the address of the server.
 #[tokio::test]
-async fn a_server_that_is_not_there_is_an_outage() {
+async fn a_server_that_cannot_be_reached_is_an_outage() {
     let (server, origin) = (Origin::saying("").await, Origin::saying("in").await);
     let yaml = yaml(&server, &origin, "", "");
     drop(server);
@@ -80,9 +85,9 @@ async fn a_server_that_is_not_there_is_an_outage() {
     assert_eq!(origin.count(), 0);
 }
 
-/// Row 18: a denial is remembered for a moment, and then asked again.
+/// Row 18: a denial is cached for a short time. After that, the server is asked again.
 #[tokio::test]
-async fn a_denial_is_remembered_for_its_own_short_time() {
+async fn a_denial_is_cached_for_negative_ttl() {
     let good = Arc::new(AtomicBool::new(false));
     let (known, origin) = (Arc::clone(&good), Origin::saying("in").await);
     let server =
@@ -95,7 +100,7 @@ async fn a_denial_is_remembered_for_its_own_short_time() {
     assert_eq!(server.count(), 1);
     good.store(true, Ordering::SeqCst);
     assert_eq!(edge.get_as("other", "/a/").await.status, 200, "a denial is for one token");
-    eventually("it is asked again", async || edge.get_as("late", "/a/").await.status == 200).await;
+    eventually("the server is asked again", async || edge.get_as("late", "/a/").await.status == 200).await;
     assert!(started.elapsed() >= Duration::from_secs(1) && started.elapsed() < Duration::from_secs(3));
     assert!(edge.metric(r#"mcp_edge_auth_cache_requests_total{result="negative_hit"}"#).await >= 2.0);
 }
@@ -117,7 +122,7 @@ async fn redirects_are_not_followed() {
     assert_eq!((elsewhere.connections(), origin.count()), (0, 0));
 }
 
-/// Row 23: without a purge, a token that was revoked is believed for the cache's ttl and no longer.
+/// Row 23: without a purge, a revoked token is accepted until its cached lookup ends, and no longer.
 #[tokio::test]
 async fn a_revoked_token_is_refused_after_the_ttl() {
     let revoked = Arc::new(AtomicBool::new(false));
@@ -128,14 +133,14 @@ async fn a_revoked_token_is_refused_after_the_ttl() {
     let started = Instant::now();
     assert_eq!(edge.get_as("good", "/a/").await.status, 200);
     revoked.store(true, Ordering::SeqCst);
-    assert_eq!(edge.get_as("good", "/a/").await.status, 200, "it is cached");
-    eventually("it is refused", async || edge.get_as("good", "/a/").await.status == 401).await;
+    assert_eq!(edge.get_as("good", "/a/").await.status, 200, "the lookup is cached");
+    eventually("the token is refused", async || edge.get_as("good", "/a/").await.status == 401).await;
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
-/// Row 26: the client that caused the question leaves; those who wait for the answer get it.
+/// Row 26: the client whose request caused a lookup leaves. The requests that wait for this lookup are still served.
 #[tokio::test]
-async fn a_leader_that_leaves_fails_nobody() {
+async fn a_client_that_leaves_does_not_fail_requests_that_share_its_lookup() {
     static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
     let server = Origin::scripted(|mut stream, recorder| async move {
         while recorder.read(&mut stream).await.is_some() {
@@ -151,24 +156,24 @@ async fn a_leader_that_leaves_fails_nobody() {
     let text = request("GET", "/a/", &[("Authorization", "Bearer cold")], "");
     let mut leader = TcpStream::connect(edge.address).await.expect("the edge listens");
     leader.write_all(text.as_bytes()).await.expect("the edge reads");
-    eventually("it is asked", async || server.count() == 1).await;
+    eventually("the server is asked", async || server.count() == 1).await;
     let mut waiters = JoinSet::new();
     for _ in 0..20 {
         waiters.spawn(exchange(edge.address, text.clone()));
     }
     let in_flight = r#"mcp_edge_requests_in_flight{route="/a/"}"#;
-    eventually("they wait", async || edge.metric(in_flight).await == 21.0).await;
+    eventually("the other requests wait", async || edge.metric(in_flight).await == 21.0).await;
     socket2::SockRef::from(&leader).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
     drop(leader);
     GATE.add_permits(1);
     assert!(waiters.join_all().await.iter().all(|reply| reply.status == 200));
-    assert!(server.count() <= 2, "the leader's question, and perhaps its successor's");
+    assert!(server.count() <= 2, "the lookup of the first client, and perhaps one of its successor");
 }
 
-/// Row 27: an answer is for one whole token, from one provider, as it was configured.
+/// Row 27: a cached lookup is valid for one whole token, one provider and one configuration of this provider.
 #[tokio::test]
-async fn an_answer_serves_no_other_token_provider_or_configuration() {
-    let (first, second) = (Origin::answering(judge).await, Origin::answering(|_| DENIED.to_vec()).await);
+async fn a_cached_lookup_serves_no_other_token_provider_or_configuration() {
+    let (first, second) = (Origin::answering(decide).await, Origin::answering(|_| DENIED.to_vec()).await);
     let origin = Origin::saying("in").await;
     let yaml = |more: &str| {
         format!(
@@ -188,22 +193,22 @@ routes:
     let long = format!("good{}", "x".repeat(8_000));
     assert_eq!(edge.get_as(&long, "/first/").await.status, 200);
     assert_eq!(edge.get_as(&long, "/second/").await.status, 401, "another provider");
-    assert_eq!(edge.get_as(&long, "/first/").await.status, 200, "whose denial says nothing here");
+    assert_eq!(edge.get_as(&long, "/first/").await.status, 200, "the denial of the other provider does not count here");
     for other in [format!("{long}x"), long[..long.len() - 1].to_owned(), long.replacen("good", "gooD", 1)] {
         edge.get_as(&other, "/first/").await;
     }
-    assert_eq!(first.count(), 4, "tokens that differ in one character are different questions");
-    edge.reload(&yaml("")).await.expect("nothing has changed");
+    assert_eq!(first.count(), 4, "tokens that differ in one character need separate lookups");
+    edge.reload(&yaml("")).await.expect("the configuration is good");
     assert_eq!(edge.get_as(&long, "/first/").await.status, 200);
-    assert_eq!(first.count(), 4, "what has not changed keeps its answers");
-    edge.reload(&yaml(", timeout: 1s")).await.expect("it is a good configuration");
+    assert_eq!(first.count(), 4, "an unchanged provider keeps its cached lookups");
+    edge.reload(&yaml(", timeout: 1s")).await.expect("the configuration is good");
     assert_eq!(edge.get_as(&long, "/first/").await.status, 200);
-    assert_eq!(first.count(), 5, "another configuration is another question");
+    assert_eq!(first.count(), 5, "a changed provider needs a new lookup");
 }
 
-/// Row 28: a flood of made-up tokens asks a bounded number of questions at a time, and evicts nobody.
+/// Row 28: a flood of made-up tokens causes a limited number of lookups at one time, and evicts no good cache entry.
 #[tokio::test]
-async fn a_flood_of_tokens_is_bounded_and_evicts_nobody() {
+async fn a_flood_of_tokens_causes_limited_lookups_and_evicts_no_good_entry() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (asked, highest) = (Arc::clone(&now), Arc::clone(&most));
     let server = Origin::scripted(move |mut stream, recorder| {
@@ -211,11 +216,11 @@ async fn a_flood_of_tokens_is_bounded_and_evicts_nobody() {
         async move {
             while let Some(request) = recorder.read(&mut stream).await {
                 most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                // A server that is slower than the flood.
-                let patience = if judge(&request) == ALLOWED { 0 } else { 1_500 };
+                // The server answers made-up tokens more slowly than the flood sends them.
+                let patience = if decide(&request) == ALLOWED { 0 } else { 1_500 };
                 tokio::time::sleep(Duration::from_millis(patience)).await;
                 now.fetch_sub(1, Ordering::SeqCst);
-                if stream.write_all(&judge(&request)).await.is_err() {
+                if stream.write_all(&decide(&request)).await.is_err() {
                     return;
                 }
             }
@@ -223,7 +228,7 @@ async fn a_flood_of_tokens_is_bounded_and_evicts_nobody() {
     })
     .await;
     let origin = Origin::saying("in").await;
-    // As many good entries as there is room for.
+    // The cache is filled with good entries.
     let edge = TestEdge::start(&yaml(&server, &origin, "capacity: 100", "")).await;
     for number in 0..100 {
         assert_eq!(edge.get_as(&format!("good-{number}"), "/a/").await.status, 200);
@@ -234,27 +239,27 @@ async fn a_flood_of_tokens_is_bounded_and_evicts_nobody() {
         let text = request("GET", "/a/", &[("Authorization", &format!("Bearer made-up-{number}"))], "");
         flood.spawn(async move { exchange(address, text).await.status });
     }
-    eventually("the flood is there", async || server.count() > good).await;
+    eventually("the flood has reached the server", async || server.count() > good).await;
     let started = Instant::now();
     assert_eq!(edge.get_as("good-7", "/a/").await.status, 200);
-    assert!(started.elapsed() < Duration::from_secs(1), "who is known waits for no question");
+    assert!(started.elapsed() < Duration::from_secs(1), "a caller with a cached lookup does not wait");
     let statuses = flood.join_all().await;
     let count = |status| statuses.iter().filter(|&&seen| seen == status).count();
     let (denied, busy) = (count(401), count(503));
-    assert_eq!(denied + busy, 1_000, "nobody gets in");
-    assert!(busy > 0 && denied > 0, "{denied} denied, {busy} told to come back");
-    assert_eq!(most.load(Ordering::SeqCst), mcp_edge::config::limits::LOOKUPS, "questions at one time");
+    assert_eq!(denied + busy, 1_000, "no made-up token is accepted");
+    assert!(busy > 0 && denied > 0, "{denied} got 401, {busy} got 503");
+    assert_eq!(most.load(Ordering::SeqCst), mcp_edge::config::limits::LOOKUPS, "lookups at one time");
     let asked = server.count();
     for number in 0..100 {
         assert_eq!(edge.get_as(&format!("good-{number}"), "/a/").await.status, 200);
     }
-    assert_eq!(server.count(), asked, "all of them are still known");
+    assert_eq!(server.count(), asked, "all good entries are still cached");
 }
 
-/// Row 28: more denials than are remembered, on few connections.
+/// Row 28: more denials than the cache holds, on few connections.
 #[tokio::test]
-async fn denials_have_room_of_their_own() {
-    let (server, origin) = (Origin::answering(judge).await, Origin::saying("in").await);
+async fn denials_are_cached_apart_from_good_entries() {
+    let (server, origin) = (Origin::answering(decide).await, Origin::saying("in").await);
     let edge = TestEdge::start(&yaml(&server, &origin, "capacity: 10", "")).await;
     for number in 0..10 {
         assert_eq!(edge.get_as(&format!("good-{number}"), "/a/").await.status, 200);
@@ -277,5 +282,5 @@ async fn denials_have_room_of_their_own() {
     for number in 0..10 {
         assert_eq!(edge.get_as(&format!("good-{number}"), "/a/").await.status, 200);
     }
-    assert_eq!(server.count(), 2_010, "2,000 denials have evicted nobody from room for 10");
+    assert_eq!(server.count(), 2_010, "2,000 denials have evicted none of the 10 good entries");
 }

@@ -1,4 +1,5 @@
-//! Authentication servers that decide on what an MCP message wants, and what they tell clients that they refuse.
+//! Authentication servers that decide by the operation of an MCP message, and the challenges that they send to refused
+//! clients.
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -26,7 +27,7 @@ async fn upstream() -> Origin {
     Origin::answering(|_| answer("200 OK", "application/json", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await
 }
 
-/// Lets everything pass but the tool `drop_table`.
+/// An authentication server that allows everything except the tool `drop_table`.
 async fn per_tool() -> Origin {
     Origin::answering(|request| match request.header("x-op-name") {
         Some("drop_table") => b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec(),
@@ -44,7 +45,7 @@ fn send(body: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_answer_is_for_one_tool() {
+async fn a_decision_is_cached_for_one_operation() {
     let (server, origin) = (per_tool().await, upstream().await);
     let edge = start(&server, &origin, OPERATION, "").await;
     let status = async |body: &str| exchange(edge.address, send(body)).await.status;
@@ -79,7 +80,7 @@ async fn the_answer_is_for_one_tool() {
 }
 
 #[tokio::test]
-async fn the_body_decides_and_not_a_field_of_the_client() {
+async fn the_operation_comes_from_the_body_and_not_from_fields_of_the_client() {
     let (server, origin) = (per_tool().await, upstream().await);
     let edge = start(&server, &origin, ", operation: {}", "").await;
     let fields = [("Authorization", "Bearer t"), ("Mcp-Method", "ping"), ("Mcp-Name", "get_a")];
@@ -92,7 +93,7 @@ async fn the_body_decides_and_not_a_field_of_the_client() {
 }
 
 #[tokio::test]
-async fn requests_without_a_message_want_nothing_of_mcp() {
+async fn requests_without_a_message_have_no_operation() {
     let (server, origin) = (per_tool().await, Origin::saying("").await);
     let edge = start(&server, &origin, OPERATION, "").await;
     let fields = [("Authorization", "Bearer t"), ("X-Op-Name", "drop_table")];
@@ -103,12 +104,12 @@ async fn requests_without_a_message_want_nothing_of_mcp() {
 }
 
 #[tokio::test]
-async fn nothing_is_read_without_a_credential_that_the_server_would_see() {
+async fn a_body_is_read_early_only_with_a_credential_for_the_server() {
     let (server, origin) = (per_tool().await, upstream().await);
     let edge = start(&server, &origin, OPERATION, ", local").await;
     let foreign = format!("Bearer {}x", Tokens::token("alice", ""));
     for fields in [&[][..], &[("Authorization", &*foreign)]] {
-        // The body never comes.
+        // The client never sends the body.
         let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
         let fields = [fields, &[("Content-Type", "application/json"), ("Content-Length", "1000000")]].concat();
         let head = request("POST", "/a/mcp", &fields, "");
@@ -118,11 +119,11 @@ async fn nothing_is_read_without_a_credential_that_the_server_would_see() {
     assert_eq!((server.count(), origin.count()), (0, 0));
     let token = format!("Bearer {}", Tokens::token("alice", ""));
     let reply = exchange(edge.address, post("/a/mcp", &[("Authorization", &token)], &call("1", "drop_table"))).await;
-    assert_eq!((reply.status, server.count()), (200, 0), "the other provider knows the token");
+    assert_eq!((reply.status, server.count()), (200, 0), "the other provider accepts the token");
 }
 
 #[tokio::test]
-async fn what_the_server_cannot_be_asked_about_is_refused() {
+async fn messages_that_the_server_cannot_decide_on_are_refused() {
     let (server, origin) = (per_tool().await, upstream().await);
     let edge = start(&server, &origin, OPERATION, "").await;
     let long = call("1", &"x".repeat(3000));
@@ -143,7 +144,7 @@ async fn what_the_server_cannot_be_asked_about_is_refused() {
 }
 
 #[tokio::test]
-async fn a_refusal_keeps_what_the_server_says_and_the_edge_adds_where_the_metadata_is() {
+async fn a_refusal_keeps_the_challenges_of_the_server_and_adds_the_metadata() {
     let server = Origin::answering(|request| match request.header("authorization") {
         Some("Bearer scope") => {
             b"HTTP/1.1 403 No\r\nWWW-Authenticate: Bearer error=\"insufficient_scope\", scope=\"b a\", \
@@ -197,7 +198,7 @@ async fn a_refusal_keeps_what_the_server_says_and_the_edge_adds_where_the_metada
 }
 
 #[tokio::test]
-async fn credentials_for_the_server_stay_at_the_edge_and_context_goes_on() {
+async fn credential_fields_are_not_forwarded_and_context_fields_are() {
     let (server, origin) = (per_tool().await, upstream().await);
     let lookup = ", headers: [Authorization, X-Authorization, Cookie], context_headers: [X-Tenant]";
     let edge = start(&server, &origin, lookup, "").await;
@@ -210,18 +211,18 @@ async fn credentials_for_the_server_stay_at_the_edge_and_context_goes_on() {
         assert_eq!(seen, [None, None, Some(tenant), Some("alice")]);
     }
     assert_eq!(server.requests()[1].header("x-tenant"), Some("red"));
-    // A field of context alone is no credential.
+    // A context field alone is not a credential.
     let reply = exchange(edge.address, post("/a/mcp", &[("X-Tenant", "blue")], &call("1", "get_a"))).await;
     assert_eq!((reply.status, server.count()), (401, 2));
     let forwarding = yaml(&server, &origin, lookup, "").replace("path: /a/", "path: /a/, forward_token: true");
-    edge.reload(&forwarding).await.expect("a good configuration");
+    edge.reload(&forwarding).await.expect("the configuration is good");
     exchange(edge.address, post("/a/mcp", &fields("blue"), &call("1", "get_a"))).await;
     assert_eq!(origin.last().header("x-authorization"), Some("Bearer t"));
 }
 
-/// An outage while the body is at hand: the client's call gets its answer, with its id.
+/// The server fails after the edge has read the message. So the error answers the client's call, with its id.
 #[tokio::test]
-async fn an_outage_answers_the_call() {
+async fn an_outage_is_reported_with_the_id_of_the_call() {
     let server = Origin::answering(|_| answer("500 No", "text/plain", "no")).await;
     let origin = upstream().await;
     let edge = start(&server, &origin, OPERATION, "").await;
@@ -229,9 +230,9 @@ async fn an_outage_answers_the_call() {
     assert_eq!((reply.status, &reply.json()["id"], origin.count()), (503, &Value::from(7), 0));
 }
 
-/// The server and the upstream are shown the same, or nothing goes on.
+/// The server and the upstream must get the same values. Otherwise the request is refused.
 #[tokio::test]
-async fn a_field_that_the_server_decides_on_has_one_reading() {
+async fn fields_that_the_server_decides_by_must_be_unambiguous() {
     let (server, origin) = (per_tool().await, upstream().await);
     let edge = start(&server, &origin, ", headers: [X-Key], context_headers: [X-Tenant]", "").await;
     for fields in [
@@ -247,14 +248,14 @@ async fn a_field_that_the_server_decides_on_has_one_reading() {
     let sent = origin.last();
     let seen = ["x-tenant", "x_tenant", "x_key", "x_other"].map(|name| sent.header(name));
     assert_eq!(seen, [Some("blue"), None, None, Some("stays")]);
-    // A bearer token is none of this server's: it is not asked about it, and the body is not read for it.
+    // The provider does not read bearer tokens. So the server is not asked about this one, and the body is not read.
     let reply = exchange(edge.address, post("/a/mcp", &[("Authorization", "Bearer t")], &call("1", "get_a"))).await;
     assert_eq!((reply.status, server.count()), (401, 1));
 }
 
-/// Whoever sends them, bodies that are read before their sender is known are short of time and of memory.
+/// Bodies that are read before the caller is authenticated have stricter limits of time and memory than other bodies.
 #[tokio::test]
-async fn early_bodies_are_bounded_apart_from_others() {
+async fn bodies_of_unauthenticated_callers_have_their_own_limits() {
     let (server, origin) = (per_tool().await, upstream().await);
     let yaml = yaml(&server, &origin, OPERATION, ", local").replace("routes:", "limits: {body_timeout: 3s}\nroutes:");
     let edge = TestEdge::start_with(&yaml, &[Tokens::SECRET_FILE]).await;
@@ -265,7 +266,7 @@ async fn early_bodies_are_bounded_apart_from_others() {
         let fields =
             [("Authorization", token), ("Content-Type", "application/json"), ("Content-Length", length.as_str())];
         stream.write_all(request("POST", "/a/mcp", &fields, "").as_bytes()).await.expect("the edge reads");
-        // The edge may refuse it in the middle.
+        // The edge may refuse the request before the whole body is sent.
         let _ = stream.write_all(&vec![b' '; size]).await;
         stream
     };
@@ -279,8 +280,8 @@ async fn early_bodies_are_bounded_apart_from_others() {
     let known = format!("Bearer {}", Tokens::token("alice", ""));
     let large = call("1", &"x".repeat(1 << 20));
     let reply = exchange(edge.address, post("/a/mcp", &[("Authorization", &known)], &large)).await;
-    assert_eq!(reply.status, 200, "there is memory for those who are known");
-    // What came fast has earned no time.
+    assert_eq!(reply.status, 200, "authenticated callers have their own memory limit");
+    // Bytes that came fast do not extend the deadline.
     for mut stream in held {
         assert_eq!(read_reply(&mut stream).await.status, 408);
     }

@@ -1,4 +1,5 @@
-//! Who is calling: tokens, keys, certificates, the servers that are asked, and what upstreams are shown.
+//! Authentication: tokens, API keys, client certificates, authentication servers, and the credentials that upstreams
+//! get.
 
 mod api_keys;
 mod client_certificates;

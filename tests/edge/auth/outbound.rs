@@ -1,4 +1,4 @@
-//! `auth.outbound`: where the edge goes when it asks about a credential, and where it does not.
+//! `auth.outbound`: the addresses to which the edge connects for authentication.
 
 use std::io::ErrorKind;
 
@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::harness::{Claims, EdgeProcess, Names, Origin, Signer, TestEdge, Tokens, eventually, ok};
 
-/// All kinds of providers that ask a server, all of them `server`, under a name that the machine resolves.
+/// All kinds of providers that use a server. All of them use `server`, by the name `localhost`.
 fn yaml(server: &Origin, origin: &Origin, outbound: &str) -> String {
     let url = format!("http://localhost:{}", server.address.port());
     format!(
@@ -35,7 +35,7 @@ routes:
     )
 }
 
-/// Answers all questions: that of a lookup, of an introspection, for keys, and for metadata.
+/// Answers lookups, introspections, and requests for keys and metadata.
 async fn server(signer: &Signer) -> Origin {
     let keys = signer.jwks();
     Origin::answering(move |request| {
@@ -55,7 +55,7 @@ fn token(signer: &Signer, issuer: &str, subject: &str) -> String {
     signer.ec(r#"{"alg":"ES256","kid":"ec"}"#, claims.to_string())
 }
 
-/// What each route answers to a credential that nobody has seen before.
+/// The status of each route for a new credential of `subject`.
 async fn statuses(edge: &TestEdge, signer: &Signer, server: &Origin, subject: &str) -> Vec<u16> {
     let issuer = format!("http://localhost:{}", server.address.port());
     let mut statuses = Vec::new();
@@ -70,40 +70,42 @@ async fn statuses(edge: &TestEdge, signer: &Signer, server: &Origin, subject: &s
     statuses
 }
 
-/// The name of the server stands for an address outside the networks: there is no connection at all. A reload opens and
-/// closes the way for providers that stay what they are, and closes it for connections that are open.
+/// If the name of the server resolves to an address outside the allowed networks, the edge does not connect. A reload
+/// can allow or forbid the address for unchanged providers. If it forbids the address, open connections are not used
+/// either.
 #[tokio::test]
-async fn servers_are_asked_while_the_address_that_their_name_stands_for_is_allowed() {
+async fn servers_are_asked_only_while_the_address_of_their_name_is_allowed() {
     let (signer, origin) = (Signer::new(), Origin::saying("in").await);
     let server = server(&signer).await;
     let closed = yaml(&server, &origin, "outbound: {allow: [10.0.0.0/8, 'fd00::/8']}");
     let edge = TestEdge::start_with(&closed, &[Tokens::SECRET_FILE]).await;
-    assert_eq!(statuses(&edge, &signer, &server, "alice").await, [503; 4], "nobody can tell");
+    assert_eq!(statuses(&edge, &signer, &server, "alice").await, [503; 4], "no provider can decide");
     assert_eq!(server.connections(), 0);
 
     let open = yaml(&server, &origin, "outbound: {allow: [127.0.0.0/8, '::1']}");
-    edge.reload(&open).await.expect("it loads");
+    edge.reload(&open).await.expect("the configuration loads");
     for path in ["/gate/", "/opaque/"] {
-        assert_eq!(edge.get_as("alice-token", path).await.status, 200, "an outage was no denial: {path}");
+        assert_eq!(edge.get_as("alice-token", path).await.status, 200, "the outage was not cached as a denial: {path}");
     }
     // Keys are fetched again 10 s after the attempt that failed.
     let all = [200, 200, 200, 200];
-    eventually("the keys are there", async || statuses(&edge, &signer, &server, "bob").await == all).await;
+    eventually("the keys are loaded", async || statuses(&edge, &signer, &server, "bob").await == all).await;
 
-    edge.reload(&closed).await.expect("it loads");
+    edge.reload(&closed).await.expect("the configuration loads");
     let (asked, connections) = (server.count(), server.connections());
-    assert_eq!(edge.get_as("bob-token", "/gate/").await.status, 200, "what was validated is believed for its time");
+    assert_eq!(edge.get_as("bob-token", "/gate/").await.status, 200, "the lookup is still cached");
     assert_eq!(
         statuses(&edge, &signer, &server, "carol").await,
         [503, 503, 200, 200],
-        "the keys that there are serve on"
+        "the loaded keys are still used"
     );
     assert_eq!((server.count(), server.connections()), (asked, connections));
 }
 
-/// Rows 16 and 70: the client learns that there is an outage, the operator why, and neither a secret of a URL.
+/// Rows 16 and 70: the client gets only the status 503. The log contains the reason. Neither contains a secret of a
+/// URL.
 #[tokio::test]
-async fn the_log_says_which_address_was_refused_and_no_secret() {
+async fn the_log_contains_the_refused_address_and_no_secret() {
     let (signer, origin) = (Signer::new(), Origin::saying("in").await);
     let server = server(&signer).await;
     let folder = tempfile::tempdir().expect("a folder");
@@ -130,7 +132,7 @@ async fn the_log_says_which_address_was_refused_and_no_secret() {
     assert_eq!(server.connections(), 0);
 }
 
-/// An edge whose name `idp.test` stands for what `names` says, and which asks there, at `port`.
+/// An edge that asks a server at `port` of `idp.test`. `names` sets the addresses of this name.
 async fn named_edge(folder: &TempDir, names: &Names, port: u16, outbound: &str, origin: &Origin) -> EdgeProcess {
     let yaml = format!(
         "listeners: [{{address: '127.0.0.1:0'}}]
@@ -149,11 +151,11 @@ routes: [{{path: /, upstream: a, auth: {{providers: [gate]}}}}]
     EdgeProcess::start_with(&path, names.environment()).await
 }
 
-/// A name that stands for an allowed address while it is looked at, and for another one when it is used (DNS rebinding).
+/// DNS rebinding: a name resolves to an allowed address at first, and to another address when the edge connects.
 #[tokio::test]
-async fn a_name_that_comes_to_stand_for_another_address_leads_nowhere() {
+async fn a_name_that_changes_to_a_forbidden_address_is_not_connected_to() {
     let (origin, folder) = (Origin::saying("in").await, tempfile::tempdir().expect("a folder"));
-    // Every question is a new connection, and so a new look at the name.
+    // Every lookup opens a new connection, so the edge resolves the name again.
     let server = Origin::scripted(|mut stream, recorder| async move {
         if recorder.read(&mut stream).await.is_some() {
             let answer = b"HTTP/1.1 200 OK\r\nX-User: alice\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
@@ -161,7 +163,7 @@ async fn a_name_that_comes_to_stand_for_another_address_leads_nowhere() {
         }
     })
     .await;
-    let canary = TcpListener::bind(("127.0.0.2", server.address.port())).await.expect("nobody else has this address");
+    let canary = TcpListener::bind(("127.0.0.2", server.address.port())).await.expect("the address is free");
     let names = Names::new("127.0.0.1");
     let port = server.address.port();
     let edge = named_edge(&folder, &names, port, "outbound: {allow: [127.0.0.1]}", &origin).await;
@@ -181,12 +183,13 @@ async fn a_name_that_comes_to_stand_for_another_address_leads_nowhere() {
         assert_eq!(server.count() - asked, usize::from(status == 200), "{addresses}");
     }
     let came = canary.into_std().and_then(|canary| canary.accept());
-    assert_eq!(came.map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock), "nobody came");
+    assert_eq!(came.map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock), "no connection arrived");
 }
 
-/// Without a list, a name may stand for any address but those where clouds give credentials away.
+/// Without `auth.outbound.allow`, a name may resolve to any address except link-local ones, where clouds serve
+/// credentials.
 #[tokio::test]
-async fn a_name_does_not_lead_to_the_metadata_of_a_cloud() {
+async fn a_name_of_a_link_local_address_is_not_connected_to() {
     let (origin, folder) = (Origin::saying("in").await, tempfile::tempdir().expect("a folder"));
     for address in ["169.254.169.254", "fe80::a9fe:a9fe"] {
         let names = Names::new(address);

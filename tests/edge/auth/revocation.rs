@@ -1,4 +1,4 @@
-//! What an operator takes back is gone at once, also from streams that are open.
+//! Purges and refusals of credentials. They take effect at once, also for open streams.
 
 use ring::digest::{SHA256, digest};
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::harness::{Claims, Origin, Reply, TestEdge, Tokens, call, eventually, 
 use crate::http::streaming::wire::{Wire, chunk, held, next};
 use crate::http::streaming::{ACCEPT_EVENTS, EVENTS, PROMPTLY};
 
-/// `/mcp/` and `/open/` (opaque) for `origin`; `/finish/` lets streams finish.
+/// An edge with the routes `/mcp/`, `/open/` (opaque) and `/finish/`, which lets open streams finish.
 async fn edge(origin: &Origin) -> TestEdge {
     TestEdge::start(&format!(
         "auth: {{providers: {{{}}}}}
@@ -36,7 +36,7 @@ fn hex(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn purged_credentials_are_asked_for_again() {
+async fn purged_credentials_are_looked_up_again() {
     let (allowing, origin) = (
         Origin::answering(|_| b"HTTP/1.1 200 OK\r\nX-User: alice\r\nContent-Length: 0\r\n\r\n".to_vec()).await,
         Origin::saying("in").await,
@@ -54,13 +54,13 @@ routes: [{{path: /, upstream: a, auth: {{providers: [gate]}}}}]
             assert_eq!(edge.get_as(token, "/").await.status, 200);
         }
     }
-    assert_eq!(allowing.count(), 2, "each was asked for once");
+    assert_eq!(allowing.count(), 2, "each token was looked up once");
     let reply = purge(&edge, json!({"token_sha256": hex("one")})).await;
     assert_eq!((reply.status, &reply.json()["purged"]), (200, &json!(1)));
     for token in ["one", "two"] {
         assert_eq!(edge.get_as(token, "/").await.status, 200);
     }
-    assert_eq!(allowing.count(), 3, "one of them was asked for again");
+    assert_eq!(allowing.count(), 3, "only the purged token was looked up again");
     assert_eq!(purge(&edge, json!({"subject": "alice"})).await.json()["purged"], 2);
     assert_eq!(purge(&edge, json!({"subject": "alice"})).await.json()["purged"], 0);
     assert_eq!(edge.get_as("two", "/").await.status, 200);
@@ -68,21 +68,21 @@ routes: [{{path: /, upstream: a, auth: {{providers: [gate]}}}}]
     assert_eq!(purge(&edge, json!({"all": true})).await.json()["purged"], 1);
 }
 
-/// A JWT is valid by itself: only a refusal takes it back before its end.
+/// A JWT is still valid after a purge. Only `refuse_for` refuses it before its end.
 #[tokio::test]
-async fn a_refusal_outlasts_the_purge_and_is_about_one_credential() {
+async fn a_refusal_lasts_after_the_purge_and_concerns_one_credential() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin).await;
     let token = |id: &str| Tokens::sign(&Claims::good("alice", "").with("jti", json!(id)).0);
     let (one, two) = (token("t1"), token("t2"));
     assert_eq!(edge.get_as(&one, "/open/").await.status, 200);
     assert_eq!(purge(&edge, json!({"token_id": "t1"})).await.json()["purged"], 1);
-    assert_eq!(edge.get_as(&one, "/open/").await.status, 200, "it is still valid");
+    assert_eq!(edge.get_as(&one, "/open/").await.status, 200, "the token is still valid");
     assert_eq!(purge(&edge, json!({"token_id": "t1", "refuse_for": "2s"})).await.json()["purged"], 1);
     let refused = edge.get_as(&one, "/open/").await;
     assert_eq!(refused.status, 401);
     assert!(refused.header("www-authenticate").is_some_and(|field| field.contains("invalid_token")), "{refused:?}");
-    assert_eq!(edge.get_as(&two, "/open/").await.status, 200, "another of the same subject");
+    assert_eq!(edge.get_as(&two, "/open/").await.status, 200, "another token of the same subject");
     eventually("the refusal ends", async || edge.get_as(&one, "/open/").await.status == 200).await;
 }
 
@@ -128,7 +128,8 @@ async fn open_streams_of_a_purged_caller_end_at_once_and_others_go_on() {
     }
 }
 
-/// Row 24 for what is open: streams without an end are ended with their credential, answers are finished.
+/// Row 24 for open streams: when the credential expires, the edge ends streams without an end. The answer to a call is
+/// finished.
 #[tokio::test]
 async fn streams_without_an_end_end_with_their_credential() {
     let (origin, mut accepted) = held().await;
@@ -152,7 +153,7 @@ async fn streams_without_an_end_end_with_their_credential() {
     for (mut client, mut upstream, ends) in streams {
         if ends {
             upstream.end().await;
-            assert!(mcp_edge::types::unix_now() >= soon, "not before its time");
+            assert!(mcp_edge::types::unix_now() >= soon, "the stream does not end before the credential");
         } else {
             upstream.send(&chunk("data: 2\n\n")).await;
             client.until("data: 2\n\n").await;
@@ -161,7 +162,7 @@ async fn streams_without_an_end_end_with_their_credential() {
 }
 
 #[tokio::test]
-async fn a_purge_is_a_write_and_says_what_is_wrong() {
+async fn purges_that_are_not_allowed_or_not_valid_are_refused() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin).await;
     let get = exchange(edge.admin, request("GET", "/auth/purge", &[], "")).await;
@@ -171,7 +172,7 @@ async fn a_purge_is_a_write_and_says_what_is_wrong() {
     for body in [json!({}), json!({"token": "x"}), json!({"token_sha256": "x"}), json!("x".repeat(10_000))] {
         let reply = purge(&edge, body.clone()).await;
         assert!(matches!(reply.status, 400 | 413), "{body}: {reply:?}");
-        assert!(reply.body.len() > 10, "it says why");
+        assert!(reply.body.len() > 10, "the reply contains the reason");
     }
     let guarded = TestEdge::start_with(
         &format!(

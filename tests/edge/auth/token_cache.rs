@@ -1,5 +1,5 @@
-//! What the token cache does beyond remembering: it lets earlier allows stand in for a provider that cannot tell (row 17),
-//! and validates what is in use before it ends.
+//! Two features of the token cache. `stale_if_error` uses an earlier allow while its provider is unavailable (row 17).
+//! `refresh_ahead` validates an entry in use again before it ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +41,7 @@ async fn switched() -> (Arc<AtomicUsize>, Origin) {
 }
 
 #[tokio::test]
-async fn an_outage_is_an_outage_unless_an_earlier_allow_may_stand_in() {
+async fn stale_if_error_uses_an_earlier_allow_during_an_outage() {
     let ((mode, server), origin) = (switched().await, Origin::saying("in").await);
     let edge = TestEdge::start(&yaml(&server, &origin, "ttl: 300ms")).await;
     assert_eq!(edge.get_as("good", "/a/").await.status, 200);
@@ -50,8 +50,8 @@ async fn an_outage_is_an_outage_unless_an_earlier_allow_may_stand_in() {
     assert_eq!(edge.metric(STALE_HITS).await, 0.0);
 
     mode.store(0, Ordering::SeqCst);
-    edge.reload(&yaml(&server, &origin, "ttl: 300ms, stale_if_error: 4s")).await.expect("a good configuration");
-    eventually("it is asked again", async || edge.get_as("good", "/a/").await.status == 200).await;
+    edge.reload(&yaml(&server, &origin, "ttl: 300ms, stale_if_error: 4s")).await.expect("the configuration is good");
+    eventually("the server is asked again", async || edge.get_as("good", "/a/").await.status == 200).await;
     let (asked, allowed_at) = (server.count(), Instant::now());
     mode.store(1, Ordering::SeqCst);
     eventually("the entry has ended", async || {
@@ -59,32 +59,32 @@ async fn an_outage_is_an_outage_unless_an_earlier_allow_may_stand_in() {
         edge.metric(STALE_HITS).await > 10.0
     })
     .await;
-    assert_eq!(edge.get_as("other", "/a/").await.status, 503, "only who was allowed before");
-    eventually("its time is over", async || edge.get_as("good", "/a/").await.status == 503).await;
+    assert_eq!(edge.get_as("other", "/a/").await.status, 503, "only an earlier allow is used");
+    eventually("the time of `stale_if_error` is over", async || edge.get_as("good", "/a/").await.status == 503).await;
     let (passed, questions) = (allowed_at.elapsed(), server.count() - asked);
     assert!(passed > Duration::from_secs(4) && passed < Duration::from_secs(7), "{passed:?}");
-    assert!(questions < 12, "{questions}: the server is asked once in a while, and not by each request");
+    assert!(questions < 12, "{questions} lookups: the server is asked at intervals, not for each request");
     assert!(edge.metric(r#"mcp_edge_auth_decisions_total{provider="gate",result="unavailable"}"#).await > 0.0);
 }
 
 #[tokio::test]
-async fn a_denial_or_a_purge_ends_what_may_stand_in() {
+async fn a_denial_or_a_purge_ends_the_use_of_a_stale_entry() {
     let ((mode, server), origin) = (switched().await, Origin::saying("in").await);
     let cache = "ttl: 200ms, negative_ttl: 200ms, stale_if_error: 60s";
     let edge = TestEdge::start(&yaml(&server, &origin, cache)).await;
     for what in ["a denial", "a purge"] {
         mode.store(0, Ordering::SeqCst);
-        eventually("it is allowed", async || edge.get_as("good", "/a/").await.status == 200).await;
+        eventually("the token is allowed", async || edge.get_as("good", "/a/").await.status == 200).await;
         match what {
             "a denial" => {
                 mode.store(2, Ordering::SeqCst);
-                eventually("it is denied", async || edge.get_as("good", "/a/").await.status == 401).await;
+                eventually("the token is denied", async || edge.get_as("good", "/a/").await.status == 401).await;
                 mode.store(1, Ordering::SeqCst);
             }
             _ => {
                 mode.store(1, Ordering::SeqCst);
                 let before = edge.metric(STALE_HITS).await;
-                eventually("it stands in", async || {
+                eventually("the stale entry is used", async || {
                     assert_eq!(edge.get_as("good", "/a/").await.status, 200);
                     edge.metric(STALE_HITS).await > before
                 })
@@ -94,13 +94,14 @@ async fn a_denial_or_a_purge_ends_what_may_stand_in() {
                 assert_eq!(crate::harness::exchange(edge.admin, text).await.status, 200);
             }
         }
-        eventually("nothing stands in", async || edge.get_as("good", "/a/").await.status == 503).await;
+        eventually("the stale entry is not used any more", async || edge.get_as("good", "/a/").await.status == 503)
+            .await;
     }
 }
 
-/// The credential's own end is the end.
+/// No stale entry is used after the credential itself has expired.
 #[tokio::test]
-async fn nothing_stands_in_past_its_own_end() {
+async fn a_stale_entry_is_not_used_after_its_credential_has_expired() {
     let end = mcp_edge::types::unix_now() + 4;
     let good = json!({"active": true, "sub": "alice", "aud": ["mcp-edge"], "exp": end}).to_string();
     let mode = Arc::new(AtomicUsize::new(0));
@@ -125,15 +126,15 @@ routes: [{{path: /a/, upstream: a, auth: {{providers: [opaque]}}}}]
     let edge = TestEdge::start_with(&yaml, &[("edge.secret", "hunter2")]).await;
     assert_eq!(edge.get_as("good", "/a/").await.status, 200);
     mode.store(1, Ordering::SeqCst);
-    eventually("it stands in, and ends", async || edge.get_as("good", "/a/").await.status == 503).await;
+    eventually("the credential has expired", async || edge.get_as("good", "/a/").await.status == 503).await;
     assert!(edge.metric(STALE_HITS).await > 0.0);
     let ended = mcp_edge::types::unix_now();
     assert!((end..=end + 2).contains(&ended), "{ended} is not about {end}");
 }
 
-/// While the server thinks, nobody waits for it; when it refuses, the credential is refused.
+/// No request waits while the server answers a refresh. If the answer is a denial, the credential is refused.
 #[tokio::test]
-async fn what_is_in_use_is_validated_before_it_ends_and_nobody_waits() {
+async fn an_entry_in_use_is_refreshed_before_it_ends_and_no_request_waits() {
     static GATE: Semaphore = Semaphore::const_new(1);
     let mode = Arc::new(AtomicUsize::new(0));
     let script = Arc::clone(&mode);
@@ -141,7 +142,7 @@ async fn what_is_in_use_is_validated_before_it_ends_and_nobody_waits() {
         let mode = Arc::clone(&script);
         async move {
             while recorder.read(&mut stream).await.is_some() {
-                GATE.acquire().await.expect("it stays open").forget();
+                GATE.acquire().await.expect("the semaphore stays open").forget();
                 let answer = if mode.load(Ordering::SeqCst) == 0 { ALLOWED } else { DENIED };
                 stream.write_all(answer).await.expect("the edge is there");
             }
@@ -152,10 +153,10 @@ async fn what_is_in_use_is_validated_before_it_ends_and_nobody_waits() {
     let edge = TestEdge::start(&yaml(&server, &origin, "ttl: 4s, refresh_ahead: 2s")).await;
     assert_eq!(edge.get_as("good", "/a/").await.status, 200);
     let until_asked = async |questions: usize| {
-        eventually("it is due", async || {
+        eventually("the refresh is due", async || {
             let begun = Instant::now();
             assert_eq!(edge.get_as("good", "/a/").await.status, 200);
-            assert!(begun.elapsed() < Duration::from_secs(1), "nobody waits for the server");
+            assert!(begun.elapsed() < Duration::from_secs(1), "no request waits for the server");
             server.count() == questions
         })
         .await;
@@ -168,7 +169,7 @@ async fn what_is_in_use_is_validated_before_it_ends_and_nobody_waits() {
     mode.store(1, Ordering::SeqCst);
     until_asked(3).await;
     GATE.add_permits(1);
-    eventually("it is refused", async || edge.get_as("good", "/a/").await.status == 401).await;
+    eventually("the token is refused", async || edge.get_as("good", "/a/").await.status == 401).await;
     assert_eq!(edge.metric(r#"mcp_edge_auth_cache_refreshes_total{result="denied"}"#).await, 1.0);
     assert_eq!(edge.metric(r#"mcp_edge_auth_cache_requests_total{result="miss"}"#).await, 1.0);
     assert_eq!(server.count(), 3);

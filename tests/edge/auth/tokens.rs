@@ -1,4 +1,4 @@
-//! Who gets in, and what the others are told.
+//! Which tokens are accepted, and what the clients of other tokens get.
 
 use serde_json::json;
 
@@ -24,7 +24,7 @@ routes:
 }
 
 #[tokio::test]
-async fn a_good_token_gets_in_and_the_origin_is_told_who_it_is() {
+async fn a_good_token_is_accepted_and_the_origin_gets_the_caller() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin).await;
     let reply = edge.get_as(&Tokens::token("alice", "fininfo:read other fininfo:list"), "/fininfo/mcp").await;
@@ -32,7 +32,7 @@ async fn a_good_token_gets_in_and_the_origin_is_told_who_it_is() {
     let seen = origin.last();
     assert_eq!(seen.headers("x-user"), ["alice"]);
     assert_eq!(seen.headers("x-scopes"), ["fininfo:list fininfo:read other"]);
-    assert_eq!(seen.header("authorization"), None, "the client's token stays here");
+    assert_eq!(seen.header("authorization"), None, "the client's token is not forwarded");
 }
 
 #[tokio::test]
@@ -72,24 +72,24 @@ async fn a_bad_token_is_401_invalid_token() {
             challenge.starts_with(r#"Bearer error="invalid_token", scope="#) && challenge.ends_with(CHALLENGE),
             "{challenge}"
         );
-        assert!(!reply.body.contains(&token), "the token is not repeated");
+        assert!(!reply.body.contains(&token), "the reply does not contain the token");
     }
     assert_eq!(origin.count(), 0);
 }
 
 #[tokio::test]
-async fn missing_scopes_are_403_with_all_that_is_needed() {
+async fn missing_scopes_are_403_with_all_required_scopes() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin).await;
     let reply = edge.get_as(&Tokens::token("bob", "fininfo:read"), "/fininfo/mcp").await;
     assert_eq!(reply.status, 403);
     let expected = format!(r#"Bearer error="insufficient_scope", scope="fininfo:list fininfo:read", {CHALLENGE}"#);
     assert_eq!(reply.header("www-authenticate"), Some(expected.as_str()));
-    assert_eq!(edge.get_as(&Tokens::token("bob", ""), "/any/").await.status, 200, "any caller will do there");
+    assert_eq!(edge.get_as(&Tokens::token("bob", ""), "/any/").await.status, 200, "this route requires no scopes");
     assert_eq!(origin.count(), 1);
 }
 
-/// Row 29.
+/// Row 29: a request with two `Authorization` fields is refused. The scheme `Bearer` can be written in any case.
 #[tokio::test]
 async fn two_authorization_fields_are_400_and_the_scheme_has_any_case() {
     let origin = Origin::saying("in").await;
@@ -100,7 +100,7 @@ async fn two_authorization_fields_are_400_and_the_scheme_has_any_case() {
     assert_eq!(origin.count(), 1);
 }
 
-/// Row 29: a token in the query opens nothing, and stands in no log, whether it is one or not.
+/// Row 29: a token in the query is ignored. The log contains neither a good nor a wrong token.
 #[tokio::test]
 async fn a_token_in_the_query_is_ignored_and_not_logged() {
     let origin = Origin::saying("in").await;
@@ -154,7 +154,7 @@ async fn metadata_needs_no_token_and_names_the_issuer() {
 }
 
 #[tokio::test]
-async fn a_token_is_validated_once_and_then_found() {
+async fn a_token_is_validated_once_and_then_found_in_the_cache() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin).await;
     let token = Tokens::token("alice", "");
@@ -166,7 +166,7 @@ async fn a_token_is_validated_once_and_then_found() {
     assert_eq!(edge.metric(r#"mcp_edge_auth_decisions_total{provider="local",result="allowed"}"#).await, 10.0);
 }
 
-/// Row 24: within its leeway a token that has ended is let in, but never from the cache.
+/// Row 24: the leeway may accept an expired token when it is validated, but never from the cache.
 #[tokio::test]
 async fn a_cached_token_ends_at_exp() {
     let origin = Origin::saying("in").await;
@@ -191,7 +191,7 @@ routes: [{{path: /fininfo/, upstream: fininfo, auth: {{providers: [gateway], sco
 }
 
 #[tokio::test]
-async fn an_auth_server_is_asked_as_nginx_asks_it() {
+async fn an_authentication_server_is_asked_as_nginx_asks_it() {
     let server = Origin::answering(|_| {
         b"HTTP/1.1 200 OK\r\nX-Username: alice\r\nX-Scopes: a b\r\nX-Groups: analysts,others\r\nContent-Length: 0\r\n\r\n".to_vec()
     })
@@ -209,16 +209,20 @@ async fn an_auth_server_is_asked_as_nginx_asks_it() {
     assert_eq!(asked.headers("x-original-method"), ["GET"]);
     assert_eq!(asked.headers("x-original-url"), ["http://edge.example/fininfo/mcp?x=1"]);
     assert_eq!(origin.last().headers("x-user"), ["alice"]);
-    assert_eq!(origin.last().headers("x-scopes"), ["a b fininfo:read"], "its groups give scopes");
+    assert_eq!(origin.last().headers("x-scopes"), ["a b fininfo:read"], "the caller's groups add scopes");
     assert_eq!(edge.get_as("opaque", "/fininfo/other").await.status, 200);
-    assert_eq!(server.count(), 2, "another URI is another question");
+    assert_eq!(server.count(), 2, "another URI needs another lookup");
     edge.get("/fininfo/mcp", &[("X-Authorization", "legacy")]).await;
-    assert_eq!(server.last().headers("x-authorization"), ["legacy"], "a credential in another chosen field is one too");
+    assert_eq!(
+        server.last().headers("x-authorization"),
+        ["legacy"],
+        "a credential in another field of `headers` is used, too"
+    );
 }
 
-/// Rows 16, 18 and 19.
+/// Rows 16, 18 and 19: what a client gets for each answer of the server.
 #[tokio::test]
-async fn what_an_auth_server_may_answer() {
+async fn each_answer_of_an_authentication_server_leads_to_its_status() {
     let origin = Origin::saying("in").await;
     for (answer, status, asked_twice) in [
         ("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", 401, false),
@@ -236,7 +240,7 @@ async fn what_an_auth_server_may_answer() {
             bytes
         })
         .await;
-        // An empty answer is none at all: the look-up runs into its time limit.
+        // An empty answer means that the server does not answer. The lookup then reaches its time limit.
         let yaml = lookup(&server, &origin).replace("issuer:", "timeout: 300ms, issuer:");
         let edge = TestEdge::start(&yaml).await;
         for _ in 0..2 {
@@ -245,19 +249,19 @@ async fn what_an_auth_server_may_answer() {
             assert_eq!(reply.header("www-authenticate").is_some(), status != 503, "{answer}");
             assert_eq!(reply.header("retry-after").is_some(), status == 503, "{answer}");
         }
-        assert_eq!(server.count() == 2, asked_twice, "denials are remembered, outages are not: {answer}");
+        assert_eq!(server.count() == 2, asked_twice, "denials are cached, outages are not: {answer}");
     }
     assert_eq!(origin.count(), 0);
 }
 
-/// A client that does not wait for its refusal was refused all the same, and is no error of the edge.
+/// A client that leaves before it is refused is counted as refused, and not as an internal error.
 #[tokio::test]
-async fn a_client_that_leaves_is_still_refused() {
+async fn a_client_that_leaves_early_is_counted_as_refused() {
     use tokio::io::AsyncWriteExt;
     static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
     let server = Origin::scripted(|mut stream, recorder| async move {
         while recorder.read(&mut stream).await.is_some() {
-            GATE.acquire().await.expect("it is never closed").forget();
+            GATE.acquire().await.expect("the semaphore is never closed").forget();
             let answer = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
             stream.write_all(answer).await.expect("the edge is there");
         }
@@ -268,23 +272,23 @@ async fn a_client_that_leaves_is_still_refused() {
     let mut client = tokio::net::TcpStream::connect(edge.address).await.expect("the edge listens");
     let text = crate::harness::request("GET", "/fininfo/mcp", &[("Authorization", "Bearer bad")], "");
     client.write_all(text.as_bytes()).await.expect("the edge reads");
-    crate::harness::eventually("it is looked up", async || server.count() == 1).await;
+    crate::harness::eventually("the token is looked up", async || server.count() == 1).await;
     socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).expect("a TCP socket");
     drop(client);
     GATE.add_permits(1);
     let in_flight = r#"mcp_edge_requests_in_flight{route="/fininfo/"}"#;
-    crate::harness::eventually("it has ended", async || edge.metric(in_flight).await == 0.0).await;
+    crate::harness::eventually("the request has ended", async || edge.metric(in_flight).await == 0.0).await;
     assert_eq!(edge.metric(r#"mcp_edge_rejections_total{reason="internal"}"#).await, 0.0);
     assert_eq!(edge.metric(r#"mcp_edge_rejections_total{reason="invalid_token"}"#).await, 1.0);
     assert_eq!(origin.count(), 0);
 }
 
-/// Row 26: one cold token, many requests, one question.
+/// Row 26: many requests with one token that is not cached cause one lookup.
 #[tokio::test]
-async fn a_thousand_requests_with_a_cold_token_ask_once() {
+async fn a_thousand_requests_with_a_token_that_is_not_cached_cause_one_lookup() {
     let server = Origin::scripted(|mut stream, recorder| async move {
         while recorder.read(&mut stream).await.is_some() {
-            // Long enough for all requests to arrive; the result is the same if it were not.
+            // Long enough for all requests to arrive. If some arrive later, the result is the same.
             tokio::time::sleep(std::time::Duration::from_millis(300)).await;
             let answer = b"HTTP/1.1 200 OK\r\nX-User: alice\r\nX-Scopes: fininfo:read\r\nContent-Length: 0\r\n\r\n";
             tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.expect("the edge is there");
@@ -303,12 +307,12 @@ async fn a_thousand_requests_with_a_cold_token_ask_once() {
     assert_eq!(server.count(), 1);
 }
 
-/// Row 20: rotation is followed, and made-up key ids cause no storm.
+/// Row 20: tokens with unknown key ids cause few key fetches, and the old keys stay.
 #[tokio::test]
 async fn keys_are_fetched_again_for_an_unknown_kid_but_not_often() {
     let fleet = crate::harness::Fleet::start(&["currenttime"]).await;
     let jwks = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
-    let answer = reqwest::Client::new().get(format!("{}/jwks", fleet.issuer)).send().await.expect("it answers");
+    let answer = reqwest::Client::new().get(format!("{}/jwks", fleet.issuer)).send().await.expect("the issuer answers");
     *jwks.lock().expect("no panic") = answer.text().await.expect("text");
     let served = std::sync::Arc::clone(&jwks);
     let keys = Origin::answering(move |_| ok(&served.lock().expect("no panic").clone())).await;
@@ -322,19 +326,19 @@ routes: [{{path: /, upstream: a, auth: {{providers: [fleet]}}}}]
     ))
     .await;
     let token = fleet.token("alice", "").await;
-    crate::harness::eventually("the keys are there", async || edge.get_as(&token, "/").await.status == 200).await;
+    crate::harness::eventually("the keys are loaded", async || edge.get_as(&token, "/").await.status == 200).await;
     let fetched = keys.count();
     let response = reqwest::Client::new().post(format!("{}/rotate", fleet.issuer)).send().await;
     assert!(response.expect("the issuer answers").status().is_success());
     for number in 0..50 {
         let rotated = fleet.token(&format!("bob-{number}"), "").await;
-        assert_eq!(edge.get_as(&rotated, "/").await.status, 401, "the key set that is served does not have the key");
+        assert_eq!(edge.get_as(&rotated, "/").await.status, 401, "the served key set does not contain the key");
     }
     assert!(keys.count() <= fetched + 1, "{} fetches for 50 unknown keys", keys.count() - fetched);
     assert_eq!(edge.get_as(&token, "/").await.status, 200, "the old keys stay");
 }
 
-/// A token for one server does not open its neighbour.
+/// A token that was issued for one route is refused on another route.
 #[tokio::test]
 async fn a_token_is_for_the_route_that_it_was_issued_for() {
     let origin = Origin::saying("in").await;
@@ -368,7 +372,7 @@ routes:
             }
         }
     }
-    // The host that a client writes does not make a token its own.
+    // The `Host` field of a client does not change the audience that the route requires.
     let token = Tokens::sign(&Claims::good("alice", "").with("aud", json!("https://evil.example/two/mcp")).0);
     let bearer = format!("Bearer {token}");
     let headers = [("Authorization", bearer.as_str()), ("Host", "evil.example"), ("X-Forwarded-Proto", "https")];

@@ -1,25 +1,26 @@
-//! The documents are true: the reference is what the binary prints, YAML blocks pass the check, commands and files exist.
+//! Checks the documents: the reference is what the binary prints, YAML blocks pass `mcp-edge check`, and commands and
+//! linked files exist.
 
 use serde_yaml::{Mapping, Value};
 
 use super::{difference, mcp_edge, root};
 
-/// README.md and everything in docs/, with the name of each.
+/// The names and texts of README.md, CONTRIBUTING.md, SECURITY.md and the Markdown files in docs/.
 fn documents() -> Vec<(String, String)> {
     let docs = std::fs::read_dir(root().join("docs")).expect("the folder is part of the source");
-    let docs = docs.map(|entry| entry.expect("it is readable").path());
+    let docs = docs.map(|entry| entry.expect("the entry is readable").path());
     let beside = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root().join(name));
     let files = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")).chain(beside);
     let files = files.map(|path| {
-        let name = path.strip_prefix(root()).expect("it is inside").display().to_string();
-        (name, std::fs::read_to_string(&path).expect("it is readable"))
+        let name = path.strip_prefix(root()).expect("the document is inside the source folder").display().to_string();
+        (name, std::fs::read_to_string(&path).expect("the file is readable"))
     });
     let documents: Vec<_> = files.collect();
     assert!(documents.len() >= 10, "documents are missing");
     documents
 }
 
-/// The blocks of `text` between three backticks, in the language `language`.
+/// The fenced code blocks of `text` in the language `language`.
 fn blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
     let begin = format!("```{language}\n");
     let parts = text.split(&begin).skip(1);
@@ -31,31 +32,31 @@ fn map<'v>(value: &'v mut Mapping, key: &str) -> &'v mut Mapping {
     entry.as_mapping_mut().expect("a section is a map")
 }
 
-/// A block may leave out what it is not about: the listener, and the upstreams and providers that its routes name.
+/// Adds what a block may leave out: the listener, and the upstreams and providers that its routes name.
 fn completed(block: &str) -> String {
     let mut file: Mapping = serde_yaml::from_str(block).expect("a block is a map");
     file.entry("listeners".into())
-        .or_insert_with(|| serde_yaml::from_str("[{address: 127.0.0.1:8080}]").expect("legal"));
+        .or_insert_with(|| serde_yaml::from_str("[{address: 127.0.0.1:8080}]").expect("the YAML is valid"));
     let routes: Vec<Value> = file.get("routes").and_then(Value::as_sequence).cloned().unwrap_or_default();
     for route in &routes {
         let upstream = route.get("upstream").cloned().expect("a route has an upstream");
-        let endpoints = serde_yaml::from_str("{endpoints: [{address: 127.0.0.1:8001}]}").expect("legal");
+        let endpoints = serde_yaml::from_str("{endpoints: [{address: 127.0.0.1:8001}]}").expect("the YAML is valid");
         map(&mut file, "upstreams").entry(upstream).or_insert(endpoints);
         let providers = route.get("auth").and_then(|auth| auth.get("providers")?.as_sequence().cloned());
         for provider in providers.unwrap_or_default() {
             let jwt = "{jwt: {issuer: https://idp.example, audiences: [a], algorithms: [RS256], jwks: {url: https://idp.example/jwks}}}";
-            let jwt = serde_yaml::from_str(jwt).expect("legal");
+            let jwt = serde_yaml::from_str(jwt).expect("the YAML is valid");
             map(map(&mut file, "auth"), "providers").entry(provider).or_insert(jwt);
         }
     }
-    serde_yaml::to_string(&file).expect("it was YAML")
+    serde_yaml::to_string(&file).expect("the map can be written as YAML")
 }
 
 #[test]
 fn every_block_of_yaml_passes_the_check() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::copy(root().join("conf/session.key"), folder.path().join("session.key"))
-        .expect("it is part of the source");
+        .expect("the file is part of the source");
     let mut count = 0;
     for (name, text) in documents() {
         for block in blocks(&text, "yaml") {
@@ -66,21 +67,21 @@ fn every_block_of_yaml_passes_the_check() {
             count += 1;
         }
     }
-    assert!(count >= 3, "blocks are missing");
+    assert!(count >= 3, "YAML blocks are missing");
 }
 
-/// The commands of one line of a block, which may be behind a comment.
+/// The words of the command in one line of a block, without the comment after it. `None`: the line has no command.
 fn command(line: &str) -> Option<Vec<String>> {
     let line = line.split(" #").next().unwrap_or_default().trim();
     (!line.is_empty() && !line.starts_with('#')).then(|| line.split_whitespace().map(str::to_owned).collect())
 }
 
 #[test]
-fn every_command_exists() {
-    let makefile = std::fs::read_to_string(root().join("Makefile")).expect("it is part of the source");
+fn every_command_in_the_documents_exists() {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).expect("the file is part of the source");
     let targets: Vec<&str> = makefile.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
     let tests =
-        std::fs::read_to_string(root().join("tests/edge/lifecycle/reload.rs")).expect("it is part of the source");
+        std::fs::read_to_string(root().join("tests/edge/lifecycle/reload.rs")).expect("the file is part of the source");
     for (name, text) in documents() {
         for line in blocks(&text, "sh").iter().flat_map(|block| block.lines()) {
             let Some(words) = command(line) else { continue };
@@ -99,7 +100,7 @@ fn every_command_exists() {
                 ["cargo", "test", "--features", "fleet", test, ..] => {
                     assert!(tests.contains(test), "{name}: there is no test `{test}`");
                 }
-                // Of admin requests the path is checked; what they do is tested elsewhere.
+                // Only the path of an admin request is checked here. Other tests check what the request does.
                 ["curl", arguments @ ..] => {
                     let url = arguments.iter().find_map(|argument| argument.strip_prefix("http://127.0.0.1:9901"));
                     assert!(
@@ -108,7 +109,7 @@ fn every_command_exists() {
                     );
                 }
                 ["openssl", "rand", "-hex", "32", ">", "session.key"] => {}
-                _ => panic!("{name}: nothing checks `{line}`"),
+                _ => panic!("{name}: this test does not know the command `{line}`"),
             }
         }
     }
@@ -117,17 +118,20 @@ fn every_command_exists() {
 #[test]
 fn links_lead_to_files() {
     for (name, text) in documents() {
-        let folder = root().join(&name).parent().expect("it is in a folder").to_owned();
+        let folder = root().join(&name).parent().expect("the document is in a folder").to_owned();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.starts_with("http")) {
             let (file, section) = link.split_once('#').unwrap_or((link, ""));
             let path = if file.is_empty() { root().join(&name) } else { folder.join(file) };
-            assert!(path.exists(), "{name}: `{link}` leads nowhere");
+            assert!(path.exists(), "{name}: the file of the link `{link}` does not exist");
             if !section.is_empty() {
-                let target = std::fs::read_to_string(&path).expect("it is readable");
+                let target = std::fs::read_to_string(&path).expect("the file is readable");
                 let anchor = |heading: &str| heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
                 let mut headings = target.lines().filter(|line| line.starts_with('#')).map(anchor);
-                assert!(headings.any(|heading| heading == section), "{name}: `{link}` leads to no section");
+                assert!(
+                    headings.any(|heading| heading == section),
+                    "{name}: the section of the link `{link}` does not exist"
+                );
             }
         }
     }
@@ -136,16 +140,15 @@ fn links_lead_to_files() {
 #[test]
 fn the_reference_is_what_the_binary_prints() {
     let output = mcp_edge(root(), &["schema", "--markdown"], &[]);
-    let printed = String::from_utf8(output.stdout).expect("it is text");
+    let printed = String::from_utf8(output.stdout).expect("the reference is UTF-8");
     let kept = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap_or_default();
     let difference = difference(&kept, &printed);
     assert!(kept == printed, "run `mcp-edge schema --markdown > docs/configuration.md`:\n{difference}");
 }
 
-/// `make help` lists every target.
 #[test]
-fn make_help_lists_what_there_is() {
-    let makefile = std::fs::read_to_string(root().join("Makefile")).expect("it is part of the source");
+fn make_help_lists_every_target() {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).expect("the file is part of the source");
     let is_target = |line: &&str| line.starts_with(|first: char| first.is_ascii_lowercase()) && line.contains(':');
     for line in makefile.lines().filter(is_target) {
         assert!(line.contains(" ## "), "this target has no line in `make help`: {line}");

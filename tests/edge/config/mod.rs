@@ -1,6 +1,7 @@
-//! What the real binary says about configurations: every wrong one has its exact words beside it, every example loads.
+//! Checks configurations with the real binary. Each wrong configuration has its expected errors in a `.txt` file beside
+//! it. Every example loads.
 //!
-//! `UPDATE_SNAPSHOTS=1 cargo test --test edge config` writes the words anew; read them in the diff before a commit.
+//! `UPDATE_SNAPSHOTS=1 cargo test --test edge config` writes these files again. Read the diff before you commit them.
 
 mod documents;
 
@@ -10,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-/// Far more than any of them takes, on a busy machine too: a file is not to keep a reload waiting.
+/// The longest time that the check of one file may take, because a slow check would delay a reload. A check takes far
+/// less, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs the binary in `folder`, without any environment but `variables`.
+/// Runs the binary in `folder`. Its environment contains only `variables`.
 fn mcp_edge(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_mcp-edge"))
         .args(arguments)
@@ -36,7 +38,7 @@ fn fixtures() -> PathBuf {
     root().join("tests/fixtures/config")
 }
 
-/// The names of the files in `folder` that end in `ending`, without it, in order.
+/// The names of the files in `folder` that end in `ending`, without this ending, in order.
 fn names(folder: &Path, ending: &str) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).expect("the folder is part of the source");
     entries
@@ -45,18 +47,18 @@ fn names(folder: &Path, ending: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What `run` says about each of `items`, asked on all cores.
+/// Calls `run` for each of `items`, on all cores, and returns the texts that it returned.
 fn on_all_cores<T: Sync>(items: &[T], run: impl Fn(&T) -> Option<String> + Sync) -> Vec<String> {
     let cores = std::thread::available_parallelism().map_or(2, NonZero::get);
     let chunks = items.chunks(items.len().div_ceil(cores).max(1));
     std::thread::scope(|scope| {
         let threads: Vec<_> =
             chunks.map(|chunk| scope.spawn(|| chunk.iter().filter_map(&run).collect::<Vec<_>>())).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("its assertions are those of this test")).collect()
+        threads.into_iter().flat_map(|thread| thread.join().expect("no thread panics")).collect()
     })
 }
 
-/// The lines that only one of two texts has.
+/// The lines that only one of the two texts contains.
 fn difference(expected: &str, actual: &str) -> String {
     let only = |sign: char, these: &str, those: &str| -> String {
         let those: BTreeSet<&str> = those.lines().collect();
@@ -66,7 +68,7 @@ fn difference(expected: &str, actual: &str) -> String {
 }
 
 #[test]
-fn every_wrong_configuration_is_refused_with_its_own_words() {
+fn every_wrong_configuration_is_refused_with_the_expected_errors() {
     let fixtures = fixtures();
     let bad = fixtures.join("bad");
     let update = std::env::var_os("UPDATE_SNAPSHOTS").is_some_and(|value| value == "1");
@@ -88,19 +90,22 @@ fn every_wrong_configuration_is_refused_with_its_own_words() {
             wrong.push_str("  the same lines in another order or number\n");
         }
         if output.status.code() != Some(2) {
-            wrong.push_str(&format!("  it ended with {} and not with exit code 2\n", output.status));
+            wrong.push_str(&format!("  the binary ended with {} and not with exit code 2\n", output.status));
         }
         if !output.stdout.is_empty() {
-            wrong.push_str(&format!("  it wrote to standard output: {}\n", String::from_utf8_lossy(&output.stdout)));
+            wrong.push_str(&format!(
+                "  the binary wrote to standard output: {}\n",
+                String::from_utf8_lossy(&output.stdout)
+            ));
         }
         if took > PATIENCE {
-            wrong.push_str(&format!("  it took {took:?}\n"));
+            wrong.push_str(&format!("  the check took {took:?}\n"));
         }
         (!wrong.is_empty()).then(|| format!("bad/{name}.yaml\n{wrong}"))
     });
     assert!(
         differing.is_empty(),
-        "{} of {} fixtures differ (UPDATE_SNAPSHOTS=1 writes them anew):\n{}",
+        "{} of {} fixtures differ (UPDATE_SNAPSHOTS=1 writes the snapshots again):\n{}",
         differing.len(),
         names.len(),
         differing.concat()
@@ -108,25 +113,25 @@ fn every_wrong_configuration_is_refused_with_its_own_words() {
 }
 
 #[test]
-fn every_expectation_has_its_configuration() {
+fn every_wrong_configuration_has_a_snapshot_and_every_snapshot_a_configuration() {
     let bad = fixtures().join("bad");
     assert_eq!(names(&bad, ".txt"), names(&bad, ".yaml"));
 }
 
-/// The form that scripts and editors can rely on, and the one thing that must never be in it.
+/// Scripts and editors rely on the form of the errors. An error must never contain a secret.
 #[test]
-fn every_error_has_a_place_and_no_error_has_a_secret() {
+fn every_error_has_a_position_and_no_error_has_a_secret() {
     let bad = fixtures().join("bad");
     for name in names(&bad, ".txt") {
-        let text = std::fs::read_to_string(bad.join(format!("{name}.txt"))).expect("it was listed");
+        let text = std::fs::read_to_string(bad.join(format!("{name}.txt"))).expect("the snapshot is readable");
         let lines: Vec<&str> = text.lines().collect();
-        let (last, errors) = lines.split_last().expect("an expectation is not empty");
+        let (last, errors) = lines.split_last().expect("the snapshot is not empty");
         let noun = if errors.len() == 1 { "error" } else { "errors" };
         assert_eq!(*last, format!("{} {noun}", errors.len()), "{name}");
         for error in errors {
             assert!(error.starts_with("bad/") && error.contains(".yaml:"), "{name}: {error}");
             for secret in ["hunter2", "correct-horse", "3141592", "text in JSON"] {
-                assert!(!error.contains(secret), "{name} tells a secret: {error}");
+                assert!(!error.contains(secret), "{name} contains a secret: {error}");
             }
         }
     }
@@ -142,7 +147,7 @@ fn every_good_configuration_and_every_example_loads() {
 
     let refused = on_all_cores(&files, |(folder, below, name)| {
         let file = format!("{below}/{name}.yaml");
-        // The fixtures take a secret from the environment; the examples have to load on a fresh machine.
+        // The fixtures read a secret from the environment. The examples must load without any environment variable.
         let variables: &[_] = if *below == "good" { &[("MCP_EDGE_TEST_SECRET", SECRET)] } else { &[] };
         let output = mcp_edge(folder, &["check", "--config", &file], variables);
         let ok = output.stdout.starts_with(format!("{file}: ok: ").as_bytes()) && output.stderr.is_empty();
@@ -154,7 +159,7 @@ fn every_good_configuration_and_every_example_loads() {
 const SECRET: &str = "a-secret-of-a-test-that-is-long-enough-for-hs256";
 
 #[test]
-fn a_secret_from_the_environment_is_missing_until_it_is_set() {
+fn an_environment_variable_of_a_secret_must_be_set() {
     let name = "MCP_EDGE_TEST_SECRET_THAT_IS_NOT_SET";
     let arguments = ["check", "--config", "bad/secret-env-missing.yaml"];
     let without = mcp_edge(&fixtures(), &arguments, &[]);
@@ -168,7 +173,7 @@ fn a_secret_from_the_environment_is_missing_until_it_is_set() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_is_told_by_its_path() {
+fn an_unreadable_configuration_is_reported_with_its_path() {
     for (file, reason) in [
         (
             "absent.yaml",
@@ -184,7 +189,7 @@ fn a_configuration_that_cannot_be_read_is_told_by_its_path() {
 }
 
 #[test]
-fn the_schema_knows_every_section_and_shows_defaults_as_one_writes_them() {
+fn the_schema_has_every_section_and_shows_defaults_as_a_file_has_them() {
     let output = mcp_edge(root(), &["schema"], &[]);
     assert_eq!(output.status.code(), Some(0));
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the schema is JSON");

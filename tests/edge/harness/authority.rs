@@ -12,7 +12,7 @@ pub struct Authority {
     certificate: Certificate,
 }
 
-/// A certificate of an authority, for either side.
+/// A certificate of an [`Authority`] with its private key, for a client or a server.
 pub struct Identity {
     certificate: Certificate,
     key: KeyPair,
@@ -22,7 +22,7 @@ impl Authority {
     pub fn new(name: &str) -> Self {
         // The tests use the same TLS as the edge.
         mcp_edge::auth::install_crypto();
-        let mut params = CertificateParams::new([]).expect("no names");
+        let mut params = CertificateParams::new([]).expect("a certificate may have no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
@@ -30,12 +30,13 @@ impl Authority {
         Self { certificate, issuer: Issuer::new(params, key) }
     }
 
-    /// For a DNS name or an IP address.
+    /// Issues a certificate for a DNS name or an IP address.
     pub fn issue(&self, name: &str) -> Identity {
         self.issue_with(CertificateParams::new([name.to_owned()]).expect("a name"))
     }
 
-    /// For the names of `params`. All have one serial number: nothing may be told apart by that.
+    /// Issues a certificate for the names of `params`. All certificates have the same serial number, because the edge
+    /// must not identify certificates by it.
     pub fn issue_with(&self, mut params: CertificateParams) -> Identity {
         params.serial_number = Some(SerialNumber::from(1));
         let key = KeyPair::generate().expect("a key");

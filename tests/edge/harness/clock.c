@@ -1,5 +1,5 @@
-/* The clocks of one process, moved while it runs: preloaded, it adds to the system's clocks the seconds that stand in the
-   file CLOCK_FILE: two numbers of 64 bits, for the wall clock and for the monotonic one. */
+/* A library for LD_PRELOAD that moves the clocks of a process while it runs. It adds seconds to the system's clocks. The
+   file CLOCK_FILE holds these seconds as two 64-bit numbers: one for the wall clock, one for the monotonic clock. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-//! Moves the clocks of an edge that is a process of its own.
+//! Moves the clocks of an edge that runs as a separate process.
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -6,13 +6,14 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// The clocks of one process, or of several.
+/// The clocks of one or several processes.
 pub struct Clock {
     folder: TempDir,
 }
 
 impl Clock {
-    /// Clocks that are right, until they are moved. A C compiler must be there; the build of the edge needs one too.
+    /// The clocks are correct until [`Clock::set`] moves them. This needs a C compiler, which the build of the edge
+    /// needs as well.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let clock = Self { folder };
@@ -20,16 +21,16 @@ impl Clock {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/edge/harness/clock.c");
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(clock.library()).arg(source);
-        assert!(compiler.status().expect("there is a C compiler").success());
+        assert!(compiler.status().expect("a C compiler is installed").success());
         clock
     }
 
-    /// What a process must be started with.
+    /// The environment variables that a process must be started with.
     pub fn environment(&self) -> [(&'static str, PathBuf); 2] {
         [("LD_PRELOAD", self.library()), ("CLOCK_FILE", self.file())]
     }
 
-    /// The wall clock is `wall` seconds ahead of the right one, and the monotonic one `monotonic`.
+    /// Sets the wall clock `wall` seconds ahead of the correct time, and the monotonic clock `monotonic` seconds ahead.
     pub fn set(&self, wall: i64, monotonic: i64) {
         let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(self.file());
         let bytes = [wall.to_ne_bytes(), monotonic.to_ne_bytes()].concat();

@@ -22,13 +22,14 @@ pub struct TestEdge {
 }
 
 impl TestEdge {
-    /// Starts with `yaml`, to which listeners on ephemeral ports and the admin listener are added where it has none. Unless it
-    /// says how many threads there are, the edge shares the test's own: what a request does is then done when its answer comes.
+    /// Starts an edge with the configuration `yaml`. If `yaml` has no listeners or no admin listener, they are added on
+    /// ephemeral ports. Unless `yaml` sets a number of threads, the edge runs on the test's own threads. All work on a
+    /// request is then done when its answer arrives.
     pub async fn start(yaml: &str) -> Self {
         Self::start_with(yaml, &[]).await
     }
 
-    /// Starts with further files in the folder.
+    /// Does what [`TestEdge::start`] does, with further `files` in the configuration folder.
     pub async fn start_with(yaml: &str, files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (name, text) in files.iter().chain([&Tokens::SECRET_FILE]) {
@@ -39,7 +40,7 @@ impl TestEdge {
         let config = Config::load(&path).unwrap_or_else(|errors| panic!("{errors}"));
         let shared = Arc::new(Shared::new(config.cache.capacity).expect("the process can be set up"));
         let workers = match config.server.threads {
-            Threads::Count(count) => Workers::start(count).expect("there are threads"),
+            Threads::Count(count) => Workers::start(count).expect("the worker threads start"),
             Threads::Auto => Workers::here(),
         };
         let running = RunningEdge::start(&path, config, shared, workers).await.expect("the edge starts");
@@ -48,7 +49,7 @@ impl TestEdge {
         Self { address, admin, reloader, folder, running }
     }
 
-    /// A file in the configuration's folder.
+    /// The path of a file in the configuration folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -57,7 +58,7 @@ impl TestEdge {
         write(&self.path(name), text);
     }
 
-    /// Replaces the configuration and reloads.
+    /// Replaces the configuration and reloads it. Returns the new generation.
     pub async fn reload(&self, yaml: &str) -> Result<u64, ConfigErrors> {
         self.write("edge.yaml", &complete(yaml));
         self.reloader.reload(Trigger::Signal).await.map(|_| self.reloader.snapshot().generation)
@@ -84,14 +85,15 @@ impl TestEdge {
         self.admin_get("/status").await.json()
     }
 
-    /// The value of a series, such as `mcp_edge_requests_total{code="200",route="/a/"}`; 0 when it is not there.
+    /// The value of a series, such as `mcp_edge_requests_total{code="200",route="/a/"}`; 0 when there is no such
+    /// series.
     pub async fn metric(&self, series: &str) -> f64 {
         let scrape = self.admin_get("/metrics").await.body;
         let value = scrape.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
-    /// Drains in the background; the folder stays until the task ends.
+    /// Drains the edge in the background. The configuration folder stays until the task ends.
     pub fn drain_in_background(self, grace: Duration) -> tokio::task::JoinHandle<()> {
         tokio::spawn(async move {
             let Self { running, folder, .. } = self;
@@ -103,7 +105,8 @@ impl TestEdge {
 
 fn complete(yaml: &str) -> String {
     let mut text = yaml.to_owned();
-    // Without `hosts` a listener on loopback serves MCP to loopback hosts only, and `request` has another.
+    // Without `hosts`, a listener on a loopback address serves MCP to loopback hosts only. `request` sends another
+    // host.
     let hosts = if yaml.contains("protocol: mcp") { ", hosts: [edge.example, 127.0.0.1, localhost]" } else { "" };
     let listeners = format!("listeners: [{{address: '127.0.0.1:0'{hosts}}}]\n");
     for section in [listeners.as_str(), "admin: {address: '127.0.0.1:0'}\n"] {
@@ -116,7 +119,7 @@ fn complete(yaml: &str) -> String {
 }
 
 fn write(path: &Path, text: &str) {
-    // Written beside and renamed, as editors and deployment tools do.
+    // Write a temporary file and rename it, as editors and deployment tools do.
     let beside = path.with_extension("tmp");
     std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path)).expect("the folder is writable");
 }

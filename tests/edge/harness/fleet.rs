@@ -1,4 +1,4 @@
-//! The fleet of real MCP servers, as a process of its own.
+//! The fleet of real MCP servers, as a separate process.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use super::PATIENCE;
 
-/// `mcp-fleet serve`; it ends when this is dropped, because its standard input does.
+/// A running `mcp-fleet serve`. The process ends when this value is dropped, because its standard input is then closed.
 pub struct Fleet {
     pub servers: BTreeMap<String, Vec<SocketAddr>>,
     pub issuer: String,
@@ -27,7 +27,7 @@ struct Announced {
 }
 
 impl Fleet {
-    /// `servers` as `NAME` or several times the same name for several replicas.
+    /// Starts one replica for each name in `servers`. A name that is repeated gets several replicas.
     pub async fn start(servers: &[&str]) -> Self {
         // The HTTP client of the tests uses the same TLS as the edge.
         mcp_edge::auth::install_crypto();
@@ -40,7 +40,7 @@ impl Fleet {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the fleet starts");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("the fleet is ready in time");
-        let line = line.expect("its output is UTF-8").expect("it says where it listens");
+        let line = line.expect("its output is UTF-8").expect("the fleet prints its addresses");
         let announced: Announced = serde_json::from_str(&line).expect("one line of JSON");
         let stdin = child.stdin.take().expect("it is piped");
         Self {
@@ -52,7 +52,7 @@ impl Fleet {
         }
     }
 
-    /// `{address: ...}` items of the replicas of a server, for a configuration.
+    /// The `{address: ...}` items for all replicas of a server, for a configuration.
     pub fn endpoints(&self, server: &str) -> String {
         let items = self.servers[server].iter().map(|address| format!("{{address: '{address}'}}"));
         items.collect::<Vec<_>>().join(", ")

@@ -13,7 +13,7 @@ pub struct Reply {
     pub status: u16,
     pub head: String,
     pub body: String,
-    /// Whether its framing was complete; false when the connection broke off before.
+    /// False when the connection ended before the body was complete.
     pub complete: bool,
 }
 
@@ -27,11 +27,11 @@ impl Reply {
     }
 
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("the body is not JSON ({error}): {self:?}"))
     }
 }
 
-/// A request with a Host, and a body when there is one.
+/// A request with a `Host` field, and with a `Content-Length` field unless `body` is empty.
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
     let mut text = format!("{method} {path} HTTP/1.1\r\n");
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -53,9 +53,9 @@ pub async fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Reply {
     read_reply(&mut stream).await
 }
 
-/// Reads one response; an empty one (status 0) when the connection closes before it.
+/// Reads one response. Returns an empty one with status 0 when the connection closes before the head is complete.
 pub async fn read_reply(stream: &mut (impl AsyncRead + Unpin)) -> Reply {
-    tokio::time::timeout(PATIENCE, read(stream)).await.expect("a response within the time that tests have")
+    tokio::time::timeout(PATIENCE, read(stream)).await.expect("a response in time")
 }
 
 async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Reply {
@@ -101,7 +101,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Reply {
     reply
 }
 
-/// A reset counts as an end.
+/// Reads some bytes. A reset counts as the end of the connection.
 async fn read_some(stream: &mut (impl AsyncRead + Unpin), into: &mut Vec<u8>) -> usize {
     stream.read_buf(into).await.unwrap_or(0)
 }
@@ -110,7 +110,7 @@ pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-/// True when the last chunk is there; `whole` is how far the chunks before it are known to be whole.
+/// True when the last chunk has arrived. `whole` is the number of bytes that are known to be complete chunks.
 fn all_chunks(bytes: &[u8], whole: &mut usize) -> bool {
     while let Some(end) = find(&bytes[*whole..], b"\r\n") {
         let size = std::str::from_utf8(&bytes[*whole..*whole + end]).ok();

@@ -1,4 +1,4 @@
-//! HTTP/2 clients, for what only shows between frames.
+//! HTTP/2 clients, for tests that look at single frames.
 
 use std::net::SocketAddr;
 
@@ -12,14 +12,14 @@ use tokio::task::JoinSet;
 
 use super::PATIENCE;
 
-/// A connection; it ends when this is dropped.
+/// A client's connection. It is closed when this value is dropped.
 pub struct Http2 {
     sender: SendRequest<Bytes>,
     _connection: JoinSet<()>,
 }
 
 impl Http2 {
-    /// Without TLS, with prior knowledge.
+    /// Connects without TLS, with prior knowledge.
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("the edge listens");
         stream.set_nodelay(true).expect("a TCP socket");
@@ -34,13 +34,13 @@ impl Http2 {
         Self { sender, _connection: driver }
     }
 
-    /// Sends a head; with `end` it is the whole request.
+    /// Sends the head of a request. With `end`, the request has no body.
     pub async fn send(&mut self, request: Request<()>, end: bool) -> (ResponseFuture, SendStream<Bytes>) {
         let mut sender = self.sender.clone().ready().await.expect("the connection is open");
         sender.send_request(request, end).expect("a request that can be sent")
     }
 
-    /// A GET with its response head.
+    /// Sends a GET and waits for the head of the response.
     pub async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Response<RecvStream> {
         let mut request = Request::get(format!("http://edge.example{path}"));
         for (name, value) in headers {
@@ -51,7 +51,7 @@ impl Http2 {
     }
 }
 
-/// The head of a response.
+/// Waits for the head of a response.
 pub async fn head(response: ResponseFuture) -> Response<RecvStream> {
     tokio::time::timeout(PATIENCE, response).await.expect("a response in time").expect("a response")
 }
@@ -65,7 +65,7 @@ pub async fn piece(body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
     piece
 }
 
-/// A body to its end.
+/// Reads a body to its end.
 pub async fn text(mut body: RecvStream) -> String {
     let mut bytes = Vec::new();
     while let Some(piece) = piece(&mut body).await {

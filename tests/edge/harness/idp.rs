@@ -1,4 +1,4 @@
-//! A real identity provider, as a process of its own: oidc-provider on Node (tests/idp).
+//! A real identity provider, as a separate process: oidc-provider on Node (tests/idp).
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -10,11 +10,12 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use super::PATIENCE;
 
-/// The running provider; it ends when this is dropped, because its standard input does. `scripts/test` installs what it
-/// needs, and tests that use it are marked `#[ignore]`, so that `cargo test` says that it left them out.
+/// The running provider. Its process ends when this value is dropped, because its standard input is then closed.
+/// `scripts/test` installs the packages that it needs. Tests that use it are marked `#[ignore]`, so that `cargo test`
+/// reports them as ignored.
 pub struct Idp {
     pub issuer: String,
-    /// The secret of the clients `agent`, which gets tokens, and `edge`, which may ask about them.
+    /// The secret of two clients: `agent` gets tokens, and `edge` may introspect tokens.
     pub secret: String,
     /// The private key of client `edge-key` in PEM, for `private_key_jwt` with ES256 and `kid` `edge`.
     pub edge_key: String,
@@ -39,13 +40,13 @@ impl Idp {
         assert!(folder.join("installed.json").exists(), "oidc-provider is not installed: run `make test`");
         let bin = folder.join("node_modules/.bin/node");
         let mut command = Command::new(if bin.exists() { bin } else { "node".into() });
-        // Given this way it finds its packages in the current folder.
+        // With `--eval`, Node looks for the script's packages in the current folder.
         command.args(["--input-type=module", "--eval", include_str!("../../idp/idp.js")]).current_dir(&folder);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().expect("the provider starts");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("the provider is ready in time");
-        let line = line.expect("its output is UTF-8").expect("it says where it listens");
+        let line = line.expect("its output is UTF-8").expect("the provider prints its addresses");
         let Announced { issuer, control, secret, edge_key } = serde_json::from_str(&line).expect("one line of JSON");
         let stdin = child.stdin.take().expect("it is piped");
         Self { issuer, secret, edge_key, control, client: reqwest::Client::new(), _child: child, _stdin: stdin }
@@ -60,13 +61,15 @@ impl Idp {
         )
     }
 
-    /// The provider `found` of a configuration, for JWTs of the route: its keys are where the provider's metadata says.
+    /// The provider `found` of a configuration, for JWTs whose audience is the route. The edge finds the URL of its
+    /// keys in the provider's metadata.
     pub fn discovered(&self) -> String {
         format!("found: {{jwt: {{issuer: '{}', algorithms: [ES256]}}}}", self.issuer)
     }
 
-    /// The provider `opaque` of a configuration, for opaque tokens of the route. Those of the client-credentials grant have
-    /// no `sub`: the client is who calls. The edge proves who it is with a file of [`Self::files`].
+    /// The provider `opaque` of a configuration, for opaque tokens whose audience is the route. Tokens of the
+    /// client-credentials grant have no `sub`, so the subject is the `client_id`. The edge authenticates to the
+    /// provider as `client`, with a file of [`Self::files`].
     pub fn introspection(&self, client: &str) -> String {
         let (issuer, proof) = (&self.issuer, if client == "edge" { "client_secret" } else { "private_key" });
         let more = if client == "edge" { "" } else { ", id: edge" };
@@ -76,7 +79,7 @@ impl Idp {
         )
     }
 
-    /// What [`Self::introspection`] wants beside the configuration.
+    /// The files that [`Self::introspection`] needs in the configuration folder.
     pub fn files(&self) -> [(&'static str, &str); 2] {
         [("client_secret", &self.secret), ("private_key", &self.edge_key)]
     }
@@ -86,12 +89,12 @@ impl Idp {
         self.token_from(&format!("{}/token", self.issuer), resource, scopes).await
     }
 
-    /// A token for `resource` that says nothing by itself.
+    /// An opaque token for `resource`.
     pub async fn opaque_token(&self, resource: &str, scopes: &str) -> String {
         self.token(&format!("{resource}?opaque"), scopes).await
     }
 
-    /// The grant of client credentials (RFC 6749 section 4.4) with a resource indicator (RFC 8707).
+    /// Gets a token with the client-credentials grant (RFC 6749 section 4.4) and a resource indicator (RFC 8707).
     pub async fn token_from(&self, endpoint: &str, resource: &str, scopes: &str) -> String {
         let form = [("grant_type", "client_credentials"), ("resource", resource), ("scope", scopes)];
         let answer = self.post("agent", endpoint, &form).await;
@@ -99,23 +102,23 @@ impl Idp {
         answer["access_token"].as_str().unwrap_or_else(|| panic!("no token: {answer}")).to_owned()
     }
 
-    /// What the provider knows about a token (RFC 7662).
+    /// The provider's introspection response for a token (RFC 7662).
     pub async fn introspect(&self, token: &str) -> Value {
         let url = format!("{}/token/introspection", self.issuer);
         serde_json::from_str(&self.post("edge", &url, &[("token", token)]).await).expect("JSON")
     }
 
-    /// Ends an opaque token (RFC 7009).
+    /// Revokes an opaque token (RFC 7009).
     pub async fn revoke(&self, token: &str) {
         self.post("agent", &format!("{}/token/revocation", self.issuer), &[("token", token)]).await;
     }
 
-    /// Signs with a new key from now on; the old ones stay published.
+    /// Makes the provider sign with a new key from now on. The old keys stay published.
     pub async fn rotate(&self) {
         self.control("rotate").await;
     }
 
-    /// Publishes the newest key only.
+    /// Makes the provider publish only its newest key.
     pub async fn retire(&self) {
         self.control("retire").await;
     }
@@ -126,7 +129,7 @@ impl Idp {
         serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON")
     }
 
-    /// How many requests `path` has had.
+    /// The number of requests that the provider has received for `path`.
     pub async fn requests(&self, path: &str) -> u64 {
         self.control("requests").await[path].as_u64().unwrap_or_default()
     }

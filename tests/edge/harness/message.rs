@@ -9,7 +9,7 @@ pub fn message(id: &str, method: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#)
 }
 
-/// A call of a tool.
+/// A `tools/call` request.
 pub fn call(id: &str, tool: &str) -> String {
     message(id, "tools/call", &json!({"name": tool, "arguments": {}}).to_string())
 }
@@ -21,7 +21,8 @@ pub fn post(path: &str, headers: &[(&str, &str)], body: &str) -> String {
     request("POST", path, &all, body)
 }
 
-/// The same in revision 2026-07-28: the version in `_meta`, and fields that repeat what the body says.
+/// A POST in revision 2026-07-28. The body has the version in `_meta`, and header fields repeat the version, the method
+/// and the name from the body.
 pub fn post_stateless(path: &str, headers: &[(&str, &str)], body: &str) -> String {
     let mut message: Value = serde_json::from_str(body).expect("a message");
     let method = message["method"].as_str().expect("a method").to_owned();
@@ -38,7 +39,7 @@ pub fn post_stateless(path: &str, headers: &[(&str, &str)], body: &str) -> Strin
     post(path, &all, &message.to_string())
 }
 
-/// A response of this type.
+/// A response with this status, content type and body.
 pub fn answer(status: &str, content_type: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()

@@ -32,12 +32,13 @@ use std::time::Duration;
 /// No test waits longer than this for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// True when Pingora reads HTTP/1 of MCP routes in this run, as it does of others: it accepts more, and serves less.
+/// True when `MCP_EDGE_TEST_PIPELINE` is set: Pingora then reads all HTTP/1, which the edge otherwise reads itself.
+/// Pingora accepts more malformed requests and supports fewer features, so some tests do not apply.
 pub fn reads_through_pingora() -> bool {
     std::env::var_os("MCP_EDGE_TEST_PIPELINE").is_some()
 }
 
-/// Waits until `done` is true, looking often; panics with `what` after [`PATIENCE`].
+/// Calls `done` every 10 ms until it returns true. Panics with `what` after [`PATIENCE`].
 pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let looked = tokio::time::timeout(PATIENCE, async {
         while !done().await {

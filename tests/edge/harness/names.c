@@ -1,5 +1,5 @@
-/* The names of one process, changed while it runs: preloaded, it resolves names that end in ".test" to the addresses that
-   stand in the file NAMES_FILE, separated by spaces. */
+/* A library for LD_PRELOAD that changes how DNS names resolve in a process while it runs. Names that end in ".test" resolve
+   to the addresses in the file NAMES_FILE, which are separated by spaces. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <netdb.h>

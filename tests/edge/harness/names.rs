@@ -1,17 +1,17 @@
-//! Changes what names stand for, in an edge that is a process of its own.
+//! Changes how DNS names resolve, in an edge that runs as a separate process.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
 
-/// What all names below `.test` stand for in one process.
+/// The addresses to which all names below `.test` resolve in one process.
 pub struct Names {
     folder: TempDir,
 }
 
 impl Names {
-    /// A C compiler must be there; the build of the edge needs one too.
+    /// This needs a C compiler, which the build of the edge needs as well.
     pub fn new(addresses: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let names = Self { folder };
@@ -19,19 +19,19 @@ impl Names {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/edge/harness/names.c");
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(names.library()).arg(source).arg("-ldl");
-        assert!(compiler.status().expect("there is a C compiler").success());
+        assert!(compiler.status().expect("a C compiler is installed").success());
         names
     }
 
-    /// What a process must be started with.
+    /// The environment variables that a process must be started with.
     pub fn environment(&self) -> [(&'static str, PathBuf); 2] {
         [("LD_PRELOAD", self.library()), ("NAMES_FILE", self.file())]
     }
 
-    /// Addresses, separated by spaces, in the order in which they are to be tried.
+    /// Sets the addresses, separated by spaces, in the order in which the edge should try them.
     pub fn set(&self, addresses: &str) {
         let beside = self.folder.path().join("names.tmp");
-        // Renamed into place, so that nobody reads half of it.
+        // Rename the file into place, so that the process never reads an incomplete file.
         let written = std::fs::write(&beside, addresses).and_then(|()| std::fs::rename(&beside, self.file()));
         written.expect("the folder is writable");
     }

@@ -1,4 +1,5 @@
-//! Servers behind the edge, by hand: they record what reaches them, byte for byte, and answer as they are told.
+//! Simple servers behind the edge. They record the requests that reach them, byte for byte, and answer as the test
+//! decides.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +34,7 @@ impl Recorded {
     }
 }
 
-/// A listening server; it ends when it is dropped.
+/// A listening server. It stops when this value is dropped.
 pub struct Origin {
     pub address: SocketAddr,
     state: Arc<State>,
@@ -53,7 +54,7 @@ pub fn ok(body: &str) -> Vec<u8> {
 }
 
 impl Origin {
-    /// Answers each request with what `answer` makes of it, on connections that stay open.
+    /// Answers each request with the bytes that `answer` returns for it. The connections stay open.
     pub async fn answering(answer: impl Fn(&Recorded) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let answer = Arc::new(answer);
         Self::scripted(move |mut stream, recorder| {
@@ -99,7 +100,7 @@ impl Origin {
         Self { address, state, _tasks: tasks }
     }
 
-    /// What has arrived so far.
+    /// All requests that have arrived so far.
     pub fn requests(&self) -> Vec<Recorded> {
         self.state.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -113,23 +114,23 @@ impl Origin {
         self.requests().len()
     }
 
-    /// Connections that were accepted.
+    /// The number of connections that were accepted.
     pub fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
     }
 
-    /// Connections whose script has ended.
+    /// The number of connections whose `serve` has ended.
     pub fn closed(&self) -> usize {
         self.state.closed.load(Ordering::SeqCst)
     }
 }
 
-/// Writes down what arrives.
+/// Records the requests that arrive.
 #[derive(Clone)]
 pub struct Recorder(Arc<State>);
 
 impl Recorder {
-    /// Reads one request with its body; `None` when the connection ends before.
+    /// Reads one request with its body; `None` when the connection ends before the request is complete.
     pub async fn read(&self, stream: &mut (impl AsyncRead + Unpin)) -> Option<Recorded> {
         let mut bytes = Vec::new();
         let end = loop {

@@ -1,4 +1,4 @@
-//! The real binary as a process of its own.
+//! The real binary, as a separate process.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use super::PATIENCE;
 use super::http::{Reply, exchange, request};
 
-/// `mcp-edge run`; killed when it is dropped.
+/// A running `mcp-edge run`. The process is killed when this value is dropped.
 pub struct EdgeProcess {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -19,12 +19,13 @@ pub struct EdgeProcess {
 }
 
 impl EdgeProcess {
-    /// Starts with the configuration at `path`, which has port 0 in both places, and waits until it listens.
+    /// Starts with the configuration at `path` and waits until the edge listens. The configuration must use port 0 for
+    /// the listener and for the admin listener.
     pub async fn start(path: &Path) -> Self {
         Self::start_with(path, []).await
     }
 
-    /// The same with further environment variables.
+    /// Does what [`EdgeProcess::start`] does, with further environment variables.
     pub async fn start_with<'a>(path: &Path, environment: impl IntoIterator<Item = (&'a str, PathBuf)>) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-edge"))
             .args(["run", "--config"])
@@ -52,7 +53,7 @@ impl EdgeProcess {
         value.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
-    /// The next line of its output; `None` at the end.
+    /// The next line of the edge's output; `None` at its end.
     pub async fn line(&mut self) -> Option<String> {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("a line in time");
         line.expect("the output is UTF-8")
@@ -61,11 +62,14 @@ impl EdgeProcess {
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().expect("it is running").to_string();
         let status = std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status();
-        assert!(status.expect("there is a kill").success());
+        assert!(status.expect("the command `kill` runs").success());
     }
 
     pub async fn wait(mut self) -> ExitStatus {
-        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").expect("it is our child")
+        tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("it ends in time")
+            .expect("its exit status can be read")
     }
 }
 
@@ -78,7 +82,7 @@ async fn find_address(lines: &mut Lines<BufReader<ChildStdout>>, mark: &str) -> 
                 return rest[..end].parse().expect("an address");
             }
         }
-        panic!("the edge ended before it said `{mark}`");
+        panic!("the edge ended before it printed `{mark}`");
     });
     found.await.expect("the edge listens in time")
 }

@@ -1,4 +1,4 @@
-//! Tokens of an issuer with public keys, made from text so that they can be as wrong as need be.
+//! Tokens of an issuer with public keys. They are made from text, so that tests can make invalid tokens of any kind.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,7 +11,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
-/// Signs with an RSA key, `kid` `rsa`, and with an elliptic one, `kid` `ec`.
+/// Signs with an RSA key, whose `kid` is `rsa`, and with an elliptic-curve key, whose `kid` is `ec`.
 pub struct Signer {
     rsa: RsaKeyPair,
     ec: EcdsaKeyPair,
@@ -27,8 +27,8 @@ impl Signer {
         let rsa = PrivatePkcs8KeyDer::from_pem_slice(pem).expect("the fixture is PKCS#8");
         let rsa = RsaKeyPair::from_pkcs8(rsa.secret_pkcs8_der()).expect("the fixture is an RSA key");
         let curve = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let ec = EcdsaKeyPair::generate_pkcs8(curve, &random).expect("there is randomness");
-        let ec = EcdsaKeyPair::from_pkcs8(curve, ec.as_ref(), &random).expect("it was just made");
+        let ec = EcdsaKeyPair::generate_pkcs8(curve, &random).expect("a key can be made");
+        let ec = EcdsaKeyPair::from_pkcs8(curve, ec.as_ref(), &random).expect("the new key is valid");
         Self { rsa, ec, random }
     }
 
@@ -47,12 +47,12 @@ impl Signer {
         json!({"kty": "EC", "crv": "P-256", "kid": "ec", "x": encode(x), "y": encode(y)})
     }
 
-    /// The RSA public key (PKCS#1), which everybody knows.
+    /// The RSA public key (PKCS#1).
     pub fn rsa_public_key(&self) -> &[u8] {
         self.rsa.public_key().as_ref()
     }
 
-    /// A good token.
+    /// A valid token.
     pub fn token(&self, subject: &str) -> String {
         let end = mcp_edge::types::unix_now() + 600;
         self.token_until(subject, end)
@@ -63,7 +63,7 @@ impl Signer {
         self.rsa(r#"{"alg":"RS256","kid":"rsa"}"#, claims.to_string())
     }
 
-    /// RS256 over whatever header and claims.
+    /// Signs any header and claims with RS256.
     pub fn rsa(&self, header: &str, claims: impl AsRef<[u8]>) -> String {
         self.rsa_with(&RSA_PKCS1_SHA256, header, claims)
     }
@@ -75,7 +75,7 @@ impl Signer {
         format!("{message}.{}", encode(&signature))
     }
 
-    /// ES256 over whatever header and claims.
+    /// Signs any header and claims with ES256.
     pub fn ec(&self, header: &str, claims: impl AsRef<[u8]>) -> String {
         let message = message(header, claims.as_ref());
         let signature = self.ec.sign(&self.random, message.as_bytes()).expect("it can sign");

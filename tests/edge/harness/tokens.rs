@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 const SECRET: &str = "a secret of 32 bytes for the tests";
 
-/// Signs tokens, and says how the edge knows them.
+/// Signs tokens, and has the configuration with which the edge accepts them.
 pub struct Tokens;
 
 /// The claims of a token.
@@ -16,14 +16,14 @@ pub struct Claims(pub Value);
 impl Tokens {
     pub const ISSUER: &str = "https://issuer.example";
 
-    /// The file that the configuration names.
+    /// The secret's file: its name, which [`Self::PROVIDER`] uses, and its text.
     pub const SECRET_FILE: (&str, &str) = ("issuer.secret", SECRET);
 
     /// The provider `local` of a configuration.
     pub const PROVIDER: &str = "local: {jwt: {issuer: 'https://issuer.example', audiences: [mcp-edge], \
                                 algorithms: [HS256], secret: {file: issuer.secret}, leeway: 1s}}";
 
-    /// A good token.
+    /// A valid token.
     pub fn token(subject: &str, scopes: &str) -> String {
         Self::sign(&Claims::good(subject, scopes).0)
     }

@@ -1,4 +1,5 @@
-//! HTTP/1 of clients as the edge itself reads and writes it: what is refused, how long it waits, and how connections end.
+//! HTTP/1 of clients, which the edge itself reads and writes: which requests are refused, how long the edge waits, and
+//! how connections end.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use tokio::net::TcpStream;
 use super::streaming::wire::{Wire, next, raw};
 use crate::harness::{Origin, TestEdge, call, eventually, message, post, read_reply, reads_through_pingora, request};
 
-/// `/mcp` for MCP and `/opaque/` for anything, to one origin.
+/// An edge with two routes to `origin`: `/mcp` for MCP, and `/opaque/` for other HTTP.
 async fn edge(origin: &Origin, limits: &str) -> TestEdge {
     TestEdge::start(&format!(
         "limits: {{header_timeout: 1s, keepalive_timeout: 20s{limits}}}
@@ -28,9 +29,10 @@ async fn connect(edge: &TestEdge, text: &str) -> TcpStream {
     stream
 }
 
-/// Rows 43 to 45: what two readers could end at different places is refused, and no origin sees any of it.
+/// Rows 43 to 45 of the fault matrix: a request is refused when two parsers could disagree about its end. Nothing of
+/// the request reaches an origin.
 #[tokio::test]
-async fn what_could_be_read_in_two_ways_is_refused_whole() {
+async fn requests_with_ambiguous_framing_are_refused() {
     if reads_through_pingora() {
         return;
     }
@@ -65,9 +67,10 @@ async fn what_could_be_read_in_two_ways_is_refused_whole() {
     assert_eq!(edge.metric(r#"mcp_edge_rejections_total{reason="bad_request"}"#).await, refused);
 }
 
-/// Row 42: the deadline of a head holds for one that began behind another request.
+/// Row 42 of the fault matrix: the deadline of a head also applies to a head that begins directly behind another
+/// request.
 #[tokio::test]
-async fn the_beginning_of_a_second_request_has_the_deadline_of_a_head() {
+async fn an_incomplete_second_request_has_the_deadline_of_a_head() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin, "").await;
     for path in ["/nowhere", "/opaque/"] {
@@ -81,9 +84,9 @@ async fn the_beginning_of_a_second_request_has_the_deadline_of_a_head() {
     }
 }
 
-/// Nobody is told that a client has got what it was never sent.
+/// An answer that cannot be sent to its client is counted with code 499, not as a success.
 #[tokio::test]
-async fn an_answer_that_nobody_waits_for_is_no_success() {
+async fn an_answer_to_a_client_that_has_left_is_counted_as_499() {
     let (origin, mut accepted) = raw().await;
     let edge = edge(&origin, "").await;
     let client = Wire::open(&edge, &post("/mcp", &[], &call("1", "x"))).await;
@@ -95,9 +98,9 @@ async fn an_answer_that_nobody_waits_for_is_no_success() {
     eventually("it is counted", async || edge.metric(gone).await == 1.0).await;
 }
 
-/// Row 67, for a client that has sent more than is read ahead.
+/// Row 67 of the fault matrix, for a client that has sent more than the edge reads ahead.
 #[tokio::test]
-async fn a_client_that_sends_on_cannot_hide_that_it_leaves() {
+async fn the_edge_notices_that_a_client_leaves_even_if_it_has_sent_more_bytes() {
     let (origin, mut accepted) = raw().await;
     let edge = edge(&origin, "").await;
     let get = request("GET", "/mcp", &[("Host", "localhost"), ("Accept", "text/event-stream")], "");
@@ -111,7 +114,7 @@ async fn a_client_that_sends_on_cannot_hide_that_it_leaves() {
     assert_eq!(tokio::time::timeout(Duration::from_secs(5), upstream.end()).await.expect("it is closed"), "");
 }
 
-/// Row 3: nothing else tells an HTTP/1.0 client that something is missing.
+/// Row 3 of the fault matrix: only a reset shows an HTTP/1.0 client that the answer is incomplete.
 #[tokio::test]
 async fn an_answer_without_a_length_that_breaks_off_is_reset() {
     if reads_through_pingora() {
@@ -132,7 +135,7 @@ async fn an_answer_without_a_length_that_breaks_off_is_reset() {
 }
 
 #[tokio::test]
-async fn lengths_that_a_server_repeats_are_said_once() {
+async fn the_content_length_of_a_server_is_sent_at_most_once() {
     let (origin, mut accepted) = raw().await;
     let edge = edge(&origin, "").await;
     for (head, lengths) in [
@@ -150,7 +153,7 @@ async fn lengths_that_a_server_repeats_are_said_once() {
 
 /// RFC 9110 section 10.1.1.
 #[tokio::test]
-async fn only_who_waits_for_it_is_told_to_go_on() {
+async fn only_a_client_that_expects_100_continue_gets_it() {
     let origin = Origin::saying("{}").await;
     let edge = edge(&origin, "").await;
     for (version, expected, told) in

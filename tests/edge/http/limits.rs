@@ -1,4 +1,4 @@
-//! Bounds on what a client may send, and on how slowly.
+//! Limits on the size of requests, and on how slowly a client may send them.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ routes:
     .await
 }
 
-/// Row 40.
+/// Row 40 of the fault matrix.
 #[tokio::test]
 async fn headers_and_targets_are_bounded() {
     let origin = Origin::saying("in").await;
@@ -34,7 +34,7 @@ async fn headers_and_targets_are_bounded() {
     assert_eq!(origin.count(), 1);
 }
 
-/// Row 41.
+/// Row 41 of the fault matrix.
 #[tokio::test]
 async fn bodies_are_bounded_declared_or_not() {
     let origin = Origin::answering(|request| ok(&request.body.len().to_string())).await;
@@ -52,7 +52,8 @@ async fn bodies_are_bounded_declared_or_not() {
     assert_eq!((reply.status, reply.json()["error"].as_str()), (413, Some("body_too_large")));
 }
 
-/// With unread bytes the connection would be reset, and the answer lost on its way.
+/// If the edge closed the connection with unread bytes, the connection would be reset, and the client could lose the
+/// answer.
 #[tokio::test]
 async fn a_refusal_reaches_a_client_that_is_still_sending() {
     let origin = Origin::saying("in").await;
@@ -60,23 +61,23 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
     for head in [[("Content-Length", "8000000")], [("Transfer-Encoding", "chunked")]] {
         let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
         stream.write_all(request("POST", "/a/", &head, "").as_bytes()).await.expect("it is open");
-        // It reads nothing before it has sent all, as simple clients do.
+        // The client reads nothing before it has sent everything, as simple clients do.
         let chunk = format!("{:x}\r\n{}\r\n", 8000, "x".repeat(8000));
         for _ in 0..1000 {
             let piece = if head[0].0 == "Content-Length" { &chunk[6..8006] } else { &chunk };
-            stream.write_all(piece.as_bytes()).await.expect("the edge takes it");
+            stream.write_all(piece.as_bytes()).await.expect("the edge reads");
         }
         if head[0].0 != "Content-Length" {
-            stream.write_all(b"0\r\n\r\n").await.expect("the edge takes it");
+            stream.write_all(b"0\r\n\r\n").await.expect("the edge reads");
         }
         assert_eq!(read_reply(&mut stream).await.status, 413, "{head:?}");
     }
     assert_eq!(origin.requests().len(), 0);
 }
 
-/// Row 42: a byte now and then does not hold a connection.
+/// Row 42 of the fault matrix: a client cannot hold a connection by sending a byte now and then.
 #[tokio::test]
-async fn a_request_head_has_a_deadline_in_all() {
+async fn a_whole_request_head_has_one_deadline() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin, "header_timeout: 1s").await;
     let begun = Instant::now();
@@ -89,12 +90,12 @@ async fn a_request_head_has_a_deadline_in_all() {
         }
     });
     let mut rest = Vec::new();
-    // A reset ends it as well as a close does.
+    // The connection may end with a reset or with a close.
     let _ = tokio::time::timeout(Duration::from_secs(8), reading.read_to_end(&mut rest)).await.expect("it is closed");
-    assert!(begun.elapsed() >= Duration::from_millis(900), "not before its time");
+    assert!(begun.elapsed() >= Duration::from_millis(900), "the connection is not closed before the deadline");
     assert_eq!(origin.count(), 0);
     drip.abort();
-    // The deadline is of the head: neither the time between requests nor a request's own duration counts.
+    // The deadline applies to the head only. The time between requests and the duration of a request do not count.
     let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
     for _ in 0..2 {
         stream.write_all(request("GET", "/a/", &[], "").as_bytes()).await.expect("it is open");
@@ -124,7 +125,7 @@ async fn an_idle_connection_is_closed() {
     assert_eq!(closed.expect("it is closed").expect("without a reset"), 0);
 }
 
-/// Rows 43 to 45, as far as a request must not reach an origin in two readings.
+/// Rows 43 to 45 of the fault matrix: no request with ambiguous framing reaches an origin.
 #[tokio::test]
 async fn ambiguous_framing_never_smuggles() {
     let origin = Origin::answering(|request| ok(request.line())).await;

@@ -1,4 +1,4 @@
-//! HTTP: routes, limits, versions, web pages, and bodies that stream.
+//! HTTP: routes, limits, protocol versions, TLS, web pages as clients, and bodies that are streamed.
 
 mod http1;
 mod limits;

@@ -5,7 +5,8 @@ use crate::harness::{Origin, Reply, TestEdge, Tokens, answer, call, exchange, po
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
 const APP: &str = "https://app.example";
 
-/// Routes `/mcp/`, `/open/` (opaque), and two with `cors`: `/cors/` with tokens, and `/any/` for all pages.
+/// An edge with the routes `/mcp/`, `/open/` (opaque), and two routes with `cors`: `/cors/`, which needs tokens, and
+/// `/any/` for all pages.
 async fn edge(origin: &Origin, listener: &str) -> TestEdge {
     TestEdge::start(&format!(
         "listeners: [{{address: '127.0.0.1:0'{listener}}}]
@@ -32,14 +33,14 @@ async fn json_origin() -> Origin {
     Origin::answering(|_| answer("200 OK", "application/json", RESULT)).await
 }
 
-/// The status of a call of a page of each of `origins`: several are as many fields.
+/// The status of a call with one `Origin` field for each of `origins`.
 async fn status(edge: &TestEdge, path: &str, host: &str, origins: &[&str]) -> u16 {
     let mut headers = vec![("Host", host)];
     headers.extend(origins.iter().map(|origin| ("Origin", *origin)));
     exchange(edge.address, post(path, &headers, &call("1", "any"))).await.status
 }
 
-/// The fields of a name, however often they are there.
+/// All values of a field.
 fn fields<'a>(reply: &'a Reply, name: &str) -> Vec<&'a str> {
     let fields = reply.head.lines().skip(1).filter_map(|line| line.split_once(':'));
     fields.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
@@ -88,12 +89,13 @@ async fn on_loopback_only_pages_of_this_machine_may_call() {
     for garbage in GARBAGE {
         assert_eq!(status(&edge, "/mcp/", "localhost", &[garbage]).await, 403, "{garbage}");
     }
-    assert_eq!(origin.count(), passed, "nothing of it reached the upstream");
+    assert_eq!(origin.count(), passed, "no refused call reached the upstream");
 }
 
-/// A page can have its own name resolve to any address, so a name is worth nothing where the listener has not named it.
+/// The owner of a page can make its host name resolve to any address. So a host name is an allowed origin only if the
+/// listener's `hosts` name it.
 #[tokio::test]
-async fn a_name_that_nobody_named_is_no_origin_of_the_listener() {
+async fn a_host_name_that_the_listener_does_not_name_is_not_an_allowed_origin() {
     let origin = json_origin().await;
     let everywhere = TestEdge::start(&format!(
         "listeners: [{{address: '0.0.0.0:0'}}]
@@ -104,8 +106,16 @@ routes: [{{path: /mcp/, upstream: a, protocol: mcp, auth: none}}]
     ))
     .await;
     assert_eq!(status(&everywhere, "/mcp/", "rebound.example", &["http://rebound.example"]).await, 403);
-    assert_eq!(status(&everywhere, "/mcp/", "rebound.example", &[]).await, 200, "no page, no question");
-    assert_eq!(status(&everywhere, "/mcp/", "192.0.2.7:80", &["http://192.0.2.7"]).await, 200, "an address is itself");
+    assert_eq!(
+        status(&everywhere, "/mcp/", "rebound.example", &[]).await,
+        200,
+        "without `Origin` there is nothing to check"
+    );
+    assert_eq!(
+        status(&everywhere, "/mcp/", "192.0.2.7:80", &["http://192.0.2.7"]).await,
+        200,
+        "an IP address does not resolve to another one"
+    );
 }
 
 #[tokio::test]
@@ -178,10 +188,10 @@ async fn a_loopback_listener_answers_to_loopback_hosts_only() {
         assert_eq!(status(&edge, "/cors/", host, &[APP]).await, 421, "{host}");
         assert_eq!(status(&edge, "/mcp/", host, &["http://localhost"]).await, 421, "{host}");
     }
-    // A page can have its own name resolve to loopback: then its origin is that of its host.
+    // A page's host name can resolve to a loopback address. Then `Origin` and `Host` name the same host.
     assert_eq!(status(&edge, "/mcp/", "evil.example", &["http://evil.example"]).await, 421);
     assert_eq!(origin.count(), 0);
-    assert_eq!(status(&edge, "/open/", "evil.example", &[]).await, 200, "an opaque route is no MCP server");
+    assert_eq!(status(&edge, "/open/", "evil.example", &[]).await, 200, "opaque routes do not have this check");
 }
 
 #[tokio::test]
@@ -209,7 +219,7 @@ async fn a_loopback_listener_behind_a_trusted_proxy_answers_to_any_host() {
 }
 
 #[tokio::test]
-async fn a_route_with_cors_lets_its_pages_call_beside_its_own() {
+async fn a_route_with_cors_lets_its_pages_call_beside_those_of_the_listener() {
     let origin = json_origin().await;
     let edge = edge(&origin, ", hosts: [edge.example]").await;
     let token = format!("Bearer {}", Tokens::token("alice", "base"));
@@ -230,7 +240,7 @@ async fn a_route_with_cors_lets_its_pages_call_beside_its_own() {
         let told = if origins == [APP] { vec![APP] } else { vec![] };
         assert_eq!(fields(&reply, "Access-Control-Allow-Origin"), told, "{origins:?}");
     }
-    // `*` is all pages, also those without an origin of their own.
+    // `*` allows all pages, also those whose origin is `null`.
     for page in ["https://evil.example", "null"] {
         let reply = exchange(edge.address, post("/any/", &[("Origin", page)], &call("1", "any"))).await;
         assert_eq!((reply.status, fields(&reply, "Access-Control-Allow-Origin")), (200, vec![page]));
@@ -249,14 +259,14 @@ async fn a_preflight_needs_no_token() {
     assert_eq!(fields(&reply, "Access-Control-Allow-Headers"), ["authorization,mcp-session-id"]);
     assert_eq!(fields(&reply, "Access-Control-Max-Age"), ["420"]);
     assert_eq!(fields(&reply, "Vary"), ["Origin"]);
-    assert_eq!(origin.count(), 0, "the edge answers it");
+    assert_eq!(origin.count(), 0, "the edge answers the preflight");
 
     for page in ["https://evil.example", "null", "garbage"] {
         let reply = exchange(edge.address, preflight("/cors/mcp", page)).await;
         assert_eq!(reply.status, 403, "{page}");
         assert!(!reply.head.to_ascii_lowercase().contains("access-control-allow"), "{reply:?}");
     }
-    // Not a preflight: an OPTIONS like any other needs the token.
+    // This OPTIONS request is not a preflight, so it needs a token.
     let reply = exchange(edge.address, request("OPTIONS", "/cors/mcp", &[("Origin", APP)], "")).await;
     assert_eq!(reply.status, 401);
 }
@@ -290,7 +300,7 @@ async fn pages_can_read_answers_and_refusals() {
 }
 
 #[tokio::test]
-async fn what_an_upstream_says_of_cors_counts_only_without_cors_on_the_route() {
+async fn cors_fields_of_an_upstream_pass_only_on_routes_without_cors() {
     let origin = Origin::answering(|_| {
         let theirs = "Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: X-Own\r\n\
                       Access-Control-Allow-Credentials: true\r\n";
@@ -335,7 +345,7 @@ async fn any_page_may_read_the_metadata_of_a_resource() {
         assert_eq!((reply.status, fields(&reply, "Access-Control-Allow-Origin")), (200, vec!["*"]));
         assert_eq!(reply.json()["resource"], "http://edge.example/cors/mcp");
     }
-    assert_eq!(edge.send("OPTIONS", path, &[("Origin", APP)], "").await.status, 405, "no preflight");
+    assert_eq!(edge.send("OPTIONS", path, &[("Origin", APP)], "").await.status, 405, "this is not a preflight");
     assert_eq!(edge.send("POST", path, &[("Origin", APP)], "").await.status, 405);
     assert_eq!(origin.count(), 0);
 }

@@ -1,4 +1,5 @@
-//! Heads that come again on a connection: they are not read anew, and everything is decided anew.
+//! Request heads that repeat on a connection. The edge does not read a repeated head again, but it makes every decision
+//! again.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -43,7 +44,7 @@ impl Client {
 }
 
 #[tokio::test]
-async fn each_body_arrives_whole_behind_the_same_fields() {
+async fn each_body_arrives_complete_behind_the_same_head() {
     let origin = origin().await;
     let edge = TestEdge::start(&yaml(&origin, "")).await;
     let mut client = Client::connect(&edge).await;
@@ -58,15 +59,15 @@ async fn each_body_arrives_whole_behind_the_same_fields() {
             let fields = ["x-kept", "x-user", "x-forwarded-for"].map(|name| seen.headers(name));
             assert_eq!(fields, [vec!["yes"], vec![subject], vec!["127.0.0.1"]]);
             assert_eq!((seen.header("authorization"), seen.headers("content-length").len()), (None, 1));
-            ids.insert(seen.header("x-request-id").expect("each has one").to_owned());
+            ids.insert(seen.header("x-request-id").expect("each request has an id").to_owned());
         }
     }
     assert_eq!(ids.len(), 25, "each request has an id of its own");
     let series = r#"mcp_edge_auth_cache_requests_total{result="hit"}"#;
-    assert_eq!(edge.metric(series).await, 23.0, "each but the first of both");
+    assert_eq!(edge.metric(series).await, 23.0, "each request but the first one of each caller");
 }
 
-/// Requests that come together, with the same head: each has its own body.
+/// Pipelined requests have the same head, but each has its own body.
 #[tokio::test]
 async fn pipelined_requests_may_repeat_a_head() {
     let origin = origin().await;
@@ -83,16 +84,19 @@ async fn pipelined_requests_may_repeat_a_head() {
     assert_eq!(seen, bodies);
 }
 
-/// Invariant 3, for what an earlier snapshot has left on a connection.
+/// Invariant 3 (one snapshot for each request): results of an earlier snapshot that a connection remembers are not
+/// used.
 #[tokio::test]
-async fn a_reload_holds_for_a_head_that_repeats() {
+async fn a_reload_applies_to_a_repeated_head() {
     let (first, second) = (origin().await, origin().await);
     let edge = TestEdge::start(&yaml(&first, "")).await;
     let (mut client, token) = (Client::connect(&edge).await, Tokens::token("alice", "read"));
     for _ in 0..3 {
         assert_eq!(client.ask(&token, &call("1", "x")).await.status, 200);
     }
-    edge.reload(&yaml(&second, ", request_headers: {set: {X-Kept: no, X-New: new}}")).await.expect("it is good");
+    edge.reload(&yaml(&second, ", request_headers: {set: {X-Kept: no, X-New: new}}"))
+        .await
+        .expect("the configuration is valid");
     for _ in 0..3 {
         assert_eq!(client.ask(&token, &call("1", "x")).await.status, 200);
         let seen = second.last();
@@ -100,22 +104,22 @@ async fn a_reload_holds_for_a_head_that_repeats() {
     }
     assert_eq!((first.count(), second.count()), (3, 3));
     for (route, status) in [(", tools: [{match: y}]", 403), ("", 200), (", request_headers: {remove: [X-Kept]}", 200)] {
-        edge.reload(&yaml(&second, route)).await.expect("it is good");
+        edge.reload(&yaml(&second, route)).await.expect("the configuration is valid");
         for _ in 0..3 {
             assert_eq!(client.ask(&token, &call("1", "x")).await.status, status, "{route}");
         }
     }
     assert_eq!(second.last().header("x-kept"), None);
-    // The path is another route's, and an opaque one's.
+    // The path now belongs to an opaque route.
     let opaque = yaml(&second, "").replace("protocol: mcp, ", "");
-    edge.reload(&opaque).await.expect("it is good");
+    edge.reload(&opaque).await.expect("the configuration is valid");
     let body = "no message";
     assert_eq!(client.ask(&token, body).await.status, 200);
     assert_eq!(second.last().body, body.as_bytes());
 }
 
 #[tokio::test]
-async fn a_credential_that_is_taken_back_is_refused_with_the_same_head() {
+async fn a_revoked_credential_is_refused_with_the_same_head() {
     let origin = origin().await;
     let edge = TestEdge::start(&yaml(&origin, "")).await;
     let (mut client, token) = (Client::connect(&edge).await, Tokens::token("alice", ""));
@@ -131,7 +135,7 @@ async fn a_credential_that_is_taken_back_is_refused_with_the_same_head() {
 }
 
 #[tokio::test]
-async fn a_credential_that_ends_is_refused_with_the_same_head() {
+async fn an_expired_credential_is_refused_with_the_same_head() {
     let origin = origin().await;
     let edge = TestEdge::start(&yaml(&origin, "")).await;
     let mut client = Client::connect(&edge).await;
@@ -143,9 +147,10 @@ async fn a_credential_that_ends_is_refused_with_the_same_head() {
     assert_eq!(client.ask(&token, &call("1", "x")).await.status, 401);
 }
 
-/// What was refused for its head is refused again; what was refused for its message is not.
+/// A request that is refused because of its head is refused again. A request that is refused because of its message
+/// does not affect the next message.
 #[tokio::test]
-async fn refusals_are_decided_anew() {
+async fn each_refusal_is_decided_again() {
     let origin = origin().await;
     let edge = TestEdge::start(&yaml(&origin, ", tools: [{match: 'x*'}]")).await;
     let (mut client, token) = (Client::connect(&edge).await, Tokens::token("alice", ""));
@@ -169,9 +174,10 @@ async fn refusals_are_decided_anew() {
     .await;
 }
 
-/// The authentication server sees more than the head: each message is its own question.
+/// The lookup sends the operation of the message to the authentication server. So the edge looks up each operation
+/// once, even with the same head.
 #[tokio::test]
-async fn a_server_that_sees_the_message_is_asked_about_each() {
+async fn a_lookup_that_sends_the_operation_is_made_for_each_operation() {
     let origin = origin().await;
     let server = Origin::answering(|request| match request.header("x-op-name") {
         Some("b") => b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec(),
@@ -191,9 +197,9 @@ async fn a_server_that_sees_the_message_is_asked_about_each() {
     assert_eq!((server.count(), origin.count()), (3, 4));
 }
 
-/// Requests of several clients and routes, as a proxy before the edge sends them on one connection.
+/// Requests of several clients to several routes on one connection, as a proxy in front of the edge sends them.
 #[tokio::test]
-async fn heads_in_turn_are_not_taken_for_each_other() {
+async fn alternating_heads_are_not_confused() {
     let origin = origin().await;
     let yaml = format!(
         "listeners: [{{address: '127.0.0.1:0', trusted_proxies: [127.0.0.0/8]}}]\n{}  - {{path: /open/, upstream: a, protocol: mcp, auth: none}}\n",

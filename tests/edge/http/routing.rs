@@ -1,4 +1,4 @@
-//! Hosts, paths, rewriting and header fields, seen at the origin.
+//! Hosts, paths, rewriting and header fields, as the origin sees them.
 
 use crate::harness::{Origin, TestEdge, answer, call, exchange, ok, post, request};
 
@@ -36,7 +36,7 @@ async fn the_longest_prefix_wins_and_is_stripped() {
 }
 
 #[tokio::test]
-async fn what_no_route_matches_is_404_with_the_request_id() {
+async fn a_path_that_no_route_matches_is_404_with_the_request_id() {
     let origin = Origin::saying("a").await;
     let edge = TestEdge::start(&format!(
         "upstreams:\n{}routes: [{{path: /fininfo/, upstream: a, auth: none}}]\n",
@@ -55,7 +55,7 @@ async fn what_no_route_matches_is_404_with_the_request_id() {
 
 /// Row 49 of the fault matrix.
 #[tokio::test]
-async fn paths_that_could_be_read_in_two_ways_are_400() {
+async fn ambiguous_paths_are_400() {
     let origin = Origin::saying("a").await;
     let edge = TestEdge::start(&format!(
         "upstreams:\n{}routes: [{{path: /, upstream: a, auth: none}}]\n",
@@ -78,14 +78,14 @@ async fn paths_that_could_be_read_in_two_ways_are_400() {
         let reply = edge.get(path, &[]).await;
         assert_eq!(reply.status, 400, "{path}");
     }
-    assert_eq!(origin.count(), 0, "nothing of it reaches an origin");
+    assert_eq!(origin.count(), 0, "no such request reaches an origin");
     assert_eq!(edge.get("/a;b=c/%C3%A4/x:y", &[]).await.status, 200);
     assert_eq!(origin.last().line(), "GET /a;b=c/%C3%A4/x:y HTTP/1.1");
 }
 
-/// Row 50.
+/// Row 50 of the fault matrix.
 #[tokio::test]
-async fn there_is_exactly_one_host() {
+async fn a_request_must_have_exactly_one_valid_host() {
     let origin = Origin::saying("a").await;
     let edge = TestEdge::start(&format!(
         "listeners: [{{address: '127.0.0.1:0', hosts: [edge.example, '*.wild.example']}}]
@@ -123,7 +123,7 @@ async fn routes_of_a_host_come_first() {
     }
 }
 
-/// Rows 51 and 52: what only the edge may say.
+/// Rows 51 and 52 of the fault matrix: only the edge sets these fields.
 #[tokio::test]
 async fn the_origin_sees_the_edges_fields_and_not_the_clients() {
     let origin = Origin::saying("a").await;
@@ -157,7 +157,7 @@ async fn the_origin_sees_the_edges_fields_and_not_the_clients() {
     assert_eq!(seen.headers("x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(seen.headers("x-forwarded-proto"), ["http"]);
     assert_eq!(seen.headers("x-forwarded-host"), ["edge.example"]);
-    assert_eq!(seen.headers("x-request-id"), [reply.header("x-request-id").expect("it is told to the client too")]);
+    assert_eq!(seen.headers("x-request-id"), [reply.header("x-request-id").expect("the client gets the id, too")]);
     assert_eq!(seen.headers("host"), ["edge.example"]);
     assert_eq!(seen.header("x-kept"), Some("yes"));
 }
@@ -233,7 +233,8 @@ async fn a_connection_serves_many_requests_also_after_refusals() {
     assert_eq!(edge.metric(r#"mcp_edge_upstream_connections_total{reused="true",upstream="a"}"#).await, 2.0);
 }
 
-/// The upstream gets the route's secret and never the client's credential; a new secret comes with a reload.
+/// The upstream gets the route's secret, and the client's value of this field is removed. A reload reads a changed
+/// secret.
 #[tokio::test]
 async fn a_route_shows_its_upstream_a_secret_of_its_own() {
     let origin = Origin::answering(|_| answer("200 OK", "application/json", "{}")).await;
@@ -249,7 +250,7 @@ async fn a_route_shows_its_upstream_a_secret_of_its_own() {
     let theirs = [("Authorization", "Bearer theirs"), ("X-Api-Key", "theirs")];
     edge.get("/a/", &theirs).await;
     assert_eq!(origin.last().headers("authorization"), ["Bearer first-secret"]);
-    assert_eq!(origin.last().headers("x-api-key"), ["theirs"], "the route says nothing of it");
+    assert_eq!(origin.last().headers("x-api-key"), ["theirs"], "the route does not set this field");
     edge.get("/basic/", &theirs).await;
     assert_eq!(origin.last().headers("authorization"), ["Basic dXNlcjpwYXNz"]);
     exchange(edge.address, post("/mcp/", &theirs, &call("1", "any"))).await;
@@ -258,7 +259,7 @@ async fn a_route_shows_its_upstream_a_secret_of_its_own() {
         (vec!["dXNlcjpwYXNz"], None)
     );
     edge.write("one.secret", "second-secret");
-    edge.reload(&yaml).await.expect("it is right");
+    edge.reload(&yaml).await.expect("the configuration is valid");
     edge.get("/a/", &[]).await;
     assert_eq!(origin.last().headers("authorization"), ["Bearer second-secret"]);
     for page in ["/status", "/metrics"] {

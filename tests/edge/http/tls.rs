@@ -28,7 +28,7 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// It trusts `authority` and speaks HTTP/1.1.
+    /// A client that trusts `authority` and speaks HTTP/1.1.
     fn of(authority: &'a Authority) -> Self {
         Self { authority, identity: None, protocol: "http/1.1", versions: rustls::DEFAULT_VERSIONS }
     }
@@ -47,7 +47,7 @@ impl<'a> Client<'a> {
         tokio::time::timeout(PATIENCE, shaken).await.expect("a handshake in time")
     }
 
-    /// A GET on a connection of its own; `None` when the edge does not let the client in.
+    /// Sends a GET on a new connection; `None` when the edge refuses the connection.
     async fn get(&self, address: SocketAddr, path: &str) -> Option<Reply> {
         let mut stream = self.dial(address).await.ok()?;
         // With TLS 1.3 a client learns only after its handshake that its certificate is refused.
@@ -56,7 +56,8 @@ impl<'a> Client<'a> {
     }
 }
 
-/// An edge with one TLS listener and a route `/`; `more` stands behind `key` in the listener's `tls`.
+/// An edge with one TLS listener, an open route `/`, and a route `/closed/` that needs a token. `more` stands behind
+/// `key` in the listener's `tls`.
 async fn edge(origin: &Origin, authority: &Authority, identity: &Identity, more: &str) -> TestEdge {
     let yaml = format!(
         "listeners: [{{address: '127.0.0.1:0', tls: {{certificate: edge.pem, key: edge.key{more}}}}}]
@@ -75,7 +76,7 @@ routes:
 }
 
 #[tokio::test]
-async fn both_versions_of_http_over_both_versions_of_tls() {
+async fn both_versions_of_http_work_over_both_versions_of_tls() {
     let (origin, authority) = (Origin::saying("in").await, Authority::new("ca"));
     let edge = edge(&origin, &authority, &authority.issue("edge.example"), "").await;
     for (version, protocol) in
@@ -130,7 +131,7 @@ async fn without_tls_one_port_speaks_both_versions_of_http() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_demanded() {
+async fn a_client_certificate_is_required() {
     let (origin, authority, other) = (Origin::saying("in").await, Authority::new("ca"), Authority::new("other"));
     let edge = edge(&origin, &authority, &authority.issue("edge.example"), ", client_ca: ca.pem").await;
     let (ours, theirs) = (authority.issue("client"), other.issue("client"));
@@ -145,7 +146,7 @@ async fn a_client_certificate_is_demanded() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_may_be_optional_but_not_false() {
+async fn an_optional_client_certificate_may_be_missing_but_not_invalid() {
     let (origin, authority, other) = (Origin::saying("in").await, Authority::new("ca"), Authority::new("other"));
     let more = ", client_ca: ca.pem, client_optional: true";
     let edge = edge(&origin, &authority, &authority.issue("edge.example"), more).await;
@@ -174,13 +175,13 @@ async fn a_reload_shows_a_changed_certificate_to_new_connections() {
 
     edge.write("edge.pem", &second.pem());
     edge.write("edge.key", &second.key_pem());
-    assert_eq!(shown().await, first.chain(), "nobody has asked for a reload");
+    assert_eq!(shown().await, first.chain(), "there was no reload yet");
     edge.reloader.reload(Trigger::Signal).await.expect("a good pair");
     assert_eq!(shown().await, second.chain());
     before.write_all(request("GET", "/", &[], "").as_bytes()).await.expect("the old connection is open");
     assert_eq!(read_reply(&mut before).await.status, 200);
 
-    // Neither what is no certificate nor one without its key takes the place of the one that works.
+    // A broken certificate, or a certificate that does not fit the key, does not replace the working one.
     for (certificate, why) in
         [("-----BEGIN CERTIFICATE-----\nbroken\n".to_owned(), "certificate"), (third.pem(), "key")]
     {
@@ -195,13 +196,13 @@ async fn a_reload_shows_a_changed_certificate_to_new_connections() {
     assert_eq!(shown().await, third.chain());
 }
 
-/// Nor does a byte now and then hold a connection, or a handshake without a request.
+/// A client cannot hold a connection by silence, by sending a byte now and then, or by a handshake without a request.
 #[tokio::test]
 async fn a_handshake_has_a_deadline() {
     let (origin, authority) = (Origin::saying("in").await, Authority::new("ca"));
     let edge = edge(&origin, &authority, &authority.issue("edge.example"), "").await;
     let until_closed = async |mut reading: Box<dyn tokio::io::AsyncRead + Unpin>, begun: Instant| {
-        // A reset, or a TLS stream without its end, is closed as well.
+        // A reset, or the end of a TLS stream without `close_notify`, counts as closed, too.
         let _ = tokio::time::timeout(PATIENCE, reading.read_to_end(&mut Vec::new())).await.expect("it is closed");
         begun.elapsed()
     };
@@ -252,13 +253,13 @@ async fn a_challenge_behind_tls_names_https() {
     assert_eq!(reply.json()["resource"], "https://edge.example/closed/mcp");
 }
 
-/// An origin behind TLS, which may demand certificates of `clients`.
+/// An origin with TLS. If `clients` is given, it requires client certificates of this authority.
 async fn tls_origin(identity: &Identity, clients: Option<&Authority>) -> Origin {
     let acceptor = acceptor(identity, clients, "http/1.1");
     Origin::scripted(move |stream, recorder| {
         let acceptor = acceptor.clone();
         async move {
-            // A handshake that fails is what some tests are about.
+            // Some tests make the handshake fail.
             let Ok(mut stream) = acceptor.accept(stream).await else { return };
             while recorder.read(&mut stream).await.is_some() {
                 if stream.write_all(&ok("in")).await.is_err() {
@@ -283,7 +284,8 @@ fn acceptor(identity: &Identity, clients: Option<&Authority>, protocol: &str) ->
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// An edge with an upstream for each of `upstreams` (name, `tls` and what else it has) and a route of the same name.
+/// An edge with an upstream for each of `upstreams` (its name, and `tls` and other settings) and a route of the same
+/// name.
 async fn edge_before(origin: &Origin, upstreams: &[(&str, &str)], files: &[(&str, String)]) -> TestEdge {
     let (mut sections, mut routes) = (String::new(), String::new());
     for (name, settings) in upstreams {
@@ -294,7 +296,7 @@ async fn edge_before(origin: &Origin, upstreams: &[(&str, &str)], files: &[(&str
     TestEdge::start_with(&format!("upstreams:\n{sections}routes:\n{routes}"), &files).await
 }
 
-/// All upstreams are one and the same address, so that a pooled connection of one could be taken for another.
+/// All upstreams have the same address, so the test fails if a pooled connection of one upstream is used for another.
 #[tokio::test]
 async fn an_upstream_certificate_is_verified() {
     let (authority, other) = (Authority::new("ca"), Authority::new("other"));
@@ -313,23 +315,24 @@ async fn an_upstream_certificate_is_verified() {
             let reply = edge.get(&format!("/{name}/"), &[]).await;
             assert_eq!((reply.status, reply.json()["error"].as_str()), (502, Some("upstream_failed")), "{name}");
         }
-        assert_eq!(origin.count(), round, "nothing is sent to a server that is not known");
+        assert_eq!(origin.count(), round, "nothing is sent to a server whose certificate is not accepted");
     }
-    assert!(origin.connections() > 4, "each of them has tried");
+    assert!(origin.connections() > 4, "each upstream has tried to connect");
 }
 
 #[tokio::test]
-async fn an_upstream_without_a_server_name_is_known_by_its_address() {
+async fn an_upstream_without_a_server_name_is_verified_by_its_address() {
     let authority = Authority::new("ca");
     let origin = tls_origin(&authority.issue("127.0.0.1"), None).await;
     let edge = edge_before(&origin, &[("a", "tls: {ca: ca.pem}")], &[("ca.pem", authority.pem())]).await;
     assert_eq!(edge.get("/a/", &[]).await.status, 200);
-    assert_eq!(origin.last().headers("x-forwarded-proto"), ["http"], "it is the client's");
+    assert_eq!(origin.last().headers("x-forwarded-proto"), ["http"], "the field describes the client's connection");
 }
 
-/// Again all upstreams are one address: an authenticated connection must not serve those that show no certificate.
+/// All upstreams have the same address. A connection with a client certificate must not serve upstreams that have
+/// another one or none.
 #[tokio::test]
-async fn an_upstream_is_shown_the_certificate_that_it_demands() {
+async fn an_upstream_gets_the_client_certificate_that_it_requires() {
     let authority = Authority::new("ca");
     let origin = tls_origin(&authority.issue("origin.example"), Some(&authority)).await;
     let (client, stranger) = (authority.issue("edge"), Authority::new("other").issue("edge"));

@@ -1,6 +1,8 @@
-//! `mcp-edge import`: what the real binary makes of nginx configurations and scope files, and that its rules are theirs.
+//! `mcp-edge import`: what the real binary makes of nginx configurations and scope files, and whether the imported
+//! rules decide in the same way as the original ones.
 //!
-//! `UPDATE_SNAPSHOTS=1 cargo test --test edge import` writes what it makes anew; read it in the diff before a commit.
+//! `UPDATE_SNAPSHOTS=1 cargo test --test edge import` writes the expected results again. Read the diff before you
+//! commit them.
 
 mod model;
 mod nginx;
@@ -31,7 +33,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
-/// The arguments for the fixture `name`, which has one or both of the two files.
+/// The arguments for the fixture `name`, which has an nginx file, a scope file or both.
 fn arguments(name: &str) -> Vec<String> {
     let files = [("--nginx", format!("{name}.nginx.conf")), ("--scopes", format!("{name}.scopes.yml"))];
     let present = files.into_iter().filter(|(_, file)| fixtures().join(file).exists());
@@ -43,7 +45,7 @@ fn run(name: &str) -> Output {
     mcp_edge(&fixtures(), &arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// The fixtures in `folder`, by name.
+/// The names of the fixtures in `folder`.
 fn names(folder: &str) -> BTreeSet<String> {
     let entries = std::fs::read_dir(fixtures().join(folder)).expect("the folder is part of the source");
     let files = entries.map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"));
@@ -65,7 +67,7 @@ fn compare(file: &str, actual: &str, wrong: &mut Vec<String>) {
 }
 
 #[test]
-fn what_is_made_of_each_pair_passes_the_check() {
+fn every_import_matches_its_snapshot_and_passes_the_check() {
     let names = names("");
     assert!(names.len() >= 5, "fixtures are missing: there are only {names:?}");
     let mut wrong = Vec::new();
@@ -83,18 +85,18 @@ fn what_is_made_of_each_pair_passes_the_check() {
         let count = notes.lines().count() - 1;
         assert_eq!(notes.lines().last(), Some(format!("{count} notes").as_str()), "{name}: each note is one line");
     }
-    assert!(wrong.is_empty(), "UPDATE_SNAPSHOTS=1 writes them anew:\n{}", wrong.concat());
+    assert!(wrong.is_empty(), "UPDATE_SNAPSHOTS=1 writes the snapshots again:\n{}", wrong.concat());
 }
 
 #[test]
-fn what_cannot_be_read_is_told_with_its_place() {
+fn input_that_cannot_be_imported_is_reported_with_its_position() {
     let mut wrong = Vec::new();
     for name in names("bad") {
         let output = run(&name);
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()), "{name}");
         compare(&format!("{name}.txt"), &text(&output.stderr), &mut wrong);
     }
-    assert!(wrong.is_empty(), "UPDATE_SNAPSHOTS=1 writes them anew:\n{}", wrong.concat());
+    assert!(wrong.is_empty(), "UPDATE_SNAPSHOTS=1 writes the snapshots again:\n{}", wrong.concat());
     for arguments in [
         &["import"][..],
         &["import", "--scopes", "absent.yml"],
@@ -112,7 +114,7 @@ fn what_cannot_be_read_is_told_with_its_place() {
 }
 
 #[test]
-fn an_output_is_replaced_only_by_force() {
+fn an_existing_output_is_replaced_only_with_force() {
     let folder = tempfile::tempdir().expect("a folder");
     let (nginx, output) = (fixtures().join("locations.nginx.conf"), folder.path().join("out.yaml"));
     let import = |more: &[&str]| {
@@ -127,14 +129,14 @@ fn an_output_is_replaced_only_by_force() {
     let second = import(&[]);
     assert_eq!(second.status.code(), Some(2));
     assert!(text(&second.stderr).contains("--force"), "{second:?}");
-    assert_eq!(std::fs::read_to_string(&output).expect("it is there"), "mine");
+    assert_eq!(std::fs::read_to_string(&output).expect("the output exists"), "mine");
     assert_eq!(import(&["--force"]).status.code(), Some(0));
-    assert_ne!(std::fs::read_to_string(&output).expect("it is there"), "mine");
+    assert_ne!(std::fs::read_to_string(&output).expect("the output exists"), "mine");
 }
 
-/// Certificates that are there are used; those that are not keep a port from speaking cleartext.
+/// A usable key pair is imported. Otherwise the TLS listener is commented out, so that its port never serves cleartext.
 #[test]
-fn certificates_are_used_where_they_are() {
+fn certificates_are_imported_if_they_are_usable() {
     let folder = tempfile::tempdir().expect("a folder");
     let pair = rcgen::generate_simple_self_signed(vec!["edge.example".to_owned()]).expect("a certificate");
     std::fs::write(folder.path().join("edge.pem"), pair.cert.pem()).expect("written");
@@ -146,7 +148,8 @@ fn certificates_are_used_where_they_are() {
         );
         std::fs::write(&nginx, server).expect("written");
         let output = folder.path().join("edge.yaml");
-        let imported = import(&Sources { nginx: Some(nginx), scopes: None }, &output).expect("it can be imported");
+        let imported =
+            import(&Sources { nginx: Some(nginx), scopes: None }, &output).expect("the files can be imported");
         std::fs::write(&output, &imported.yaml).expect("written");
         let config = Config::load(&output).unwrap_or_else(|errors| panic!("{errors}"));
         let listener = &config.listeners[0];
@@ -157,7 +160,7 @@ fn certificates_are_used_where_they_are() {
     assert_eq!(of("edge.pem"), ("127.0.0.1:8080".to_owned(), false, true));
 }
 
-/// What may be a secret stands in nginx's file alone.
+/// A value that may be a secret is copied from the nginx file neither to the YAML nor to the notes.
 #[test]
 fn no_secret_gets_into_the_result() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -176,7 +179,10 @@ fn no_secret_gets_into_the_result() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let (yaml, notes) = (self::text(&output.stdout), self::text(&output.stderr));
     assert!(yaml.contains("/a/") && !yaml.contains("hunter2") && !notes.contains("hunter2"), "{yaml}\n{notes}");
-    assert!(yaml.contains("remove: [x-service-token, cookie]"), "clients do not take its place: {yaml}");
+    assert!(
+        yaml.contains("remove: [x-service-token, cookie]"),
+        "the fields that nginx sets are not removed from requests of clients: {yaml}"
+    );
 }
 
 const SERVERS: [&str; 3] = ["fininfo", "mcpgw", "*"];
@@ -185,7 +191,7 @@ const METHODS: [&str; 8] =
 const TOOLS: [&str; 5] = ["get_a", "get_b", "put", "get_*", "*"];
 const HELD: [&str; 4] = ["a/read", "b:write", "c", "d"];
 
-/// One entry of a scope, as the file has it.
+/// One entry of a scope in the scope file.
 #[derive(Clone, Debug)]
 struct Entry {
     server: &'static str,
@@ -194,7 +200,7 @@ struct Entry {
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
-    // A word for all is rare, or it would be all that is tested.
+    // `all` and `*` are rare. Otherwise most entries would allow everything.
     let methods = (subsequence(&METHODS[..7], 0..7), proptest::bool::weighted(0.1)).prop_map(|(mut methods, all)| {
         if all {
             methods.push("all");
@@ -220,8 +226,8 @@ fn file() -> impl Strategy<Value = File> {
     })
 }
 
-/// The registry's rule: any entry of any of the caller's scopes.
-fn registry_says(file: &File, held: &[&str], server: &str, method: &str, tool: Option<&str>) -> bool {
+/// The registry's rule: one matching entry in any of the caller's scopes allows the operation.
+fn registry_allows(file: &File, held: &[&str], server: &str, method: &str, tool: Option<&str>) -> bool {
     file.iter().filter(|(scope, _)| held.contains(scope)).flat_map(|(_, entries)| entries).any(|entry| {
         let of_server = entry.server == "*" || entry.server == server;
         let of_method = entry.methods.contains(&"all") || entry.methods.contains(&method);
@@ -231,9 +237,9 @@ fn registry_says(file: &File, held: &[&str], server: &str, method: &str, tool: O
     })
 }
 
-fn policy_says(policy: &Policy, held: &[&str], method: &str, tool: Option<&str>) -> bool {
-    let scopes: ScopeSet = held.iter().map(|scope| scope.parse::<Scope>().expect("legal")).collect();
-    let caller = Arc::new(Principal::new("alice", scopes, "test".into(), None).expect("legal"));
+fn policy_allows(policy: &Policy, held: &[&str], method: &str, tool: Option<&str>) -> bool {
+    let scopes: ScopeSet = held.iter().map(|scope| scope.parse::<Scope>().expect("the scope is legal")).collect();
+    let caller = Arc::new(Principal::new("alice", scopes, "test".into(), None).expect("the subject is legal"));
     let operation = match tool {
         Some(tool) => Operation::Targeted(method, Target::Tool(tool)),
         None if method == "prompts/get" => Operation::Targeted(method, Target::Prompt("p")),
@@ -242,7 +248,7 @@ fn policy_says(policy: &Policy, held: &[&str], method: &str, tool: Option<&str>)
     policy.authorize(Some(caller), [operation]).is_ok()
 }
 
-/// Both sources through files, as the command reads them.
+/// Imports `file` together with an nginx configuration, both from files, and loads the result.
 fn imported(file: &File) -> Config {
     let folder = tempfile::tempdir().expect("a folder");
     let (nginx, scopes) = (folder.path().join("nginx.conf"), folder.path().join("scopes.yml"));
@@ -259,7 +265,8 @@ fn imported(file: &File) -> Config {
     };
     std::fs::write(&scopes, file.iter().map(of_scope).collect::<String>()).expect("written");
     let output = folder.path().join("edge.yaml");
-    let made = import(&Sources { nginx: Some(nginx), scopes: Some(scopes) }, &output).expect("it can be imported");
+    let made =
+        import(&Sources { nginx: Some(nginx), scopes: Some(scopes) }, &output).expect("the files can be imported");
     std::fs::write(&output, made.yaml).expect("written");
     Config::load(&output).unwrap_or_else(|errors| panic!("{errors}"))
 }
@@ -268,7 +275,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_imported_policy_says_what_the_registry_says(file in file(), held in subsequence(&HELD[..], 0..4)) {
+    fn the_imported_policy_decides_as_the_registry_does(file in file(), held in subsequence(&HELD[..], 0..4)) {
         let config = imported(&file);
         prop_assert_eq!(config.routes.len(), 2);
         for route in &config.routes {
@@ -279,8 +286,8 @@ proptest! {
             let tools = ["get_a", "get_b", "put", "get_else", "else"].map(|tool| ("tools/call", Some(tool)));
             for (method, tool) in methods.chain(tools).chain([("never/heard", None), ("tools/call", None)]) {
                 prop_assert_eq!(
-                    policy_says(&policy, &held, method, tool),
-                    registry_says(&file, &held, server, method, tool),
+                    policy_allows(&policy, &held, method, tool),
+                    registry_allows(&file, &held, server, method, tool),
                     "{} may do {} {:?} on {}", held.join(" "), method, tool, server
                 );
             }
@@ -291,9 +298,10 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is put together of its words, the result passes the check.
+    /// Any mix of [`WORDS`] and of scope files is either imported or reported as malformed. The import checks its own
+    /// result.
     #[test]
-    fn whatever_can_be_read_becomes_a_configuration(
+    fn every_readable_input_becomes_a_valid_configuration(
         words in proptest::collection::vec(select(WORDS), 0..60),
         scopes in "([a-z*: ,\\[\\]{}\n-]|server|methods|tools|group_mappings){0,40}",
     ) {
@@ -312,7 +320,7 @@ proptest! {
     }
 }
 
-/// Words of an nginx configuration, mostly whole directives, so that many of them can be read.
+/// Parts of an nginx configuration. Most are whole directives, so that many mixes of them can be read.
 const WORDS: &[&str] = &[
     "http {",
     "server {",

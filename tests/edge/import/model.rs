@@ -1,37 +1,38 @@
-//! Configurations of nginx, and what nginx does with them: written from nginx's manual and its
-//! `ngx_http_core_find_location`, apart from the importer. The tests in `nginx` hold it against the real one.
+//! A model of nginx: random configurations, and what nginx does with them. It is written from nginx's manual and its
+//! `ngx_http_core_find_location`, independently of the importer. The tests in `nginx` compare it with the real nginx.
 
 use std::fmt::Write;
 
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-/// What is asked of a caller.
+/// What nginx or the edge requires of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum Requirement {
+    /// Every caller gets through.
     Nothing,
-    /// Of these two authentication servers, the one that is asked.
+    /// This authentication server, one of [`PROVIDERS`], must allow the caller.
     Caller(&'static str),
-    /// Nobody gets through.
+    /// No caller gets through.
     Nobody,
 }
 
-impl Asked {
-    /// True when `self` in the place of `before` lets nobody through who was kept out.
+impl Requirement {
+    /// True if `self` lets no caller through that `before` kept out.
     pub fn is_as_closed_as(self, before: Self) -> bool {
         before == Self::Nothing || self == Self::Nobody || self == before
     }
 }
 
-/// The paths of the internal locations that ask.
+/// The authentication servers. Each has an internal location of its name, which `auth_request` uses.
 pub const PROVIDERS: [&str; 2] = ["check", "validate"];
 
-/// What a block says itself.
+/// The directives of a block, without inherited ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Body {
-    /// What answers.
+    /// What answers the requests.
     pub answer: Answer,
-    /// `auth_request`, of which the empty one is `off`.
+    /// The name in `auth_request`. An empty name is `auth_request off`.
     pub auth: Option<&'static str>,
     pub denies: bool,
     pub is_internal: bool,
@@ -43,11 +44,11 @@ pub enum Answer {
     None,
     /// `proxy_pass`.
     Upstream,
-    /// A file, for whoever may come in.
+    /// A file, after nginx has checked the caller.
     Content,
-    /// `return`, before anybody is asked for anything.
+    /// `return`, which nginx answers before it checks the caller.
     Return(u16),
-    /// `return`, where there is a `proxy_pass` as well.
+    /// `return` beside a `proxy_pass`. nginx answers with the `return`.
     ReturnInstead(u16),
 }
 
@@ -62,40 +63,41 @@ pub struct Location {
 
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// The number of its port.
+    /// The index of the server's port.
     pub port: usize,
     pub is_default: bool,
-    /// None: no `server_name`.
+    /// The server's names. Empty: no `server_name`.
     pub hosts: Vec<&'static str>,
-    /// Of the server itself: `Content` is a `root`, nothing else answers but `Return`.
+    /// The directives of the server itself. Its answer is a `root` (`Content`), a `Return` or `None`.
     pub body: Body,
     pub locations: Vec<Location>,
 }
 
-/// How the words of a configuration are written, which differ between the importer and the real nginx.
+/// The parts of a configuration that differ between the importer and the real nginx.
 pub struct Words<'w> {
     pub listen: &'w dyn Fn(usize) -> String,
     pub upstream: &'w str,
     /// The URL of one of [`PROVIDERS`].
     pub provider: &'w dyn Fn(&str) -> String,
-    /// A folder with a file `file`.
+    /// A folder that contains a file named `file`.
     pub folder: &'w str,
 }
 
 impl Server {
-    /// As `server` block.
+    /// The server as a `server` block.
     pub fn text(&self, words: &Words<'_>) -> String {
         let mut text = format!("server {{\n  listen {}", (words.listen)(self.port));
         text.push_str(if self.is_default { " default_server;\n" } else { ";\n" });
         if !self.hosts.is_empty() {
-            writeln!(text, "  server_name {};", self.hosts.join(" ")).expect("a text takes all");
+            writeln!(text, "  server_name {};", self.hosts.join(" ")).expect("writing to a `String` cannot fail");
         }
         let content = format!("root {};", words.folder);
-        writeln!(text, "  {}", self.body.text(words, &content)).expect("a text takes all");
+        writeln!(text, "  {}", self.body.text(words, &content)).expect("writing to a `String` cannot fail");
         self.locations.iter().for_each(|location| location.write(&mut text, words, 1));
         for name in PROVIDERS {
             let url = (words.provider)(name);
-            writeln!(text, "  location = /{name} {{ internal; auth_request off; proxy_pass {url}; }}").expect("a text");
+            writeln!(text, "  location = /{name} {{ internal; auth_request off; proxy_pass {url}; }}")
+                .expect("writing to a `String` cannot fail");
         }
         text + "}\n"
     }
@@ -128,9 +130,9 @@ impl Location {
         let content = format!("root {}; try_files /file =404;", words.folder);
         let (sign, path, body) = (self.sign, &self.path, self.body.text(words, &content));
         let indent = "  ".repeat(depth);
-        writeln!(text, "{indent}location {sign} \"{path}\" {{ {body}").expect("a text takes all");
+        writeln!(text, "{indent}location {sign} \"{path}\" {{ {body}").expect("writing to a `String` cannot fail");
         self.inside.iter().for_each(|location| location.write(text, words, depth + 1));
-        writeln!(text, "{indent}}}").expect("a text takes all");
+        writeln!(text, "{indent}}}").expect("writing to a `String` cannot fail");
     }
 
     fn is_exact(&self) -> bool {
@@ -156,21 +158,22 @@ impl Location {
     }
 }
 
-/// The expressions of which [`Location::matches_regex`] knows what they match.
+/// The regular expressions that [`Location::matches_regex`] understands, with their signs.
 const EXPRESSIONS: [(&str, &str); 7] =
     [("~", "^/a/"), ("~", "^/ab"), ("~", "^/b/a/b"), ("~", "/a"), ("~", "b$"), ("~*", "/B/"), ("~*", "^/A")];
 
-/// What a walk through the locations ends with.
+/// The result of a search for the locations of a path.
 enum Walk<'l> {
-    /// This and nothing else.
+    /// Exactly these locations, each inside the one before. No other location is tried.
     End(Vec<&'l Location>),
-    /// The longest prefixes, each in the one before; an expression further out may take it.
+    /// The longest prefixes, each inside the one before. A regular expression in an outer block may still match.
     Prefixes(Vec<&'l Location>),
-    /// nginx answers 301, and the client comes back with a slash, unless one of these is internal.
+    /// nginx redirects with 301 and the client repeats the request with a slash at the end, unless one of these
+    /// locations is internal.
     Redirect(Vec<&'l Location>),
 }
 
-/// `ngx_http_core_find_location`.
+/// Finds the locations of `path`, as nginx's `ngx_http_core_find_location` does.
 fn walk<'l>(locations: &'l [Location], path: &str) -> Walk<'l> {
     let same = |exact: bool, wanted: &str| {
         locations.iter().find(|it| it.path == wanted && if exact { it.is_exact() } else { it.is_prefix() })
@@ -205,39 +208,40 @@ fn walk<'l>(locations: &'l [Location], path: &str) -> Walk<'l> {
     if prefix.is_none_or(|prefix| prefix.sign != "^~")
         && let Some(regex) = locations.iter().find(|it| it.is_regex() && it.matches_regex(path))
     {
-        // Of what stands in an expression, nginx finds other expressions alone: it builds no tree of the rest.
+        // Inside the location of a regular expression, nginx finds only regular expressions. It builds no search tree
+        // of the other locations there.
         let of = |it: &&'l Location| it.inside.iter().find(|it| it.is_regex() && it.matches_regex(path));
         return Walk::End(std::iter::successors(Some(regex), of).collect());
     }
     Walk::Prefixes(found)
 }
 
-/// What the server for `host` at `port` does with callers of a path.
+/// How a server handles callers of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Served {
-    pub asked: Asked,
-    /// Whoever gets in finds what is in a folder, which may be nothing.
+    pub required: Requirement,
+    /// The answer is a file of a folder. The file may not exist.
     pub from_folder: bool,
 }
 
-/// What is asked of callers of `path`, which is decoded, by the server for `host` at `port`; `None`: none listens there.
+/// How the server for `host` at `port` handles callers of the decoded `path`. `None`: no server listens at `port`.
 pub fn served(servers: &[Server], port: usize, host: &str, path: &str) -> Option<Served> {
     let here = || servers.iter().filter(|server| server.port == port);
     let named = |name: &str| here().find(|server| server.hosts.contains(&name));
     let wildcard = host.split_once('.').and_then(|(_, rest)| named(&format!("*.{rest}")));
     let default = here().find(|server| server.is_default).or(here().next());
     let server = named(host).or(wildcard).or(default)?;
-    let answers = |asked: Asked| Some(Served { asked, from_folder: false });
-    let returns = |status: u16| answers(if status < 400 { Asked::Nothing } else { Asked::Nobody });
+    let answers = |required: Requirement| Some(Served { required, from_folder: false });
+    let returns = |status: u16| answers(if status < 400 { Requirement::Nothing } else { Requirement::Nobody });
     if let Answer::Return(status) = server.body.answer {
         return returns(status);
     }
     if PROVIDERS.iter().any(|name| path == format!("/{name}")) {
-        return answers(Asked::Nobody);
+        return answers(Requirement::Nobody);
     }
     let found = match walk(&server.locations, path) {
         Walk::End(found) | Walk::Prefixes(found) => found,
-        Walk::Redirect(through) if through.iter().any(|it| it.body.is_internal) => return answers(Asked::Nobody),
+        Walk::Redirect(through) if through.iter().any(|it| it.body.is_internal) => return answers(Requirement::Nobody),
         Walk::Redirect(_) => return served(servers, port, host, &format!("{path}/")),
     };
     let bodies: Vec<Body> = [server.body].into_iter().chain(found.iter().map(|location| location.body)).collect();
@@ -247,18 +251,18 @@ pub fn served(servers: &[Server], port: usize, host: &str, path: &str) -> Option
         Answer::Content => found.is_empty(),
         _ => false,
     };
-    let asked = match answer {
-        // What is internal is so for what stands in it.
-        _ if bodies.iter().any(|body| body.is_internal) => Asked::Nobody,
+    let required = match answer {
+        // If a location is internal, the locations inside it are internal, too.
+        _ if bodies.iter().any(|body| body.is_internal) => Requirement::Nobody,
         Answer::Return(status) | Answer::ReturnInstead(status) => return returns(status),
-        Answer::None if !from_folder => Asked::Nobody,
-        _ if bodies.iter().any(|body| body.denies) => Asked::Nobody,
+        Answer::None if !from_folder => Requirement::Nobody,
+        _ if bodies.iter().any(|body| body.denies) => Requirement::Nobody,
         _ => match bodies.iter().rev().find_map(|body| body.auth) {
-            None | Some("") => Asked::Nothing,
-            Some(name) => Asked::Caller(name),
+            None | Some("") => Requirement::Nothing,
+            Some(name) => Requirement::Caller(name),
         },
     };
-    Some(Served { asked, from_folder })
+    Some(Served { required, from_folder })
 }
 
 fn body() -> impl Strategy<Value = Body> {
@@ -284,7 +288,8 @@ fn body() -> impl Strategy<Value = Body> {
     })
 }
 
-/// A path or what is added to one. Signs that can be written in two ways are rare, for they close much.
+/// A path, or a part to append to a path. A character that clients can write in two ways (`:` and `%3A`) is rare,
+/// because the importer closes many paths around it.
 fn path(most: usize) -> impl Strategy<Value = String> {
     let segment = prop_oneof![8 => "[ab]{1,2}", 1 => Just("a:b".to_owned())];
     let segments = proptest::collection::vec(segment, 0..most);
@@ -294,7 +299,7 @@ fn path(most: usize) -> impl Strategy<Value = String> {
     })
 }
 
-/// Where a location is, before it is known what it stands in.
+/// The sign and the path of a location, before its outer location is known.
 fn head() -> impl Strategy<Value = (&'static str, String)> {
     let of_path = |sign: &'static str| path(4).prop_map(move |path| (sign, path));
     let regex = select(&EXPRESSIONS[..]).prop_map(|(sign, regex)| (sign, regex.to_owned()));
@@ -310,7 +315,8 @@ fn location(depth: u32) -> BoxedStrategy<Location> {
     (head(), body(), inside)
         .prop_map(|((sign, path), body, inside)| {
             let mut outer = Location { sign, path, body, inside: Vec::new() };
-            // nginx wants what stands in a location to begin as that does, and nothing in an exact one.
+            // In nginx, the path of an inner location must begin with the path of the outer one. An exact location
+            // contains no others.
             if !outer.is_exact() && outer.path.starts_with('/') {
                 let inside = inside.into_iter().map(|inner| inner.below(&outer.path));
                 outer.inside = distinct(inside.collect());
@@ -321,19 +327,19 @@ fn location(depth: u32) -> BoxedStrategy<Location> {
 }
 
 impl Location {
-    /// The same below `outer`, with what stands in it.
+    /// The same location below the path `outer`, with the locations inside it.
     fn below(mut self, outer: &str) -> Self {
         if self.is_regex() {
             self.inside.clear();
         } else {
             let rest = self.path.clone();
-            // Now and then it begins as the outer one does without a segment's end in between.
+            // Sometimes the inner path continues the last segment of the outer one.
             self.path = match outer.ends_with('/') {
                 true => format!("{outer}{}", rest.trim_start_matches('/')),
                 false if rest.len() > 4 => format!("{outer}{}", rest.trim_start_matches('/')),
                 false => format!("{outer}{rest}"),
             };
-            // Two deep is enough.
+            // Two levels of inner locations are enough.
             let inside = std::mem::take(&mut self.inside).into_iter().filter(|_| !self.is_exact());
             let plain = inside.map(|inner| Self { inside: Vec::new(), ..inner }.below(&self.path));
             self.inside = distinct(plain.collect());
@@ -342,7 +348,7 @@ impl Location {
     }
 }
 
-/// nginx wants no two locations of the same path, and no empty segment reaches any.
+/// Drops repeated locations, which nginx refuses, and locations with an empty segment, which no request reaches.
 fn distinct(locations: Vec<Location>) -> Vec<Location> {
     let mut seen = std::collections::BTreeSet::new();
     let mut is_new =
@@ -371,10 +377,10 @@ fn server() -> impl Strategy<Value = Server> {
         .prop_map(|(port, is_default, hosts, body, locations)| Server { port, is_default, hosts, body, locations })
 }
 
-/// One server, or some that share ports and hosts.
+/// One server, or several servers that may share ports and hosts.
 pub fn servers() -> impl Strategy<Value = Vec<Server>> {
     let some = proptest::collection::vec(server(), 2..4).prop_map(|mut servers| {
-        // One default for each port.
+        // nginx allows one default server for each port.
         for port in 0..2 {
             let defaults = servers.iter_mut().filter(|server| server.port == port && server.is_default);
             defaults.skip(1).for_each(|server| server.is_default = false);
@@ -384,7 +390,7 @@ pub fn servers() -> impl Strategy<Value = Vec<Server>> {
     prop_oneof![3 => server().prop_map(|server| vec![server]), 1 => some]
 }
 
-/// A server whose locations are prefixes of whole segments, where nothing has to come out more closed.
+/// A server whose locations are prefixes of whole segments. The importer has no reason to close any of their paths.
 pub fn plain_server() -> impl Strategy<Value = Server> {
     let auth = select(vec![None, Some("check"), Some("validate")]);
     let location = ("(/[ab]{1,2}){0,3}/", auth).prop_map(|(path, auth)| Location {
@@ -402,7 +408,7 @@ pub fn plain_server() -> impl Strategy<Value = Server> {
     })
 }
 
-/// A path of a request as it is sent: also encoded where it need not be.
+/// The path of a request as a client sends it. Some characters are percent-encoded without need.
 pub fn requested() -> impl Strategy<Value = String> {
     let segment = prop_oneof![12 => "[ab]{1,2}", 2 => select(&["a:b", "a%3Ab", "%61", "A", "B", "ba:b"][..]).prop_map(str::to_owned)];
     (proptest::collection::vec(segment, 0..5), any::<bool>()).prop_map(|(segments, slash)| {
@@ -411,10 +417,10 @@ pub fn requested() -> impl Strategy<Value = String> {
     })
 }
 
-/// As nginx compares it.
+/// The decoded path, which nginx compares with locations.
 pub fn decoded(path: &str) -> String {
     path.replace("%3A", ":").replace("%61", "a")
 }
 
-/// Hosts that requests name.
+/// The hosts of requests.
 pub const HOSTS: [&str; 4] = ["a.x", "c.x", "b.y", "else"];

@@ -1,4 +1,4 @@
-//! The model of nginx against the real one.
+//! Compares the model of nginx with the real nginx.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::model;
-use super::model::{Asked, HOSTS, PROVIDERS, Served, Server, Words};
+use super::model::{HOSTS, PROVIDERS, Requirement, Served, Server, Words};
 
 const PROGRAM: &str = "/usr/sbin/nginx";
 /// How many configurations one process serves.
@@ -26,7 +26,7 @@ struct Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        self.child.kill().and_then(|()| self.child.wait()).expect("it was started here");
+        self.child.kill().and_then(|()| self.child.wait()).expect("this test has started nginx");
     }
 }
 
@@ -67,7 +67,7 @@ impl Nginx {
         command.args(["-p", path, "-e", "error.log", "-c", "nginx.conf", "-g", "daemon off; master_process off;"]);
         let child = command.stderr(std::process::Stdio::null()).spawn().expect("nginx starts");
         let mut nginx = Self { child, folder };
-        // They are opened one after the other.
+        // nginx opens its sockets one after the other.
         let sockets = configurations
             .iter()
             .enumerate()
@@ -76,12 +76,12 @@ impl Nginx {
             sockets.map(|(index, port)| socket(nginx.folder.path(), index, port)).collect();
         let until = Instant::now() + Duration::from_secs(20);
         loop {
-            // One connection each, for nginx has a bounded number of them.
+            // An open socket is not tried again, because nginx has a limited number of connections.
             closed.retain(|socket| UnixStream::connect(socket).is_err());
             if closed.is_empty() {
                 break;
             }
-            let ended = nginx.child.try_wait().expect("it was started here");
+            let ended = nginx.child.try_wait().expect("this test has started nginx");
             assert!(ended.is_none() && Instant::now() < until, "nginx does not serve: {}", nginx.log());
             std::thread::yield_now();
         }
@@ -92,7 +92,7 @@ impl Nginx {
         std::fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
     }
 
-    /// The status, and where it redirects to.
+    /// The status of nginx's answer, and its `Location`.
     fn get(&self, socket: &Path, host: &str, path: &str, caller: &str) -> (u16, Option<String>) {
         let mut stream = UnixStream::connect(socket).expect("nginx listens");
         let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: {caller}\r\n\r\n");
@@ -105,8 +105,8 @@ impl Nginx {
         (status, location)
     }
 
-    /// What it asks of callers.
-    fn asked(&self, socket: &Path, host: &str, path: &str) -> Asked {
+    /// What nginx requires of callers.
+    fn required(&self, socket: &Path, host: &str, path: &str) -> Requirement {
         let gets_in = |caller: &str| match self.get(socket, host, path, caller) {
             (200, _) => true,
             (302, _) => true,
@@ -117,24 +117,24 @@ impl Nginx {
             _ => false,
         };
         match (gets_in("nobody"), PROVIDERS.iter().find(|name| gets_in(name))) {
-            (true, _) => Asked::Nothing,
-            (false, Some(name)) => Asked::Caller(name),
-            (false, None) => Asked::Nobody,
+            (true, _) => Requirement::Nothing,
+            (false, Some(name)) => Requirement::Caller(name),
+            (false, None) => Requirement::Nobody,
         }
     }
 }
 
 #[test]
-fn the_model_is_nginx() {
+fn the_model_decides_as_nginx_does() {
     if !Path::new(PROGRAM).exists() {
-        // As `scripts/test` names what it leaves out.
-        println!("skipped: the_model_is_nginx ({PROGRAM} is not there)");
+        // `scripts/test` reports skipped tests in this form, too.
+        println!("skipped: the_model_decides_as_nginx_does ({PROGRAM} is not installed)");
         return;
     }
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() });
     let mut draw = || {
         let requests = proptest::collection::vec(model::requested(), 24);
-        (model::servers(), requests).new_tree(&mut runner).expect("nothing is filtered").current()
+        (model::servers(), requests).new_tree(&mut runner).expect("the strategies filter nothing").current()
     };
     let (configurations, requests): (Vec<_>, Vec<_>) = (0..CONFIGURATIONS).map(|_| draw()).unzip();
     let nginx = Nginx::start(&configurations);
@@ -144,9 +144,9 @@ fn the_model_is_nginx() {
             let socket = socket(nginx.folder.path(), index, port);
             for (path, host) in paths.iter().flat_map(|path| HOSTS.map(|host| (path, host))) {
                 let expected = model::served(servers, port, host, &model::decoded(path));
-                // What is in a folder is not known.
-                let Some(Served { asked: expected, from_folder: false }) = expected else { continue };
-                let actual = nginx.asked(&socket, host, path);
+                // The model does not know which files exist in a folder.
+                let Some(Served { required: expected, from_folder: false }) = expected else { continue };
+                let actual = nginx.required(&socket, host, path);
                 assert!(
                     actual == expected,
                     "{host}{path} at {port}: {actual:?}, not {expected:?}\n{}\n{}",
@@ -159,5 +159,5 @@ fn the_model_is_nginx() {
             }
         }
     }
-    assert_eq!(seen.len(), 4, "all that can be asked was seen, not only {seen:?}");
+    assert_eq!(seen.len(), 4, "the requests met only these requirements: {seen:?}");
 }

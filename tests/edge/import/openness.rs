@@ -1,4 +1,4 @@
-//! Nothing that nginx kept callers out of comes out more open.
+//! The importer makes no path more open than nginx does.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use mcp_edge::types::canonical_path;
 use proptest::prelude::*;
 
 use super::model;
-use super::model::{Asked, HOSTS, PROVIDERS, Server, Words};
+use super::model::{HOSTS, PROVIDERS, Requirement, Server, Words};
 
-/// The ports of the model's numbers.
+/// The port for each index in the model.
 const PORTS: [u16; 2] = [8080, 8081];
 
-/// `servers` as a file, for the importer.
+/// The text of an nginx file with `servers`, for the importer.
 pub fn text(servers: &[Server]) -> String {
     let words = Words {
         listen: &|port| PORTS[port].to_string(),
@@ -25,7 +25,7 @@ pub fn text(servers: &[Server]) -> String {
     servers.iter().map(|server| server.text(&words)).collect()
 }
 
-/// What the edge makes of a file of nginx.
+/// The imported configuration of an nginx file, and its routes.
 struct Edge {
     config: Config,
     router: Router<Arc<Route>>,
@@ -40,45 +40,48 @@ impl Edge {
         std::fs::write(&file, nginx).expect("written");
         std::fs::write(&scopes, "x: [{server: a, methods: [tools/call], tools: [t]}]").expect("written");
         let sources = Sources { nginx: Some(file), scopes: with_scopes.then_some(scopes) };
-        let yaml = import(&sources, &output).expect("it can be imported").yaml;
+        let yaml = import(&sources, &output).expect("the files can be imported").yaml;
         std::fs::write(&output, &yaml).expect("written");
         let config = Config::load(&output).unwrap_or_else(|errors| panic!("{errors}"));
         let mut router = Router::default();
         for route in &config.routes {
-            router.insert(&route.hosts, &route.prefix, Arc::clone(route)).expect("the check finds overlaps");
+            router
+                .insert(&route.hosts, &route.prefix, Arc::clone(route))
+                .expect("the check has refused overlapping routes");
         }
         Self { config, router, yaml }
     }
 
-    /// What the edge asks of a request, and the name of the route.
-    fn asked(&self, port: usize, host: &str, path: &str) -> (Asked, String) {
+    /// What the edge requires of the caller of a request, and the name of the route.
+    fn required(&self, port: usize, host: &str, path: &str) -> (Requirement, String) {
         let mut listeners = self.config.listeners.iter().filter(|listener| listener.address.port() == PORTS[port]);
         let answers =
             |hosts: &[mcp_edge::types::HostPattern]| hosts.is_empty() || hosts.iter().any(|it| it.matches(host));
         if !listeners.any(|listener| answers(&listener.hosts)) {
-            return (Asked::Nobody, "no listener".to_owned());
+            return (Requirement::Nobody, "no listener".to_owned());
         }
-        let Ok(path) = canonical_path(path.as_bytes()) else { return (Asked::Nobody, "no path".to_owned()) };
-        let Some(route) = self.router.find(host, &path) else { return (Asked::Nobody, "no route".to_owned()) };
-        let asked = match &route.auth {
-            None => Asked::Nothing,
-            Some(auth) if !auth.scopes.is_empty() => Asked::Nobody,
+        let Ok(path) = canonical_path(path.as_bytes()) else { return (Requirement::Nobody, "no path".to_owned()) };
+        let Some(route) = self.router.find(host, &path) else { return (Requirement::Nobody, "no route".to_owned()) };
+        let required = match &route.auth {
+            None => Requirement::Nothing,
+            Some(auth) if !auth.scopes.is_empty() => Requirement::Nobody,
             Some(auth) => match PROVIDERS.iter().find(|name| [Arc::from(**name)] == *auth.providers) {
-                Some(name) => Asked::Caller(name),
-                // One that was made for want of any, and that nobody answers for.
-                None => Asked::Nobody,
+                Some(name) => Requirement::Caller(name),
+                // The importer found no provider and made one with a placeholder URL. Nothing answers there, so no
+                // caller gets in.
+                None => Requirement::Nobody,
             },
         };
-        (asked, route.name.to_string())
+        (required, route.name.to_string())
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// For every path, host and port, with a scope file or without one.
+    /// Checks every path, host and port, with a scope file and without one.
     #[test]
-    fn nothing_is_more_open_than_it_was(
+    fn no_path_is_more_open_than_in_nginx(
         servers in model::servers(),
         with_scopes in any::<bool>(),
         paths in proptest::collection::vec(model::requested(), 16),
@@ -87,19 +90,19 @@ proptest! {
         let edge = Edge::of(&nginx, with_scopes);
         for path in paths.iter().chain(&["/check".to_owned(), "/validate".to_owned()]) {
             for (port, host) in (0..PORTS.len()).flat_map(|port| HOSTS.map(|host| (port, host))) {
-                let (after, route) = edge.asked(port, host, path);
-                let before = model::served(&servers, port, host, &model::decoded(path)).map_or(Asked::Nobody, |it| it.asked);
+                let (after, route) = edge.required(port, host, path);
+                let before = model::served(&servers, port, host, &model::decoded(path)).map_or(Requirement::Nobody, |it| it.required);
                 prop_assert!(
                     after.is_as_closed_as(before),
-                    "{}:{host}{path}: nginx asked {before:?}, {route} asks {after:?}\n{nginx}\n{}", PORTS[port], edge.yaml
+                    "{}:{host}{path}: nginx requires {before:?}, {route} requires {after:?}\n{nginx}\n{}", PORTS[port], edge.yaml
                 );
             }
         }
     }
 
-    /// The other side: where routes can say what nginx said, nothing is closed for nothing.
+    /// The opposite check: if routes can express what nginx does, they require exactly what nginx requires.
     #[test]
-    fn prefixes_of_whole_segments_ask_what_they_asked(
+    fn prefixes_of_whole_segments_require_what_nginx_requires(
         server in model::plain_server(),
         paths in proptest::collection::vec("(/[ab]{1,2}){0,4}/?", 16),
     ) {
@@ -107,15 +110,16 @@ proptest! {
         let nginx = text(&servers);
         let edge = Edge::of(&nginx, false);
         for path in paths.iter().map(|path| if path.is_empty() { "/" } else { path }) {
-            let before = model::served(&servers, 0, "else", path).map(|it| it.asked);
-            prop_assert_eq!(Some(edge.asked(0, "else", path).0), before, "{}\n{}\n{}", path, nginx, edge.yaml);
+            let before = model::served(&servers, 0, "else", path).map(|it| it.required);
+            prop_assert_eq!(Some(edge.required(0, "else", path).0), before, "{}\n{}\n{}", path, nginx, edge.yaml);
         }
     }
 }
 
-/// What it comes to, by example: paths with what is asked of callers there. `CALLER` and `OTHER` ask two servers.
+/// Examples of locations, and what the edge then requires of callers of some paths. `OPEN` requires nothing. `CALLER`
+/// and `OTHER` use two different authentication servers.
 #[test]
-fn examples() {
+fn examples_of_what_imported_routes_require() {
     const OPEN: &str = "proxy_pass http://a:1;";
     let of = |locations: &str| {
         let text = locations
@@ -125,7 +129,7 @@ fn examples() {
         let ask = PROVIDERS.map(|name| format!("location = /{name} {{ internal; proxy_pass http://{name}:1/; }}"));
         Edge::of(&format!("server {{ listen 8080; {text} {} }}", ask.concat()), false)
     };
-    let (nothing, caller, nobody) = (Asked::Nothing, Asked::Caller("validate"), Asked::Nobody);
+    let (nothing, caller, nobody) = (Requirement::Nothing, Requirement::Caller("validate"), Requirement::Nobody);
     for (locations, expected) in [
         (
             "location / { CALLER } location = /b { deny all; } location /b/ { OPEN }",
@@ -136,7 +140,7 @@ fn examples() {
         ("location / { OPEN } location /x { CALLER }", &[("/x", caller), ("/xy", caller), ("/y", caller)]),
         ("location / { OPEN } location = /x { CALLER }", &[("/x", caller), ("/x/y", caller), ("/y", nothing)]),
         ("location / { CALLER } location = /x { OPEN }", &[("/x", caller), ("/x/y", caller)]),
-        ("location / { OTHER } location = /x { CALLER }", &[("/x", nobody), ("/y", Asked::Caller("check"))]),
+        ("location / { OTHER } location = /x { CALLER }", &[("/x", nobody), ("/y", Requirement::Caller("check"))]),
         ("location = /x { OPEN }", &[("/x", nobody), ("/x/y", nobody)]),
         ("location / { OPEN } location = / { return 302 /y; }", &[("/", nothing), ("/x", nothing)]),
         ("location / { OPEN } location /s { root /srv; }", &[("/s", nobody), ("/st", nothing)]),
@@ -155,8 +159,8 @@ fn examples() {
         ("rewrite ^/old/ /new; location / { OPEN }", &[("/old/x", nobody), ("/x", nothing)]),
     ] {
         let edge = of(locations);
-        for (path, asked) in expected {
-            assert_eq!(edge.asked(0, "else", path).0, *asked, "{path}: {locations}\n{}", edge.yaml);
+        for (path, required) in expected {
+            assert_eq!(edge.required(0, "else", path).0, *required, "{path}: {locations}\n{}", edge.yaml);
         }
     }
 }

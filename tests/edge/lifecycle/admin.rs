@@ -18,7 +18,7 @@ routes: [{{path: /a/, upstream: a, auth: {{providers: [local]}}}}, {{path: /open
     .await
 }
 
-/// The scrape, judged by Prometheus itself.
+/// Checks the scrape with `promtool`, which belongs to Prometheus.
 #[tokio::test]
 async fn promtool_accepts_the_metrics() {
     let origin = Origin::saying("in").await;
@@ -34,7 +34,13 @@ async fn promtool_accepts_the_metrics() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("promtool is installed: `scripts/setup test` does it (Debian package prometheus)");
-    promtool.stdin.take().expect("it is piped").write_all(reply.body.as_bytes()).await.expect("promtool reads");
+    promtool
+        .stdin
+        .take()
+        .expect("standard input is piped")
+        .write_all(reply.body.as_bytes())
+        .await
+        .expect("promtool reads");
     let output = promtool.wait_with_output().await.expect("promtool ends");
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.trim().is_empty(), "{said}");
@@ -61,9 +67,9 @@ async fn promtool_accepts_the_metrics() {
     assert!(reply.body.contains("# TYPE process_resident_memory_bytes "));
 }
 
-/// Row 69: labels come from the configuration.
+/// Row 69: label values come from the configuration, so requests add no series.
 #[tokio::test]
-async fn clients_cannot_make_series() {
+async fn clients_cannot_add_series() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin, "").await;
     let series = async || edge.admin_get("/metrics").await.body.lines().filter(|line| !line.starts_with('#')).count();
@@ -79,7 +85,7 @@ async fn clients_cannot_make_series() {
 }
 
 #[tokio::test]
-async fn status_tells_what_runs() {
+async fn status_shows_the_running_version_and_configuration() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin, "").await;
     let status = edge.status().await;
@@ -92,11 +98,14 @@ async fn status_tells_what_runs() {
         |file| file["path"].as_str().is_some_and(|path| path.ends_with("edge.yaml")) && file["sha256"].is_string()
     ));
     let secret = files.iter().find(|file| file["path"].as_str().is_some_and(|path| path.ends_with("issuer.secret")));
-    assert!(secret.expect("it is a file of the configuration")["sha256"].is_null(), "no digest of a secret is shown");
+    assert!(
+        secret.expect("the secret is a file of the configuration")["sha256"].is_null(),
+        "no digest of a secret is shown"
+    );
 }
 
 #[tokio::test]
-async fn pages_and_methods() {
+async fn admin_pages_have_fixed_paths_and_methods() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin, "").await;
     assert_eq!(edge.admin_get("/livez").await.body, "ok\n");
@@ -106,7 +115,11 @@ async fn pages_and_methods() {
     let post =
         async |path: &str, headers: &[(&str, &str)]| exchange(edge.admin, request("POST", path, headers, "")).await;
     assert_eq!(post("/metrics", &[]).await.status, 405);
-    assert_eq!(post("/reload", &[("Origin", "http://evil.example")]).await.status, 403, "no page may do this");
+    assert_eq!(
+        post("/reload", &[("Origin", "http://evil.example")]).await.status,
+        403,
+        "a web page must not start a reload"
+    );
     let reply = post("/reload", &[]).await;
     assert_eq!((reply.status, reply.json()["generation"].as_u64()), (200, Some(2)));
     for path in ["/livez", "/metrics", "/status"] {
@@ -115,7 +128,7 @@ async fn pages_and_methods() {
 }
 
 #[tokio::test]
-async fn writes_want_the_token_when_there_is_one() {
+async fn writes_need_the_admin_token_if_it_is_configured() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin, "admin: {address: '127.0.0.1:0', token: {file: issuer.secret}}\n").await;
     let post =
@@ -125,9 +138,9 @@ async fn writes_want_the_token_when_there_is_one() {
     assert_eq!(post(&[("Authorization", &format!("Bearer {}", Tokens::SECRET_FILE.1))]).await, 200);
 }
 
-/// Row 70: a secret that went through the edge is nowhere to be found.
+/// Row 70: tokens and secrets do not appear in replies, metrics or the status.
 #[tokio::test]
-async fn tokens_are_shown_nowhere() {
+async fn tokens_and_secrets_are_not_shown() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin, "").await;
     let token = Tokens::token("alice", "");

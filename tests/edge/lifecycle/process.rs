@@ -30,12 +30,15 @@ fn a_broken_configuration_exits_2_and_binds_nothing() {
         folder.path(),
         "listeners: [{address: '127.0.0.1:0'}]\nroutes: [{path: /, upstream: gone, auth: none}]\n",
     );
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_mcp-edge")).args(["run", "--config"]).arg(&path).output().expect("it runs");
+    let output = Command::new(env!("CARGO_BIN_EXE_mcp-edge"))
+        .args(["run", "--config"])
+        .arg(&path)
+        .output()
+        .expect("the binary runs");
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("edge.yaml:2:") && said.contains("there is no upstream `gone`"), "{said}");
-    assert!(output.stdout.is_empty(), "it did not get as far as listening");
+    assert!(output.stdout.is_empty(), "the process ends before it listens");
 }
 
 #[tokio::test]
@@ -44,19 +47,22 @@ async fn a_port_in_use_exits_1_and_is_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let text = yaml(&origin, "").replacen("127.0.0.1:0", &origin.address.to_string(), 1);
     let path = write(folder.path(), &text);
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_mcp-edge")).args(["run", "--config"]).arg(&path).output().expect("it runs");
+    let output = Command::new(env!("CARGO_BIN_EXE_mcp-edge"))
+        .args(["run", "--config"])
+        .arg(&path)
+        .output()
+        .expect("the binary runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("{} cannot be bound", origin.address)));
 }
 
 #[tokio::test]
-async fn too_many_threads_are_a_clear_error() {
+async fn threads_that_cannot_be_started_are_a_clear_error() {
     let origin = Origin::saying("in").await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = write(folder.path(), &yaml(&origin, "server: {threads: 100}"));
     let limited = format!("ulimit -n 64; exec {} run --config {}", env!("CARGO_BIN_EXE_mcp-edge"), path.display());
-    let output = Command::new("sh").args(["-c", &limited]).output().expect("it runs");
+    let output = Command::new("sh").args(["-c", &limited]).output().expect("the binary runs");
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("100 threads cannot be started: ") && said.contains("lower `server.threads`"), "{said}");
@@ -69,7 +75,7 @@ async fn sigterm_ends_an_idle_process_at_once() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let edge = EdgeProcess::start(&write(folder.path(), &yaml(&origin, ""))).await;
     let mut idle = TcpStream::connect(edge.address).await.expect("the edge listens");
-    idle.write_all(request("GET", "/a/", &[], "").as_bytes()).await.expect("it reads");
+    idle.write_all(request("GET", "/a/", &[], "").as_bytes()).await.expect("the edge reads");
     assert_eq!(read_reply(&mut idle).await.status, 200);
     let _silent = TcpStream::connect(edge.address).await.expect("the edge listens");
     let begun = Instant::now();
@@ -78,9 +84,9 @@ async fn sigterm_ends_an_idle_process_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(5), "the grace period is 30 s: {:?}", begun.elapsed());
 }
 
-/// Row 36: readiness fails, nothing is accepted, what is in flight completes, and then it ends.
+/// Row 36: readiness fails, no connection is accepted, requests in flight complete, and then the edge ends.
 #[tokio::test]
-async fn draining_completes_what_is_in_flight() {
+async fn draining_completes_requests_in_flight() {
     let origin = Origin::scripted(|mut stream, recorder| async move {
         while recorder.read(&mut stream).await.is_some() {
             tokio::time::sleep(Duration::from_millis(700)).await;
@@ -91,17 +97,17 @@ async fn draining_completes_what_is_in_flight() {
     let edge = TestEdge::start(&yaml(&origin, "")).await;
     let (address, admin) = (edge.address, edge.admin);
     let mut stream = TcpStream::connect(address).await.expect("the edge listens");
-    stream.write_all(request("POST", "/a/", &[], "x").as_bytes()).await.expect("it reads");
-    eventually("it is in flight", async || origin.count() == 1).await;
+    stream.write_all(request("POST", "/a/", &[], "x").as_bytes()).await.expect("the edge reads");
+    eventually("the request is in flight", async || origin.count() == 1).await;
     let drained = edge.drain_in_background(Duration::from_secs(10));
     eventually("readiness fails", async || exchange(admin, request("GET", "/readyz", &[], "")).await.status == 503)
         .await;
-    eventually("nothing is accepted", async || TcpStream::connect(address).await.is_err()).await;
+    eventually("no connection is accepted", async || TcpStream::connect(address).await.is_err()).await;
     let reply = read_reply(&mut stream).await;
     assert_eq!((reply.status, reply.body.as_str(), reply.complete), (200, "done", true));
     tokio::time::timeout(Duration::from_secs(5), drained)
         .await
-        .expect("it ends when it is idle")
+        .expect("the edge ends when it is idle")
         .expect("without a panic");
 }
 
@@ -118,17 +124,17 @@ async fn a_stream_ends_with_the_grace_period() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let edge = EdgeProcess::start(&write(folder.path(), &yaml(&origin, "server: {grace_period: 1s}"))).await;
     let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
-    stream.write_all(request("GET", "/a/", &[], "").as_bytes()).await.expect("it reads");
+    stream.write_all(request("GET", "/a/", &[], "").as_bytes()).await.expect("the edge reads");
     let mut buffer = [0; 1024];
     assert!(stream.read(&mut buffer).await.expect("a head") > 0);
     let begun = Instant::now();
     edge.signal("TERM");
     assert_eq!(edge.wait().await.code(), Some(0));
     assert!((Duration::from_millis(900)..Duration::from_secs(6)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-    eventually("the origin sees it close", async || origin.closed() == 1).await;
+    eventually("the origin sees the connection close", async || origin.closed() == 1).await;
 }
 
-/// Rows 68 and 70.
+/// Rows 68 and 70: each request leaves one log line. No line contains the query or a credential.
 #[tokio::test]
 async fn every_request_leaves_one_line_without_secrets() {
     let origin = Origin::saying("in").await;
@@ -142,7 +148,7 @@ async fn every_request_leaves_one_line_without_secrets() {
         let reply = exchange(edge.address, request("POST", "/a/x?token=sesame", &headers, "hello")).await;
         let id = reply.header("x-request-id").expect("an id").to_owned();
         let line = loop {
-            let line = edge.line().await.expect("a line");
+            let line = edge.line().await.expect("the request has a log line");
             assert!(!line.contains("sesame"), "{line}");
             if line.contains(&id) {
                 break line;
@@ -164,26 +170,29 @@ async fn every_request_leaves_one_line_without_secrets() {
     }
 }
 
-/// Row 72: nobody reads standard output, and requests are served all the same.
+/// Row 72: requests are served although nobody reads standard output.
 #[tokio::test]
 async fn a_blocked_log_never_blocks_a_request() {
     let origin = Origin::saying("in").await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    // Its output is a pipe that stays open and is not read from here on.
+    // The output of the edge is a pipe that stays open. From here on, the test does not read it.
     let edge = EdgeProcess::start(&write(folder.path(), &yaml(&origin, ""))).await;
     let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
     let text = request("GET", "/a/", &[], "");
     // More lines than the pipe and the queue hold.
     for _ in 0..12_000 {
-        stream.write_all(text.as_bytes()).await.expect("it is open");
+        stream.write_all(text.as_bytes()).await.expect("the connection is open");
         assert_eq!(read_reply(&mut stream).await.status, 200);
     }
     let metrics = exchange(edge.admin, request("GET", "/metrics", &[], "")).await.body;
     let dropped = metrics.lines().find_map(|line| line.strip_prefix("mcp_edge_log_lines_dropped_total "));
-    assert!(dropped.expect("the series").parse::<f64>().expect("a number") > 0.0, "and what was lost is counted");
+    assert!(
+        dropped.expect("the metric exists").parse::<f64>().expect("a number") > 0.0,
+        "the edge counts the lines that it dropped"
+    );
 }
 
-/// Row 36 for HTTP/2: GOAWAY, and what is in flight completes.
+/// Row 36 for HTTP/2: the edge sends GOAWAY, and streams in flight complete.
 #[tokio::test]
 async fn draining_an_http_2_connection_completes_its_streams() {
     let origin = Origin::scripted(|mut stream, recorder| async move {
@@ -195,11 +204,11 @@ async fn draining_an_http_2_connection_completes_its_streams() {
     .await;
     let edge = TestEdge::start(&yaml(&origin, "")).await;
     let stream = TcpStream::connect(edge.address).await.expect("the edge listens");
-    let (mut client, connection) = h2::client::handshake(stream).await.expect("it speaks HTTP/2");
+    let (mut client, connection) = h2::client::handshake(stream).await.expect("the edge speaks HTTP/2");
     let connection = tokio::spawn(connection);
     let message = || http::Request::get("http://edge.example/a/").body(()).expect("a request");
     let (response, _) = client.send_request(message(), true).expect("the connection is open");
-    eventually("it is in flight", async || origin.count() == 1).await;
+    eventually("the request is in flight", async || origin.count() == 1).await;
     let drained = edge.drain_in_background(Duration::from_secs(10));
     let mut body = response.await.expect("the response comes").into_body();
     assert_eq!(body.data().await.expect("a body").expect("without a reset").as_ref(), b"done");
@@ -214,6 +223,6 @@ async fn draining_an_http_2_connection_completes_its_streams() {
     .await;
     drop(client);
     let ended = tokio::time::timeout(Duration::from_secs(5), async { (connection.await, drained.await) }).await;
-    let (_connection, drained) = ended.expect("it ends when it is idle");
+    let (_connection, drained) = ended.expect("the edge ends when it is idle");
     drained.expect("without a panic");
 }

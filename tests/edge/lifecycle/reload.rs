@@ -17,7 +17,7 @@ fn route(path: &str, origin: &Origin) -> String {
 }
 
 #[tokio::test]
-async fn a_broken_configuration_keeps_the_old_one_and_says_why() {
+async fn a_broken_configuration_keeps_the_old_one_and_is_reported() {
     let origin = Origin::saying("in").await;
     let edge = TestEdge::start(&route("/a/", &origin)).await;
     for broken in [
@@ -26,7 +26,7 @@ async fn a_broken_configuration_keeps_the_old_one_and_says_why() {
         "unknown: 1\n",
         "a: &a [x, x]\nb: [*a, *a\n",
     ] {
-        let errors = edge.reload(broken).await.expect_err("it is broken");
+        let errors = edge.reload(broken).await.expect_err("the configuration is broken");
         assert!(!errors.0.is_empty());
         assert_eq!(edge.get("/a/", &[]).await.body, "in");
         let status = edge.status().await;
@@ -39,15 +39,16 @@ async fn a_broken_configuration_keeps_the_old_one_and_says_why() {
     }
     assert_eq!(edge.metric("mcp_edge_config_last_reload_success").await, 0.0);
     assert_eq!(edge.metric(r#"mcp_edge_config_reloads_total{result="failure"}"#).await, 4.0);
-    assert_eq!(edge.reload(&route("/b/", &origin)).await.expect("it is good"), 2);
+    assert_eq!(edge.reload(&route("/b/", &origin)).await.expect("the configuration is good"), 2);
     assert_eq!((edge.get("/a/", &[]).await.status, edge.get("/b/", &[]).await.body.as_str()), (404, "in"));
     assert_eq!(edge.metric("mcp_edge_config_last_reload_success").await, 1.0);
     assert_eq!(edge.metric("mcp_edge_config_generation").await, 2.0);
 }
 
-/// Row 35, and what stays: the token cache and health of what has not changed.
+/// Row 35: a tightened scope applies to the next request. Providers and upstreams that did not change are kept, with
+/// their token cache, health and connections.
 #[tokio::test]
-async fn what_did_not_change_is_kept_and_a_tightened_scope_holds_at_once() {
+async fn a_reload_keeps_unchanged_parts_and_a_tightened_scope_applies_at_once() {
     let origin = Origin::saying("in").await;
     let yaml = |scopes: &str| {
         format!(
@@ -62,25 +63,25 @@ routes: [{{path: /a/, upstream: a, auth: {{providers: [local], scopes: [{scopes}
     let token = Tokens::token("alice", "read");
     assert_eq!(edge.get_as(&token, "/a/").await.status, 200);
     let before = edge.reloader.snapshot();
-    edge.reload(&yaml("read")).await.expect("it is good");
+    edge.reload(&yaml("read")).await.expect("the configuration is good");
     let after = edge.reloader.snapshot();
     assert!(Arc::ptr_eq(&before.upstreams["a"], &after.upstreams["a"]));
     assert!(Arc::ptr_eq(&before.providers["local"], &after.providers["local"]));
     assert_eq!(edge.get_as(&token, "/a/").await.status, 200);
     assert_eq!(edge.metric(r#"mcp_edge_auth_cache_requests_total{result="miss"}"#).await, 1.0, "the cache is kept");
-    assert_eq!(origin.connections(), 1, "and so is the connection");
-    edge.reload(&yaml("read, write")).await.expect("it is good");
+    assert_eq!(origin.connections(), 1, "the connection is kept, too");
+    edge.reload(&yaml("read, write")).await.expect("the configuration is good");
     assert_eq!(edge.get_as(&token, "/a/").await.status, 403);
 }
 
-/// Row 34.
+/// Row 34: an open stream goes on after a reload has removed its route. New requests get 404.
 #[tokio::test]
 async fn a_stream_outlives_its_route() {
     let origin = Origin::scripted(|mut stream, recorder| async move {
         drop(recorder.read(&mut stream).await);
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).await.expect("the edge is there");
-        // Events until the edge closes.
+        // Sends events until the edge closes the connection.
         while stream.write_all(b"9\r\ndata: x\n\n\r\n").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -88,10 +89,10 @@ async fn a_stream_outlives_its_route() {
     .await;
     let edge = TestEdge::start(&route("/a/", &origin)).await;
     let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
-    stream.write_all(request("GET", "/a/", &[], "").as_bytes()).await.expect("it reads");
+    stream.write_all(request("GET", "/a/", &[], "").as_bytes()).await.expect("the edge reads");
     let mut buffer = [0; 1024];
     assert!(stream.read(&mut buffer).await.expect("a head") > 0);
-    edge.reload(&route("/b/", &origin)).await.expect("it is good");
+    edge.reload(&route("/b/", &origin)).await.expect("the configuration is good");
     assert_eq!(edge.get("/a/", &[]).await.status, 404);
     for _ in 0..5 {
         let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut buffer)).await;
@@ -100,14 +101,14 @@ async fn a_stream_outlives_its_route() {
 }
 
 #[tokio::test]
-async fn series_of_what_is_gone_go_too() {
+async fn series_of_removed_routes_and_upstreams_are_removed() {
     let origin = Origin::saying("in").await;
     let edge = TestEdge::start(&route("/a/", &origin)).await;
     edge.get("/a/", &[]).await;
     let metrics = edge.admin_get("/metrics").await.body;
     assert!(metrics.contains(r#"route="/a/""#) && metrics.contains(r#"upstream="a""#));
     let renamed = route("/b/", &origin).replace("{a:", "{b:").replace("upstream: a", "upstream: b");
-    edge.reload(&renamed).await.expect("it is good");
+    edge.reload(&renamed).await.expect("the configuration is good");
     edge.get("/b/", &[]).await;
     let metrics = edge.admin_get("/metrics").await.body;
     assert!(!metrics.contains(r#"route="/a/""#) && !metrics.contains(r#"upstream="a""#), "{metrics}");
@@ -115,14 +116,16 @@ async fn series_of_what_is_gone_go_too() {
 }
 
 #[tokio::test]
-async fn what_is_read_at_start_is_reported() {
+async fn a_changed_section_that_needs_a_restart_is_reported() {
     let origin = Origin::saying("in").await;
     let edge = TestEdge::start(&route("/a/", &origin)).await;
-    edge.reload(&format!("server: {{grace_period: 1s}}\n{}", route("/a/", &origin))).await.expect("it is good");
+    edge.reload(&format!("server: {{grace_period: 1s}}\n{}", route("/a/", &origin)))
+        .await
+        .expect("the configuration is good");
     assert_eq!(edge.status().await["last_reload"]["needs_restart"], serde_json::json!(["server"]));
 }
 
-/// Must reach: 100 reloads of 1,000 routes with 10 endpoints each, while requests flow, and none fails.
+/// Row 33: 100 reloads of 1,000 routes with 10 endpoints each, while requests flow. No request fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_reloads_under_load_fail_no_request() {
     let origin = Origin::saying("in").await;
@@ -131,7 +134,8 @@ async fn a_hundred_reloads_under_load_fail_no_request() {
         for upstream in 0..1000 {
             let mut endpoints = vec![format!("{{address: '{}'}}", origin.address)];
             endpoints.extend((1..10).map(|endpoint| format!("{{address: '127.0.0.1:{}'}}", 10_000 + endpoint)));
-            // Every reload changes some upstreams and keeps the others; only the first endpoint can be chosen for long.
+            // Every reload changes some upstreams and keeps the others. Only the first endpoint exists, so `u0`, which
+            // gets the requests, has no other.
             let idle = if upstream % 10 == change % 10 { 600 + change } else { 600 };
             let endpoints = if upstream == 0 { &endpoints[..1] } else { &endpoints };
             text += &format!("  u{upstream}: {{endpoints: [{}], timeouts: {{idle: {idle}s}}}}\n", endpoints.join(", "));
@@ -163,7 +167,7 @@ async fn a_hundred_reloads_under_load_fail_no_request() {
     }
     for change in 1..=100 {
         let before = sent.load(Ordering::Relaxed);
-        assert_eq!(edge.reload(&yaml(change)).await.expect("it is good"), change as u64 + 1);
+        assert_eq!(edge.reload(&yaml(change)).await.expect("the configuration is good"), change as u64 + 1);
         eventually("requests flow between reloads", async || sent.load(Ordering::Relaxed) > before).await;
     }
     stop.store(true, Ordering::Relaxed);
@@ -177,9 +181,10 @@ async fn a_hundred_reloads_under_load_fail_no_request() {
     assert!(sent > 500);
 }
 
-/// Files are edited in place, renamed over, and swapped behind symbolic links as Kubernetes does; includes come and go.
+/// Files are edited in place, replaced by a rename, and swapped behind symbolic links as Kubernetes does. Included
+/// files are added and removed.
 #[tokio::test]
-async fn changes_of_files_are_seen() {
+async fn changed_files_are_reloaded() {
     let origin = Origin::saying("in").await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let at = |name: &str| folder.path().join(name);
@@ -202,7 +207,7 @@ async fn changes_of_files_are_seen() {
     std::os::unix::fs::symlink("v2", at("..data_tmp")).expect("writable");
     std::fs::rename(at("..data_tmp"), at("..data")).expect("writable");
     eventually("the swapped link is seen", async || serves("/two/").await).await;
-    // Right after the swap, while the new folder is only just being watched.
+    // This edit comes right after the swap, when the edge has only just begun to watch the new folder.
     std::fs::write(at("v2/edge.yaml"), yaml("/three/")).expect("writable");
     eventually("the edit is seen", async || serves("/three/").await).await;
     std::fs::write(at("new.yaml"), yaml("/four/")).expect("writable");
@@ -215,17 +220,17 @@ async fn changes_of_files_are_seen() {
     eventually("the broken edit is seen", failed).await;
     assert!(serves("/four/").await);
     std::fs::write(at("v2/edge.yaml"), yaml("/five/")).expect("writable");
-    eventually("its repair is seen", async || serves("/five/").await).await;
+    eventually("the repaired file is seen", async || serves("/five/").await).await;
     std::fs::write(at("v2/routes.d/six.yaml"), "routes: [{path: /six/, upstream: a, auth: none}]\n").expect("writable");
     eventually("a new file of an include is seen", async || serves("/six/").await).await;
     std::fs::remove_file(at("v2/routes.d/six.yaml")).expect("writable");
-    eventually("a file that is gone is seen", async || !serves("/six/").await).await;
+    eventually("the removal of an included file is seen", async || !serves("/six/").await).await;
     std::fs::rename(at("v2/routes.d"), at("v2/old")).expect("writable");
     std::fs::create_dir(at("v2/routes.d")).expect("writable");
     std::fs::write(at("v2/routes.d/a.yaml"), "routes: [{path: /again/, upstream: a, auth: none}]\n").expect("writable");
-    eventually("a folder that is made anew is seen", async || serves("/again/").await).await;
+    eventually("the new folder is seen", async || serves("/again/").await).await;
     std::fs::write(at("v2/routes.d/a.yaml"), "routes: [{path: /anew/, upstream: a, auth: none}]\n").expect("writable");
-    eventually("and so is what changes in it", async || serves("/anew/").await).await;
+    eventually("a change in the new folder is seen", async || serves("/anew/").await).await;
     std::fs::write(at("v2/edge.yaml"), yaml("/seven/")).expect("writable");
     edge.signal("HUP");
     eventually("SIGHUP reloads", async || serves("/seven/").await).await;

@@ -1,4 +1,4 @@
-//! Connections on several threads: they share one cache, one policy and one end, and nothing else.
+//! Connections on several threads. All threads share one token cache, one policy and one shutdown.
 
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ routes: [{{path: /mcp/, upstream: a, protocol: mcp, auth: {{providers: [local]}}
 }
 
 #[tokio::test]
-async fn callers_on_all_threads_are_asked_about_once_and_get_their_own_answers() {
+async fn requests_on_all_threads_share_one_lookup_and_get_their_own_answers() {
     let allowing = Origin::scripted(|mut stream, recorder| async move {
         while recorder.read(&mut stream).await.is_some() {
-            // Long enough for requests on all threads to arrive; the result is the same if it were not.
+            // Long enough for requests on all threads to arrive. If some arrive later, the result is the same.
             tokio::time::sleep(Duration::from_millis(300)).await;
             let allowed = b"HTTP/1.1 200 OK\r\nX-User: alice\r\nContent-Length: 0\r\n\r\n";
             stream.write_all(allowed).await.expect("the edge is there");
@@ -58,12 +58,13 @@ async fn callers_on_all_threads_are_asked_about_once_and_get_their_own_answers()
     }
     clients.join_all().await;
     assert_eq!((allowing.count(), origin.count()), (1, CLIENTS * REQUESTS));
-    // Threads may miss what another lets go at that moment, but not again and again.
+    // A thread may miss an idle connection that another thread releases at that moment, but this must not happen again
+    // and again.
     assert!(origin.connections() <= 2 * CLIENTS, "{}", origin.connections());
 }
 
 #[tokio::test]
-async fn a_purge_and_the_end_reach_the_streams_of_all_threads() {
+async fn a_purge_and_a_shutdown_end_the_streams_of_all_threads() {
     let (origin, mut accepted) = held().await;
     let edge = edge(Tokens::PROVIDER, &origin).await;
     let mut streams = Vec::new();

@@ -1,4 +1,4 @@
-//! A session's requests go to the endpoint that opened it, and nobody else's do.
+//! The requests of a session go to the endpoint that opened the session, and no other caller can use it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use super::{
 };
 use crate::harness::{EdgeProcess, Fleet, Origin, TestEdge, Tokens, eventually, ok, request};
 
-/// A session of a real client, and the replicas that answer it.
+/// A real client with a session. It can tell which replica answers.
 pub(super) struct Client(rmcp::service::RunningService<rmcp::RoleClient, ()>);
 
 impl Client {
     pub(super) async fn connect(edge: &TestEdge) -> Self {
         let url = format!("http://{}/currenttime/mcp", edge.address);
-        // It must not hide a 404 by opening another session.
+        // The client must not hide a 404 by opening another session.
         let config = StreamableHttpClientTransportConfig::with_uri(url).reinit_on_expired_session(false);
         Self(().serve(StreamableHttpClientTransport::from_config(config)).await.expect("a session"))
     }
@@ -71,7 +71,7 @@ async fn fifty_calls_of_a_session_are_answered_by_one_of_three_replicas() {
 }
 
 #[tokio::test]
-async fn the_clients_id_is_sealed_and_the_servers_own_reaches_the_server() {
+async fn the_client_gets_a_sealed_id_and_the_server_gets_its_own_id() {
     let origin = server("only").await;
     let edge = start(WITH_KEY, &[origin.address], "", "").await;
     let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
@@ -107,7 +107,7 @@ async fn without_a_key_sessions_end_with_the_edge() {
     let first = start("", &[origin.address], "", "").await;
     let mut caller = Caller::open(first.address, "/a/mcp", "alice").await;
     assert_eq!(caller.who().await, "a");
-    // A reload is no restart.
+    // A reload does not end sessions.
     first.reload(&yaml("", &[origin.address], "", ", sse_keepalive: 7s")).await.expect("it reloads");
     assert_eq!(caller.who().await, "a");
     first.drain_in_background(Duration::from_secs(1)).await.expect("it ends");
@@ -153,7 +153,7 @@ async fn edges_with_the_same_key_serve_the_same_sessions() {
         assert_eq!(caller.at(&edges[round % 2]).who().await, home);
     }
     let stranger = start("", &addresses(&origins), "", "").await;
-    assert_eq!(caller.at(&stranger).post(CALL).await.status, 404, "one with another key does not");
+    assert_eq!(caller.at(&stranger).post(CALL).await.status, 404, "an edge with another key does not serve them");
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn another_principal_cannot_use_a_session() {
 }
 
 #[tokio::test]
-async fn a_session_is_of_the_route_that_opened_it() {
+async fn a_session_belongs_to_the_route_that_opened_it() {
     let origin = server("a").await;
     let edge = start(WITH_KEY, &[origin.address], "", "").await;
     let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
@@ -227,13 +227,13 @@ async fn keys_rotate_through_reloads() {
     let old = Caller::open(edge.address, "/a/mcp", "alice").await;
     let home = old.who().await;
     edge.reload(&config("{file: new.key}, {file: old.key}")).await.expect("it reloads");
-    assert_eq!(old.who().await, home, "the old key still opens");
+    assert_eq!(old.who().await, home, "the old key still opens sessions");
     let new = Caller::open(edge.address, "/a/mcp", "alice").await;
     let only_new = TestEdge::start_with(&config("{file: new.key}"), &keys).await;
-    assert_eq!(new.at(&only_new).who().await, new.who().await, "the first key seals");
+    assert_eq!(new.at(&only_new).who().await, new.who().await, "new ids are sealed with the first key");
     assert_eq!(old.at(&only_new).post(CALL).await.status, 404);
     edge.reload(&config("{file: new.key}")).await.expect("it reloads");
-    assert_eq!(old.post(CALL).await.status, 404, "a key that is gone opens nothing");
+    assert_eq!(old.post(CALL).await.status, 404, "the removed key opens no session");
     new.who().await;
 }
 
@@ -258,10 +258,10 @@ async fn a_reload_keeps_a_session_as_long_as_its_endpoint() {
     }
     edge.reload(&yaml(WITH_KEY, &[other.address, third.address], "", "")).await.expect("it reloads");
     let before = home.count();
-    assert_eq!(caller.post(CALL).await.status, 404, "its endpoint has left");
-    assert_eq!(home.count(), before, "which gets nothing any more");
+    assert_eq!(caller.post(CALL).await.status, 404, "the session's endpoint was removed");
+    assert_eq!(home.count(), before, "the removed endpoint gets no request");
     edge.reload(&yaml(WITH_KEY, &[home.address, other.address], "", "")).await.expect("it reloads");
-    assert_eq!(caller.who().await, name, "and came back");
+    assert_eq!(caller.who().await, name, "the endpoint was added again");
 }
 
 #[tokio::test]
@@ -275,7 +275,7 @@ async fn the_end_of_a_server_ends_its_sessions_and_a_client_that_initializes_aga
     for (method, body) in [("POST", CALL), ("POST", LIST), ("GET", ""), ("DELETE", "")] {
         assert_eq!(caller.send(method, &[], body).await.status, 404, "{method} {body}");
     }
-    assert_eq!(survivor.count(), 0, "no other server is asked");
+    assert_eq!(survivor.count(), 0, "no request goes to the other server");
     for _ in 0..4 {
         caller.initialize().await;
         caller.who().await;
@@ -298,13 +298,13 @@ async fn a_dead_replica_of_the_fleet_ends_its_sessions() {
     }
     fleet.switch(&home, "dead").await;
     assert_eq!(raw.post(&time_call()).await.status, 404);
-    assert_eq!(client.replica().await, None, "the real client is told, too");
+    assert_eq!(client.replica().await, None, "the call of the real client fails, too");
     raw.initialize().await;
     let refuge = client_replica(&raw).await.expect("an answer");
     assert_ne!(refuge, home);
     let again = Client::connect(&edge).await;
     assert_eq!(again.replica().await, Some(refuge));
-    // The replica comes back without its sessions: what it says of them is passed on.
+    // The replica comes back without its sessions. The edge passes its refusal on.
     fleet.switch(&home, "ok").await;
     assert_eq!(client.replica().await, None);
 }
@@ -315,7 +315,7 @@ fn time_call() -> String {
 
 async fn client_replica(caller: &Caller) -> Option<String> {
     let body = caller.post(&time_call()).await.body;
-    // JSON or one event.
+    // The body is JSON or one event.
     let json = body.lines().find_map(|line| serde_json::from_str::<Value>(line.trim_start_matches("data:")).ok())?;
     Some(json["result"]["_meta"]["replica"].as_str()?.to_owned())
 }
@@ -352,17 +352,17 @@ async fn an_unhealthy_endpoint_ends_its_sessions_unless_all_are_unhealthy() {
     down[other].store(true, Ordering::SeqCst);
     eventually("both are unhealthy", async || is(other, false).await).await;
     let reply = caller.post(CALL).await;
-    assert_eq!(reply.status, 503, "nobody could serve a new session: {reply:?}");
+    assert_eq!(reply.status, 503, "no endpoint could serve a new session: {reply:?}");
     assert!(reply.header("retry-after").is_some());
     assert_eq!(calls(), 1, "an unhealthy endpoint gets nothing");
     down[home.as_str()].store(false, Ordering::SeqCst);
     eventually("its endpoint is healthy", async || is(&home, true).await).await;
-    assert_eq!(caller.who().await, home, "the session has waited");
+    assert_eq!(caller.who().await, home, "the session works again");
 }
 
-/// Connections that have served a request before are as likely to break as others.
+/// Checks new connections, and connections that have served a request before (`warm`).
 #[tokio::test]
-async fn a_failure_within_a_session_is_told_as_such_and_nothing_is_sent_twice() {
+async fn a_failure_within_a_session_is_reported_and_no_call_is_sent_twice() {
     let breaking: &[&str] = &["none", "head", "body"];
     for &breaks in breaking {
         for warm in [false, true] {
@@ -377,7 +377,7 @@ async fn a_failure_within_a_session_is_told_as_such_and_nothing_is_sent_twice() 
                 if warm {
                     assert_eq!(caller.post(super::INITIALIZED).await.status, 202);
                 } else {
-                    // The connection that is idle now serves this stream to its end, and the answer needs another one.
+                    // This stream uses the idle connection to its end, so the next request needs a new connection.
                     let _stream = held_stream(&caller).await;
                     eventually("the stream is open", async || home.last().line().starts_with("GET")).await;
                     let reply = caller.post(body).await;
@@ -390,11 +390,12 @@ async fn a_failure_within_a_session_is_told_as_such_and_nothing_is_sent_twice() 
                 let reply = caller.post(body).await;
                 check_broken(breaks, kind, &reply);
                 let sent = methods(&home).iter().filter(|method| *method == kind).count() - before;
-                // What only reads may be repeated, where it was: an idle connection says nothing about its server.
+                // A request that only reads may be repeated at the same server, because the failure of an idle
+                // connection does not mean that the server has failed.
                 let most = if kind == "tools/list" && breaks != "body" { 2 } else { 1 };
                 assert!((1..=most).contains(&sent), "{breaks} {kind}: {sent}");
             }
-            assert_eq!(origins[0].count(), 0, "{breaks}: nobody else gets a session's requests");
+            assert_eq!(origins[0].count(), 0, "{breaks}: no other server gets the session's requests");
         }
     }
 }
@@ -412,7 +413,8 @@ async fn held_stream(caller: &Caller) -> tokio::net::TcpStream {
     stream
 }
 
-/// Breaks off before, in or after the head of answers to calls and lists; its streams are silent and stay open.
+/// A server that breaks off before, in or after the head of its answers to calls and lists. Its streams are silent and
+/// stay open.
 async fn breaking_server(name: &'static str, breaks: &'static str) -> Origin {
     let opened = Arc::new(AtomicUsize::new(0));
     Origin::scripted(move |mut stream, recorder| {
@@ -542,7 +544,7 @@ async fn a_server_without_sessions_is_balanced_per_request() {
 async fn stateless_requests_are_balanced_and_have_no_session() {
     let mut origins = Vec::new();
     for name in ["a", "b", "c"] {
-        // One that mixes the eras.
+        // This server mixes the eras: it gives session ids in the newest revision, too.
         let result = move |request: &_| rpc(request, serde_json::json!({"content": [{"type": "text", "text": name}]}));
         origins.push(
             Origin::answering(move |request| respond("200 OK", &[("Mcp-Session-Id", "x")], &result(request))).await,
@@ -570,9 +572,9 @@ async fn stateless_requests_are_balanced_and_have_no_session() {
     assert!(requests.into_iter().all(|request| request.headers("mcp-session-id").is_empty()));
 }
 
-/// What is no session id must not become one.
+/// An invalid session id of the server must not become a session of the client.
 #[tokio::test]
-async fn an_id_that_is_none_is_the_servers_failure() {
+async fn an_invalid_session_id_of_the_server_is_502() {
     for id in ["/path", "", "x".repeat(3_000).leak()] {
         let origin = Origin::answering(move |request| {
             respond("200 OK", &[("Mcp-Session-Id", id)], &rpc(request, serde_json::json!({})))
@@ -584,9 +586,9 @@ async fn an_id_that_is_none_is_the_servers_failure() {
     }
 }
 
-/// The field is the session, whatever the form of the message.
+/// Only the `Mcp-Session-Id` field names a session. The edge does not require one, so the server decides.
 #[tokio::test]
-async fn a_request_without_its_session_is_the_servers_to_refuse() {
+async fn a_request_without_a_session_id_is_refused_by_the_server() {
     let origin = server("a").await;
     let edge = start(WITH_KEY, &[origin.address], "", "").await;
     let mut caller = Caller::open(edge.address, "/a/mcp", "alice").await;
@@ -594,5 +596,5 @@ async fn a_request_without_its_session_is_the_servers_to_refuse() {
     let reply = caller.post(CALL).await;
     assert_eq!((reply.status, reply.body.as_str()), (404, r#"{"mine":"no such session"}"#));
     let text = request("POST", "/a/mcp", &[("Content-Type", "application/json"), ("Mcp-Session-Id", "a-1")], CALL);
-    assert_eq!(crate::harness::exchange(edge.address, text).await.status, 401, "an id authenticates nobody");
+    assert_eq!(crate::harness::exchange(edge.address, text).await.status, 401, "a session id authenticates nobody");
 }

@@ -1,19 +1,19 @@
-//! Sessions on a connection that several callers share, as behind another proxy: what was opened for one request decides
-//! nothing for the next.
+//! MCP sessions on a connection that several callers share, as behind another proxy. A session id that was valid for
+//! one request must not be accepted for the next request without a check.
 
 use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::harness::read_reply;
 
-/// Sends a caller's request on `stream`, and says the status of its answer.
+/// Sends a caller's request on `stream`, and returns the status of the answer.
 async fn status(stream: &mut TcpStream, caller: &Caller) -> u16 {
     stream.write_all(caller.text("POST", &[], CALL).as_bytes()).await.expect("the connection is open");
     read_reply(stream).await.status
 }
 
 #[tokio::test]
-async fn nobody_inherits_a_session_from_the_request_before() {
+async fn a_request_does_not_inherit_the_session_of_the_request_before() {
     let origin = server("a").await;
     let keys = [("old.key", "old old old old old old old old 1"), ("new.key", "new new new new new new new new 1")];
     let config = |keys: &str| yaml(&format!("sessions: {{keys: [{keys}]}}"), &[origin.address], "", "");
@@ -32,6 +32,6 @@ async fn nobody_inherits_a_session_from_the_request_before() {
         assert_eq!(status(&mut stream, &alice).await, 200, "after {name}");
     }
     edge.reload(&config("{file: new.key}")).await.expect("it reloads");
-    assert_eq!(status(&mut stream, &alice).await, 404, "a key that is gone opens nothing");
-    assert_eq!(edge.metric("mcp_edge_client_connections").await, 1.0, "it was one connection all the time");
+    assert_eq!(status(&mut stream, &alice).await, 404, "the removed key opens no session");
+    assert_eq!(edge.metric("mcp_edge_client_connections").await, 1.0, "all requests used one connection");
 }

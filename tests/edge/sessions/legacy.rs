@@ -1,4 +1,5 @@
-//! The transport of 2024-11-05: a stream that begins with the URL to post to, and sessions in that URL.
+//! The transport of revision 2024-11-05: a stream begins with the URL to which the client posts, and this URL contains
+//! the session.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -16,14 +17,15 @@ use super::{CALL, Caller, INITIALIZE, INITIALIZED, KEY, LIST, WITH_KEY, kill, me
 use crate::harness::http2::{Http2, piece};
 use crate::harness::{Origin, Recorded, Recorder, Reply, TestEdge, Tokens, exchange, request};
 
-/// The beginning of a stream, by the request for it and the session that it opens.
+/// Makes the beginning of a stream from the request that opens the stream and the id of its session.
 type Announcement = Arc<dyn Fn(&Recorded, &str) -> String + Send + Sync>;
 
+/// A server of the old transport.
 #[derive(Clone)]
 struct Old {
     name: &'static str,
     announcement: Announcement,
-    /// Whether each byte of it is a piece of its own.
+    /// Whether each byte of the announcement is sent as a separate chunk.
     dripping: bool,
     opened: Arc<AtomicUsize>,
     sessions: Arc<Mutex<HashMap<String, Sender<String>>>>,
@@ -106,7 +108,7 @@ fn usual(_: &Recorded, id: &str) -> String {
     format!("event: endpoint\ndata: /message?sessionId={id}\n\n")
 }
 
-/// `/old/` to `origins`, with more settings of the route.
+/// An edge with the routes `/old/` and `/other/` to `origins`. `route` has further settings of `/old/`.
 async fn start(origins: &[&Origin], route: &str) -> TestEdge {
     let items: Vec<String> = origins.iter().map(|origin| format!("{{address: '{}'}}", origin.address)).collect();
     let yaml = format!(
@@ -129,13 +131,13 @@ struct Client {
     authorization: String,
     body: RecvStream,
     received: String,
-    /// Where it posts to.
+    /// The URL to which the client posts.
     url: String,
     _connection: Http2,
 }
 
 impl Client {
-    /// Opens the stream, without looking at what comes on it.
+    /// Opens the stream, without reading its events.
     async fn connect(edge: &TestEdge, subject: &str) -> Self {
         let authorization = format!("Bearer {}", Tokens::token(subject, "read write"));
         let mut connection = Http2::connect(edge.address).await;
@@ -146,7 +148,7 @@ impl Client {
         Self { address: edge.address, authorization, body, received, url, _connection: connection }
     }
 
-    /// Opens the stream and reads where to post.
+    /// Opens the stream and reads the URL to which the client posts.
     async fn open(edge: &TestEdge, subject: &str) -> Self {
         let mut client = Self::connect(edge, subject).await;
         let event = client.event().await;
@@ -155,7 +157,7 @@ impl Client {
         client
     }
 
-    /// The next event with its empty line, or comment.
+    /// The next event or comment, with its empty line.
     async fn event(&mut self) -> String {
         loop {
             if let Some(end) = self.received.find("\n\n") {
@@ -171,7 +173,7 @@ impl Client {
         post(self.address, &self.url, &self.authorization, body).await
     }
 
-    /// The answer on the stream.
+    /// Posts `body` and returns the answer that arrives on the stream.
     async fn call(&mut self, body: &str) -> serde_json::Value {
         let reply = self.post(body).await;
         assert_eq!((reply.status, reply.body.as_str()), (202, "Accepted"), "{reply:?}");
@@ -246,7 +248,7 @@ async fn the_public_path_follows_the_rewrite_of_the_route() {
             "/old/message?",
             "POST /x/message?sessionId=a-1 ",
         ),
-        // A path that the route does not lead to has no public one, and is reached all the same.
+        // The route's rewrite cannot produce this path, so it has no public path. Posts reach it all the same.
         (", rewrite: {strip_prefix: false}", "GET /old/sse ", usual, "/old/", "POST /message?sessionId=a-1 "),
         (", rewrite: {prefix: /x/}", "GET /x/sse ", usual, "/old/", "POST /message?sessionId=a-1 "),
     ];
@@ -263,7 +265,7 @@ async fn the_public_path_follows_the_rewrite_of_the_route() {
 }
 
 #[tokio::test]
-async fn urls_in_any_form_lead_to_the_server_and_those_of_other_hosts_stay() {
+async fn urls_in_any_form_lead_to_the_server_and_urls_of_other_hosts_are_unchanged() {
     type Case = (&'static str, fn(&Recorded, &str) -> String);
     let same_host = |request: &Recorded, id: &str| {
         let host = request.header("host").expect("a host");
@@ -288,13 +290,13 @@ async fn urls_in_any_form_lead_to_the_server_and_those_of_other_hosts_stay() {
         let origin = Old::server("a", move |_, _| format!("event: endpoint\ndata: {foreign}\n\n"), false).await;
         let edge = start(&[&origin], "").await;
         let client = Client::open(&edge, "alice").await;
-        assert_eq!(client.url, foreign, "it is none of the edge's");
+        assert_eq!(client.url, foreign, "the edge does not change a URL of another host");
     }
 }
 
 #[tokio::test]
-async fn the_servers_own_address_is_known_to_be_the_same_host() {
-    // It announces what it listens on, not the host that the client names.
+async fn the_servers_own_address_counts_as_the_same_host() {
+    // The server announces the address on which it listens, not the host that the client names.
     let listening = Arc::new(Mutex::new(None::<SocketAddr>));
     let known = Arc::clone(&listening);
     let origin = Old::server(
@@ -345,7 +347,7 @@ async fn comments_and_other_fields_around_the_announcement_stay() {
     }
 }
 
-/// With and without a filter of lists, which looks at all events.
+/// Settings of a route without and with a filter of lists, which looks at all events.
 const RULES: [&str; 2] = ["", ", tools: [{match: who}]"];
 
 #[tokio::test]
@@ -367,7 +369,7 @@ async fn only_the_first_event_of_a_stream_can_be_the_announcement() {
             assert_eq!(client.event().await, first, "{rules}");
             assert_eq!(client.event().await, later, "{rules}: {first:?} came first");
         }
-        // Nor is a second one that follows it.
+        // A second announcement behind the first one is not changed either.
         let origin =
             Old::server("a", |request, id| usual(request, id) + "event: endpoint\ndata: /message?x=2\n\n", false).await;
         let edge = start(&[&origin], rules).await;
@@ -385,7 +387,11 @@ async fn another_principal_cannot_post_to_a_session() {
     let bob = format!("Bearer {}", Tokens::token("bob", "read write"));
     assert_eq!(post(edge.address, &alice.url, &bob, CALL).await.status, 404);
     let elsewhere = alice.url.replacen("/old/", "/other/", 1);
-    assert_eq!(post(edge.address, &elsewhere, &alice.authorization, CALL).await.status, 404, "nor on another route");
+    assert_eq!(
+        post(edge.address, &elsewhere, &alice.authorization, CALL).await.status,
+        404,
+        "the session is unknown on another route"
+    );
     assert!(posts(&origin).is_empty());
     assert_eq!(alice.who().await, "a");
 }
@@ -404,7 +410,7 @@ async fn a_url_that_the_edge_did_not_make_is_unknown() {
         assert_eq!(post(edge.address, &url, &client.authorization, CALL).await.status, 404, "{made_up:?}");
     }
     assert!(posts(&origin).is_empty(), "nothing reached the server");
-    // Whatever stands around the parameter, the request goes where the session is.
+    // The path and the other parameters do not matter: the request goes to the URL of the session.
     for url in [
         format!("/old/other/path?{parameter}={sealed}"),
         format!("/old/message?x=y&{parameter}={sealed}&sessionId=a-2"),
@@ -427,7 +433,7 @@ async fn rules_hold_for_posts_and_for_lists_on_the_stream() {
     let listed = client.call(LIST).await;
     assert_eq!(listed["result"]["tools"], json!([{"name": "who"}]));
     assert_eq!(listed["id"], 8);
-    // One without rules shows all.
+    // A route without rules shows all tools.
     let edge = start(&[&origin], "").await;
     let listed = Client::open(&edge, "alice").await.call(LIST).await;
     assert_eq!(listed["result"]["tools"], json!([{"name": "who"}, {"name": "drop_all"}]));
@@ -442,8 +448,8 @@ async fn sessions_of_one_transport_are_not_sessions_of_the_other() {
     let (url, sealed) = announced.split_once('=').expect("a parameter");
     let mut caller = Caller::new(edge.address, "/old/mcp", "alice");
     caller.session = Some(sealed.to_owned());
-    assert_eq!(caller.post(CALL).await.status, 404, "the old one in the field");
-    // Both at once are no session.
+    assert_eq!(caller.post(CALL).await.status, 404, "a session of the old transport in the header field");
+    // A session in the URL together with a session in the header field is refused.
     caller.path.clone_from(&client.url);
     assert_eq!(caller.post(CALL).await.status, 400);
     assert!(posts(&old).is_empty());
@@ -455,13 +461,17 @@ async fn sessions_of_one_transport_are_not_sessions_of_the_other() {
     let caller = Caller::open(edge.address, "/old/mcp", "alice").await;
     let before = new.count();
     let url = format!("{url}={}", caller.id());
-    assert_eq!(post(edge.address, &url, &caller.authorization, CALL).await.status, 404, "the new one in the URL");
+    assert_eq!(
+        post(edge.address, &url, &caller.authorization, CALL).await.status,
+        404,
+        "a session of the new transport in the URL"
+    );
     assert_eq!(new.count(), before);
     assert_eq!(caller.who().await, "n");
 }
 
 #[tokio::test]
-async fn the_end_of_the_server_ends_the_session_whatever_the_route_says_of_resuming() {
+async fn the_end_of_the_server_ends_the_session_even_if_the_route_resumes_sessions() {
     for route in ["", ", sessions: {resume: true}"] {
         let mut origins = vec![Old::server("a", usual, false).await, Old::server("b", usual, false).await];
         let edge = start(&[&origins[0], &origins[1]], route).await;

@@ -1,4 +1,4 @@
-//! MCP sessions, up to revision 2025-11-25: where they live, who may use them, and what becomes of them.
+//! MCP sessions, up to revision 2025-11-25: at which endpoint they live, who may use them, and how they end.
 
 mod affinity;
 mod connection;
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::{Origin, Recorded, Reply, TestEdge, Tokens, eventually, exchange, request};
 
-/// As no client library writes it: it has to be repeated byte for byte.
+/// This has spaces and escapes that no client library writes, because the edge must repeat it byte for byte.
 const INITIALIZE: &str = r#"{ "jsonrpc":"2.0","id" : 0, "method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"version":"1","name":"\u0074est"}} }"#;
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"who","arguments":{}}}"#;
@@ -22,7 +22,8 @@ const LIST: &str = r#"{"jsonrpc":"2.0","id":8,"method":"tools/list"}"#;
 const KEY: (&str, &str) = ("session.key", "0123456789abcdef0123456789abcdef");
 const WITH_KEY: &str = "sessions: {keys: [{file: session.key}]}";
 
-/// Two routes, `/a/` and `/b/`, to the upstream `a` at `endpoints`; `upstream` and `route` are more of their settings.
+/// Two routes, `/a/` and `/b/`, to the upstream `a` at `endpoints`. `upstream` and `route` are further settings of the
+/// upstream and of both routes.
 fn yaml(top: &str, endpoints: &[SocketAddr], upstream: &str, route: &str) -> String {
     let items: Vec<String> = endpoints.iter().map(|address| format!("{{address: '{address}'}}")).collect();
     format!(
@@ -57,14 +58,14 @@ impl Caller {
         Self { address, path: path.to_owned(), authorization, session: None }
     }
 
-    /// A client with a session.
+    /// A client that has opened a session.
     async fn open(address: SocketAddr, path: &str, subject: &str) -> Self {
         let mut caller = Self::new(address, path, subject);
         caller.initialize().await;
         caller
     }
 
-    /// Opens a session, in the place of the one it may have.
+    /// Opens a session, which replaces the client's earlier session.
     async fn initialize(&mut self) {
         self.session = None;
         let reply = self.post(INITIALIZE).await;
@@ -77,7 +78,7 @@ impl Caller {
         self.session.as_deref().expect("it has a session")
     }
 
-    /// The same client as seen by another edge.
+    /// The same client, which sends its requests to another edge.
     fn at(&self, edge: &TestEdge) -> Self {
         Self { address: edge.address, ..self.clone() }
     }
@@ -114,7 +115,8 @@ impl Caller {
     }
 }
 
-/// A server with sessions that says its name. It knows the sessions `NAME-1`, `NAME-2`, ... and no others.
+/// A server with sessions, whose tool returns the server's name. Its sessions are `NAME-1`, `NAME-2`, and so on. It
+/// accepts every id that begins with `NAME-`.
 async fn server(name: &'static str) -> Origin {
     let opened = AtomicUsize::new(0);
     Origin::answering(move |request| answer(name, request, &opened)).await
@@ -124,7 +126,7 @@ fn answer(name: &str, request: &Recorded, opened: &AtomicUsize) -> Vec<u8> {
     let method = method(request);
     if method == "initialize" {
         let id = format!("{name}-{}", opened.fetch_add(1, Ordering::SeqCst) + 1);
-        // Not the version that was asked for.
+        // This is not the version that the client requested.
         let result =
             json!({"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": name, "version": "1"}});
         return respond("200 OK", &[("Mcp-Session-Id", &id)], &rpc(request, result));
@@ -144,7 +146,7 @@ fn answer(name: &str, request: &Recorded, opened: &AtomicUsize) -> Vec<u8> {
     }
 }
 
-/// The JSON-RPC method; empty for what is no message.
+/// The JSON-RPC method of a request; empty when its body has none.
 fn method(request: &Recorded) -> String {
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     body["method"].as_str().unwrap_or_default().to_owned()
@@ -155,7 +157,7 @@ fn rpc(request: &Recorded, result: Value) -> String {
     json!({"jsonrpc": "2.0", "id": body["id"], "result": result}).to_string()
 }
 
-/// JSON, unless `headers` say otherwise.
+/// A response whose body is JSON, unless `headers` have another content type.
 fn respond(status: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status}\r\n");
     if !status.starts_with("204") {
@@ -179,7 +181,7 @@ fn addresses(origins: &[Origin]) -> Vec<SocketAddr> {
     origins.iter().map(|origin| origin.address).collect()
 }
 
-/// Takes out the server that a session lives on: the only one that was initialized.
+/// Removes and returns the server at which a session lives: the only one that received an `initialize`.
 fn take_home(origins: &mut Vec<Origin>) -> Origin {
     let homes: Vec<usize> =
         (0..origins.len()).filter(|index| methods(&origins[*index]).contains(&"initialize".to_owned())).collect();
@@ -187,7 +189,7 @@ fn take_home(origins: &mut Vec<Origin>) -> Origin {
     origins.remove(homes[0])
 }
 
-/// Ends a server: its connections break off, and nobody listens at its address.
+/// Ends a server: its connections break off, and its address no longer listens.
 async fn kill(origin: Origin) {
     let address = origin.address;
     drop(origin);

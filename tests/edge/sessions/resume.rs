@@ -20,7 +20,7 @@ async fn servers() -> Vec<Origin> {
     vec![server("a").await, server("b").await]
 }
 
-/// A server that is late with its answers to `initialize`, and with what follows it.
+/// A server that answers `initialize` and `notifications/initialized` after 100 ms.
 async fn slow(name: &'static str) -> Origin {
     let opened = Arc::new(AtomicUsize::new(0));
     Origin::scripted(move |mut stream, recorder| {
@@ -39,7 +39,7 @@ async fn slow(name: &'static str) -> Origin {
     .await
 }
 
-/// An edge and a session on the first of two servers, whose server is then lost.
+/// Opens a session at one of two servers, and ends this server. Returns the edge, the client and the other server.
 async fn lose(mut origins: Vec<Origin>, route: &str) -> (TestEdge, Caller, Origin) {
     let edge = start(WITH_KEY, &addresses(&origins), "", route).await;
     let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
@@ -58,7 +58,7 @@ async fn without_the_setting_a_lost_session_is_unknown() {
 }
 
 #[tokio::test]
-async fn the_next_call_goes_on_at_another_server_with_the_clients_own_words() {
+async fn the_next_call_goes_on_at_another_server_after_the_clients_own_initialize() {
     let (_edge, caller, survivor) = lose(servers().await, RESUME).await;
     let reply = caller
         .send(
@@ -82,25 +82,25 @@ async fn the_next_call_goes_on_at_another_server_with_the_clients_own_words() {
         assert_eq!(request.headers("content-type"), ["application/json"]);
         assert_eq!(request.headers("accept"), ["application/json, text/event-stream"]);
         assert_eq!(request.headers("content-length"), [request.body.len().to_string()]);
-        assert_eq!(request.headers("x-mine"), ["1"], "as the client's other fields");
+        assert_eq!(request.headers("x-mine"), ["1"], "the client's other fields are sent, too");
         assert!(request.headers("authorization").is_empty());
     }
     assert!(seen[0].headers("mcp-session-id").is_empty(), "there is no session yet");
-    assert!(seen[0].headers("mcp-protocol-version").is_empty(), "nor a version");
+    assert!(seen[0].headers("mcp-protocol-version").is_empty(), "there is no negotiated version yet");
     for (request, method) in seen.iter().zip([None, None, Some("tools/call")]) {
-        assert_eq!(request.header("mcp-method"), method, "what is said of the call is not said of others");
+        assert_eq!(request.header("mcp-method"), method, "fields about the call are sent only with the call");
         assert_eq!(request.header("mcp-name"), method.map(|_| "who"));
     }
     let new = seen[1].header("mcp-session-id").expect("an id").to_owned();
     assert!(new == "a-1" || new == "b-1", "{new}");
     assert_eq!(seen[1].headers("mcp-protocol-version"), ["2025-06-18"], "the version that was negotiated");
     assert_eq!(seen[2].headers("mcp-session-id"), [new.as_str()]);
-    // From now on the session lives there, under the id that the client has.
+    // From now on the session lives at the other server, and the client keeps its id.
     for (method, body) in [("POST", LIST), ("GET", ""), ("POST", CALL)] {
         assert_eq!(caller.send(method, &[], body).await.status, 200);
         assert_eq!(survivor.last().headers("mcp-session-id"), [new.as_str()]);
     }
-    assert_eq!(survivor.count(), 6, "it was opened once");
+    assert_eq!(survivor.count(), 6, "the session was opened once");
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_real_client_does_not_notice_that_its_replica_is_lost() {
     let mut homes = vec![client.replica().await.expect("an answer")];
     for _ in 0..2 {
         fleet.switch(homes.last().expect("one"), "dead").await;
-        // What the client has open at that moment breaks; what it sends from then on does not.
+        // Requests that are open at this moment break. Requests that the client sends later succeed.
         let home = client.replica().await.expect("an answer");
         assert!(!homes.contains(&home), "{homes:?} {home}");
         for _ in 0..5 {
@@ -147,10 +147,15 @@ async fn calls_that_come_together_open_one_session() {
     assert_eq!(calls.join_all().await, [200; 20]);
     let count = |wanted| methods(&survivor).iter().filter(|method| *method == wanted).count();
     assert_eq!((count("initialize"), count("notifications/initialized"), count("tools/call")), (1, 1, 20));
-    assert_eq!(methods(&survivor)[..2], ["initialize", "notifications/initialized"], "and only then go on");
+    assert_eq!(
+        methods(&survivor)[..2],
+        ["initialize", "notifications/initialized"],
+        "the calls wait for the new session"
+    );
 }
 
-/// Reads calls and closes the connection, as a server that is killed in the middle of its work.
+/// A server that reads a call and closes the connection while `dies` is set, as if it were killed in the middle of its
+/// work.
 async fn dying(name: &'static str, dies: Arc<AtomicBool>) -> Origin {
     let opened = Arc::new(AtomicUsize::new(0));
     Origin::scripted(move |mut stream, recorder| {
@@ -182,26 +187,26 @@ async fn a_request_that_may_have_run_is_not_repeated() {
     assert_eq!((reply.status, reply.json()["id"].as_i64()), (502, Some(77)), "{reply:?}");
     let sent = home.requests().iter().filter(|request| request.body == call.as_bytes()).count();
     assert_eq!((sent, origins[0].count()), (1, 0), "it was sent once, and nowhere else");
-    // Nor is one that only reads: its session lives, as far as the edge knows.
+    // A request that only reads is not sent elsewhere either, because for the edge the session still lives at its
+    // server.
     assert_eq!(caller.post(LIST).await.status, 502);
     assert_eq!(origins[0].count(), 0);
     dies.store(false, Ordering::SeqCst);
     caller.who().await;
     assert_eq!(methods(&home).last().map(String::as_str), Some("tools/call"), "the session has not moved");
-    // The next one finds that nobody is there, before anything was sent.
+    // The next request cannot connect, so nothing of it was sent, and it may go elsewhere.
     kill(home).await;
     caller.who().await;
     assert_eq!(methods(&origins[0]), ["initialize", "notifications/initialized", "tools/call"]);
 }
 
 #[tokio::test]
-async fn the_end_of_a_lost_session_is_unknown() {
+async fn deleting_a_lost_session_is_404() {
     let (_edge, caller, survivor) = lose(servers().await, RESUME).await;
     assert_eq!(caller.send("DELETE", &[], "").await.status, 404);
-    assert_eq!(survivor.count(), 0, "no session is opened to be ended");
+    assert_eq!(survivor.count(), 0, "no session is opened only to be deleted");
 }
 
-/// What the client has ended, nothing brings back.
 #[tokio::test]
 async fn a_session_that_the_client_has_ended_does_not_come_back() {
     let mut origins = servers().await;
@@ -214,7 +219,7 @@ async fn a_session_that_the_client_has_ended_does_not_come_back() {
 }
 
 #[tokio::test]
-async fn a_server_that_opens_no_session_leaves_it_unknown() {
+async fn a_lost_session_is_unknown_if_the_other_server_does_not_open_one() {
     type Answer = fn(&crate::harness::Recorded) -> Vec<u8>;
     let refusals: [(&str, Answer); 6] = [
         ("an error", |_| respond("500 Internal Server Error", &[], "{}")),
@@ -233,7 +238,7 @@ async fn a_server_that_opens_no_session_leaves_it_unknown() {
         }),
     ];
     for (what, refusal) in refusals {
-        // Only the one that opens the session is asked first.
+        // The first `initialize` opens the session. The next one is refused, whichever server gets it.
         let mut origins = Vec::new();
         let begun = Arc::new(AtomicBool::new(false));
         for name in ["a", "b"] {
@@ -252,7 +257,8 @@ async fn a_server_that_opens_no_session_leaves_it_unknown() {
     }
 }
 
-/// Opens its first session as other servers do; the answer to any further `initialize` is an event stream without an end.
+/// A server that answers the first `initialize` as other servers do. The answer to any further one is an event stream
+/// that does not end.
 async fn streaming(name: &'static str, begun: Arc<AtomicBool>) -> Origin {
     let opened = Arc::new(AtomicUsize::new(0));
     Origin::scripted(move |mut stream, recorder| {
@@ -305,7 +311,7 @@ async fn a_second_loss_is_survived_like_the_first() {
     assert_eq!(caller.post(CALL).await.status, 404, "there is no server left");
 }
 
-/// Nobody waits for the attempts of all others.
+/// The time limit of a request includes its wait for the attempts of other requests.
 #[tokio::test]
 async fn a_server_that_does_not_answer_the_initialize_holds_nobody_for_long() {
     let mut origins = Vec::new();
@@ -331,14 +337,15 @@ async fn a_server_that_does_not_answer_the_initialize_holds_nobody_for_long() {
     let mut calls = JoinSet::new();
     for _ in 0..4 {
         let caller = caller.clone();
-        // It would panic after 20 s; one attempt takes 10 s.
+        // `post` panics after 20 s. The time limit is 10 s.
         calls.spawn(async move { caller.post(CALL).await.status });
     }
     assert_eq!(calls.join_all().await, [404; 4]);
     assert!(methods(&survivor).iter().all(|method| method == "initialize"));
 }
 
-/// A connection that was idle has broken, which may be the connection's fault; but then nobody is there.
+/// The list was sent on an idle connection, which breaks. The edge may repeat it at the same server, but this server is
+/// gone.
 #[tokio::test]
 async fn a_list_that_may_have_run_is_not_repeated_elsewhere() {
     for route in ["", RESUME] {
@@ -388,7 +395,7 @@ async fn an_endpoint_that_has_left_or_is_unhealthy_is_lost_too() {
     caller.who().await;
     assert_eq!(home.count(), before);
     assert_eq!(methods(&origins[0]), ["initialize", "notifications/initialized", "tools/call"]);
-    // All unhealthy is no loss: the servers may come back.
+    // When all endpoints are unhealthy, the session is not lost, because the servers may come back.
     let health = ", health: {http: {path: /health, status: 299}, interval: 50ms, unhealthy: 1}";
     edge.reload(&super::yaml(WITH_KEY, &addresses(&origins), health, RESUME)).await.expect("it reloads");
     eventually("it is unhealthy", async || caller.post(CALL).await.status == 503).await;
@@ -396,7 +403,7 @@ async fn an_endpoint_that_has_left_or_is_unhealthy_is_lost_too() {
 
 #[tokio::test]
 async fn a_large_initialize_is_not_kept() {
-    // The bound is 16 KiB.
+    // The edge keeps an `initialize` of at most 16 KiB.
     for (size, status) in [(16 << 10, 200), ((16 << 10) + 1, 404)] {
         let mut origins = servers().await;
         let edge = start(WITH_KEY, &addresses(&origins), "", RESUME).await;
@@ -412,14 +419,14 @@ async fn a_large_initialize_is_not_kept() {
 }
 
 #[tokio::test]
-async fn the_repeated_initialize_is_the_callers_own_and_nobody_elses() {
+async fn only_the_caller_of_a_lost_session_can_resume_it() {
     let (edge, caller, survivor) = lose(servers().await, RESUME).await;
     let mut bob = Caller::new(edge.address, "/a/mcp", "bob");
     bob.session = caller.session.clone();
     assert_eq!(bob.post(CALL).await.status, 404);
     let elsewhere = Caller { path: "/b/mcp".to_owned(), ..caller.clone() };
     assert_eq!(elsewhere.post(CALL).await.status, 404);
-    assert_eq!(survivor.count(), 0, "nobody else opens it");
+    assert_eq!(survivor.count(), 0, "no other caller resumes the session");
     let spoofed = [("X-User", "root"), ("X-Forwarded-For", "6.6.6.6")];
     assert_eq!(caller.send("POST", &spoofed, CALL).await.status, 200);
     for request in survivor.requests() {
@@ -428,12 +435,12 @@ async fn the_repeated_initialize_is_the_callers_own_and_nobody_elses() {
         assert_eq!(request.headers("x-forwarded-for"), ["127.0.0.1"]);
     }
     let count = survivor.count();
-    assert_eq!(bob.post(CALL).await.status, 404, "nor does anybody use it then");
+    assert_eq!(bob.post(CALL).await.status, 404, "no other caller can use the resumed session");
     assert_eq!(survivor.count(), count);
 }
 
 #[tokio::test]
-async fn the_route_says_which_host_and_token_the_other_server_sees() {
+async fn the_other_server_gets_the_host_and_the_token_that_the_route_sets() {
     let (_edge, caller, survivor) =
         lose(servers().await, ", sessions: {resume: true}, host: endpoint, forward_token: true").await;
     caller.who().await;
@@ -444,9 +451,9 @@ async fn the_route_says_which_host_and_token_the_other_server_sees() {
     }
 }
 
-/// Only the edge that saw a session begin can open it again.
+/// Only the edge at which a session was opened can resume it.
 #[tokio::test]
-async fn another_edge_has_nothing_to_repeat() {
+async fn another_edge_cannot_resume_a_session() {
     let origins = servers().await;
     let all = addresses(&origins);
     let (_edge, caller, survivor) = lose(origins, RESUME).await;
@@ -455,7 +462,7 @@ async fn another_edge_has_nothing_to_repeat() {
     assert_eq!(survivor.count(), 0);
 }
 
-/// The client's own notification may come when its server is lost.
+/// The server may be lost before the client sends `notifications/initialized`.
 #[tokio::test]
 async fn a_notification_can_be_the_first_to_find_the_server_lost() {
     let mut origins = servers().await;
@@ -468,7 +475,7 @@ async fn a_notification_can_be_the_first_to_find_the_server_lost() {
     assert_eq!(methods(&origins[0])[0], "initialize");
 }
 
-/// The session is opened again as every request of the route is sent: with the route's credential.
+/// The `initialize` that the edge repeats has the route's credential, as every request of the route has.
 #[tokio::test]
 async fn a_resumed_session_shows_the_routes_credential() {
     let given = AtomicUsize::new(0);
@@ -490,9 +497,9 @@ async fn a_resumed_session_shows_the_routes_credential() {
     assert_eq!(issuer.count(), 1);
 }
 
-/// A token that the new server refuses is not shown again.
+/// A token that the new server refuses is not used again.
 #[tokio::test]
-async fn a_resumption_that_is_refused_spends_the_token() {
+async fn a_token_that_is_refused_when_resuming_is_not_used_again() {
     let given = AtomicUsize::new(0);
     let issuer = Origin::answering(move |_| {
         let number = given.fetch_add(1, Ordering::SeqCst) + 1;
@@ -508,7 +515,7 @@ async fn a_resumption_that_is_refused_spends_the_token() {
     for name in ["a", "b"] {
         let (begun, opened) = (Arc::clone(&begun), AtomicUsize::new(0));
         let server = Origin::answering(move |request| {
-            // The first token opens one session and no other.
+            // The first token opens only the first session.
             let again = method(request) == "initialize" && begun.fetch_add(1, Ordering::SeqCst) > 0;
             match again && request.headers("authorization") == ["Bearer issued-1"] {
                 true => respond("401 Unauthorized", &[], "{}"),

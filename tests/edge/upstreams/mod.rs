@@ -11,7 +11,7 @@ use crate::harness::{Fleet, Origin, TestEdge, eventually, exchange, ok, request}
 /// An address where nobody listens.
 async fn refused() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    listener.local_addr().expect("it is bound").to_string()
+    listener.local_addr().expect("the listener is bound").to_string()
 }
 
 fn config(endpoints: &[String], settings: &str) -> String {
@@ -66,13 +66,13 @@ async fn a_hashed_key_stays_with_its_replica() {
             assert_eq!(seen.len(), 1, "{on} {key}: {seen:?}");
             replicas.extend(seen);
         }
-        assert_eq!(replicas.len(), 3, "and different keys use all replicas");
+        assert_eq!(replicas.len(), 3, "different keys use all replicas");
     }
     let edge = TestEdge::start(&config(&addresses, "balance: {hash: {client_address: true}}")).await;
     assert_eq!(counts(&edge, 10, |_| Vec::new()).await.len(), 1);
 }
 
-/// Row 2: nothing was sent, so any request goes to another replica.
+/// Row 2: a refused connection means that nothing was sent, so any request goes to another replica.
 #[tokio::test]
 async fn a_refused_connection_goes_to_another_replica() {
     let origin = Origin::answering(|request| ok(&String::from_utf8_lossy(&request.body))).await;
@@ -81,12 +81,12 @@ async fn a_refused_connection_goes_to_another_replica() {
         let reply = edge.send("POST", "/", &[], &format!("body {number}")).await;
         assert_eq!((reply.status, reply.body), (200, format!("body {number}")));
     }
-    assert_eq!(origin.count(), 10, "each arrived once");
+    assert_eq!(origin.count(), 10, "each request arrived once");
     assert_eq!(edge.metric(r#"mcp_edge_rejections_total{reason="upstream_failed"}"#).await, 0.0);
 }
 
 #[tokio::test]
-async fn when_no_replica_can_be_reached_the_client_is_told_in_its_own_protocol() {
+async fn without_a_reachable_replica_the_client_gets_502_in_its_own_protocol() {
     let edge = TestEdge::start(&config(&[refused().await, refused().await], "")).await;
     let reply = edge.get("/", &[]).await;
     assert_eq!((reply.status, reply.json()["error"].as_str()), (502, Some("upstream_failed")));
@@ -103,9 +103,9 @@ async fn when_no_replica_can_be_reached_the_client_is_told_in_its_own_protocol()
     assert_eq!((reply.status, reply.json()["id"].as_str()), (502, Some("abc")));
 }
 
-/// Row 1: a request that is safe is repeated elsewhere, once; one that may have run is not.
+/// Row 1: a safe request is repeated once, at another replica. A request that may have run is not repeated.
 #[tokio::test]
-async fn a_replica_that_dies_before_its_answer() {
+async fn only_safe_requests_are_repeated_when_a_replica_dies() {
     let dying = Origin::scripted(|mut stream, recorder| async move { drop(recorder.read(&mut stream).await) }).await;
     let good = named("good").await;
     let edge =
@@ -114,7 +114,7 @@ async fn a_replica_that_dies_before_its_answer() {
         assert_eq!(edge.get("/", &[]).await.body, "good");
     }
     let died = dying.count();
-    assert!(died > 0, "the dying one was tried");
+    assert!(died > 0, "the dying replica was tried");
     let mut failed = 0;
     for _ in 0..4 {
         failed += usize::from(edge.send("POST", "/", &[], "x").await.status == 502);
@@ -125,7 +125,7 @@ async fn a_replica_that_dies_before_its_answer() {
     assert_eq!(posts + failed, 4);
 }
 
-/// Rows 9 and 10: the whole response head has one deadline, however it is late.
+/// Rows 9 and 10: the whole response head has one deadline, whether the upstream is silent or sends single bytes.
 #[tokio::test]
 async fn a_late_response_head_is_504_and_a_late_body_is_not() {
     for dripping in [false, true] {
@@ -145,9 +145,9 @@ async fn a_late_response_head_is_504_and_a_late_body_is_not() {
         let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
         let reply = edge.send("POST", "/mcp/", &[("Content-Type", "application/json")], ping).await;
         assert_eq!((reply.status, reply.json()["id"].as_i64()), (504, Some(1)), "dripping: {dripping}");
-        assert!(begun.elapsed() >= Duration::from_millis(950), "not before its time");
-        assert_eq!(origin.count(), 1, "and it is not sent twice");
-        assert_eq!(edge.get("/", &[]).await.status, 504, "nor is a safe one");
+        assert!(begun.elapsed() >= Duration::from_millis(950), "the 504 does not come before the deadline");
+        assert_eq!(origin.count(), 1, "the request is not sent twice");
+        assert_eq!(edge.get("/", &[]).await.status, 504, "a safe request is not sent twice either");
         assert_eq!(
             edge.metric(&format!(
                 r#"mcp_edge_endpoint_requests_total{{endpoint="{}",result="timeout",upstream="a"}}"#,
@@ -173,7 +173,7 @@ async fn healthy(edge: &TestEdge) -> Vec<bool> {
     health_by_address(edge).await.into_values().collect()
 }
 
-/// By address.
+/// The health of each endpoint, by its address.
 async fn health_by_address(edge: &TestEdge) -> BTreeMap<String, bool> {
     let status = edge.status().await;
     let endpoints = status["upstreams"]["a"]["endpoints"].as_array().expect("a list").clone();
@@ -183,7 +183,8 @@ async fn health_by_address(edge: &TestEdge) -> BTreeMap<String, bool> {
     health.collect()
 }
 
-/// Row 6.
+/// Row 6: while all replicas are unhealthy, a request gets 503 at once. The replicas are used again when their probes
+/// succeed.
 #[tokio::test]
 async fn all_replicas_down_is_503_at_once_and_they_come_back() {
     let down = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -199,14 +200,14 @@ async fn all_replicas_down_is_503_at_once_and_they_come_back() {
     let edge = TestEdge::start(&config(&[origin.address.to_string()], health)).await;
     assert_eq!(edge.get("/", &[]).await.body, "up");
     down.store(true, std::sync::atomic::Ordering::SeqCst);
-    eventually("it is unhealthy", async || healthy(&edge).await == [false]).await;
+    eventually("the endpoint is unhealthy", async || healthy(&edge).await == [false]).await;
     let series = format!(r#"mcp_edge_endpoint_healthy{{endpoint="{}",upstream="a"}}"#, origin.address);
     assert_eq!(edge.metric(&series).await, 0.0);
     let reply = edge.get("/", &[]).await;
     assert_eq!((reply.status, reply.json()["error"].as_str()), (503, Some("no_endpoint")));
     assert!(reply.header("retry-after").is_some());
     down.store(false, std::sync::atomic::Ordering::SeqCst);
-    eventually("it is healthy again", async || healthy(&edge).await == [true]).await;
+    eventually("the endpoint is healthy again", async || healthy(&edge).await == [true]).await;
     assert_eq!(edge.get("/", &[]).await.body, "up");
     assert_eq!(edge.metric(&series).await, 1.0);
     let probe = origin.requests().into_iter().find(|request| request.line().contains("/health")).expect("a probe");
@@ -214,7 +215,7 @@ async fn all_replicas_down_is_503_at_once_and_they_come_back() {
 }
 
 #[tokio::test]
-async fn probes_of_each_kind_tell_the_dead_from_the_living() {
+async fn probes_of_each_kind_find_the_dead_replica() {
     let fleet = Fleet::start(&["currenttime", "currenttime"]).await;
     for probe in [
         "tcp: {}",
@@ -230,16 +231,18 @@ async fn probes_of_each_kind_tell_the_dead_from_the_living() {
         fleet.switch("currenttime-0", "dead").await;
         let seen = async || health_by_address(&edge).await;
         let (dead, alive) = (&addresses[0], &addresses[1]);
-        eventually(&format!("{probe}: the dead one is seen"), async || !seen().await[dead] && seen().await[alive])
-            .await;
+        eventually(&format!("{probe}: only the dead replica is unhealthy"), async || {
+            !seen().await[dead] && seen().await[alive]
+        })
+        .await;
         fleet.switch("currenttime-0", "ok").await;
-        eventually(&format!("{probe}: it is back"), async || healthy(&edge).await == [true, true]).await;
+        eventually(&format!("{probe}: both replicas are healthy"), async || healthy(&edge).await == [true, true]).await;
     }
 }
 
-/// A probe must not leave sessions behind, and may carry a token.
+/// A probe must end the MCP session that it opens. It can send a token.
 #[tokio::test]
-async fn an_mcp_probe_ends_its_session_and_shows_its_token() {
+async fn an_mcp_probe_ends_its_session_and_sends_its_token() {
     let origin = Origin::answering(|request| {
         if request.line().starts_with("DELETE") {
             return b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".to_vec();
@@ -252,7 +255,7 @@ async fn an_mcp_probe_ends_its_session_and_shows_its_token() {
     let health = "health: {mcp: {path: /x, token: {file: probe.token}}, interval: 50ms}";
     let yaml = config(&[origin.address.to_string()], health);
     let edge = TestEdge::start_with(&yaml, &[("probe.token", "probe-secret\n")]).await;
-    eventually("two probes", async || origin.count() >= 4).await;
+    eventually("two probes arrive", async || origin.count() >= 4).await;
     let requests = origin.requests();
     assert_eq!(requests[0].line(), "POST /x HTTP/1.1");
     assert_eq!(requests[0].headers("authorization"), ["Bearer probe-secret"]);
@@ -270,10 +273,10 @@ async fn a_probe_that_hangs_ends_at_its_timeout() {
     .await;
     let health = "health: {mcp: {}, interval: 50ms, timeout: 200ms, unhealthy: 2}";
     let edge = TestEdge::start(&config(&[origin.address.to_string()], health)).await;
-    eventually("it is unhealthy", async || healthy(&edge).await == [false]).await;
+    eventually("the endpoint is unhealthy", async || healthy(&edge).await == [false]).await;
 }
 
-/// Row 14: names are resolved in the background, a failure keeps what there was.
+/// Row 14: names are resolved in the background. A name without an address does not keep the edge from starting.
 #[tokio::test]
 async fn endpoints_may_be_names() {
     let origin = named("by name").await;
@@ -292,7 +295,7 @@ async fn endpoints_may_be_names() {
     assert!(addresses.contains(&origin.address.to_string().as_str()), "{addresses:?}");
     assert_eq!(edge.get("/", &[]).await.body, "by name");
     let edge = TestEdge::start(&config(&["no-such-name.invalid:80".to_owned()], "")).await;
-    assert_eq!(edge.get("/", &[]).await.status, 503, "it starts without it, and says so");
+    assert_eq!(edge.get("/", &[]).await.status, 503, "the edge starts without the address and answers 503");
 }
 
 #[tokio::test]
@@ -308,15 +311,15 @@ async fn in_flight_requests_are_counted_and_steer_least_request() {
     let mut waiting = Vec::new();
     while slow.count() == 0 {
         let mut stream = tokio::net::TcpStream::connect(edge.address).await.expect("the edge listens");
-        stream.write_all(request("POST", "/", &[], "x").as_bytes()).await.expect("it reads");
+        stream.write_all(request("POST", "/", &[], "x").as_bytes()).await.expect("the edge reads");
         waiting.push(stream);
-        eventually("it has arrived", async || slow.count() + fast.count() >= waiting.len()).await;
+        eventually("the request has arrived", async || slow.count() + fast.count() >= waiting.len()).await;
     }
     let series = format!(r#"mcp_edge_endpoint_in_flight{{endpoint="{}",upstream="a"}}"#, slow.address);
     assert_eq!(edge.metric(&series).await, 1.0);
     for _ in 0..20 {
-        assert_eq!(edge.get("/", &[]).await.body, "fast", "of two choices it is always the idle one");
+        assert_eq!(edge.get("/", &[]).await.body, "fast", "the idle replica is always chosen");
     }
     drop(waiting);
-    eventually("the client has left, and the request with it", async || edge.metric(&series).await == 0.0).await;
+    eventually("the requests of closed clients have ended", async || edge.metric(&series).await == 0.0).await;
 }

@@ -1,4 +1,4 @@
-//! Tokens that are wrong in one thing.
+//! Tokens that are each wrong in one detail.
 
 use ring::hmac;
 use ring::signature::{RSA_PKCS1_SHA384, RSA_PSS_SHA256};
@@ -8,7 +8,7 @@ use super::HEADER;
 use crate::harness::Signer;
 use crate::harness::signer::{encode, message};
 
-/// Good claims as text, with some replaced by other JSON; those replaced by nothing are taken out.
+/// Good claims as JSON text, with the changed claims of `changes`. An empty text removes the claim.
 pub fn claims(changes: &[(&str, &str)]) -> String {
     let end = mcp_edge::types::unix_now() + 600;
     let mut claims = vec![
@@ -31,7 +31,7 @@ pub fn object(members: &[(&str, &str)]) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-/// Names, and tokens that are signed with the right key wherever that is possible, and wrong in one thing.
+/// Tokens with their names. Each token is wrong in one detail, and signed with the right key wherever that is possible.
 pub fn hostile(signer: &Signer, canary: &str) -> Vec<(String, String)> {
     let mut all = Vec::new();
     let mut add = |name: &str, token: String| all.push((name.to_owned(), token));
@@ -73,7 +73,7 @@ pub fn hostile(signer: &Signer, canary: &str) -> Vec<(String, String)> {
     add("the RSA key for ES256", signer.ec(r#"{"alg":"ES256","kid":"rsa"}"#, &good));
     add("the elliptic key for RS256", signer.rsa(r#"{"alg":"RS256","kid":"ec"}"#, &good));
 
-    // Keys that the token brings along or points to.
+    // Keys that the token contains or points to.
     let evil = Signer::new();
     let embedded = object(&[("alg", "\"ES256\""), ("jwk", &evil.ec_jwk().to_string())]);
     add("an embedded key", evil.ec(&embedded, &good));
@@ -232,12 +232,12 @@ pub fn hostile(signer: &Signer, canary: &str) -> Vec<(String, String)> {
         ("null", b"null".to_vec()),
         ("nothing", Vec::new()),
         ("with a BOM", format!("\u{feff}{good}").into_bytes()),
-        ("with more behind", format!("{good}{good}").into_bytes()),
+        ("with more JSON after them", format!("{good}{good}").into_bytes()),
         (
-            "no UTF-8",
+            "not UTF-8",
             good.replace("alice", "al\u{1}ce").replace('\u{1}', "").into_bytes().into_iter().chain([0xff]).collect(),
         ),
-        ("with a NUL behind", format!("{good}\0").into_bytes()),
+        ("with a NUL after them", format!("{good}\0").into_bytes()),
         ("nested deep", nested.into_bytes()),
         ("another token", signer.token("alice").into_bytes()),
     ] {
@@ -255,8 +255,8 @@ pub fn hostile(signer: &Signer, canary: &str) -> Vec<(String, String)> {
         ("four parts", format!("{token}.{signature}")),
         ("five parts", format!("{head}.{body}.{signature}.{body}.{signature}")),
         ("six parts", format!("{token}.{token}")),
-        ("a dot before", format!(".{token}")),
-        ("a dot behind", format!("{token}.")),
+        ("a dot at the start", format!(".{token}")),
+        ("a dot at the end", format!("{token}.")),
         ("an empty header", format!(".{body}.{signature}")),
         ("empty claims", format!("{head}..{signature}")),
         ("dots only", "..".to_owned()),
@@ -281,7 +281,7 @@ pub fn hostile(signer: &Signer, canary: &str) -> Vec<(String, String)> {
         ("swapped parts", format!("{body}.{head}.{signature}")),
         ("too long", format!("{head}.{}.{signature}", "A".repeat(48 << 10))),
         ("a space inside", format!("{head}. {body}.{signature}")),
-        ("a tab before", format!("\t{token}")),
+        ("a tab at the start", format!("\t{token}")),
         ("a comma", format!("{token},{token}")),
         ("quotes", format!("\"{token}\"")),
         ("percent-encoded", token.replace('.', "%2E")),
@@ -294,10 +294,10 @@ pub fn hostile(signer: &Signer, canary: &str) -> Vec<(String, String)> {
     all
 }
 
-/// The last character of 256 bytes in base64 carries four bits that mean nothing: only zeros are canonical.
+/// In base64, the last character of 256 bytes has four unused bits. Only zeros are canonical.
 fn flip_last(text: &str) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let last = text.bytes().last().expect("it is not empty");
+    let last = text.bytes().last().expect("the text is not empty");
     let index = ALPHABET.iter().position(|&letter| letter == last).expect("base64");
     format!("{}{}", &text[..text.len() - 1], char::from(ALPHABET[index ^ 1]))
 }

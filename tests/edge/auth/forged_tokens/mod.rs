@@ -1,4 +1,4 @@
-//! Row 30: tokens that should open nothing (RFC 8725), and addresses in them that should not be visited.
+//! Row 30: forged tokens are refused (RFC 8725), and the edge does not connect to addresses in tokens.
 
 mod inputs;
 
@@ -11,7 +11,7 @@ use inputs::{claims, hostile, object};
 
 const HEADER: &str = r#"{"alg":"RS256","kid":"rsa"}"#;
 
-/// Serves the keys of `signer`, metadata of an issuer of its own, and answers to introspection: that no token is active.
+/// Serves the keys of `signer` and the metadata of its own issuer, and answers each introspection with `active: false`.
 async fn key_server(signer: &Signer) -> Origin {
     let jwks = signer.jwks();
     Origin::answering(move |request| {
@@ -25,11 +25,12 @@ async fn key_server(signer: &Signer) -> Origin {
     .await
 }
 
-/// The routes that take tokens.
+/// The routes. All of them accept tokens.
 const ROUTES: &[&str] = &["/", "/both/", "/asked/", "/found/"];
 
-/// Route `/` with public keys only, `/both/` with a shared secret of another issuer beside them, `/asked/` with a server beside
-/// them that is asked about what is no JWT of theirs, `/found/` with keys that the issuer's metadata leads to.
+/// Route `/` has only public keys. `/both/` also has the shared secret of another issuer. `/asked/` also has an
+/// introspection endpoint, for tokens that are not JWTs of the first issuer. `/found/` finds its keys through the
+/// issuer's metadata.
 async fn edge(keys: &Origin, origin: &Origin) -> TestEdge {
     TestEdge::start(&format!(
         "auth:
@@ -56,15 +57,16 @@ routes:
 }
 
 #[tokio::test]
-async fn hostile_tokens_are_401_and_no_address_in_them_is_visited() {
+async fn forged_tokens_are_401_and_no_address_in_them_is_connected_to() {
     let (signer, origin, canary) = (Signer::new(), Origin::saying("in").await, Origin::saying("{}").await);
     let keys = key_server(&signer).await;
     let edge = edge(&keys, &origin).await;
     let good = signer.token("alice");
-    eventually("the keys are there", async || edge.get_as(&good, "/").await.status == 200).await;
+    eventually("the keys are loaded", async || edge.get_as(&good, "/").await.status == 200).await;
     let fetches = || keys.requests().iter().filter(|request| request.line().starts_with("GET /jwks ")).count();
     let found = signer.rsa(HEADER, claims(&[("iss", &format!("\"http://{}\"", keys.address))]));
-    eventually("the other keys are there", async || edge.get_as(&found, "/found/").await.status == 200).await;
+    eventually("the keys of the other issuer are loaded", async || edge.get_as(&found, "/found/").await.status == 200)
+        .await;
     let (let_in, fetched, started) = (origin.count(), fetches(), Instant::now());
     let table = hostile(&signer, &canary.address.to_string());
     assert!(table.len() >= 40);
@@ -79,13 +81,13 @@ async fn hostile_tokens_are_401_and_no_address_in_them_is_visited() {
         }
     }
     assert!(wrong.is_empty(), "of {}:\n{}", table.len(), wrong.join("\n"));
-    assert_eq!(origin.count(), let_in, "nothing went on");
+    assert_eq!(origin.count(), let_in, "no request reached the origin");
     assert_eq!(canary.connections(), 0);
     let most = fetched + 2 * (1 + started.elapsed().as_secs() as usize / 10);
-    assert!(fetches() <= most, "unknown keys cause one fetch of each provider in 10 s at most");
-    // What a token says changes nothing in the question about it.
+    assert!(fetches() <= most, "unknown keys cause at most one fetch for each provider in 10 s");
+    // The content of a token does not change the introspection request, except for the token itself.
     let asked: Vec<_> = keys.requests().into_iter().filter(|request| request.line().starts_with("POST ")).collect();
-    assert!(asked.len() >= 10, "those that name no known issuer are asked about: {}", asked.len());
+    assert!(asked.len() >= 10, "tokens without a known issuer are introspected: {}", asked.len());
     for question in asked {
         let form: Vec<_> = form_urlencoded::parse(&question.body).into_owned().collect();
         let [(token, sent), (hint, _)] = &form[..] else { panic!("{form:?}") };
@@ -98,13 +100,14 @@ async fn hostile_tokens_are_401_and_no_address_in_them_is_visited() {
     assert_eq!(edge.get_as(&signer.token("bob"), "/").await.status, 200);
 }
 
-/// What only looks hostile: what is not understood must be ignored (RFC 7515 section 4, RFC 7519 section 4).
+/// These tokens are unusual but valid. Unknown header fields and claims must be ignored (RFC 7515 section 4, RFC 7519
+/// section 4).
 #[tokio::test]
-async fn odd_tokens_that_are_good_get_in_and_no_address_in_them_is_visited() {
+async fn unusual_but_valid_tokens_are_accepted_and_no_address_in_them_is_connected_to() {
     let (signer, origin, canary) = (Signer::new(), Origin::saying("in").await, Origin::saying("{}").await);
     let keys = key_server(&signer).await;
     let edge = edge(&keys, &origin).await;
-    eventually("the keys are there", async || edge.get_as(&signer.token("alice"), "/").await.status == 200).await;
+    eventually("the keys are loaded", async || edge.get_as(&signer.token("alice"), "/").await.status == 200).await;
     let now = mcp_edge::types::unix_now();
     let url = format!("\"http://{}/\"", canary.address);
     let header = |members: &[(&str, &str)]| {
@@ -127,13 +130,13 @@ async fn odd_tokens_that_are_good_get_in_and_no_address_in_them_is_visited() {
     assert_eq!(canary.connections(), 0);
 }
 
-/// A token that one provider of a route would take for its own issuer is refused when it claims the other's.
+/// A route has two providers. A token that is signed with the key of one issuer and names the other issuer is refused.
 #[tokio::test]
-async fn a_secret_of_one_issuer_signs_nothing_for_another() {
+async fn a_key_of_one_issuer_cannot_sign_for_another_issuer() {
     let (signer, origin) = (Signer::new(), Origin::saying("in").await);
     let keys = key_server(&signer).await;
     let edge = edge(&keys, &origin).await;
-    eventually("the keys are there", async || edge.get_as(&signer.token("alice"), "/both/").await.status == 200).await;
+    eventually("the keys are loaded", async || edge.get_as(&signer.token("alice"), "/both/").await.status == 200).await;
     assert_eq!(edge.get_as(&Tokens::token("alice", ""), "/both/").await.status, 200);
     let borrowed = Tokens::sign(&Claims::good("eve", "").with("iss", json!(Signer::ISSUER)).0);
     assert_eq!(edge.get_as(&borrowed, "/both/").await.status, 401);
@@ -146,17 +149,17 @@ async fn a_secret_of_one_issuer_signs_nothing_for_another() {
     );
 }
 
-/// These are no matter of tokens: HTTP says what they are.
+/// These requests break rules or limits of HTTP, so they are refused before a token is read.
 #[tokio::test]
-async fn what_http_refuses_never_becomes_a_token() {
+async fn requests_that_http_forbids_are_refused_before_authentication() {
     let (signer, origin) = (Signer::new(), Origin::saying("in").await);
     let keys = key_server(&signer).await;
     let edge = edge(&keys, &origin).await;
     let token = signer.token("alice");
     for (value, status) in [
-        // The request's header section is larger than any may be.
+        // The header section is larger than its limit.
         (format!("Bearer {}", "A".repeat(64 << 10)), 431),
-        // Bytes that no field value may hold (RFC 9110 section 5.5).
+        // Bytes that are not allowed in a field value (RFC 9110 section 5.5).
         (format!("Bearer {token}\0"), 400),
         (format!("Bearer {}\0{}", &token[..50], &token[50..]), 400),
         (format!("Bearer {}\r{}", &token[..50], &token[50..]), 400),

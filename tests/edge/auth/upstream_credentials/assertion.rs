@@ -1,4 +1,4 @@
-//! What the edge says about a caller, as an upstream verifies it.
+//! Assertions of the edge about callers, verified as an upstream verifies them.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ const AUDIENCE: &str = "https://fininfo.internal";
 
 const CREDENTIAL: &str = "assertion: {audience: 'https://fininfo.internal'}";
 
-/// Keys as PEM files, each in a file of its own.
+/// Private keys as PEM files, one key in each file.
 fn keys() -> [(&'static str, String); 3] {
     let random = SystemRandom::new();
     let pem =
@@ -44,14 +44,14 @@ async fn key_set(edge: &TestEdge) -> JwkSet {
     serde_json::from_value(reply.json()).expect("a key set")
 }
 
-/// The JWT that the upstream was shown.
+/// The JWT in the last request to the upstream.
 fn shown(origin: &Origin) -> String {
     let seen = origin.last();
     assert_eq!(seen.headers("authorization").len(), 1);
     seen.header("authorization").and_then(|field| field.strip_prefix("Bearer ")).expect("a token").to_owned()
 }
 
-/// The claims of `token`, when it is for this upstream, and a key of `set` verifies it.
+/// The claims of `token`, if it is for this upstream and a key of `set` verifies it.
 fn verified(token: &str, set: &JwkSet) -> Option<Value> {
     let header = jsonwebtoken::decode_header(token).expect("a JWT");
     assert_eq!(header.typ.as_deref(), Some("JWT"));
@@ -85,11 +85,11 @@ async fn an_upstream_can_verify_who_called() {
                 let assertion = shown(&origin);
                 assert_ne!(assertion, token);
                 assert_eq!(jsonwebtoken::decode_header(&assertion).expect("a JWT").alg, algorithm);
-                let claims = verified(&assertion, &set).expect("its key is published");
+                let claims = verified(&assertion, &set).expect("the key of the assertion is published");
                 let issued = claims["iat"].as_u64().expect("a number");
                 assert!((before..=mcp_edge::types::unix_now()).contains(&issued), "{claims}");
                 let id = claims["jti"].as_str().expect("text");
-                assert!(id.len() >= 22 && ids.insert(id.to_owned()), "each is for one request");
+                assert!(id.len() >= 22 && ids.insert(id.to_owned()), "each request has its own assertion");
                 let expected = json!({
                     "iss": "https://edge.example", "sub": subject, "provider": "local", "aud": AUDIENCE, "scope": "base fininfo:read",
                     "iat": issued, "nbf": issued, "exp": issued + 60, "jti": id,
@@ -107,7 +107,7 @@ async fn an_upstream_can_verify_who_called() {
 }
 
 #[tokio::test]
-async fn it_ends_with_the_callers_credential_and_stands_in_any_field() {
+async fn an_assertion_ends_with_the_callers_credential_and_can_be_sent_in_another_field() {
     let origin = upstream().await;
     let credential = "assertion: {audience: 'https://fininfo.internal', lifetime: 5m}, header: X-Edge-Assertion";
     let files = keys();
@@ -120,15 +120,16 @@ async fn it_ends_with_the_callers_credential_and_stands_in_any_field() {
         assert_eq!(send(&edge, "/mcp/", &token).await.status, 200);
         let seen = origin.last();
         assert_eq!((seen.header("authorization"), seen.headers("x-edge-assertion").len()), (None, 1));
-        let claims =
-            verified(seen.header("x-edge-assertion").expect("it is there"), &set).expect("its key is published");
+        let claims = verified(seen.header("x-edge-assertion").expect("the field is sent"), &set)
+            .expect("the key of the assertion is published");
         let exp = claims["exp"].as_u64().expect("a number");
         assert!(exp <= longest && exp > now + 60, "{claims}");
         assert_eq!(claims["scope"], "");
     }
 }
 
-/// A new key is published, then signs; the old one stays until nothing is left that it has signed.
+/// First, a new key is published. Then the edge signs with it. The old key stays published until its assertions have
+/// expired.
 #[tokio::test]
 async fn keys_rotate_with_reloads() {
     let origin = upstream().await;
@@ -143,18 +144,18 @@ async fn keys_rotate_with_reloads() {
     };
     let id = |assertion: &str| jsonwebtoken::decode_header(assertion).expect("a JWT").kid.expect("a kid");
     let (first, only) = (assertion().await, key_set(&edge).await);
-    edge.reload(&yaml("{file: ec.pem}, {file: ed.pem}")).await.expect("it is right");
+    edge.reload(&yaml("{file: ec.pem}, {file: ed.pem}")).await.expect("the configuration is good");
     let (second, both) = (assertion().await, key_set(&edge).await);
     assert_eq!((id(&first), both.keys.len()), (id(&second), 2), "the new key is published and does not sign yet");
-    edge.reload(&yaml("{file: ed.pem}, {file: ec.pem}")).await.expect("it is right");
+    edge.reload(&yaml("{file: ed.pem}, {file: ec.pem}")).await.expect("the configuration is good");
     let third = assertion().await;
     assert_ne!(id(&second), id(&third));
-    assert!(verified(&third, &both).is_some(), "with the keys that were published before");
+    assert!(verified(&third, &both).is_some(), "the keys that were published before verify it");
     assert!(verified(&third, &only).is_none());
     assert!(verified(&first, &key_set(&edge).await).is_some(), "the old key is still published");
-    edge.reload(&yaml("{file: ed.pem}")).await.expect("it is right");
+    edge.reload(&yaml("{file: ed.pem}")).await.expect("the configuration is good");
     assert!(verified(&first, &key_set(&edge).await).is_none());
-    // A file that no longer holds a key keeps everything as it is.
+    // A reload with a broken key file fails, and the edge keeps its configuration.
     edge.write("ed.pem", "broken");
     assert!(edge.reload(&yaml("{file: ed.pem}")).await.is_err());
     assert!(verified(&assertion().await, &key_set(&edge).await).is_some());

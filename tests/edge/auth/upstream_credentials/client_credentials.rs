@@ -26,13 +26,13 @@ async fn all_callers_share_the_edges_token() {
         let basic = format!("Basic {}", STANDARD.encode("my+edge:hunter2+%26+more"));
         assert_eq!(asked.headers("authorization"), [basic.as_str()]);
         let expected = [("grant_type", "client_credentials"), ("resource", "urn:example:a"), ("scope", "a b")];
-        assert_eq!(form(&asked), pairs(&expected), "{path}: nothing of a caller");
+        assert_eq!(form(&asked), pairs(&expected), "{path}: the token request contains nothing of a caller");
     }
 }
 
-/// No caller can be the reason that the edge gets no token.
+/// A caller cannot be the reason that the edge gets no token of its own. So callers get 503.
 #[tokio::test]
-async fn a_refusal_of_the_edge_is_an_outage() {
+async fn a_token_endpoint_that_refuses_the_edge_is_an_outage() {
     let origin = upstream().await;
     for (status, code) in [
         ("400 Bad Request", "invalid_scope"),
@@ -51,14 +51,14 @@ async fn a_refusal_of_the_edge_is_an_outage() {
     assert_eq!(origin.connections(), 0);
 }
 
-/// Health checks are of the upstream, which many routes may share: they show no route's credential.
+/// Health checks belong to the upstream, which several routes may share. So they do not use the credential of a route.
 #[tokio::test]
-async fn probes_ask_for_no_token() {
+async fn probes_request_no_token() {
     let (issuer, origin) = (issuer("").await, upstream().await);
     let yaml = yaml(&origin, &grant("client_credentials", &issuer, ""))
         .replace("}]}}", "}], health: {http: {path: /health}, interval: 50ms}}}");
     let edge = TestEdge::start_with(&yaml, &[SECRET]).await;
-    eventually("it is probed", async || origin.count() >= 2).await;
+    eventually("the upstream is probed", async || origin.count() >= 2).await;
     assert_eq!(issuer.connections(), 0);
     assert!(origin.requests().iter().all(|seen| seen.header("authorization").is_none()));
     assert_eq!(send(&edge, "/http/", &Tokens::token("alice", "")).await.status, 200);
@@ -66,7 +66,7 @@ async fn probes_ask_for_no_token() {
 }
 
 #[tokio::test]
-async fn the_edge_signs_who_it_is() {
+async fn the_edge_authenticates_with_a_signed_assertion() {
     let (issuer, origin) = (issuer("").await, upstream().await);
     let key = include_str!("../../../fixtures/config/files/one.key");
     let address = issuer.address;

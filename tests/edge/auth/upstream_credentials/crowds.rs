@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::harness::{eventually, request};
 
-/// Row 26, for tokens of upstreams.
+/// Row 26, for tokens of upstreams: many requests of one caller cause one token request.
 #[tokio::test]
-async fn a_thousand_requests_ask_once() {
+async fn a_thousand_requests_cause_one_token_request() {
     let gate = Arc::new(Notify::new());
     let waiting = Arc::clone(&gate);
     let issuer = Origin::scripted(move |mut stream, recorder| {
@@ -36,7 +36,7 @@ async fn a_thousand_requests_ask_once() {
         clients.spawn(async move { exchange(address, text).await.status });
     }
     let in_flight = r#"mcp_edge_requests_in_flight{route="/http/"}"#;
-    eventually("many wait", async || edge.metric(in_flight).await >= 100.0 && issuer.count() > 0).await;
+    eventually("many requests wait", async || edge.metric(in_flight).await >= 100.0 && issuer.count() > 0).await;
     assert_eq!((issuer.count(), origin.count()), (1, 0));
     gate.notify_one();
     assert!(clients.join_all().await.iter().all(|status| *status == 200));
@@ -45,9 +45,9 @@ async fn a_thousand_requests_ask_once() {
     assert_eq!((counted(&edge, "/http/", "ok").await, counted(&edge, "/http/", "hit").await), (1.0, 999.0));
 }
 
-/// Row 28: many callers at once ask no more than the server can answer.
+/// Row 28: many callers at once cause a limited number of token requests at one time.
 #[tokio::test]
-async fn questions_at_one_time_are_bounded() {
+async fn token_requests_at_one_time_are_limited() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (asked, highest) = (Arc::clone(&now), Arc::clone(&most));
     let issuer = Origin::scripted(move |mut stream, recorder| {
@@ -55,7 +55,7 @@ async fn questions_at_one_time_are_bounded() {
         async move {
             while recorder.read(&mut stream).await.is_some() {
                 most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                // A server that is slower than a question may wait for its turn.
+                // The server takes longer than a token request may wait for its turn.
                 tokio::time::sleep(Duration::from_millis(1_300)).await;
                 now.fetch_sub(1, Ordering::SeqCst);
                 if stream.write_all(&issued("t", "")).await.is_err() {
@@ -77,13 +77,13 @@ async fn questions_at_one_time_are_bounded() {
     let count = |status| statuses.iter().filter(|&&seen| seen == status).count();
     let (served, busy) = (count(200), count(503));
     assert_eq!((served + busy, served), (300, origin.count()), "nothing is sent without a token");
-    assert!(served > 0 && busy > 0, "{served} served, {busy} told to come back");
-    assert_eq!(most.load(Ordering::SeqCst), mcp_edge::config::limits::LOOKUPS, "questions at one time");
+    assert!(served > 0 && busy > 0, "{served} got 200, {busy} got 503");
+    assert_eq!(most.load(Ordering::SeqCst), mcp_edge::config::limits::LOOKUPS, "token requests at one time");
 }
 
-/// A client that leaves while its request waits for a token takes nobody with it.
+/// A client leaves while its request waits for a token. Another request that waits for the same token is still served.
 #[tokio::test]
-async fn a_client_that_leaves_fails_nobody() {
+async fn a_client_that_leaves_does_not_fail_other_requests() {
     let gate = Arc::new(Notify::new());
     let waiting = Arc::clone(&gate);
     let issuer = Origin::scripted(move |mut stream, recorder| {
@@ -105,13 +105,13 @@ async fn a_client_that_leaves_fails_nobody() {
     let mut leader = crate::harness::http2::Http2::connect(edge.address).await;
     let head = http::Request::get("http://edge.example/http/").header("authorization", &authorization);
     let (response, mut stream) = leader.send(head.body(()).expect("a request"), true).await;
-    eventually("it asks", async || issuer.count() == 1).await;
+    eventually("the token endpoint is asked", async || issuer.count() == 1).await;
     let follower = tokio::spawn(exchange(edge.address, text));
     let in_flight = r#"mcp_edge_requests_in_flight{route="/http/"}"#;
-    eventually("the other waits", async || edge.metric(in_flight).await == 2.0).await;
+    eventually("the other request waits", async || edge.metric(in_flight).await == 2.0).await;
     stream.send_reset(h2::Reason::CANCEL);
     drop((response, stream, leader));
-    // Whoever asks now is answered within the time that one question may take.
+    // The server answers both the token request of the client that has left and a further one, if there is one.
     for _ in 0..2 {
         gate.notify_one();
     }

@@ -1,4 +1,4 @@
-//! The caller's own token, exchanged (RFC 8693).
+//! Exchange of the caller's own token (RFC 8693).
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::*;
 use crate::harness::{Authority, Claims, EdgeProcess, request};
 
 #[tokio::test]
-async fn the_upstream_sees_a_token_that_was_given_for_the_callers() {
+async fn the_upstream_gets_the_exchanged_token_of_the_caller() {
     let (issuer, origin) = (issuer(r#", "expires_in": 600"#).await, upstream().await);
     let more = ", audience: fininfo, resource: 'https://fininfo.internal/mcp?a=b&c', scopes: ['b:write', 'a:read']";
     let edge = edge(&origin, &issuer, more).await;
@@ -21,7 +21,7 @@ async fn the_upstream_sees_a_token_that_was_given_for_the_callers() {
         for _ in 0..3 {
             assert_eq!(send(&edge, path, &token).await.status, 200);
         }
-        assert_eq!(issuer.count(), index + 1, "one route's token is not another's, and each is asked for once");
+        assert_eq!(issuer.count(), index + 1, "each route needs its own token, and requests it once");
         let asked = issuer.last();
         assert_eq!(asked.line(), "POST /token?x=1 HTTP/1.1");
         assert_eq!(asked.headers("content-type"), ["application/x-www-form-urlencoded"]);
@@ -51,9 +51,9 @@ async fn the_upstream_sees_a_token_that_was_given_for_the_callers() {
     }
 }
 
-/// Two tokens of one subject may be good for different things.
+/// Two tokens of one subject may have different scopes, so each is exchanged separately.
 #[tokio::test]
-async fn a_token_is_for_the_token_that_it_was_given_for() {
+async fn each_token_of_a_caller_is_exchanged_separately() {
     let (issuer, origin) = (issuer("").await, upstream().await);
     let edge = edge(&origin, &issuer, ", subject_token_type: jwt").await;
     let callers = [Tokens::token("alice", "read"), Tokens::token("bob", "read"), Tokens::token("alice", "read write")];
@@ -69,9 +69,9 @@ async fn a_token_is_for_the_token_that_it_was_given_for() {
     assert_eq!(issuer.count(), 3);
 }
 
-/// Nobody is asked, and nothing is sent, for what the policy does not allow.
+/// A refused request is neither sent to the upstream nor does it cause a token request.
 #[tokio::test]
-async fn what_is_denied_is_not_asked_for() {
+async fn a_refused_request_causes_no_token_request() {
     let (issuer, origin) = (issuer("").await, upstream().await);
     let edge = edge(&origin, &issuer, "").await;
     let token = Tokens::token("alice", "");
@@ -89,9 +89,9 @@ async fn what_is_denied_is_not_asked_for() {
     assert_eq!((issuer.connections(), origin.connections()), (0, 0));
 }
 
-/// Row 16, for tokens of upstreams: what is no token is an outage, and nothing goes to the upstream.
+/// Row 16, for tokens of upstreams: an answer without a usable token is an outage, and nothing is sent to the upstream.
 #[tokio::test]
-async fn without_a_token_nothing_is_sent() {
+async fn without_a_token_nothing_is_sent_to_the_upstream() {
     let origin = upstream().await;
     let canary = Origin::saying("{}").await;
     let good = r#"{"access_token": "t", "token_type": "Bearer"}"#;
@@ -111,7 +111,7 @@ async fn without_a_token_nothing_is_sent() {
         ("a list", ok("[]")),
         ("junk", ok("access_token=t&token_type=Bearer")),
         ("huge", ok(&huge)),
-        ("our credentials are wrong", refused("401 Unauthorized", "invalid_client")),
+        ("the edge's credentials are wrong", refused("401 Unauthorized", "invalid_client")),
         ("busy", refused("429 Too Many Requests", "slow_down")),
         ("silent", Vec::new()),
     ] {
@@ -121,7 +121,7 @@ async fn without_a_token_nothing_is_sent() {
             let reply = send(&edge, path, &Tokens::token("alice", "")).await;
             assert_eq!(reply.status, 503, "{name}: {}", reply.body);
             assert!(reply.header("retry-after").is_some(), "{name}");
-            assert_eq!(issuer.count(), index + 1, "outages are not remembered: {name}");
+            assert_eq!(issuer.count(), index + 1, "outages are not cached: {name}");
             if path == "/mcp/" {
                 let error = &reply.json()["error"];
                 assert_eq!((reply.json()["id"].as_i64(), error["code"].as_i64()), (Some(1), Some(-32003)), "{name}");
@@ -140,7 +140,7 @@ async fn without_a_token_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_caller_whose_token_is_refused_is_told_so() {
+async fn a_caller_whose_token_cannot_be_exchanged_gets_403() {
     let origin = upstream().await;
     let alice = Tokens::token("alice", "");
     for (status, code) in [
@@ -161,13 +161,13 @@ async fn a_caller_whose_token_is_refused_is_told_so() {
         let reply = send(&edge, "/http/", &alice).await;
         assert_eq!((reply.status, reply.json()["error"].as_str()), (403, Some("credential_refused")), "{code}");
         assert!(!reply.body.contains("canary"), "{}", reply.body);
-        assert_eq!(reply.header("www-authenticate"), None, "no scope would help");
+        assert_eq!(reply.header("www-authenticate"), None, "more scopes would not help");
         for _ in 0..2 {
             let reply = send(&edge, "/mcp/", &alice).await;
             let error = &reply.json()["error"];
             assert_eq!((reply.status, error["code"].as_i64()), (403, Some(-32001)), "{code}: {}", reply.body);
         }
-        assert_eq!(issuer.count(), 2, "a refusal is remembered for a while: {code}");
+        assert_eq!(issuer.count(), 2, "a refusal is cached for a while: {code}");
         let before = origin.count();
         assert_eq!(send(&edge, "/mcp/", &Tokens::token("bob", "")).await.status, 200, "{code}");
         assert_eq!(origin.count(), before + 1);
@@ -182,7 +182,8 @@ async fn a_caller_whose_token_is_refused_is_told_so() {
     }
 }
 
-/// `auth.outbound.allow` holds for token endpoints, too: a name that leads elsewhere is not asked.
+/// `auth.outbound.allow` applies to token endpoints, too: the edge does not connect to an address outside these
+/// networks.
 #[tokio::test]
 async fn a_token_endpoint_outside_the_allowed_networks_is_not_asked() {
     let (issuer, origin) = (issuer("").await, upstream().await);
@@ -191,14 +192,14 @@ async fn a_token_endpoint_outside_the_allowed_networks_is_not_asked() {
     let edge = TestEdge::start_with(&inside, &[SECRET]).await;
     assert_eq!(send(&edge, "/http/", &Tokens::token("alice", "")).await.status, 200);
     let seen = (issuer.count(), origin.count());
-    edge.reload(&inside.replace("127.0.0.0/8, '::1'", "192.0.2.0/24")).await.expect("it is right");
+    edge.reload(&inside.replace("127.0.0.0/8, '::1'", "192.0.2.0/24")).await.expect("the configuration is good");
     assert_eq!(send(&edge, "/http/", &Tokens::token("bob", "")).await.status, 503);
     assert_eq!((issuer.count(), origin.count()), seen);
 }
 
-/// A caller without a token of its own is never sent on without a credential.
+/// The request of a caller without a token is never sent to the upstream without a credential.
 #[tokio::test]
-async fn who_comes_without_a_token_is_refused() {
+async fn a_caller_without_a_token_is_refused() {
     let (issuer, origin) = (issuer("").await, upstream().await);
     let lookup = Origin::answering(|_| b"HTTP/1.1 200 OK\r\nX-User: dora\r\nContent-Length: 0\r\n\r\n".to_vec()).await;
     let key = new_api_key("ci").expect("there is randomness");
@@ -233,7 +234,7 @@ routes: [{{path: /http/, upstream: a, auth: {{providers: [local, robots, cookies
 }
 
 #[tokio::test]
-async fn who_comes_by_certificate_is_refused() {
+async fn a_caller_that_authenticates_by_certificate_is_refused() {
     let (issuer, origin, authority) = (issuer("").await, upstream().await, Authority::new("test"));
     let (server, robot) = (authority.issue("edge.example"), authority.issue("robot.example"));
     let yaml = format!(
@@ -272,9 +273,9 @@ routes:
     assert_eq!((issuer.count(), origin.count()), (1, 1));
 }
 
-/// Another field, beside the client's own token.
+/// The exchanged token is sent in another field, beside the client's own token.
 #[tokio::test]
-async fn a_token_may_stand_in_another_field() {
+async fn the_exchanged_token_can_be_sent_in_another_field() {
     let issuer = Origin::answering(|_| ok(r#"{"access_token": "t", "token_type": "N_A"}"#)).await;
     let origin = upstream().await;
     let credential = grant("exchange", &issuer, "") + ", header: X-Upstream-Token, scheme: Token";
@@ -288,11 +289,15 @@ async fn a_token_may_stand_in_another_field() {
         let seen = origin.last();
         assert_eq!(seen.headers("x-upstream-token"), ["Token t"]);
         assert_eq!(seen.headers("authorization"), [authorization.as_str()]);
-        assert!(!seen.head.contains("theirs"), "nor what a server may take for the same field: {}", seen.head);
+        assert!(
+            !seen.head.contains("theirs"),
+            "a field whose name a server may read as the same is removed, too: {}",
+            seen.head
+        );
     }
 }
 
-/// Row 70.
+/// Row 70: the log contains no tokens, no secrets and no texts of the token endpoint except valid error codes.
 #[tokio::test]
 async fn no_token_is_logged() {
     let origin = upstream().await;
@@ -309,11 +314,11 @@ async fn no_token_is_logged() {
     for (token, answer, status) in [
         (&tokens[0], issued("canary-issued", ""), 200),
         (&tokens[1], refused("400 Bad Request", "invalid_target"), 403),
-        // The code is not one: it might be a token.
+        // This is not a valid error code. It might be a token, so it is not logged.
         (&tokens[2], refused("400 Bad Request", "Canary.Code"), 403),
         (&tokens[3], refused("401 Unauthorized", "invalid_client"), 503),
     ] {
-        *now.lock().expect("no test panics with it") = answer;
+        *now.lock().expect("no test panics while it holds the lock") = answer;
         let reply = edge.get_as(token, "/http/").await;
         assert_eq!(reply.status, status);
         lines.push(reply.head);

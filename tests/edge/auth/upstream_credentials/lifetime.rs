@@ -1,12 +1,13 @@
-//! How long a token for an upstream is used: its own end, its caller's, a refusal of the upstream, a purge, a reload.
+//! What ends the use of a token for an upstream: its own end, the end of the caller's token, a refusal by the upstream,
+//! a purge, or a reload.
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::harness::{Claims, Clock, EdgeProcess, eventually, request};
 
-/// An upstream that refuses the first token that it ever sees.
-async fn picky() -> Origin {
+/// An upstream that refuses the token `issued-1`.
+async fn refusing_first_token() -> Origin {
     Origin::answering(|request| match request.headers("authorization") == ["Bearer issued-1"] {
         true => answer("401 Unauthorized", IS_JSON, "{}"),
         false => answer("200 OK", IS_JSON, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#),
@@ -15,12 +16,16 @@ async fn picky() -> Origin {
 }
 
 #[tokio::test]
-async fn a_token_that_the_upstream_refuses_is_shown_once() {
+async fn a_token_that_the_upstream_refuses_is_used_once() {
     for path in WAYS {
-        let (issuer, origin) = (issuer("").await, picky().await);
+        let (issuer, origin) = (issuer("").await, refusing_first_token().await);
         let edge = TestEdge::start_with(&yaml(&origin, &grant("exchange", &issuer, "")), &[SECRET]).await;
         let token = Tokens::token("alice", "");
-        assert_eq!(send(&edge, path, &token).await.status, 401, "it is passed on, and not tried again by itself");
+        assert_eq!(
+            send(&edge, path, &token).await.status,
+            401,
+            "the 401 is passed on, and the edge does not repeat the request"
+        );
         assert_eq!((issuer.count(), origin.count()), (1, 1), "{path}");
         for _ in 0..2 {
             assert_eq!(send(&edge, path, &token).await.status, 200, "{path}");
@@ -30,10 +35,11 @@ async fn a_token_that_the_upstream_refuses_is_shown_once() {
     }
 }
 
-/// A token of the edge itself is shown for many callers, of whom one may be the reason: it is not replaced each time.
+/// Many callers share a token of the edge itself. One of them may be the reason for a refusal, so a new token is not
+/// replaced.
 #[tokio::test]
-async fn a_token_of_the_edge_is_replaced_only_when_it_is_not_new() {
-    let (clock, origin) = (Clock::new(), picky().await);
+async fn a_refused_token_of_the_edge_is_replaced_unless_it_is_new() {
+    let (clock, origin) = (Clock::new(), refusing_first_token().await);
     let issuer = issuer(r#", "expires_in": 3600"#).await;
     let (edge, _folder) = process(&clock, &origin, &grant("client_credentials", &issuer, "")).await;
     let token = Tokens::token("alice", "");
@@ -56,7 +62,8 @@ async fn process(clock: &Clock, origin: &Origin, credential: &str) -> (EdgeProce
     (EdgeProcess::start_with(&folder.path().join("edge.yaml"), clock.environment()).await, folder)
 }
 
-/// A token of 100 s is replaced when 20 to 30 s are left; without another it is used until 5 s are left.
+/// A token that is valid for 100 s is replaced when 20 to 30 s are left. If the server issues no other, it is used
+/// until 5 s are left.
 #[tokio::test]
 async fn a_token_is_replaced_before_its_end() {
     let (clock, origin) = (Clock::new(), upstream().await);
@@ -70,28 +77,32 @@ async fn a_token_is_replaced_before_its_end() {
     };
     let shown = || origin.last().header("authorization").map(str::to_owned);
     assert_eq!(status().await, (200, 1));
-    *now.lock().expect("no test panics with it") = answer("500 Internal Server Error", IS_JSON, "{}");
+    *now.lock().expect("no test panics while it holds the lock") = answer("500 Internal Server Error", IS_JSON, "{}");
     clock.set(0, 65);
-    assert_eq!(status().await, (200, 1), "it is good for long");
+    assert_eq!(status().await, (200, 1), "the token is valid for long enough");
     clock.set(0, 85);
-    assert_eq!(status().await, (200, 2), "the server has no other, but it is still good");
+    assert_eq!(status().await, (200, 2), "the server issues no other token, but this one is still valid");
     assert_eq!(shown().as_deref(), Some("Bearer first"));
     clock.set(0, 88);
     assert_eq!(status().await, (200, 3), "the server is asked again a little later");
     clock.set(0, 96);
     let seen = origin.count();
-    assert_eq!(status().await, (503, 4), "it is too near its end");
-    assert_eq!(origin.count(), seen, "nothing was sent");
-    *now.lock().expect("no test panics with it") = issued("second", r#", "expires_in": 100"#);
+    assert_eq!(status().await, (503, 4), "the token is too near its end");
+    assert_eq!(origin.count(), seen, "nothing was sent to the upstream");
+    *now.lock().expect("no test panics while it holds the lock") = issued("second", r#", "expires_in": 100"#);
     assert_eq!(status().await, (200, 5));
     assert_eq!(shown().as_deref(), Some("Bearer second"));
-    *now.lock().expect("no test panics with it") = issued("third", r#", "expires_in": 100"#);
+    *now.lock().expect("no test panics while it holds the lock") = issued("third", r#", "expires_in": 100"#);
     clock.set(0, 96 + 65);
     assert_eq!(status().await, (200, 5));
     clock.set(0, 96 + 85);
-    assert_eq!((status().await, shown().as_deref()), ((200, 6), Some("Bearer third")), "replaced, and not waited for");
-    // Without `expires_in` a minute is taken.
-    *now.lock().expect("no test panics with it") = issued("fourth", "");
+    assert_eq!(
+        (status().await, shown().as_deref()),
+        ((200, 6), Some("Bearer third")),
+        "the token is replaced before its end"
+    );
+    // A token without `expires_in` is used for a minute.
+    *now.lock().expect("no test panics while it holds the lock") = issued("fourth", "");
     clock.set(0, 300);
     assert_eq!((status().await, shown().as_deref()), ((200, 7), Some("Bearer fourth")));
     clock.set(0, 335);
@@ -100,9 +111,9 @@ async fn a_token_is_replaced_before_its_end() {
     assert_eq!(status().await, (200, 8));
 }
 
-/// What was given for a caller's token ends with it, however long it is good itself.
+/// An exchanged token is not used after the caller's token has expired, however long it is valid itself.
 #[tokio::test]
-async fn an_exchanged_token_ends_with_the_callers() {
+async fn an_exchanged_token_ends_with_the_callers_token() {
     let (clock, origin) = (Clock::new(), upstream().await);
     let issuer = issuer(r#", "expires_in": 3600"#).await;
     let (edge, _folder) = process(&clock, &origin, &grant("exchange", &issuer, "")).await;
@@ -114,14 +125,15 @@ async fn an_exchanged_token_ends_with_the_callers() {
     assert_eq!((get().await, issuer.count()), (200, 1));
     clock.set(62, 62);
     assert_eq!((get().await, issuer.count(), origin.count()), (401, 1, 2));
-    // To a clock that was set back the caller's token is good again; what was given for it is not.
+    // By a clock that was set back, the caller's token is valid again. The token that was exchanged for it is not used
+    // again.
     clock.set(0, 62);
     assert_eq!((get().await, issuer.count()), (200, 2));
     assert_eq!(origin.last().headers("authorization"), ["Bearer issued-2"]);
 }
 
 #[tokio::test]
-async fn a_purge_of_a_caller_forgets_what_was_given_for_its_token() {
+async fn a_purge_of_a_caller_removes_its_exchanged_tokens() {
     let (issuer, origin) = (issuer("").await, upstream().await);
     let edge = TestEdge::start_with(&yaml(&origin, &grant("exchange", &issuer, "")), &[SECRET]).await;
     let (alice, bob) = (Tokens::token("alice", ""), Tokens::token("bob", ""));
@@ -139,7 +151,7 @@ async fn a_purge_of_a_caller_forgets_what_was_given_for_its_token() {
 }
 
 #[tokio::test]
-async fn tokens_outlive_reloads_that_do_not_change_where_they_come_from() {
+async fn tokens_are_kept_by_reloads_that_do_not_change_their_credential() {
     let (issuer, origin) = (issuer("").await, upstream().await);
     let before = yaml(&origin, &grant("exchange", &issuer, ", scopes: [a]"));
     let edge = TestEdge::start_with(&before, &[SECRET]).await;
@@ -147,17 +159,17 @@ async fn tokens_outlive_reloads_that_do_not_change_where_they_come_from() {
     let get = async || (send(&edge, "/http/", &token).await.status, issuer.count());
     assert_eq!(get().await, (200, 1));
     let other = before.replace("path: /http/, upstream: a,", "path: /http/, upstream: a, body_bytes: 1KiB,");
-    edge.reload(&other).await.expect("it is right");
+    edge.reload(&other).await.expect("the configuration is good");
     assert_eq!(get().await, (200, 1), "another setting of the route");
-    edge.reload(&other.replace("scopes: [a]", "scopes: [b]")).await.expect("it is right");
+    edge.reload(&other.replace("scopes: [a]", "scopes: [b]")).await.expect("the configuration is good");
     assert_eq!(get().await, (200, 2), "another scope");
     assert_eq!(form(&issuer.last())["scope"], "b");
     edge.write("edge.secret", "another");
-    edge.reload(&other.replace("scopes: [a]", "scopes: [b]")).await.expect("it is right");
+    edge.reload(&other.replace("scopes: [a]", "scopes: [b]")).await.expect("the configuration is good");
     assert_eq!(get().await, (200, 3), "another secret");
     let series = r#"mcp_edge_upstream_token_requests_total{result="ok",route="/http/"}"#;
     assert_eq!(edge.metric(series).await, 3.0);
     let gone = other.lines().filter(|line| !line.contains("path: /http/")).collect::<Vec<_>>().join("\n");
-    edge.reload(&gone).await.expect("it is right");
+    edge.reload(&gone).await.expect("the configuration is good");
     eventually("the series is gone", async || !edge.admin_get("/metrics").await.body.contains(series)).await;
 }

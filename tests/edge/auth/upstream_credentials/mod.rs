@@ -1,4 +1,5 @@
-//! What upstreams are shown in place of the client's credential: exchanged tokens, tokens of the edge, assertions.
+//! Credentials that upstreams get in place of the client's: exchanged tokens, tokens of the edge itself, and
+//! assertions.
 
 mod assertion;
 mod client_credentials;
@@ -16,7 +17,7 @@ const SECRET: (&str, &str) = ("edge.secret", "hunter2 & more\n");
 
 const IS_JSON: &str = "application/json";
 
-/// A token endpoint that gives `issued-1`, `issued-2` and so on, with what else `more` says.
+/// A token endpoint that issues `issued-1`, `issued-2` and so on. `more` is added to its answers.
 async fn issuer(more: &'static str) -> Origin {
     let given = AtomicUsize::new(0);
     Origin::answering(move |_| issued(&format!("issued-{}", given.fetch_add(1, Ordering::SeqCst) + 1), more)).await
@@ -26,7 +27,7 @@ fn issued(token: &str, more: &str) -> Vec<u8> {
     ok(&format!(r#"{{"access_token": "{token}", "token_type": "Bearer"{more}}}"#))
 }
 
-/// An answer of a token endpoint without a token.
+/// The answer of a token endpoint that refuses to issue a token.
 fn refused(status: &str, code: &str) -> Vec<u8> {
     answer(status, IS_JSON, &format!(r#"{{"error": "{code}", "error_description": "canary-description"}}"#))
 }
@@ -44,7 +45,7 @@ fn grant(kind: &str, issuer: &Origin, more: &str) -> String {
     )
 }
 
-/// The routes `/mcp/` and `/http/` with one credential, for callers with tokens; only the tool `get` may be called.
+/// The routes `/mcp/` and `/http/`, both with `credential`. Callers need tokens. Only the tool `get` may be called.
 fn yaml(origin: &Origin, credential: &str) -> String {
     format!(
         "auth: {{cache: {{negative_ttl: 0s}}, providers: {{{}}}}}
@@ -63,17 +64,17 @@ async fn edge(origin: &Origin, issuer: &Origin, more: &str) -> TestEdge {
     TestEdge::start_with(&yaml(origin, &grant("exchange", issuer, more)), &[SECRET]).await
 }
 
-/// The two ways to an upstream.
+/// The paths of the two routes: one for MCP, one for HTTP.
 const WAYS: [&str; 2] = ["/mcp/", "/http/"];
 
-/// A call of a tool as a caller with `token`.
+/// Calls the tool `get` with `token`.
 async fn send(edge: &TestEdge, path: &str, token: &str) -> Reply {
     let authorization = format!("Bearer {token}");
     let body = call("1", "get");
     exchange(edge.address, post(path, &[("Authorization", &authorization)], &body)).await
 }
 
-/// The form in a request's body; no field is there twice.
+/// The form in a request's body. Each field must occur only once.
 fn form(request: &Recorded) -> BTreeMap<String, String> {
     let mut form = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(&request.body).into_owned() {
@@ -86,7 +87,7 @@ fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// What the edge has counted for a route.
+/// How many token requests of a route have had this result.
 async fn counted(edge: &TestEdge, route: &str, result: &str) -> f64 {
     edge.metric(&format!(r#"mcp_edge_upstream_token_requests_total{{result="{result}",route="{route}"}}"#)).await
 }
@@ -95,5 +96,5 @@ async fn counted(edge: &TestEdge, route: &str, result: &str) -> f64 {
 async fn changing(first: Vec<u8>) -> (Origin, Arc<std::sync::Mutex<Vec<u8>>>) {
     let now = Arc::new(std::sync::Mutex::new(first));
     let answers = Arc::clone(&now);
-    (Origin::answering(move |_| answers.lock().expect("no test panics with it").clone()).await, now)
+    (Origin::answering(move |_| answers.lock().expect("no test panics while it holds the lock").clone()).await, now)
 }

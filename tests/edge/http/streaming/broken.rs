@@ -1,24 +1,24 @@
-//! What breaks off must not look as if it had ended.
+//! An answer that breaks off must not look like a complete answer.
 
 use super::*;
 
 const JSON: &str = r#"{"jsonrpc": "2.0", "id": 1, "result": {}}"#;
 
-/// What an origin sends before it is killed, and what a client has of it.
+/// Answers that an origin begins before it is killed, and the part of their body that the client gets.
 fn broken_answers() -> [(String, &'static str); 4] {
     let (json, rest) = JSON.split_at(20);
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
     [
         (format!("{head}Content-Length: {}\r\n\r\n{json}", json.len() + rest.len()), json),
         (format!("{head}Transfer-Encoding: chunked\r\n\r\n{}", chunk(json)), json),
-        // Between two events, and within one.
+        // These break off between two events, and within an event.
         (format!("{EVENTS}{}{}", chunk("data: 1\n\n"), chunk("data: 2\n\n")), "data: 1\n\ndata: 2\n\n"),
         (format!("{EVENTS}{}ff\r\ndata: 2", chunk("data: 1\n\n")), "data: 1\n\ndata: 2"),
     ]
 }
 
 #[tokio::test]
-async fn a_killed_origin_is_no_end_of_a_message() {
+async fn a_killed_origin_does_not_end_a_message_cleanly() {
     let (origin, mut accepted) = held().await;
     let edge = edge(&origin, "").await;
     for reset in [false, true] {
@@ -41,10 +41,10 @@ async fn a_killed_origin_is_no_end_of_a_message() {
             }
         }
     }
-    assert_eq!(origin.connections(), 16, "nothing of it is sent again");
+    assert_eq!(origin.connections(), 16, "no request is sent again");
 }
 
-/// Without a length or chunks only a reset tells a broken message from a whole one.
+/// Without a length or chunks, only a reset shows that a message is incomplete.
 #[tokio::test]
 async fn a_message_that_ends_with_its_connection_ends_cleanly_but_not_by_a_reset() {
     let (origin, mut accepted) = held().await;
@@ -82,17 +82,17 @@ async fn a_killed_origin_resets_an_http_2_stream() {
             seen += std::str::from_utf8(&piece).expect("the tests send text");
         }
         drop(upstream);
-        let error = http2::piece(&mut body).await.expect("not an end").expect_err("no more data");
+        let error = http2::piece(&mut body).await.expect("the stream does not end cleanly").expect_err("no more data");
         assert!(error.is_reset(), "{answer}: {error}");
     }
-    // The connection is the client's, not the origin's.
+    // The client's connection stays open when the connection of the origin breaks.
     let (response, _) = http2.send(Request::get("http://edge.example/").body(()).expect("a request"), true).await;
     next(&mut accepted).await.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nin").await;
     assert_eq!(http2::text(http2::head(response).await.into_body()).await, "in");
 }
 
 #[tokio::test]
-async fn an_http_2_origin_that_resets_is_no_end_of_a_message() {
+async fn a_reset_by_an_http_2_origin_does_not_end_a_message_cleanly() {
     let (origin, mut accepted) = held_calls().await;
     let edge = edge(&origin, ", http2: true").await;
     let mut client = Wire::open(&edge, &request("GET", "/", &[ACCEPT_EVENTS], "")).await;
@@ -108,6 +108,6 @@ async fn an_http_2_origin_that_resets_is_no_end_of_a_message() {
     let mut call = Grpc::open(&edge, "/", &mut accepted).await;
     call.talk("before").await;
     call.answer.send_reset(Reason::INTERNAL_ERROR);
-    let error = http2::piece(&mut call.body).await.expect("not an end").expect_err("no more data");
+    let error = http2::piece(&mut call.body).await.expect("the stream does not end cleanly").expect_err("no more data");
     assert!(error.is_reset(), "{error}");
 }

@@ -2,12 +2,12 @@
 
 use super::*;
 
-/// A call as gRPC makes it, with a client that goes on sending and a server that goes on answering.
+/// A gRPC call in which both the client and the server can go on sending messages.
 pub(crate) struct Grpc {
     pub(crate) _http2: Http2,
     pub(crate) sending: SendStream<Bytes>,
     pub(crate) body: RecvStream,
-    /// The other end.
+    /// The messages that the server receives.
     pub(crate) received: RecvStream,
     pub(crate) answer: SendStream<Bytes>,
     pub(crate) head: Request<()>,
@@ -38,12 +38,12 @@ impl Grpc {
         }
     }
 
-    /// One message there and one back.
+    /// Sends one message to the server and one back to the client.
     pub(crate) async fn talk(&mut self, text: &str) {
         let (there, back) = (format!("there {text}"), format!("back {text}"));
         self.sending.send_data(there.clone().into(), false).expect("the stream is open");
-        assert_eq!(http2::piece(&mut self.received).await.expect("a message").expect("whole"), there);
+        assert_eq!(http2::piece(&mut self.received).await.expect("a message").expect("no stream error"), there);
         self.answer.send_data(back.clone().into(), false).expect("the stream is open");
-        assert_eq!(http2::piece(&mut self.body).await.expect("a message").expect("whole"), back);
+        assert_eq!(http2::piece(&mut self.body).await.expect("a message").expect("no stream error"), back);
     }
 }

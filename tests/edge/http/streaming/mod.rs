@@ -1,4 +1,4 @@
-//! What flows: event streams, HTTP/2 streams and WebSockets, how long they may be silent, and how they end.
+//! Event streams, HTTP/2 streams and WebSockets: how data passes, how long a stream may be silent, and how it ends.
 
 mod broken;
 mod grpc;
@@ -32,19 +32,22 @@ use wire::*;
 pub const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 pub const ACCEPT_EVENTS: (&str, &str) = ("Accept", "text/event-stream");
 
-/// A message that an MCP route carries, in each revision up to 2025-11-25.
+/// A message that MCP routes accept in each revision up to 2025-11-25.
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}}"#;
 const IS_JSON: (&str, &str) = ("Content-Type", "application/json");
 
-/// How soon an upstream connection must end after its client has left: a second, and half of one for a busy machine.
+/// The time in which an upstream connection must end after its client has left: one second, and half a second more for
+/// a busy machine.
 pub const PROMPTLY: Duration = Duration::from_millis(1500);
 
-/// Routes `/` and `/mcp/` for `origin`, `/ws/` for WebSockets, and `/short/`, which bears a second of silence.
+/// An edge with four routes to `origin`: `/`, `/mcp/`, `/ws/` for WebSockets, and `/short/`, whose streams may be
+/// silent for one second.
 async fn edge(origin: &Origin, upstream: &str) -> TestEdge {
     TestEdge::start(&routes("", &[("a", origin, upstream)])).await
 }
 
-/// The same for each of several upstreams, whose routes begin with their names where there is more than one.
+/// The configuration of these four routes for each of `upstreams`. With several upstreams, each path begins with the
+/// name of its upstream.
 fn routes(limits: &str, upstreams: &[(&str, &Origin, &str)]) -> String {
     let (mut sections, mut routes) = (String::new(), String::new());
     for (name, origin, settings) in upstreams {
@@ -60,7 +63,7 @@ fn routes(limits: &str, upstreams: &[(&str, &Origin, &str)]) -> String {
     format!("limits: {{{limits}}}\nupstreams:\n{sections}routes:\n{routes}")
 }
 
-/// Each piece must arrive before the origin sends the next.
+/// Each piece must reach the client before the origin sends the next one.
 #[tokio::test]
 async fn pieces_pass_one_by_one() {
     let (origin, mut accepted) = held().await;
@@ -101,13 +104,13 @@ async fn pieces_pass_one_by_one_to_an_http_2_client() {
     for number in 0..3 {
         let event = format!("data: {number}\n\n");
         upstream.send(&chunk(&event)).await;
-        assert_eq!(http2::piece(&mut body).await.expect("an event").expect("whole"), event);
+        assert_eq!(http2::piece(&mut body).await.expect("an event").expect("no stream error"), event);
     }
     upstream.send("0\r\n\r\n").await;
-    assert_eq!(http2::text(body).await, "", "and its end is an end");
+    assert_eq!(http2::text(body).await, "", "the stream ends cleanly");
 }
 
-/// Request bodies too.
+/// Bodies of requests are streamed as well.
 #[tokio::test]
 async fn pieces_of_a_request_pass_one_by_one() {
     let (origin, mut accepted) = raw().await;
@@ -127,7 +130,7 @@ async fn pieces_of_a_request_pass_one_by_one() {
 }
 
 #[tokio::test]
-async fn http_2_from_end_to_end_with_trailers() {
+async fn messages_and_trailers_pass_over_http_2_from_end_to_end() {
     let (origin, mut accepted) = held_calls().await;
     let edge = edge(&origin, ", http2: true").await;
     for status in ["0", "13"] {
@@ -139,16 +142,16 @@ async fn http_2_from_end_to_end_with_trailers() {
             call.talk(&number.to_string()).await;
         }
         call.sending.send_data("last".into(), true).expect("the stream is open");
-        assert_eq!(http2::piece(&mut call.received).await.expect("a message").expect("whole"), "last");
-        assert!(http2::piece(&mut call.received).await.is_none(), "the client has said all");
+        assert_eq!(http2::piece(&mut call.received).await.expect("a message").expect("no stream error"), "last");
+        assert!(http2::piece(&mut call.received).await.is_none(), "the client has ended its stream");
         call.answer.send_data("answer".into(), false).expect("the stream is open");
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", status.parse().expect("a value"));
         call.answer.send_trailers(trailers).expect("the stream is open");
-        assert_eq!(http2::piece(&mut call.body).await.expect("a message").expect("whole"), "answer");
+        assert_eq!(http2::piece(&mut call.body).await.expect("a message").expect("no stream error"), "answer");
         assert!(http2::piece(&mut call.body).await.is_none());
         let trailers = tokio::time::timeout(PATIENCE, call.body.trailers()).await.expect("trailers in time");
-        assert_eq!(trailers.expect("no reset").expect("there are some")["grpc-status"], status);
+        assert_eq!(trailers.expect("no reset").expect("the response has trailers")["grpc-status"], status);
     }
     assert_eq!(origin.connections(), 1, "calls share a connection");
 }
@@ -163,13 +166,14 @@ async fn a_web_socket_carries_messages_both_ways() {
     for message in
         [Message::text("grüße"), Message::binary(vec![0, 255, 10]), Message::text(""), Message::binary(large)]
     {
-        // The large one is longer than what sockets buffer: someone must read.
+        // The large message does not fit into the buffers of the sockets, so one end must read while the other end
+        // sends.
         let ((), received) = tokio::join!(client.send(message.clone()), server.receive());
         assert_eq!(received.expect("a message"), message);
         let ((), received) = tokio::join!(server.send(message.clone()), client.receive());
         assert_eq!(received.expect("a message"), message);
     }
-    // It can also speak first.
+    // The server can also send first.
     server.send(Message::text("unasked")).await;
     assert_eq!(client.text().await, "unasked");
 }
@@ -216,10 +220,10 @@ async fn only_a_route_with_upgrade_carries_web_sockets() {
         let reply = exchange(edge.address, request("POST", path, &upgrade, body)).await;
         assert_eq!((reply.status, reply.json()["error"].as_str()), (400, Some("bad_request")), "{path} {body}");
     }
-    assert_eq!(origin.connections(), 0, "the origin sees nothing of it");
+    assert_eq!(origin.connections(), 0, "no request reaches the origin");
 }
 
-/// An origin that does not want to upgrade answers as it likes.
+/// When the origin refuses to upgrade, the client gets the origin's answer.
 #[tokio::test]
 async fn an_origin_may_refuse_to_upgrade() {
     let origin = Origin::answering(|_| b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno".to_vec()).await;
@@ -229,7 +233,7 @@ async fn an_origin_may_refuse_to_upgrade() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_takes_its_upstream_connection_along() {
+async fn a_client_that_leaves_ends_its_upstream_connection() {
     let (origin, mut accepted) = held().await;
     let edge = edge(&origin, "").await;
     let ended = async |what: &str, upstream: Wire, left: Instant| {
@@ -254,7 +258,7 @@ async fn a_client_that_leaves_takes_its_upstream_connection_along() {
             client.until("data: 1\n\n").await;
             ended(path, upstream, leave(client)).await;
         }
-        // Before there is any answer.
+        // Before the answer has begun.
         let stateless = CALL.replace("}}", r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#);
         let repeated =
             [IS_JSON, ("MCP-Protocol-Version", "2026-07-28"), ("Mcp-Method", "tools/call"), ("Mcp-Name", "a")];
@@ -281,20 +285,21 @@ async fn a_client_that_leaves_takes_its_upstream_connection_along() {
     drop(response);
     other.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nkept").await;
     assert_eq!(http2::text(http2::head(kept).await.into_body()).await, "kept");
-    // And then it leaves as a whole.
+    // The client closes the whole connection.
     let (response, _sending) = http2.send(get(), true).await;
     let upstream = next(&mut accepted).await;
     let left = Instant::now();
     drop(http2);
     ended("HTTP/2 connection", upstream, left).await;
     drop(response);
-    // Nobody was refused anything, however they left.
+    // No request was rejected, however its client left.
     let in_flight = r#"mcp_edge_requests_in_flight{route="/"}"#;
     eventually("all have ended", async || edge.metric(in_flight).await == 0.0).await;
     assert_eq!(edge.metric(r#"mcp_edge_rejections_total{reason="bad_request"}"#).await, 0.0);
 }
 
-/// Up to 2025-11-25 a client that leaves has not cancelled: its call goes on, whether the answer is still to come or flows.
+/// Up to revision 2025-11-25, a client that leaves does not cancel its call. The call goes on, whether its answer has
+/// begun or not.
 #[tokio::test]
 async fn a_call_of_an_older_revision_goes_on_without_its_client() {
     let (origin, mut accepted) = held().await;
@@ -309,7 +314,7 @@ async fn a_call_of_an_older_revision_goes_on_without_its_client() {
         drop(client);
         let ended = tokio::time::timeout(PROMPTLY, upstream.stream.read_buf(&mut upstream.unread)).await;
         assert!(ended.is_err(), "flows: {flows}: {ended:?}");
-        // What it still says is taken, to its end.
+        // The edge reads the rest of the answer to its end.
         if !flows {
             upstream.send(EVENTS).await;
         }
@@ -322,11 +327,11 @@ async fn a_call_of_an_older_revision_goes_on_without_its_client() {
     }
     let series =
         r#"mcp_edge_endpoint_in_flight{endpoint="{}",upstream="a"}"#.replace("{}", &origin.address.to_string());
-    eventually("nothing is left of it", async || edge.metric(&series).await == 0.0).await;
+    eventually("the call has ended", async || edge.metric(&series).await == 0.0).await;
 }
 
 #[tokio::test]
-async fn a_web_socket_client_that_leaves_takes_its_upstream_connection_along() {
+async fn a_web_socket_client_that_leaves_ends_its_upstream_connection() {
     let (origin, mut accepted) = held_sockets().await;
     let edge = edge(&origin, "").await;
     for politely in [true, false] {
@@ -343,7 +348,7 @@ async fn a_web_socket_client_that_leaves_takes_its_upstream_connection_along() {
     }
 }
 
-/// Streams to an HTTP/2 origin share a connection, so there a stream is reset.
+/// Requests to an HTTP/2 origin share a connection, so the edge resets only the client's stream.
 #[tokio::test]
 async fn a_client_that_leaves_resets_its_http_2_stream() {
     let (origin, mut accepted) = held_calls().await;
@@ -399,7 +404,7 @@ async fn open_streams_are_counted() {
     open("/sockets/ws/", 1.0).await;
     let call = Grpc::open(&edge, "/calls/", &mut accepted_calls).await;
     open("/calls/", 1.0).await;
-    // An answer that is no stream is none, however long it takes.
+    // An answer that is not an event stream is not counted, however long it takes.
     let mut client = Wire::open(&edge, &request("GET", "/events/mcp/", &[], "")).await;
     let mut upstream = next(&mut accepted).await;
     upstream.send(&EVENTS.replace("text/event-stream", "application/json")).await;
@@ -407,7 +412,7 @@ async fn open_streams_are_counted() {
     open("/events/mcp/", 0.0).await;
     open("/events/", 3.0).await;
 
-    // One ends, one is killed, one client leaves.
+    // One stream ends, the origin of one breaks off, and the client of one leaves.
     let (mut client, mut upstream) = streams.pop().expect("three were opened");
     upstream.send("0\r\n\r\n").await;
     client.until("0\r\n\r\n").await;
@@ -429,38 +434,37 @@ async fn a_client_may_wait_for_100_continue() {
     let (origin, mut accepted) = raw().await;
     let edge = edge(&origin, "").await;
     let expecting = |path| request("POST", path, &[("Expect", "100-continue"), ("Content-Length", "5")], "");
-    let path = "/";
-    // It is told to go on.
+    // The origin tells the client to continue.
     let begun = Instant::now();
-    let mut client = Wire::open(&edge, &expecting(path)).await;
+    let mut client = Wire::open(&edge, &expecting("/")).await;
     let mut upstream = next(&mut accepted).await;
     assert!(upstream.until("\r\n\r\n").await.to_ascii_lowercase().contains("expect: 100-continue"));
     upstream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
-    assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 100"), "{path}");
+    assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 100"));
     client.send("hello").await;
     upstream.until("hello").await;
     upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nin").await;
-    assert!(client.until("in").await.starts_with("HTTP/1.1 200"), "{path}");
+    assert!(client.until("in").await.starts_with("HTTP/1.1 200"));
     drop(upstream);
-    // It is answered before it sent anything.
-    let mut client = Wire::open(&edge, &expecting(path)).await;
+    // The origin answers before the client sends its body.
+    let mut client = Wire::open(&edge, &expecting("/")).await;
     let mut upstream = next(&mut accepted).await;
     upstream.until("\r\n\r\n").await;
     upstream.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno").await;
-    assert!(client.until("no").await.starts_with("HTTP/1.1 413"), "{path}");
+    assert!(client.until("no").await.starts_with("HTTP/1.1 413"));
     drop(client);
     upstream.end().await;
-    // The origin does not know the field; the client goes on by itself, as curl does after a second.
-    let mut client = Wire::open(&edge, &expecting(path)).await;
+    // The origin ignores `Expect`. The client sends its body after a second, as curl does.
+    let mut client = Wire::open(&edge, &expecting("/")).await;
     let mut upstream = next(&mut accepted).await;
     upstream.until("\r\n\r\n").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     client.send("hello").await;
     upstream.until("hello").await;
     upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nin").await;
-    assert!(client.until("in").await.contains("HTTP/1.1 200"), "{path}");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{path}: {:?}", begun.elapsed());
-    // What the edge itself refuses is refused at once.
+    assert!(client.until("in").await.contains("HTTP/1.1 200"));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // A request that the edge itself refuses is refused at once.
     for path in ["/a/../", "/mcp/../"] {
         let begun = Instant::now();
         let mut client = Wire::open(&edge, &expecting(path)).await;
@@ -469,7 +473,7 @@ async fn a_client_may_wait_for_100_continue() {
     }
 }
 
-/// On MCP routes the edge wants to see the message before it chooses an upstream, so it says so itself.
+/// On MCP routes the edge needs the message before it chooses an upstream, so the edge itself sends 100 Continue.
 #[tokio::test]
 async fn a_client_of_an_mcp_route_may_wait_for_100_continue() {
     let (origin, mut accepted) = raw().await;
@@ -483,7 +487,7 @@ async fn a_client_of_an_mcp_route_may_wait_for_100_continue() {
         let mut client = Wire::open(&edge, &expecting("application/json")).await;
         if patient {
             assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 100"));
-            assert_eq!(origin.connections(), 0, "there is nothing to send yet");
+            assert_eq!(origin.connections(), 0, "the edge has no message to send yet");
         }
         client.send(CALL).await;
         let mut upstream = next(&mut accepted).await;
@@ -500,7 +504,7 @@ async fn a_client_of_an_mcp_route_may_wait_for_100_continue() {
         upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\non").await;
         client.until("on").await;
     }
-    // What the edge itself refuses is refused before the body.
+    // A request that the edge itself refuses is refused before its body is sent.
     let connections = origin.connections();
     let begun = Instant::now();
     let mut client = Wire::open(&edge, &expecting("text/plain")).await;
@@ -510,7 +514,7 @@ async fn a_client_of_an_mcp_route_may_wait_for_100_continue() {
     assert_eq!(origin.connections(), connections);
 }
 
-/// 100 is no answer yet.
+/// 100 Continue is not the answer, so the client can still get a 502.
 #[tokio::test]
 async fn an_origin_that_dies_after_100_continue_is_502() {
     let (origin, mut accepted) = raw().await;
@@ -524,7 +528,7 @@ async fn an_origin_that_dies_after_100_continue_is_502() {
             client.send(CALL).await;
             let mut upstream = next(&mut accepted).await;
             upstream.until(CALL).await;
-            // It says so though it was not asked.
+            // The origin sends 100 Continue although the request to it has no `Expect`.
             upstream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
             upstream
         } else {
@@ -567,7 +571,7 @@ async fn answers_without_a_body_keep_both_connections() {
     for (method, path, status) in requests.repeat(2) {
         client.send(&request(method, path, &[], "")).await;
         let head = client.until("\r\n\r\n").await;
-        // Were there a body, the next head would begin with it.
+        // If a body followed, the next head would begin with this body.
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{method} {path}: {head}");
         assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{method} {path}: {head}");
         assert_eq!(head.contains("Content-Length: 5"), status != "204", "{method} {path}: {head}");

@@ -43,7 +43,7 @@ async fn silence(limits: &str, upstream: &str, silence: Duration) {
         client.until("data: after\n\n").await;
     }
     upstream.send(&chunk("data: after\n\n")).await;
-    assert_eq!(http2::piece(&mut body).await.expect("an event").expect("whole"), "data: after\n\n");
+    assert_eq!(http2::piece(&mut body).await.expect("an event").expect("no stream error"), "data: after\n\n");
     client.send(Message::text("there")).await;
     assert_eq!(server.text().await, "there");
     server.send(Message::text("back")).await;
@@ -51,7 +51,7 @@ async fn silence(limits: &str, upstream: &str, silence: Duration) {
     call.talk("after").await;
 }
 
-/// None of the shorter limits is one on a stream.
+/// The other time limits are shorter, but they do not apply to an open stream.
 #[tokio::test]
 async fn silent_streams_outlive_all_other_limits() {
     let limits = "header_timeout: 1s, body_timeout: 1s, write_timeout: 1s, keepalive_timeout: 1s";
@@ -63,7 +63,7 @@ async fn a_default_stream_may_be_silent_for_two_minutes() {
     silence("", "", Duration::from_secs(125)).await;
 }
 
-/// The client must not take it for the end.
+/// The client must see that the stream was cut: it must not look like a complete answer.
 #[tokio::test]
 async fn a_stream_that_is_silent_for_too_long_is_cut() {
     let (origin, mut accepted) = held().await;
@@ -71,7 +71,7 @@ async fn a_stream_that_is_silent_for_too_long_is_cut() {
     let mut client = Wire::open(&edge, &request("GET", "/short/", &[ACCEPT_EVENTS], "")).await;
     let mut upstream = next(&mut accepted).await;
     upstream.send(EVENTS).await;
-    // Not silent, so not cut.
+    // The stream is not silent, so it is not cut.
     let mut seen = String::new();
     for number in 0..3 {
         upstream.send(&chunk(&format!("data: {number}\n\n"))).await;
@@ -93,7 +93,7 @@ async fn a_stream_that_is_silent_for_too_long_is_cut() {
     let mut client = Socket::open(&edge, "/short/").await.expect("it is upgraded");
     let mut server = next(&mut accepted).await;
     client.receive().await.expect_err("no close was sent");
-    server.receive().await.expect_err("nor here");
+    server.receive().await.expect_err("no close was sent to the server either");
     assert!(
         begun.elapsed() >= Duration::from_millis(900) && begun.elapsed() < Duration::from_secs(4),
         "{:?}",
@@ -108,7 +108,7 @@ async fn an_http_2_stream_that_is_silent_for_too_long_is_reset() {
     let begun = Instant::now();
     let mut call = Grpc::open(&edge, "/short/", &mut accepted).await;
     call.talk("before").await;
-    let error = http2::piece(&mut call.body).await.expect("not an end").expect_err("no more data");
+    let error = http2::piece(&mut call.body).await.expect("the stream does not end cleanly").expect_err("no more data");
     assert!(error.is_reset(), "{error}");
     assert!(
         begun.elapsed() >= Duration::from_millis(900) && begun.elapsed() < Duration::from_secs(4),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// TCP for `tungstenite`, which reads and writes and says `WouldBlock`.
+/// A TCP stream for `tungstenite`. Reads and writes that cannot go on return `WouldBlock`.
 pub(crate) struct NonBlocking(pub(crate) TcpStream);
 
 impl Read for NonBlocking {
@@ -25,7 +25,7 @@ impl Write for NonBlocking {
 pub(crate) struct Socket(pub(crate) WebSocket<NonBlocking>);
 
 impl Socket {
-    /// Opens one through the edge.
+    /// Opens a WebSocket through the edge.
     pub(crate) async fn open(edge: &TestEdge, path: &str) -> tungstenite::Result<Self> {
         let stream = TcpStream::connect(edge.address).await.expect("the edge listens");
         let request = format!("ws://{}{path}", edge.address).into_client_request().expect("a URL");
@@ -57,7 +57,8 @@ impl Socket {
         };
         let message = tokio::time::timeout(PATIENCE, message).await.expect("a message in time");
         if matches!(message, Ok(Message::Close(_))) {
-            // The answer to a close waits in the library. An error says that this was the answer, and all is said.
+            // The library holds its answer to a close until it is flushed. An error means that the message was itself
+            // the answer to our close, so nothing is left to send.
             let _ = self.0.flush();
         }
         message
@@ -68,7 +69,7 @@ impl Socket {
     }
 }
 
-/// A handshake to its end.
+/// Completes a handshake.
 pub(crate) async fn shake<R: HandshakeRole<InternalStream = NonBlocking>>(
     mut outcome: Result<R::FinalResult, HandshakeError<R>>,
 ) -> tungstenite::Result<R::FinalResult> {
@@ -87,7 +88,7 @@ pub(crate) async fn shake<R: HandshakeRole<InternalStream = NonBlocking>>(
     tokio::time::timeout(PATIENCE, shaken).await.expect("a handshake in time")
 }
 
-/// An origin whose WebSockets the test holds.
+/// An origin that hands its WebSockets to the test.
 pub(crate) async fn held_sockets() -> (Origin, Receiver<Socket>) {
     let (sender, accepted) = channel(16);
     let origin = Origin::scripted(move |stream, _| {

@@ -1,8 +1,8 @@
-//! Connections on either side of the edge, read as their bytes come, and origins that the test answers itself.
+//! Raw connections on either side of the edge, and origins whose answers the test writes itself.
 
 use super::*;
 
-/// A connection on either side of the edge, read as its bytes come.
+/// A raw connection on either side of the edge. It can be read before a message is complete.
 pub struct Wire {
     pub stream: TcpStream,
     pub unread: Vec<u8>,
@@ -14,7 +14,7 @@ impl Wire {
         Self { stream, unread: Vec::new() }
     }
 
-    /// A client's connection to the edge, on which `text` is sent.
+    /// Opens a client's connection to the edge and sends `text`.
     pub async fn open(edge: &TestEdge, text: &str) -> Self {
         let mut wire = Self::new(TcpStream::connect(edge.address).await.expect("the edge listens"));
         wire.send(text).await;
@@ -25,7 +25,7 @@ impl Wire {
         self.stream.write_all(text.as_bytes()).await.expect("the connection is open");
     }
 
-    /// Everything up to `mark`.
+    /// Reads everything up to `mark` and `mark` itself.
     pub async fn until(&mut self, mark: &str) -> String {
         let read = tokio::time::timeout(PATIENCE, async {
             loop {
@@ -34,14 +34,15 @@ impl Wire {
                     return self.unread.drain(..at + mark.len()).collect::<Vec<u8>>();
                 }
                 if !matches!(self.stream.read_buf(&mut self.unread).await, Ok(1..)) {
-                    panic!("it ends before `{mark}`: {}", String::from_utf8_lossy(&self.unread));
+                    panic!("the connection ends before `{mark}`: {}", String::from_utf8_lossy(&self.unread));
                 }
             }
         });
-        String::from_utf8(read.await.unwrap_or_else(|_| panic!("no `{mark}`"))).expect("the tests send text")
+        String::from_utf8(read.await.unwrap_or_else(|_| panic!("`{mark}` did not arrive in time")))
+            .expect("the tests send text")
     }
 
-    /// Everything up to the connection's end, be it a close or a reset.
+    /// Reads everything up to the end of the connection, which may be a close or a reset.
     pub async fn end(mut self) -> String {
         let rest = async { while matches!(self.stream.read_buf(&mut self.unread).await, Ok(1..)) {} };
         tokio::time::timeout(PATIENCE, rest).await.expect("the connection ends");
@@ -58,24 +59,27 @@ pub fn chunk(text: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
 }
 
-/// A response as far as it came.
+/// Parses a response, which may be incomplete.
 pub async fn parse(text: &str) -> Reply {
     read_reply(&mut text.as_bytes()).await
 }
 
-/// The next of what an origin has accepted.
+/// The next connection or request that an origin has accepted.
 pub async fn next<T>(accepted: &mut Receiver<T>) -> T {
-    tokio::time::timeout(PATIENCE, accepted.recv()).await.expect("it reaches the origin").expect("the origin is there")
+    tokio::time::timeout(PATIENCE, accepted.recv())
+        .await
+        .expect("the request reaches the origin")
+        .expect("the origin is running")
 }
 
-/// An origin whose connections the test answers, after their first request.
+/// An origin that reads the first request of each connection, and then hands the connection to the test.
 pub async fn held() -> (Origin, Receiver<Wire>) {
     let (sender, accepted) = channel(16);
     let origin = Origin::scripted(move |mut stream, recorder| {
         let sender = sender.clone();
         async move {
             if recorder.read(&mut stream).await.is_some() {
-                // An error says that the test has ended.
+                // An error means that the test has ended.
                 let _ = sender.send(Wire::new(stream)).await;
             }
         }
@@ -83,7 +87,7 @@ pub async fn held() -> (Origin, Receiver<Wire>) {
     (origin.await, accepted)
 }
 
-/// An origin whose connections the test reads and answers from their first byte.
+/// An origin that hands each connection to the test before it has read anything.
 pub async fn raw() -> (Origin, Receiver<Wire>) {
     let (sender, accepted) = channel(16);
     let origin = Origin::scripted(move |stream, _| {
@@ -93,7 +97,7 @@ pub async fn raw() -> (Origin, Receiver<Wire>) {
     (origin.await, accepted)
 }
 
-/// A request to an HTTP/2 origin, and what it is answered with.
+/// A request to an HTTP/2 origin, and the handle that answers it.
 pub type Call = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// An HTTP/2 origin whose requests the test answers.

@@ -1,14 +1,14 @@
-//! Requests that want more than they may: rows 56 to 61 of the fault matrix. What is refused never reaches the origin, and
-//! what passes reaches it byte for byte.
+//! Requests that try to do more than is allowed: rows 56 to 61 of the fault matrix. A refused request never reaches the
+//! origin. An allowed request reaches the origin byte for byte.
 
 use serde_json::{Value, json};
 
 use super::guarded::*;
 use crate::harness::{Origin, exchange, request};
 
-/// Row 56.
+/// Row 56 of the fault matrix.
 #[tokio::test]
-async fn batches_are_of_one_revision_and_each_message_is_authorized() {
+async fn batches_pass_only_in_old_revisions_and_each_message_is_authorized() {
     let guarded = Guarded::start().await;
     let batch = |tools: &[&str]| format!("[{}]", tools.iter().map(|tool| call(tool)).collect::<Vec<_>>().join(", "));
     for version in [None, Some("2024-11-05"), Some("2025-03-26")] {
@@ -52,7 +52,7 @@ async fn batches_are_of_one_revision_and_each_message_is_authorized() {
             assert_error(&guarded.refused(&headers, body).await, 400, -32600, &Value::Null, version);
         }
     }
-    // The header is silent, or of the revision with batches; the message is of the newest.
+    // The header names no version, or the revision with batches. The message names the newest revision.
     for headers in [&repeated[..], &[&repeated[..], &[("MCP-Protocol-Version", "2025-03-26")]].concat()] {
         assert_error(&guarded.refused(headers, &new).await, 400, -32600, &Value::Null, "_meta");
     }
@@ -60,14 +60,14 @@ async fn batches_are_of_one_revision_and_each_message_is_authorized() {
     assert_eq!(guarded.refused(&doubled, batch(&["get"])).await.status, 400);
 }
 
-/// Row 57.
+/// Row 57 of the fault matrix.
 #[tokio::test]
 async fn keys_that_two_parsers_read_differently_are_refused() {
     let guarded = Guarded::start().await;
     let refused = async |body: String, id: Value| {
         assert_error(&guarded.refused(&[IS_JSON], &body).await, 400, -32600, &id, &body);
     };
-    // At the top.
+    // At the top level of the message.
     for more in [
         r#""method":"tools/list""#,
         r#""Method":"tools/call""#,
@@ -97,13 +97,13 @@ async fn keys_that_two_parsers_read_differently_are_refused() {
         let after = format!("{},{more}}}", call("get").strip_suffix('}').expect("an object"));
         for body in [before, after] {
             let reply = guarded.refused(&[IS_JSON], &body).await;
-            // A result or an error beside a method leaves the id readable.
+            // With a result or an error beside the method, the id can still be read.
             let id =
                 if more.starts_with(r#""result"#) || more.starts_with(r#""error"#) { json!(1) } else { Value::Null };
             assert_error(&reply, 400, -32600, &id, &body);
         }
     }
-    // In what the policy reads of `params`.
+    // In the part of `params` that the policy reads.
     let params =
         |method: &str, params: &str| format!(r#"{{"jsonrpc":"2.0","id":"a","method":"{method}","params":{params}}}"#);
     for (method, text) in [
@@ -156,7 +156,7 @@ async fn keys_that_two_parsers_read_differently_are_refused() {
             "subscriptions/listen",
             r#"{"notifications":{"resourceSubscriptions":[],"ReſourceSubscriptions":["file://secret"]}}"#,
         ),
-        // By position, or no object at all.
+        // `params` is an array or another value that is not an object.
         ("tools/call", r#"["get"]"#),
         ("tools/call", r#"["place",{}]"#),
         ("tools/call", "[]"),
@@ -166,7 +166,7 @@ async fn keys_that_two_parsers_read_differently_are_refused() {
         ("tools/list", r#"["x"]"#),
         ("tools/call", r#"{"name":"get","_meta":["2026-07-28"]}"#),
         ("completion/complete", r#"{"ref":["ref/prompt","hello"]}"#),
-        // Names that are none.
+        // Names that are not valid strings.
         ("tools/call", r#"{"name":["get"]}"#),
         ("tools/call", r#"{"name":null}"#),
         ("tools/call", r#"{"name":"\ud800"}"#),
@@ -175,7 +175,7 @@ async fn keys_that_two_parsers_read_differently_are_refused() {
     ] {
         refused(params(method, text), json!("a")).await;
     }
-    // Escapes in values have one meaning, and what the policy does not read is not its business.
+    // Escapes in values have only one meaning. Keys that the policy does not read are not checked.
     for body in [
         params("tools\\/call", r#"{"name":"get"}"#),
         params("tools/call", r#"{"name":"g\u0065t"}"#),
@@ -196,9 +196,9 @@ async fn keys_that_two_parsers_read_differently_are_refused() {
     }
 }
 
-/// Row 58.
+/// Row 58 of the fault matrix.
 #[tokio::test]
-async fn header_fields_must_say_what_the_body_says_or_say_nothing_in_old_revisions() {
+async fn header_fields_must_match_the_body_and_are_ignored_in_old_revisions() {
     let guarded = Guarded::start().await;
     const VERSION: (&str, &str) = ("MCP-Protocol-Version", "2026-07-28");
     const METHOD: (&str, &str) = ("Mcp-Method", "tools/call");
@@ -212,10 +212,14 @@ async fn header_fields_must_say_what_the_body_says_or_say_nothing_in_old_revisio
     ] {
         let arrived = guarded.passes(&[&headers[..], &[IS_JSON]].concat(), &get).await;
         for (name, value) in headers {
-            assert_eq!(arrived.headers(name), [value], "the origin checks them again");
+            assert_eq!(
+                arrived.headers(name),
+                [value],
+                "the fields are passed on, because the origin checks them again"
+            );
         }
     }
-    // The body is silent about its version: there is nothing to differ.
+    // The body names no version, so it cannot contradict the header.
     guarded.passes(&[VERSION, METHOD, NAME, IS_JSON], call("get")).await;
     for (what, headers) in [
         ("nothing", vec![]),
@@ -236,7 +240,7 @@ async fn header_fields_must_say_what_the_body_says_or_say_nothing_in_old_revisio
         ("names in a list", vec![VERSION, METHOD, ("Mcp-Name", "get, get")]),
         ("methods in a list", vec![VERSION, ("Mcp-Method", "tools/call,tools/list"), NAME]),
         ("another name in base64", vec![VERSION, METHOD, ("Mcp-Name", "=?base64?cGxhY2U=?=")]),
-        ("no base64", vec![VERSION, METHOD, ("Mcp-Name", "=?base64?%%%?=")]),
+        ("invalid base64", vec![VERSION, METHOD, ("Mcp-Name", "=?base64?%%%?=")]),
         ("base64 without its end", vec![VERSION, METHOD, ("Mcp-Name", "=?base64?Z2V0")]),
         ("base64 in another case", vec![VERSION, METHOD, ("Mcp-Name", "=?BASE64?Z2V0?=")]),
         ("base64 of bytes", vec![VERSION, METHOD, ("Mcp-Name", "=?base64?/w==?=")]),
@@ -245,18 +249,18 @@ async fn header_fields_must_say_what_the_body_says_or_say_nothing_in_old_revisio
         ("bytes", vec![VERSION, METHOD, ("Mcp-Name", "gét")]),
         ("an older version", vec![("MCP-Protocol-Version", "2025-11-25"), METHOD, NAME]),
         ("a newer version", vec![("MCP-Protocol-Version", "2027-01-01"), METHOD, NAME]),
-        ("no version at all", vec![("MCP-Protocol-Version", "garbage"), METHOD, NAME]),
+        ("an invalid version", vec![("MCP-Protocol-Version", "garbage"), METHOD, NAME]),
         ("an empty version", vec![("MCP-Protocol-Version", ""), METHOD, NAME]),
     ] {
         let reply = guarded.refused(&[&headers[..], &[IS_JSON]].concat(), &get).await;
         assert_error(&reply, 400, -32020, &json!(1), what);
     }
-    // The other way round: the header is of the newest revision, the body of another.
+    // The other way round: the header names the newest revision, and the body names another one.
     for meta in ["2025-11-25", "2027-01-01", "", "2026-07-28 "] {
         let reply = guarded.refused(&[VERSION, METHOD, NAME, IS_JSON], get.replace("2026-07-28", meta)).await;
         assert_error(&reply, 400, -32020, &json!(1), meta);
     }
-    // What it is about stands elsewhere in other methods.
+    // In other methods, another parameter must match `Mcp-Name`.
     for (method, name, params) in [
         ("resources/read", "file://open/a", r#"{"uri":"file://open/a"}"#),
         ("prompts/get", "hello", r#"{"name":"hello"}"#),
@@ -269,17 +273,17 @@ async fn header_fields_must_say_what_the_body_says_or_say_nothing_in_old_revisio
             assert_error(&guarded.refused(&headers, &body).await, 400, -32020, &json!("x"), method);
         }
     }
-    // A notification has no id to answer to.
+    // A notification has no id, so the error has the id `null`.
     let notification = get.replace(r#""id":1,"#, "");
     let reply = guarded.refused(&[VERSION, METHOD, IS_JSON], notification).await;
     assert_error(&reply, 400, -32020, &Value::Null, "a notification");
-    // Fields that agree with the body change nothing about what it may do.
+    // Fields that match the body do not allow a call that is denied.
     for name in ["place", "=?base64?cGxhY2U=?="] {
         let reply = guarded.refused(&[VERSION, METHOD, ("Mcp-Name", name), IS_JSON], stateless("place")).await;
         assert_denied(&reply, "base read trade", name);
         assert_error(&reply, 403, -32001, &json!(1), name);
     }
-    // Before that revision the body alone decides.
+    // In older revisions only the body decides.
     for version in [None, Some("2025-03-26"), Some("2025-06-18"), Some("2025-11-25")] {
         let version: Vec<_> = version.map(|version| ("MCP-Protocol-Version", version)).into_iter().collect();
         let lies = [&version[..], &[IS_JSON, ("Mcp-Method", "ping"), NAME]].concat();
@@ -290,19 +294,19 @@ async fn header_fields_must_say_what_the_body_says_or_say_nothing_in_old_revisio
     }
 }
 
-/// Row 59.
+/// Row 59 of the fault matrix.
 #[tokio::test]
-async fn bodies_that_are_no_plain_json_are_refused() {
+async fn bodies_that_are_not_valid_json_rpc_are_refused() {
     let guarded = Guarded::start().await;
     let get = call("get");
     let nested = |depth: usize| {
-        // The message and `params` are two.
+        // The message and `params` are two levels.
         let (open, close) = ("[".repeat(depth - 2), "]".repeat(depth - 2));
         get.replace(r#""name""#, &format!(r#""arguments":{open}{close},"name""#))
     };
     let with_id = |id: &str| get.replace(r#""id":1"#, &format!(r#""id":{id}"#));
     let bytes = |text: &[u8]| {
-        let at = get.find("get").expect("it is there");
+        let at = get.find("get").expect("the message contains the tool's name");
         [&get.as_bytes()[..at], text, &get.as_bytes()[at..]].concat()
     };
     let utf16 = |to_bytes: fn(u16) -> [u8; 2]| get.encode_utf16().flat_map(to_bytes).collect::<Vec<u8>>();
@@ -391,16 +395,16 @@ async fn bodies_that_are_no_plain_json_are_refused() {
     ] {
         guarded.passes(&[IS_JSON], body).await;
     }
-    // Errors repeat an id as it was written.
+    // Errors repeat an id exactly as it was written.
     for id in ["123456789012345678901234567890", r#""\u0022,\"error\":1""#, "1.0"] {
         let reply = guarded.refused(&[IS_JSON], call("place").replace(r#""id":1"#, &format!(r#""id":{id}"#))).await;
         assert!(reply.status == 403 && reply.body.contains(&format!(r#""id":{id},"error""#)), "{reply:?}");
     }
 }
 
-/// Row 60.
+/// Row 60 of the fault matrix.
 #[tokio::test]
-async fn a_message_is_uncoded_json_in_utf_8() {
+async fn a_message_must_be_json_in_utf_8_without_content_encoding() {
     let guarded = Guarded::start().await;
     for headers in [
         vec![("Content-Type", "application/json")],
@@ -448,7 +452,7 @@ async fn a_message_is_uncoded_json_in_utf_8() {
             assert_eq!((reply.status, &error["error"]), (415, &json!("unsupported_media_type")), "{headers:?}");
         }
     }
-    // Other methods have no message, and there are no others.
+    // GET, DELETE and OPTIONS must not have a body. All other methods are refused.
     let alice = ("Authorization", &*guarded.alice);
     for method in ["GET", "DELETE", "OPTIONS"] {
         for (coding, body) in [("Content-Length", call("place")), ("Transfer-Encoding", chunked(&call("place")))] {
@@ -466,7 +470,7 @@ async fn a_message_is_uncoded_json_in_utf_8() {
             assert_eq!(reply.header("allow"), Some("GET, HEAD, POST, DELETE, OPTIONS"), "{method}");
         }
     }
-    assert_eq!(guarded.origin.count(), 6, "what passed at first");
+    assert_eq!(guarded.origin.count(), 6, "only the first six requests passed");
     for method in ["GET", "DELETE", "OPTIONS"] {
         let text = request(method, "/guarded/mcp", &[alice], "");
         assert_eq!(exchange(guarded.edge.address, text).await.status, 200, "{method}");
@@ -474,14 +478,14 @@ async fn a_message_is_uncoded_json_in_utf_8() {
     }
 }
 
-/// One chunk and the end.
+/// A chunked body with one chunk.
 fn chunked(body: &str) -> String {
     format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
 }
 
-/// Row 61.
+/// Row 61 of the fault matrix.
 #[tokio::test]
-async fn what_no_rule_names_is_denied_and_not_listed() {
+async fn operations_that_no_rule_allows_are_denied_and_not_listed() {
     const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"never"},{"name":"get","title":"Ü"},{"name":"place"},{"name":"free2"},{"name":"unknown"},{"name":"report"}],"nextCursor":"c"}}"#;
     let origin = Origin::answering(|request| {
         if !request.body.windows(12).any(|window| window == b"\"tools/list\"") {
@@ -543,7 +547,7 @@ async fn what_no_rule_names_is_denied_and_not_listed() {
         let reply = guarded.refused(&[IS_JSON], &body).await;
         assert_denied(&reply, scopes, &body);
         assert_error(&reply, 403, -32001, &json!(7), &body);
-        // A notification may no more, and has no id to be answered with.
+        // A notification is denied as well. It has no id, so the answer is not a JSON-RPC error.
         let reply = guarded.refused(&[IS_JSON], body.replace(r#""id":7,"#, "")).await;
         assert_denied(&reply, scopes, &body);
         assert_eq!(reply.json()["error"], "insufficient_scope", "{body}");
@@ -571,7 +575,7 @@ async fn what_no_rule_names_is_denied_and_not_listed() {
     assert_eq!((reply.status, &*reply.body), (200, expected));
     let reply = guarded.post(&[IS_JSON, ("Accept", "text/event-stream")], message("tools/list", "{}")).await;
     assert_eq!((reply.status, &*reply.body), (200, &*format!("event: message\ndata: {expected}\n\n")));
-    // And where there are no rules, nothing is unknown.
+    // On a route without rules, all methods and tools are allowed.
     let headers = [IS_JSON, ("Authorization", &*guarded.alice)];
     for body in [message("vendor/method", "{}"), call("unknown"), message("tools/list", "{}")] {
         let reply = guarded.exchange(&post("/plain/mcp", &headers, body.as_bytes())).await;

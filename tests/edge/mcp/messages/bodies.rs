@@ -1,4 +1,5 @@
-//! Bodies of all sizes, in all framings: what is judged is what arrives, and what is too large is not held.
+//! Bodies of all sizes, in all framings: the bytes that the edge checks are the bytes that arrive, and bodies that are
+//! too large are not held.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,11 @@ use super::guarded::*;
 use crate::harness::http2::Http2;
 use crate::harness::{Origin, PATIENCE, Reply, eventually, http2, read_reply, request};
 
-/// A call of `size` bytes whose tool stands at its very end.
+/// A call of `size` bytes with the name of the tool at its very end.
 fn sized(tool: &str, size: usize) -> String {
     let head = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"arguments":{"a":""#;
     let tail = format!(r#""}},"name":"{tool}"}}}}"#);
-    // Not the same everywhere, so that no piece can take another's place unseen.
+    // The text differs everywhere, so that the test notices when pieces are swapped.
     let mut body = head.to_owned();
     for number in 0.. {
         body.push_str(&format!("{number} "));
@@ -42,7 +43,7 @@ fn chunked(headers: &[(&str, &str)], body: &str, piece: usize) -> Vec<u8> {
     bytes
 }
 
-/// The same over HTTP/2, in frames of `piece` bytes.
+/// Sends a POST over HTTP/2, in frames of `piece` bytes. Returns the status, the challenge and the body of the answer.
 async fn over_http2(http2: &mut Http2, token: &str, body: &str, piece: usize) -> (u16, Option<String>, String) {
     let request = Request::post("http://edge.example/guarded/mcp")
         .header("authorization", token)
@@ -51,7 +52,7 @@ async fn over_http2(http2: &mut Http2, token: &str, body: &str, piece: usize) ->
     let mut rest = Bytes::copy_from_slice(body.as_bytes());
     while !rest.is_empty() {
         let next = rest.split_to(piece.min(rest.len()));
-        // The edge may have answered and reset the rest.
+        // The edge may have answered and reset the stream.
         if sending.send_data(next, rest.is_empty()).is_err() {
             break;
         }
@@ -62,7 +63,7 @@ async fn over_http2(http2: &mut Http2, token: &str, body: &str, piece: usize) ->
     (head.status.as_u16(), challenge, http2::text(body).await)
 }
 
-/// Row 57: the inspected bytes are the forwarded bytes, whatever their number.
+/// Row 57 of the fault matrix: the inspected bytes are the forwarded bytes, whatever their number.
 #[tokio::test]
 async fn large_bodies_pass_byte_for_byte_and_denied_ones_do_not_pass() {
     let guarded = Guarded::start_with("body_bytes: 1MiB", Origin::answering(answer).await).await;
@@ -99,7 +100,7 @@ async fn large_bodies_pass_byte_for_byte_and_denied_ones_do_not_pass() {
     }
 }
 
-/// Row 41, on MCP routes.
+/// Row 41 of the fault matrix, on MCP routes.
 #[tokio::test]
 async fn one_byte_too_many_is_413_declared_or_not() {
     for limit in [1_000, 64 << 10, 100_000] {
@@ -116,7 +117,8 @@ async fn one_byte_too_many_is_413_declared_or_not() {
         let seen = (guarded.origin.count(), guarded.origin.connections());
         assert_eq!(told(&guarded.refused(&[IS_JSON], &more).await), expected, "{limit}");
         for piece in [limit + 1, 1_000, 1] {
-            // Byte by byte is six times as much on the wire.
+            // A chunk for each byte needs six times as many bytes on the wire, so only the smallest body is sent like
+            // this.
             if piece > 1 || limit == 1_000 {
                 let reply = guarded.exchange(&chunked(&fields, &more, piece)).await;
                 assert_eq!(told(&reply), expected, "{limit} in pieces of {piece}");
@@ -125,19 +127,19 @@ async fn one_byte_too_many_is_413_declared_or_not() {
         let (status, _, body) = over_http2(&mut http2, fields[0].1, &more, 1_000).await;
         assert!(status == 413 && body.contains("body_too_large"), "{limit}: {status} {body}");
         assert_eq!((guarded.origin.count(), guarded.origin.connections()), seen, "{limit}");
-        // A declared length is believed at once: nothing of the body has to come.
+        // A declared length that is too large is refused at once, before the body arrives.
         let length = (limit + 1).to_string();
         let head = request("POST", "/guarded/mcp", &[fields[0], fields[1], ("Content-Length", &length)], "");
         assert_eq!(told(&guarded.exchange(head.as_bytes()).await), expected, "{limit}");
-        // And a caller without a token is told so, not how much it may send.
+        // A caller without a token gets 401, not 413.
         let reply = guarded.exchange(&post("/guarded/mcp", &[IS_JSON], more.as_bytes())).await;
         assert_eq!(reply.status, 401, "{limit}");
-        // The HTTP/2 connection outlives what was refused on it.
+        // The HTTP/2 connection stays open after the refusals.
         assert_eq!(over_http2(&mut http2, fields[0].1, &just, 1_000).await.0, 200);
     }
 }
 
-/// HTTP/2 has its own ways to send a body where none belongs.
+/// In HTTP/2, a body needs neither `Content-Length` nor `Transfer-Encoding`.
 #[tokio::test]
 async fn over_http_2_only_post_carries_a_body_too() {
     let guarded = Guarded::start().await;
@@ -149,7 +151,7 @@ async fn over_http_2_only_post_carries_a_body_too() {
             .header("authorization", &guarded.alice)
             .header("content-type", "application/json");
         let (response, mut sending) = http2.send(request.body(()).expect("a request"), false).await;
-        // It may be refused before its body.
+        // The edge may refuse the request before its body is sent.
         let _ = sending.send_data(call("get").into(), true);
         let status = http2::head(response).await.status().as_u16();
         assert_eq!(status, if method == "PUT" { 405 } else { 400 }, "{method}");
@@ -159,9 +161,10 @@ async fn over_http_2_only_post_carries_a_body_too() {
     assert_eq!((reply.status().as_u16(), guarded.origin.count()), (200, 1));
 }
 
-/// Row 42, on MCP routes: neither silence nor a drip holds a message's memory for long, whatever has come before.
+/// Row 42 of the fault matrix, on MCP routes: a client that is silent or sends single bytes cannot hold the memory of a
+/// message for long, even if much of the message has arrived.
 #[tokio::test]
-async fn a_message_that_does_not_come_is_408() {
+async fn a_message_that_does_not_arrive_in_time_is_408() {
     let guarded = Guarded::start_with("body_timeout: 1s", Origin::answering(answer).await).await;
     let large = sized("get", 30_000);
     let in_time = |begun: Instant, what: &str| {
@@ -201,7 +204,8 @@ async fn a_message_that_does_not_come_is_408() {
     assert_eq!(guarded.origin.connections(), 0);
 }
 
-/// A client that leaves before its message was whole gets no answer, and is no error of the edge.
+/// A client that leaves before its message is complete gets no answer. The request is counted with code 499, not as a
+/// rejection.
 #[tokio::test]
 async fn a_client_may_leave_before_its_message_is_whole() {
     let guarded = Guarded::start().await;
@@ -240,11 +244,11 @@ async fn a_client_may_leave_before_its_message_is_whole() {
     assert_eq!(guarded.origin.connections(), 0);
 }
 
-/// `limits.held_bytes`.
+/// `limits.held_bytes` is the budget of all large bodies together.
 #[tokio::test]
-async fn large_bodies_share_a_budget_and_give_it_back() {
+async fn large_bodies_share_a_budget_and_release_it() {
     static GATE: Semaphore = Semaphore::const_new(0);
-    // It answers large calls when it is told to.
+    // The origin answers a large call only when the test adds a permit to the semaphore.
     let origin = Origin::scripted(|mut stream, recorder| async move {
         while let Some(request) = recorder.read(&mut stream).await {
             if request.body.len() > 500_000 {
@@ -269,38 +273,38 @@ async fn large_bodies_share_a_budget_and_give_it_back() {
     };
     guarded.passes(&[IS_JSON], &medium).await;
 
-    // One that is judged and waits for its answer.
+    // A call that was sent on and waits for its answer holds the budget.
     let mut client = TcpStream::connect(guarded.edge.address).await.expect("the edge listens");
     client.write_all(&post("/guarded/mcp", &fields, large.as_bytes())).await.expect("the edge reads");
     let arrived = guarded.origin.count();
     eventually("it waits at the origin", async || guarded.origin.count() == arrived + 1).await;
-    overloaded("behind one that waits for its answer").await;
+    overloaded("while a large call waits for its answer").await;
     guarded.passes(&[IS_JSON], &small).await;
     let reply = guarded.exchange(&chunked(&fields, &medium, 10_000)).await;
-    assert_eq!(reply.status, 503, "not declared, but no less");
+    assert_eq!(reply.status, 503, "a body without a declared length counts as well");
     GATE.add_permits(1);
     assert_eq!(read_reply(&mut client).await.status, 200);
-    given_back("the answered one's").await;
+    given_back("the answered call releases the budget").await;
 
-    // One that is refused gives back too, and so does each of many.
+    // Refused calls release the budget as well, even if there are many.
     for _ in 0..10 {
         assert_eq!(guarded.refused(&[IS_JSON], sized("place", 800_000)).await.status, 403);
         assert_eq!(guarded.refused(&[IS_JSON], &large[..800_000 - 1]).await.status, 400);
         let reply = guarded.exchange(&chunked(&fields, &sized("get", 1_100_000), 10_000)).await;
-        assert_eq!(reply.status, 413, "more than one may have");
+        assert_eq!(reply.status, 413, "the body is larger than `body_bytes`");
     }
-    given_back("the refused ones'").await;
+    given_back("the refused calls release the budget").await;
 
-    // One that is still being sent, and then is not.
+    // A call that is still being sent holds the budget. Then it is sent completely, or the client leaves.
     for finished in [true, false] {
         let bytes = post("/guarded/mcp", &fields, large.as_bytes());
         let (most, rest) = bytes.split_at(bytes.len() - 10);
         let mut client = TcpStream::connect(guarded.edge.address).await.expect("the edge listens");
         client.write_all(most).await.expect("the edge reads");
-        // How far the edge has read shows only in that there is no room for others.
+        // The test can see that the edge has read the body only because there is no room for other bodies.
         let full = async || guarded.post(&[IS_JSON], &medium).await.status == 503;
-        eventually("it is held", full).await;
-        overloaded("behind one that is being sent").await;
+        eventually("the body is held", full).await;
+        overloaded("while a large call is being sent").await;
         if finished {
             GATE.add_permits(1);
             client.write_all(rest).await.expect("the edge reads");
@@ -308,7 +312,12 @@ async fn large_bodies_share_a_budget_and_give_it_back() {
         } else {
             drop(client);
         }
-        given_back(if finished { "the sent one's" } else { "the left one's" }).await;
+        given_back(if finished {
+            "the finished call releases the budget"
+        } else {
+            "the abandoned call releases the budget"
+        })
+        .await;
     }
     assert!(guarded.edge.metric(r#"mcp_edge_rejections_total{reason="overloaded"}"#).await >= 6.0);
 }

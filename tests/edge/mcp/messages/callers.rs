@@ -1,4 +1,4 @@
-//! Who calls, and what goes on of that: rows 62 to 64 of the fault matrix.
+//! Who calls, and what the upstream gets to know about the caller: rows 62 to 64 of the fault matrix.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::harness::{Origin, Reply, TestEdge, answer, exchange, request};
 
 const SESSION: &str = "Mcp-Session-Id";
 
-/// Opens a session as the caller with `token`, who may have none.
+/// Opens a session, with `token` if there is one.
 async fn open(guarded: &Guarded, path: &str, token: Option<&str>) -> String {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#;
     let headers: Vec<_> = token.map(|token| ("Authorization", token)).into_iter().chain([IS_JSON]).collect();
@@ -16,13 +16,13 @@ async fn open(guarded: &Guarded, path: &str, token: Option<&str>) -> String {
     assert_eq!(reply.status, 200, "{reply:?}");
     assert!(guarded.origin.last().headers("mcp-session-id").is_empty());
     let session = reply.header(SESSION).expect("a session").to_owned();
-    assert!(!session.contains(UPSTREAM_SESSION), "the upstream's own id stays here: {session}");
+    assert!(!session.contains(UPSTREAM_SESSION), "the client does not see the upstream's own id: {session}");
     session
 }
 
-/// Row 62.
+/// Row 62 of the fault matrix.
 #[tokio::test]
-async fn a_session_is_its_openers_on_its_route_and_authenticates_nobody() {
+async fn a_session_belongs_to_its_opener_and_its_route_and_authenticates_nobody() {
     let guarded = Guarded::start().await;
     let (alice, bob) = (Some(&*guarded.alice), bearer("bob", "base read"));
     let (carol, mallory) = (bearer("alice", "base read trade"), bearer("alice2", "base read"));
@@ -30,7 +30,7 @@ async fn a_session_is_its_openers_on_its_route_and_authenticates_nobody() {
     let plain = open(&guarded, "/plain/mcp", alice).await;
     let anybodys = open(&guarded, "/open/mcp", None).await;
     let bobs = open(&guarded, "/guarded/mcp", Some(&bob)).await;
-    // Each of the three requests that a session has.
+    // Sends a request with one of the three methods that a session has.
     let send = async |method: &str, path: &str, token: Option<&str>, sessions: &[&str]| -> Reply {
         let token = token.map(|token| ("Authorization", token));
         let headers: Vec<_> = sessions.iter().map(|id| (SESSION, *id)).chain(token).chain([IS_JSON]).collect();
@@ -96,24 +96,24 @@ async fn a_session_is_its_openers_on_its_route_and_authenticates_nobody() {
         }
     }
     for method in methods {
-        // It is no credential, and no credential opens it for another token's sake.
+        // A session id is not a credential: a request without a valid token is refused.
         for token in [None, Some("Bearer junk"), Some("Basic YTpi")] {
             assert_eq!(send(method, "/guarded/mcp", token, &[&session]).await.status, 401, "{method} {token:?}");
         }
         assert_eq!(send(method, "/guarded/mcp", Some(&bearer("alice", "read")), &[&session]).await.status, 403);
-        // Two of them are none, though both are the caller's.
+        // Two session ids in one request are refused, even if both sessions belong to the caller.
         for two in [[&*session, &*session], [&*session, &*bobs]] {
             assert_eq!(send(method, "/guarded/mcp", alice, &two).await.status, 400, "{method}");
         }
-        // Nor does it work as a session of the oldest transport, which stands in the query.
+        // The id does not work as a session of the oldest transport, which has the session in the query.
         let query = |id: &str| format!("/guarded/mcp?mcp_edge_session={id}");
         for id in [&*session, &*bobs, UPSTREAM_SESSION, ""] {
             assert_eq!(send(method, &query(id), alice, &[]).await.status, 404, "{method} {id}");
         }
         assert_eq!(send(method, &query(&session), alice, &[&session]).await.status, 400, "{method}");
     }
-    assert_eq!((guarded.origin.count(), guarded.origin.connections()), seen, "nothing of it arrived");
-    // The newest revision has no sessions: the field says nothing, and goes nowhere.
+    assert_eq!((guarded.origin.count(), guarded.origin.connections()), seen, "no refused request reached the origin");
+    // The newest revision has no sessions, so the edge ignores the field and does not pass it on.
     for id in [&*session, &*bobs, UPSTREAM_SESSION] {
         let headers = [
             IS_JSON,
@@ -127,7 +127,7 @@ async fn a_session_is_its_openers_on_its_route_and_authenticates_nobody() {
     }
 }
 
-/// Row 63.
+/// Row 63 of the fault matrix.
 #[tokio::test]
 async fn a_page_of_another_origin_may_not_call() {
     let guarded = Guarded::start().await;
@@ -168,7 +168,7 @@ async fn a_page_of_another_origin_may_not_call() {
                 assert!(told.iter().all(|name| reply.header(name).is_none()), "{reply:?}");
             }
         }
-        // A preflight is answered the same, and before anybody asks for a token.
+        // A preflight is refused in the same way, before the edge requires a token.
         let preflight = with(&[("Access-Control-Request-Method", "POST")]);
         let reply = exchange(guarded.edge.address, request("OPTIONS", "/guarded/mcp", &preflight, "")).await;
         assert_eq!(reply.status, 403, "{origins:?}");
@@ -180,15 +180,15 @@ async fn a_page_of_another_origin_may_not_call() {
     for origin in ["http://edge.example", "http://edge.example:80", "HTTP://Edge.Example"] {
         guarded.passes(&[IS_JSON, ("Origin", origin)], call("get")).await;
     }
-    // The same page on another host of the listener is of another origin there.
+    // For a request to another host of the listener, the same page is of another origin.
     let headers = [("Host", "localhost"), ("Origin", "http://edge.example"), IS_JSON];
     let reply = guarded.exchange(&post("/open/mcp", &headers, call("get").as_bytes())).await;
     assert_eq!((reply.status, guarded.origin.count()), (403, 3));
 }
 
-/// Row 64, and what else a client says about itself.
+/// Row 64 of the fault matrix, and other fields in which a client claims an identity.
 #[tokio::test]
-async fn a_token_goes_on_only_where_the_route_says_so_and_identity_is_the_edges() {
+async fn a_token_is_forwarded_only_where_the_route_says_so_and_only_the_edge_sets_the_identity() {
     let guarded = Guarded::start().await;
     let token = &*guarded.alice;
     let lies = [
@@ -227,7 +227,7 @@ async fn a_token_goes_on_only_where_the_route_says_so_and_identity_is_the_edges(
                     let reply = guarded.exchange(&bytes).await;
                     assert_eq!((reply.status, guarded.origin.count()), (200, seen + 1), "{what}: {reply:?}");
                     let arrived = guarded.origin.last();
-                    // With `Connection: authorization` the client itself takes it back.
+                    // A field that `Connection` names is not passed on, even on a route that forwards tokens.
                     let expected: &[&str] = if forwarded && connection.is_empty() { &[token] } else { &[] };
                     assert_eq!(arrived.headers("authorization"), expected, "{what}");
                     let whole = format!("{}{}", arrived.head, String::from_utf8_lossy(&arrived.body));
@@ -256,7 +256,7 @@ async fn a_token_goes_on_only_where_the_route_says_so_and_identity_is_the_edges(
             }
         }
     }
-    // Two of them are one too many, also where they would go on.
+    // Two `Authorization` fields are refused, also on a route that forwards tokens.
     let headers = [("Authorization", token), ("Authorization", token), IS_JSON];
     for path in ["/guarded/mcp", "/forwarding/mcp"] {
         let seen = guarded.origin.count();
@@ -265,9 +265,9 @@ async fn a_token_goes_on_only_where_the_route_says_so_and_identity_is_the_edges(
     }
 }
 
-/// What the edge itself has to know of an exchange is not a route's to set.
+/// A route's `request_headers` cannot set fields that the edge itself must control.
 #[tokio::test]
-async fn a_route_cannot_set_what_the_edge_needs_to_know() {
+async fn a_route_cannot_set_fields_that_the_edge_must_control() {
     let origin =
         Origin::answering(|_| answer("200 OK", "application/json", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await;
     let yaml = format!(

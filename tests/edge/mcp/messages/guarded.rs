@@ -1,4 +1,4 @@
-//! An edge with rules, before an origin that writes down what reaches it.
+//! An edge with rules, in front of an origin that records the requests that reach it.
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -11,11 +11,12 @@ pub const IS_JSON: (&str, &str) = ("Content-Type", "application/json");
 /// The session id that the origin gives out.
 pub const UPSTREAM_SESSION: &str = "upstream-session";
 
-/// Routes `/guarded/` with rules, `/plain/` without, `/forwarding/` with the client's token, and `/open/`.
+/// An edge with four routes: `/guarded/` has rules, `/plain/` has none, `/forwarding/` passes the client's token on,
+/// and `/open/` needs no token.
 pub struct Guarded {
     pub edge: TestEdge,
     pub origin: Origin,
-    /// A caller with the scopes `base` and `read`.
+    /// The `Authorization` value of a caller with the scopes `base` and `read`.
     pub alice: String,
 }
 
@@ -24,7 +25,7 @@ impl Guarded {
         Self::start_with("", Origin::answering(answer).await).await
     }
 
-    /// With `limits`, and an origin that answers otherwise.
+    /// Starts with `limits` and another origin.
     pub async fn start_with(limits: &str, origin: Origin) -> Self {
         let edge = TestEdge::start(&format!(
             "limits: {{{limits}}}
@@ -58,7 +59,7 @@ routes:
     pub async fn exchange(&self, bytes: &[u8]) -> Reply {
         let mut stream = TcpStream::connect(self.edge.address).await.expect("the edge listens");
         let (mut reading, mut writing) = stream.split();
-        // The edge may answer, and close, before it has read all: what counts is the answer.
+        // The edge may answer and close before it has read everything, so an error of the write does not matter.
         let (_, reply) = tokio::join!(writing.write_all(bytes), read_reply(&mut reading));
         reply
     }
@@ -69,7 +70,7 @@ routes:
         self.exchange(&post("/guarded/mcp", &headers, body.as_ref())).await
     }
 
-    /// The same, when it has to be refused: nothing of it may reach the origin.
+    /// Does the same with a POST that must be refused: nothing of it may reach the origin.
     pub async fn refused(&self, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Reply {
         let seen = (self.origin.count(), self.origin.connections());
         let reply = self.post(headers, &body).await;
@@ -82,7 +83,7 @@ routes:
         reply
     }
 
-    /// The same, when it has to pass: exactly its bytes reach the origin, once.
+    /// Does the same with a POST that must pass: exactly its bytes reach the origin, once.
     pub async fn passes(&self, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Recorded {
         let (seen, body) = (self.origin.count(), body.as_ref());
         let reply = self.post(headers, body).await;
@@ -95,7 +96,7 @@ routes:
     }
 }
 
-/// A JSON-RPC error for the request `id` (`null` for none).
+/// Expects a JSON-RPC error for the request `id`, which is `null` when the request has no usable id.
 #[track_caller]
 pub fn assert_error(reply: &Reply, status: u16, code: i64, id: &serde_json::Value, what: &str) {
     assert_eq!((reply.status, reply.header("content-type")), (status, Some("application/json")), "{what}: {reply:?}");
@@ -108,7 +109,7 @@ pub fn assert_error(reply: &Reply, status: u16, code: i64, id: &serde_json::Valu
     assert_eq!(body["error"]["data"]["request_id"].as_str(), reply.header("x-request-id"), "{what}");
 }
 
-/// A denial, with the scopes that are needed; none when no scope would help.
+/// Expects a denial that names the scopes that are needed. `scopes` is empty when no scope would help.
 #[track_caller]
 pub fn assert_denied(reply: &Reply, scopes: &str, what: &str) {
     assert_eq!(reply.status, 403, "{what}: {reply:?}");
@@ -142,7 +143,7 @@ pub fn post(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What a server answers: a result, and a session to `initialize`.
+/// The answer of a server: a result, and also a session id if the request is `initialize`.
 pub fn answer(request: &Recorded) -> Vec<u8> {
     let initializes = request.body.windows(12).any(|window| window == b"\"initialize\"");
     let session = if initializes { format!("Mcp-Session-Id: {UPSTREAM_SESSION}\r\n") } else { String::new() };
@@ -151,7 +152,7 @@ pub fn answer(request: &Recorded) -> Vec<u8> {
     format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-/// Enough of a body to recognize it.
+/// The beginning of a body, for the messages of assertions.
 pub fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned()
 }

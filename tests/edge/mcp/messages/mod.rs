@@ -82,7 +82,7 @@ async fn sessions_work_with_every_server() {
 }
 
 #[tokio::test]
-async fn the_server_learns_who_calls_and_not_the_token() {
+async fn the_server_gets_the_callers_identity_but_not_the_token() {
     let fleet = Fleet::start(&["fininfo", "mcpgw", "currenttime"]).await;
     let edge = edge(&fleet).await;
     let token = fleet.token("alice", "fininfo:read mcpgw:read").await;
@@ -104,7 +104,7 @@ async fn a_client_without_the_right_token_gets_no_session() {
     assert!(connect(&edge, "fininfo", Some("junk".to_owned())).await.is_err());
 }
 
-/// Both protocol eras, with the fleet's own client in a process of its own.
+/// Both protocol eras, with the fleet's own client in a separate process.
 #[tokio::test]
 async fn both_eras_work() {
     let fleet = Fleet::start(&["fininfo", "mcpgw", "currenttime"]).await;

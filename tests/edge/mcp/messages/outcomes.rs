@@ -1,4 +1,4 @@
-//! What became of calls, as metrics tell it.
+//! The outcomes of calls, as the metrics count them.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ async fn origin() -> Origin {
             let Some(pieces) = answer(&request) else {
                 match tool(&request).as_str() {
                     "hang" => std::future::pending::<()>().await,
-                    // It dies in the middle.
+                    // The server closes the connection in the middle of its answer.
                     "break" => {
                         let text = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{\"";
-                        stream.write_all(text.as_bytes()).await.expect("the edge is there");
+                        stream.write_all(text.as_bytes()).await.expect("the edge reads");
                     }
                     _ => {}
                 }
@@ -50,7 +50,7 @@ const TOOL_ERROR: &str =
 const RPC_ERROR: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"isError: true"}}"#;
 const PROGRESS: &str = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1}}"#;
 
-/// The whole response in pieces; `None` for those that do not answer.
+/// The whole response in pieces; `None` for tools that do not answer completely.
 fn answer(request: &Recorded) -> Option<Vec<Vec<u8>>> {
     let tool = tool(request);
     let (kind, form) = tool.split_once('_').unwrap_or((&tool, ""));
@@ -101,7 +101,8 @@ fn tiny(content_type: &str, body: &str) -> Vec<Vec<u8>> {
     pieces
 }
 
-/// Route `/a/` with rules that name all tools of the origin but `unnamed`, `/free/` without rules, and `/dead/` to nobody.
+/// An edge with three routes. `/a/` has rules that name each of [`TOOLS`], and the rule `un*`. `/free/` has no rules.
+/// The endpoint of `/dead/` does not listen.
 async fn edge(origin: &Origin) -> TestEdge {
     let named = TOOLS.iter().map(|(tool, _)| format!("{{match: {tool}}}, ")).collect::<String>();
     let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("it is bound");
@@ -125,7 +126,7 @@ routes:
     .await
 }
 
-/// What each tool does, and what that is called.
+/// Each tool of the origin, and the outcome of a call of this tool.
 const TOOLS: [(&str, &str); 23] = [
     ("ok", "ok"),
     ("ok_events", "ok"),
@@ -171,7 +172,7 @@ impl Calls {
     async fn counted(&self, route: &str, method: &str, tool: &str, outcome: &str, count: f64) {
         let labels = format!(r#"method="{method}",outcome="{outcome}",route="{route}",tool="{tool}""#);
         let series = format!("mcp_edge_mcp_calls_total{{{labels}}}");
-        // A client has its answer before the metric has.
+        // The client may have its answer before the call is counted.
         eventually(&series, async || self.edge.metric(&series).await == count).await;
     }
 
@@ -203,11 +204,11 @@ async fn every_call_has_one_outcome() {
             calls.send("/a/mcp", &call(tool)).await;
             calls.counted("/a/", "tools/call", tool, outcome, f64::from(times)).await;
         }
-        // No other one, and each was timed.
+        // The tool has no other outcome, and the duration of each call was measured.
         assert_eq!(calls.series(&format!(r#"tool="{tool}""#)).await.len(), 1, "{tool}");
         assert_eq!(calls.durations("/a/", "tools/call", tool).await, 2.0, "{tool}");
     }
-    // Those that the edge answers itself.
+    // The edge itself answers these calls.
     for (tool, label) in [("traded", "traded"), ("never", "never"), ("other one", "other")] {
         let seen = origin.count();
         assert_eq!((calls.send("/a/mcp", &call(tool)).await, origin.count()), (403, seen));
@@ -216,12 +217,12 @@ async fn every_call_has_one_outcome() {
     }
     assert_eq!(calls.send("/dead/mcp", &call("ok")).await, 502);
     calls.counted("/dead/", "tools/call", "ok", "failed", 1.0).await;
-    // What is no call of a tool is counted by its method.
+    // Messages that are not calls of tools are counted by their method.
     for (message, method, outcome) in [
         (r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#, "ping", "ok"),
         (r#"{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"a"}}"#, "resources/read", "ok"),
         (r#"{"jsonrpc":"2.0","id":1,"method":"evil/1"}"#, "other", "denied"),
-        // What the origin says to a notification is nobody's business.
+        // The outcome of a notification does not depend on the body of the answer.
         (
             r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"name":"accepted"}}"#,
             "notifications/*",
@@ -232,12 +233,12 @@ async fn every_call_has_one_outcome() {
         calls.counted("/a/", method, "", outcome, 1.0).await;
         assert_eq!(calls.durations("/a/", method, "").await, 1.0, "{method}");
     }
-    // An answer to the server is no call, and neither is what is no message.
+    // A client's answer to a request of the server is not counted. An invalid message is not counted either.
     let before = calls.series("").await;
     assert_eq!(calls.send("/a/mcp", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).await, 200);
     assert_eq!(calls.send("/a/mcp", "{").await, 400);
     assert_eq!(calls.send("/a/mcp", &call("ok").replace("2.0", "1.0")).await, 400);
-    // That it is counted after the rest shows that the rest was not.
+    // This call comes last. When it has been counted, the messages before it would have been counted as well.
     calls.send("/a/mcp", &call("ok")).await;
     calls.counted("/a/", "tools/call", "ok", "ok", 3.0).await;
     let after = calls.series("").await;
@@ -245,9 +246,9 @@ async fn every_call_has_one_outcome() {
     assert_eq!((after.len(), sum(&after)), (before.len(), sum(&before) + 1.0));
 }
 
-/// A client that leaves has cancelled in the newest revision.
+/// In the newest revision, a client that leaves cancels its call.
 #[tokio::test]
-async fn a_client_that_leaves_has_cancelled() {
+async fn a_client_that_leaves_is_counted_as_cancelled() {
     let origin = Origin::scripted(|mut stream, recorder| async move {
         drop(recorder.read(&mut stream).await);
         std::future::pending::<()>().await;
@@ -267,7 +268,7 @@ routes: [{{path: /a/, upstream: a, protocol: mcp, auth: none, tools: [{{match: g
     eventually("it has arrived", async || origin.count() == 1).await;
     drop(client);
     calls.counted("/a/", "tools/call", "get", "cancelled", 1.0).await;
-    // A stream of HTTP/2 that is reset is the same.
+    // A reset of an HTTP/2 stream is counted in the same way.
     let mut http2 = Http2::connect(calls.edge.address).await;
     let request = fields
         .iter()
@@ -278,21 +279,22 @@ routes: [{{path: /a/, upstream: a, protocol: mcp, auth: none, tools: [{{match: g
     sending.send_reset(h2::Reason::CANCEL);
     calls.counted("/a/", "tools/call", "get", "cancelled", 2.0).await;
     assert_eq!(calls.durations("/a/", "tools/call", "get").await, 2.0);
-    assert_eq!(calls.series("").await.len(), 1, "and it is nothing else");
+    assert_eq!(calls.series("").await.len(), 1, "there is no other outcome");
     drop(response);
 }
 
-/// Before it, leaving cancels nothing; a client that leaves between the answer and its end has still not seen the end.
+/// In older revisions, a client that leaves does not cancel its call. But if it leaves before the end of its answer,
+/// the outcome is `cancelled`, because it has not received the whole answer.
 #[tokio::test]
-async fn a_client_that_leaves_before_the_end_of_its_answer_is_told_from_a_failure() {
+async fn a_client_that_leaves_before_the_end_of_its_answer_is_not_counted_as_a_failure() {
     static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
     let origin = Origin::scripted(|mut stream, recorder| async move {
         while recorder.read(&mut stream).await.is_some() {
             let mut pieces = tiny("application/json", OK);
             let end = pieces.pop().expect("an end");
-            stream.write_all(&pieces.concat()).await.expect("the edge is there");
+            stream.write_all(&pieces.concat()).await.expect("the edge reads");
             GATE.acquire().await.expect("it is never closed").forget();
-            stream.write_all(&end).await.expect("the edge is there");
+            stream.write_all(&end).await.expect("the edge reads");
         }
     })
     .await;
@@ -309,21 +311,22 @@ async fn a_client_that_leaves_before_the_end_of_its_answer_is_told_from_a_failur
         GATE.add_permits(1);
         calls.counted("/free/", "tools/call", "other", "cancelled", f64::from(times)).await;
     }
-    assert_eq!(calls.series("").await.len(), 1, "and it is nothing else");
+    assert_eq!(calls.series("").await.len(), 1, "there is no other outcome");
 }
 
 /// A tool has a label of its own when the configuration names it or its server has listed it.
 #[tokio::test]
 async fn labels_of_tools_come_from_configuration_and_lists() {
     for list in ["tools/list", "tools/list_events", "tools/list_tiny", "tools/list_tinyevents"] {
-        // The form of the answer hangs on the cursor, since the method has to be the real one.
+        // The client must send the real method, which does not name a form of the answer. So the origin replaces the
+        // method before it chooses the form.
         let origin = Origin::scripted(move |mut stream, recorder| async move {
             while let Some(mut request) = recorder.read(&mut stream).await {
                 if tool(&request) == "tools/list" {
                     request.body = format!(r#"{{"method":"{list}"}}"#).into_bytes();
                 }
                 for piece in answer(&request).expect("it answers") {
-                    stream.write_all(&piece).await.expect("the edge is there");
+                    stream.write_all(&piece).await.expect("the edge reads");
                     tokio::time::sleep(Duration::from_micros(300)).await;
                 }
             }
@@ -345,7 +348,7 @@ async fn labels_of_tools_come_from_configuration_and_lists() {
             assert_eq!(calls.send("/free/mcp", &call(tool)).await, 200, "{list}");
             calls.counted("/free/", "tools/call", label, "ok", count).await;
         }
-        // Each route has its own.
+        // Each route has its own labels.
         assert_eq!(calls.send("/a/mcp", &call("unlisted")).await, 200);
         calls.counted("/a/", "tools/call", "other", "ok", 2.0).await;
         assert_eq!(calls.send("/a/mcp", &call("ok")).await, 200);
@@ -353,7 +356,7 @@ async fn labels_of_tools_come_from_configuration_and_lists() {
     }
 }
 
-/// Row 69: nothing that a client makes up becomes a series.
+/// Row 69 of the fault matrix: names that a client invents do not become series.
 #[tokio::test]
 async fn random_names_make_no_series() {
     let origin = origin().await;
@@ -370,7 +373,7 @@ async fn random_names_make_no_series() {
             };
             for path in ["/a", "/free"] {
                 calls.send(&format!("{path}/{name}"), &message).await;
-                // Neither do hosts and methods of HTTP.
+                // Hosts and HTTP methods that a client invents do not become series either.
                 let host = request("GET", &format!("{path}/"), &[("Host", &name)], "");
                 assert_eq!(exchange(calls.edge.address, host).await.status, 421);
                 let method = request(&name, &format!("{path}/"), &[("Authorization", &calls.token)], "");
@@ -378,7 +381,7 @@ async fn random_names_make_no_series() {
             }
         }
     };
-    // One of each kind makes the series that all may share.
+    // One message of each kind creates the series that all later messages share.
     send(0, 5).await;
     for route in ["/a/", "/free/"] {
         calls.counted(route, "resources/read", "", "ok", 1.0).await;

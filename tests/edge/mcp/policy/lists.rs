@@ -1,4 +1,4 @@
-//! Lists show what may be used, and nothing else of them changes.
+//! Lists show only what the caller may use. Nothing else in them changes.
 
 use super::*;
 use crate::harness::{answer, call, message, post_stateless, request};
@@ -19,7 +19,7 @@ fn list(method: &str) -> String {
     message("7", method, "{}")
 }
 
-/// An answer with three items, of which `secret` is the second; and without it.
+/// An answer with three items, and the same answer without the second item, `secret`.
 fn whole_and_filtered(list: &str, name: &str) -> (String, String) {
     let begin = format!(
         r#" {{ "jsonrpc":"2.0" ,"id":7,"result":{{"nextCursor":"c\/1","{list}":[ {{"{name}":"get_a","n":1.0e+2,"title":"\u00fc"}}"#
@@ -35,7 +35,7 @@ async fn saying(content_type: &'static str, body: String) -> Origin {
     Origin::answering(move |_| answer("200 OK", content_type, &body)).await
 }
 
-/// An origin that sends an event stream in pieces of so many bytes.
+/// An origin that sends an event stream in pieces of `size` bytes.
 async fn streaming(stream: String, size: usize) -> Origin {
     Origin::answering(move |_| {
         let mut bytes = crate::http::streaming::EVENTS.as_bytes().to_vec();
@@ -65,7 +65,7 @@ async fn a_json_list_loses_what_is_denied_and_nothing_else() {
         assert!(!poor.body.contains("get_a") && poor.body.contains("free"), "{}", poor.body);
         assert_eq!(poor.json()["result"]["nextCursor"], "c/1");
 
-        // Another list's rules, or none: untouched.
+        // Without rules the list is unchanged.
         let open = open_edge(&origin, "").await;
         assert_eq!(exchange(open.address, post("/", &[], &list(method))).await.body, whole, "{method}");
     }
@@ -75,7 +75,7 @@ async fn a_json_list_loses_what_is_denied_and_nothing_else() {
 async fn a_list_in_events_loses_what_is_denied_and_nothing_else() {
     for (method, key, name) in LISTS {
         let (whole, filtered) = whole_and_filtered(key, name);
-        // In one data line there is no line break.
+        // A data line contains no line break.
         let (whole, filtered) = (whole.replace('\n', " "), filtered.replace('\n', " "));
         for ending in ["\n", "\r\n", "\r"] {
             let stream = |data: &str| {
@@ -134,7 +134,7 @@ async fn a_filtered_result_is_private() {
     for (scope, old, new) in [
         (r#","cacheScope":"public""#, r#","cacheScope":"private""#, r#","cacheScope":"private""#),
         (r#","cacheScope": "private""#, r#","cacheScope": "private""#, r#","cacheScope": "private""#),
-        // Before 2026-07-28 there is no such field.
+        // Revisions before 2026-07-28 do not have this field.
         ("", "", r#","cacheScope":"private""#),
     ] {
         let result =
@@ -152,7 +152,7 @@ async fn a_filtered_result_is_private() {
             assert_eq!(now.body, write(new), "{scope}");
         }
     }
-    // Nothing was filtered: it is the upstream's own.
+    // Nothing was filtered, so the result keeps the scope that the upstream set.
     let public = r#"{"jsonrpc":"2.0","id":7,"result":{"tools":[],"cacheScope":"public"}}"#;
     let origin = saying("application/json", public.to_owned()).await;
     let edge = open_edge(&origin, "").await;
@@ -196,13 +196,13 @@ async fn lists_in_the_answer_to_a_batch_are_filtered() {
         let reply = exchange(edge.address, post("/", &headers, &batch)).await;
         assert_eq!(reply.status, 502, "{content_type} {fields}");
         assert!(!reply.body.contains("secret"), "{reply:?}");
-        // Without a list in it there is nothing to hide.
+        // If the batch does not request a list, its answer needs no filter.
         let reply = exchange(edge.address, post("/", &headers, &format!("[{}]", call("8", "free")))).await;
         assert_eq!(reply.status, 200, "{content_type} {fields}");
     }
 }
 
-/// What was lost on another stream is repeated there.
+/// A resumed stream repeats what was lost on another stream.
 #[tokio::test]
 async fn a_list_that_a_resumed_stream_repeats_is_filtered() {
     let (whole, filtered) = whole_and_filtered("tools", "name");
@@ -222,10 +222,14 @@ async fn a_list_that_a_resumed_stream_repeats_is_filtered() {
     .await;
     let edge = self::edge(&compressed, RULES).await;
     let reply = edge.get("/mcp", &headers).await;
-    assert_eq!((reply.status, reply.body.contains("secret")), (502, false), "it cannot be looked at");
+    assert_eq!(
+        (reply.status, reply.body.contains("secret")),
+        (502, false),
+        "the edge cannot filter a compressed stream"
+    );
 }
 
-/// What cannot be read without doubt does not go on.
+/// An answer that cannot be read without ambiguity is not passed on.
 #[tokio::test]
 async fn a_list_that_cannot_be_read_is_502() {
     let good = r#"{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"free"},{"name":"secret"}]}}"#;
@@ -257,7 +261,7 @@ async fn a_list_that_cannot_be_read_is_502() {
     }
 }
 
-/// In a stream the head is out already: it breaks off.
+/// The head of a stream has been sent before the list arrives, so the edge can only break the stream off.
 #[tokio::test]
 async fn a_stream_with_a_list_that_cannot_be_read_breaks_off() {
     for data in [
@@ -295,7 +299,7 @@ async fn a_list_that_is_too_long_is_refused() {
     assert_eq!((reply.complete, reply.body.as_str()), (false, "data: {}\n\n"));
 }
 
-/// Clients tell the era by the bodies of errors.
+/// Clients use the bodies of errors to find out which protocol era the server speaks.
 #[tokio::test]
 async fn errors_of_the_upstream_pass_unchanged() {
     let error = r#"{ "jsonrpc":"2.0","id":7,"error":{"code":-32601 ,"message":"secret tools: \u0041"}}"#;
@@ -325,7 +329,7 @@ async fn errors_of_the_upstream_pass_unchanged() {
     assert_eq!(ask(&edge, "read", &list("tools/list")).await.body, stream);
 }
 
-/// Answers that are no lists are not looked into.
+/// The edge does not filter the answers to requests that do not ask for a list.
 #[tokio::test]
 async fn only_lists_are_filtered() {
     let (whole, _) = whole_and_filtered("tools", "name");
@@ -334,5 +338,5 @@ async fn only_lists_are_filtered() {
     assert_eq!(ask(&edge, "read", &call("7", "free")).await.body, whole);
     let headers = [("Authorization", bearer("read"))];
     let raw = request("GET", "/mcp", &[("Authorization", &headers[0].1)], "");
-    assert_eq!(exchange(edge.address, raw).await.body, whole, "a GET that is answered with a document");
+    assert_eq!(exchange(edge.address, raw).await.body, whole, "the answer to a GET that is not a stream");
 }

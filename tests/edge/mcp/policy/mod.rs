@@ -7,12 +7,12 @@ mod servers;
 
 use crate::harness::{Origin, Reply, TestEdge, Tokens, exchange, post};
 
-/// A route `/` to `origin` with these rules, for holders of tokens.
+/// An edge with a route `/` to `origin` that has these rules and needs a token.
 async fn edge(origin: &Origin, rules: &str) -> TestEdge {
     TestEdge::start(&yaml(origin, "{providers: [local]}", rules)).await
 }
 
-/// The same for anybody.
+/// An edge with the same route, but without authentication.
 async fn open_edge(origin: &Origin, rules: &str) -> TestEdge {
     TestEdge::start(&yaml(origin, "none", rules)).await
 }
@@ -33,7 +33,7 @@ fn bearer(scopes: &str) -> String {
     format!("Bearer {}", Tokens::token("alice", scopes))
 }
 
-/// POSTs `body` as somebody with `scopes`.
+/// POSTs `body` as a caller with `scopes`.
 async fn ask(edge: &TestEdge, scopes: &str, body: &str) -> Reply {
     exchange(edge.address, post("/mcp", &[("Authorization", &bearer(scopes))], body)).await
 }

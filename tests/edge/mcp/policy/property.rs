@@ -31,7 +31,8 @@ fn access() -> impl Strategy<Value = Access> {
     ]
 }
 
-/// Rules whose patterns come from `pattern`, without those that an earlier one covers: the configuration has none.
+/// Rules whose patterns come from `pattern`. A rule that an earlier one covers is left out, because the configuration
+/// would reject it.
 fn rules(pattern: impl Strategy<Value = String>) -> impl Strategy<Value = Vec<Rule>> {
     vec((pattern, access()), 0..6).prop_map(|written| {
         let mut rules: Vec<Rule> = Vec::new();
@@ -99,7 +100,7 @@ fn some_route() -> &'static config::Route {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// With the functions that the edge itself uses: they read the call, decide, and filter the list.
+    /// Uses the edge's own functions to read a call, to decide about it, and to filter a list.
     #[test]
     fn a_tool_is_listed_if_and_only_if_calling_it_is_allowed(
         policy in policy(),
@@ -120,7 +121,7 @@ proptest! {
         let authorize = |body: &str| {
             policy.authorize(principal.clone(), Messages::read(body.as_bytes()).expect("a message").operations())
         };
-        // Who may not ask for the list sees none.
+        // A caller that may not request the list gets no list.
         if let Ok(permit) = authorize(&message("7", "tools/list", "{}")) {
             let callable: BTreeSet<String> = names.iter().filter(|name| authorize(&call_of(name)).is_ok()).cloned().collect();
             let whole = list_of(&names);
@@ -131,12 +132,15 @@ proptest! {
             let filtered = filter_list(whole.as_bytes(), &mut shows, false).expect("a list");
             let filtered = filtered.map_or(whole, |bytes| String::from_utf8(bytes).expect("UTF-8"));
             prop_assert_eq!(names_in(&filtered), callable.clone());
-            prop_assert!(callable.len() == names.len() || policy.filters(Target::Tool("")), "it would not be filtered at all");
+            prop_assert!(
+                callable.len() == names.len() || policy.filters(Target::Tool("")),
+                "the edge would not filter this list at all"
+            );
         }
     }
 }
 
-/// A rule as an operator writes it.
+/// Rules as an operator writes them.
 fn written(rules: &[Rule]) -> String {
     let rules = rules.iter().map(|rule| {
         let access = match &rule.access {
@@ -154,7 +158,7 @@ fn written(rules: &[Rule]) -> String {
     format!("[{}]", rules.collect::<Vec<_>>().join(", "))
 }
 
-/// One route for each policy, whose servers answer in JSON or, on every second route, in events.
+/// One route for each policy. On every second route the server answers with events, on the others with JSON.
 fn routes(origin: &Origin, policies: &[config::Policy]) -> String {
     let mut yaml = format!(
         "auth: {{providers: {{{}}}}}\nupstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}\nroutes:\n",
@@ -175,7 +179,8 @@ fn routes(origin: &Origin, policies: &[config::Policy]) -> String {
     yaml
 }
 
-/// Returns how many tools were listed, and how many were not.
+/// Compares lists and calls for all policies, holders and names. Returns how many tools were listed, and how many were
+/// not.
 async fn compare(
     policies: Vec<config::Policy>,
     holders: Vec<BTreeSet<&'static str>>,
@@ -229,10 +234,10 @@ fn through_the_edge_a_tool_is_listed_if_and_only_if_calling_it_is_allowed() {
     let cases = (vec(policy(), 20), vec(scopes(), 3), btree_set(name(), 4..8));
     let run = runner.run(&cases, |(policies, holders, names)| {
         let (listed, hidden) = runtime.block_on(compare(policies, holders, names));
-        assert!(listed > 0 && hidden > 0, "the cases tell nothing: {listed} listed, {hidden} hidden");
+        assert!(listed > 0 && hidden > 0, "the cases do not test both directions: {listed} listed, {hidden} hidden");
         Ok(())
     });
     run.unwrap_or_else(|error| panic!("{error}"));
-    // A message that the harness writes is one that the edge understands.
+    // The edge can read the messages that the harness writes.
     assert!(Messages::read(call("7", "a").as_bytes()).is_ok());
 }

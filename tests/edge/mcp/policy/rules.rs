@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::harness::{answer, call, message, post_stateless};
 
-/// An origin that answers everything, and notes it.
+/// An origin that answers every request with a result, and records the request.
 async fn origin() -> Origin {
     Origin::answering(|_| answer("200 OK", "application/json", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await
 }
 
-/// Sends each message as somebody with the scopes; `Ok` for 200, else the scopes that the 403 names.
+/// Sends a message as a caller with `scopes`. Returns `Ok` for 200, and otherwise the scopes that the 403 names.
 async fn decide(edge: &TestEdge, scopes: &str, method: &str, params: Value) -> Result<(), String> {
     let reply = ask(edge, scopes, &message("1", method, &params.to_string())).await;
     verdict(&reply)
@@ -47,14 +47,18 @@ async fn a_denial_names_all_scopes_and_repeats_the_id() {
         let named = challenge.split_once(r#"scope=""#).and_then(|(_, rest)| rest.split_once('"')).expect("scopes").0;
         let mut named: Vec<&str> = named.split(' ').collect();
         named.sort_unstable();
-        assert_eq!(named, ["base", "read", "tools", "trade"], "also those that the caller has: {challenge}");
+        assert_eq!(
+            named,
+            ["base", "read", "tools", "trade"],
+            "the scopes that the caller has are named as well: {challenge}"
+        );
         assert!(challenge.contains(r#"resource_metadata="http://edge.example/.well-known/"#), "{challenge}");
         assert_eq!(reply.header("Content-Type"), Some("application/json"));
-        assert!(reply.body.contains(&format!(r#""id":{id},"#)), "as it was written: {}", reply.body);
+        assert!(reply.body.contains(&format!(r#""id":{id},"#)), "the id is repeated as it was written: {}", reply.body);
         assert_eq!(reply.json()["jsonrpc"], "2.0");
         assert_eq!(reply.json()["error"]["code"], -32001);
     }
-    assert_eq!(origin.count(), 0, "nothing of it reached the upstream");
+    assert_eq!(origin.count(), 0, "no denied call reached the upstream");
     assert_eq!(ask(&edge, "base read tools trade", &call("7", "place")).await.status, 200);
     assert_eq!(origin.count(), 1);
 }
@@ -128,7 +132,7 @@ async fn unknown_methods_are_denied_where_there_are_rules() {
 }
 
 #[tokio::test]
-async fn prompts_and_resources_are_judged_by_glob() {
+async fn prompts_and_resources_are_matched_by_glob() {
     let origin = origin().await;
     let edge = edge(
         &origin,
@@ -173,9 +177,9 @@ async fn prompts_and_resources_are_judged_by_glob() {
     }
 }
 
-/// Of several resources all must be allowed, and all scopes are named.
+/// All resources of a subscription must be allowed. A denial names the scopes of all denied resources.
 #[tokio::test]
-async fn a_subscription_is_judged_by_all_its_resources() {
+async fn a_subscription_needs_permission_for_all_its_resources() {
     let origin = origin().await;
     let edge = edge(&origin, "resources: [{match: 'a:*', scopes: [a]}, {match: 'b:*', scopes: [b]}]").await;
     for (scopes, uris, expected) in [
@@ -213,9 +217,9 @@ async fn an_open_route_denies_by_name() {
     }
 }
 
-/// Of a batch all must be allowed.
+/// All messages of a batch must be allowed.
 #[tokio::test]
-async fn a_batch_is_judged_as_a_whole() {
+async fn a_batch_needs_permission_for_all_its_messages() {
     let origin = origin().await;
     let edge = edge(&origin, "tools: [{match: get, scopes: [read]}, {match: put, scopes: [write]}]").await;
     let batch = format!("[{},{}]", call("1", "get"), call("2", "put"));
@@ -228,9 +232,10 @@ async fn a_batch_is_judged_as_a_whole() {
     assert_eq!(origin.count(), 1);
 }
 
-/// MCP's SDKs look resources up by the URI that they have parsed, not by the text.
+/// The SDKs of MCP parse the URI of a resource before they look the resource up. So different texts can mean one
+/// resource.
 #[tokio::test]
-async fn another_spelling_of_a_uri_is_no_way_around_a_rule() {
+async fn another_spelling_of_a_uri_does_not_bypass_a_rule() {
     let origin = origin().await;
     let edge = edge(
         &origin,

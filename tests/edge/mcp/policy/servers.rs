@@ -20,10 +20,10 @@ async fn connect(
     let url = format!("http://{}/fininfo/mcp", edge.address);
     let config = StreamableHttpClientTransportConfig::with_uri(url).auth_header(token);
     let transport = StreamableHttpClientTransport::from_config(config);
-    ClientConfig::default().serve_with_lifecycle(transport, lifecycle).await.expect("the server is there")
+    ClientConfig::default().serve_with_lifecycle(transport, lifecycle).await.expect("the client connects")
 }
 
-/// Every tool of the server, with arguments that are good.
+/// Every tool of the server, with valid arguments.
 fn tools() -> [(&'static str, Value); 5] {
     let range = json!({"ticker": "ACME", "from": "2026-01-05", "to": "2026-01-09", "timespan": "day"});
     [
@@ -95,9 +95,9 @@ routes:
         }
     }
 
-    // Both forms of an answer were among them.
+    // The calls above covered both forms of an answer: JSON and an event stream.
     let token = format!("Bearer {}", fleet.token("alice", "read").await);
-    // SDKs check the host.
+    // The server's SDK checks the host.
     let host = edge.address.to_string();
     let headers = [("Authorization", token.as_str()), ("Host", host.as_str())];
     let list = message("1", "tools/list", "{}");

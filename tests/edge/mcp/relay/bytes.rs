@@ -1,9 +1,9 @@
-//! What passes, byte for byte.
+//! Answers, byte for byte.
 
 use super::*;
 use crate::harness::{exchange, http2};
 
-/// Streams with everything that a stream may have.
+/// Event streams with all elements that a stream may contain.
 const STREAMS: [&str; 4] = [
     ": priming\nid: 0_1\nretry: 250\ndata: \n\n: a comment\n\nevent: message\nid: 0_2\ndata: {\"jsonrpc\":\"2.0\",\ndata:  \
      \"method\":\"notifications/message\"}\n\n\n\nid: 0_3\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"x\":1.0e+2}}\n\n",
@@ -41,7 +41,7 @@ async fn event_streams_pass_byte_for_byte() {
 #[tokio::test]
 async fn lines_of_json_pass_one_by_one() {
     let (origin, mut accepted) = held().await;
-    // Also where lists are filtered: this is none.
+    // The route filters lists, but these answers are not lists.
     let edge = edge(&origin, "", ", tools: [{match: '*'}]").await;
     for content_type in ["application/json", "application/x-ndjson", "application/json-seq"] {
         let mut client = Wire::open(&edge, &post("/mcp", &[], &call("1", "x"))).await;
@@ -62,7 +62,7 @@ async fn lines_of_json_pass_one_by_one() {
 }
 
 #[tokio::test]
-async fn only_event_streams_say_that_they_are_not_to_be_buffered() {
+async fn only_event_streams_get_x_accel_buffering() {
     for (content_type, expected) in [
         ("text/event-stream", Some("no")),
         ("text/event-stream; charset=utf-8", Some("no")),
@@ -115,7 +115,7 @@ async fn head_is_answered_with_a_head_only() {
             if is_head { sent.as_bytes().to_vec() } else { answer("200 OK", "text/plain", "next") }
         })
         .await;
-        // Also where lists are filtered.
+        // The route filters lists.
         let edge = edge(&origin, "", ", tools: [{match: x}], sse_keepalive: 1s").await;
         let mut client = Wire::open(&edge, &request("HEAD", "/mcp", &[], "")).await;
         let head = client.until("\r\n\r\n").await;
@@ -123,7 +123,7 @@ async fn head_is_answered_with_a_head_only() {
         let head = head.to_ascii_lowercase();
         let told = head.split_once("content-length: ").and_then(|(_, rest)| rest.split("\r\n").next());
         assert_eq!(told, length, "{head}");
-        // Nothing stands between it and the next answer on the connection.
+        // The next answer follows directly on the connection.
         client.send(&request("GET", "/mcp", &[], "")).await;
         assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
         client.until("next").await;
@@ -138,7 +138,7 @@ async fn head_is_answered_with_a_head_only() {
 }
 
 #[tokio::test]
-async fn informational_answers_are_not_the_answer() {
+async fn informational_responses_are_not_taken_for_the_answer() {
     let (origin, mut accepted) = held().await;
     let edge = edge(&origin, "", "").await;
     let early =
@@ -163,7 +163,7 @@ async fn informational_answers_are_not_the_answer() {
     }
 }
 
-/// A server need not read what it refuses.
+/// A server may refuse a request without reading it to its end.
 #[tokio::test]
 async fn an_answer_before_the_request_is_read_reaches_the_client() {
     let (origin, mut accepted) = raw().await;
@@ -173,13 +173,13 @@ async fn an_answer_before_the_request_is_read_reaches_the_client() {
     let mut upstream = next(&mut accepted).await;
     upstream.until("\r\n\r\n").await;
     upstream.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\ntoo large").await;
-    // With unread bytes this is a reset.
+    // The connection has unread bytes, so this closes it with a reset.
     drop(upstream);
     let reply = posted.await.expect("a reply");
     assert_eq!((reply.status, reply.body.as_str()), (413, "too large"));
 }
 
-/// What is not whole does not look as if it were.
+/// An incomplete answer does not look like a complete one.
 #[tokio::test]
 async fn a_truncated_answer_breaks_off() {
     let (origin, mut accepted) = held().await;
@@ -202,7 +202,7 @@ async fn a_truncated_answer_breaks_off() {
         assert_eq!((reply.status, reply.complete), (200, false), "{sent}");
         assert!(reply.body.starts_with(seen), "{reply:?}");
     }
-    // A list is held until it is whole: its client can still be told.
+    // The edge holds a list until it is complete, so the client can still get an error.
     for sent in [
         format!("{json}Content-Length: 100\r\n\r\n{{\"id\":1}}"),
         format!("{json}Transfer-Encoding: chunked\r\n\r\n{}", chunk("{\"id\":1}")),
@@ -216,7 +216,7 @@ async fn a_truncated_answer_breaks_off() {
         assert_eq!((reply.status, reply.complete), (502, true), "{sent}");
         assert_eq!(reply.json()["id"], 1);
     }
-    // An event that is not whole may be a list.
+    // An incomplete event may be a list, so the edge does not pass it on.
     let client = Wire::open(&edge, &request("GET", "/mcp", &[ACCEPT_EVENTS], "")).await;
     let mut upstream = next(&mut accepted).await;
     upstream.send(&format!("{EVENTS}{one}{}", chunk("data: {\"result\":"))).await;

@@ -1,4 +1,4 @@
-//! Clients and upstreams that do what nobody should.
+//! Clients and upstreams that misbehave.
 
 use super::*;
 use crate::harness::http2::Http2;
@@ -14,7 +14,8 @@ fn whole() -> String {
     String::from_utf8(answer("200 OK", "application/json", OK)).expect("text")
 }
 
-/// A server that answers early would take what comes next for the rest of the message.
+/// A server that answers before it has read the whole message would take the next request on the connection for the
+/// rest of this message.
 #[tokio::test]
 async fn a_connection_with_half_a_request_on_it_is_not_used_again() {
     for (limits, tool) in [("", ", tools: [{match: 'train_*', timeout: 1s}]"), ("limits: {write_timeout: 1s}\n", "")] {
@@ -30,18 +31,18 @@ routes: [{{path: /, upstream: a, protocol: mcp, auth: none, body_bytes: 16MiB{to
         let mut upstream = next(&mut accepted).await;
         upstream.until("\r\n\r\n").await;
         upstream.send(&whole()).await;
-        assert_eq!(reply(&mut client, "}}").await.status, 200, "what the server said is said");
+        assert_eq!(reply(&mut client, "}}").await.status, 200, "the client gets the server's answer");
         let mut second = Wire::open(&edge, &post("/mcp", &[], &message("2", "ping", "{}"))).await;
         let mut other = next(&mut accepted).await;
         other.until("\r\n\r\n").await;
         other.send(&whole()).await;
         assert_eq!(reply(&mut second, "}}").await.status, 200);
-        assert!(!upstream.end().await.contains("POST"), "nothing else is in the message");
+        assert!(!upstream.end().await.contains("POST"), "no other request was sent on this connection");
     }
 }
 
 #[tokio::test]
-async fn the_memory_of_a_message_is_given_back_when_it_was_sent() {
+async fn the_memory_of_a_message_is_released_when_it_was_sent() {
     let (origin, mut accepted) = held().await;
     let edge = TestEdge::start(&format!(
         "limits: {{held_bytes: 1MiB}}
@@ -64,7 +65,7 @@ routes: [{{path: /, upstream: a, protocol: mcp, auth: none, body_bytes: 1MiB}}]
 }
 
 #[tokio::test]
-async fn a_flood_does_not_put_the_deadline_of_a_tool_off() {
+async fn a_flood_does_not_postpone_the_deadline_of_a_tool() {
     let origin = Origin::scripted(|mut stream, recorder| async move {
         use tokio::io::AsyncWriteExt;
         recorder.read(&mut stream).await;
@@ -93,7 +94,8 @@ async fn a_flood_does_not_put_the_deadline_of_a_tool_off() {
     assert!(ended.is_ok(), "still going after {:?}", begun.elapsed());
 }
 
-/// Servers like those of WSGI read `Mcp_Session_Id` as `Mcp-Session-Id`, and some frameworks take a method from a field.
+/// Some servers, such as WSGI servers, read `Mcp_Session_Id` as `Mcp-Session-Id`. Some frameworks take the method from
+/// a header field.
 #[tokio::test]
 async fn fields_that_some_servers_take_for_others_do_not_pass() {
     let origin = Origin::answering(|_: &Recorded| whole().into_bytes()).await;
@@ -119,7 +121,7 @@ async fn fields_that_some_servers_take_for_others_do_not_pass() {
     }
 }
 
-/// HTTP/1 takes white space around a value off, so the upstream would read a version that the edge did not.
+/// HTTP/1 removes white space around a value, so the upstream would read another version than the edge.
 #[tokio::test]
 async fn values_with_white_space_around_them_do_not_pass() {
     let origin = Origin::answering(|_: &Recorded| whole().into_bytes()).await;
@@ -134,16 +136,16 @@ async fn values_with_white_space_around_them_do_not_pass() {
             .header("mcp-method", "tools/list")
             .header("mcp-name", "another");
         let (response, mut sending) = http2.send(request.body(()).expect("a request"), false).await;
-        // An error says that it was refused before.
+        // An error means that the request was refused before its body was sent.
         let _ = sending.send_data(call("1", "x").into(), true);
         assert_eq!(http2::head(response).await.status(), status, "{version:?}");
     }
     assert_eq!(origin.count(), 1);
 }
 
-/// What `Connection` names goes no further, so nothing may be judged by it.
+/// Fields that `Connection` names are not passed on, so the edge must not decide by them.
 #[tokio::test]
-async fn what_is_judged_is_not_of_the_connection() {
+async fn fields_that_the_edge_decides_by_may_not_be_named_by_connection() {
     let origin = Origin::answering(|_: &Recorded| whole().into_bytes()).await;
     let edge = edge(&origin, "", "").await;
     for named in ["mcp-protocol-version", "close, Mcp-Name", "keep-alive,MCP-METHOD", "Content-Type"] {
@@ -174,9 +176,9 @@ async fn pipelined_requests_are_answered_one_after_the_other() {
         let mut upstream = next(&mut accepted).await;
         for id in 0..COUNT {
             upstream.until(&call(&id.to_string(), "x")).await;
-            assert!(upstream.unread.is_empty(), "one at a time");
+            assert!(upstream.unread.is_empty(), "the edge sends one request at a time");
             if later && id == 0 {
-                // While the first one is under way, and more than is read ahead.
+                // The first request is still in progress, and the rest is more than the edge reads ahead.
                 client.send(&rest).await;
             }
             let answer = answer("200 OK", "application/json", &text(id));
@@ -190,12 +192,12 @@ async fn pipelined_requests_are_answered_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_no_more_to_say_gets_its_answer() {
+async fn a_client_that_closes_its_sending_half_gets_its_answer() {
     use tokio::io::AsyncWriteExt;
     let (origin, mut accepted) = held().await;
     let edge = edge(&origin, "", "").await;
     let mut client = Wire::open(&edge, &post("/mcp", &[], &message("1", "ping", "{}"))).await;
-    client.stream.shutdown().await.expect("half of it");
+    client.stream.shutdown().await.expect("the sending half can be closed");
     let mut upstream = next(&mut accepted).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     upstream.send(&whole()).await;
@@ -203,7 +205,7 @@ async fn a_client_that_has_no_more_to_say_gets_its_answer() {
 }
 
 #[tokio::test]
-async fn bytes_behind_an_answer_are_nobodys_answer() {
+async fn extra_bytes_behind_an_answer_reach_no_client() {
     let (origin, mut accepted) = raw().await;
     let edge = edge(&origin, "", "").await;
     let chunked = format!(
@@ -239,6 +241,7 @@ async fn bytes_behind_an_answer_are_nobodys_answer() {
     assert_eq!(origin.connections(), 6);
 }
 
+/// Floods the stream of a client that never reads, until the edge closes the upstream connection.
 async fn never_reads(edge: &TestEdge, accepted: &mut tokio::sync::mpsc::Receiver<Wire>, what: &str) {
     let mut upstream = next(accepted).await;
     upstream.send(EVENTS).await;
@@ -250,7 +253,7 @@ async fn never_reads(edge: &TestEdge, accepted: &mut tokio::sync::mpsc::Receiver
         }
     };
     tokio::time::timeout(PATIENCE, flood).await.unwrap_or_else(|_| panic!("{what}: never closed"));
-    assert!(sent < 32 << 20, "{what}: no more than the buffers on the way hold: {sent}");
+    assert!(sent < 32 << 20, "{what}: the edge took more than the buffers hold: {sent}");
     eventually("no stream is open", async || {
         edge.metric(r#"mcp_edge_streams_open{route="/"}"#).await == 0.0
             && edge.metric(r#"mcp_edge_requests_in_flight{route="/"}"#).await == 0.0
@@ -259,7 +262,7 @@ async fn never_reads(edge: &TestEdge, accepted: &mut tokio::sync::mpsc::Receiver
 }
 
 #[tokio::test]
-async fn a_client_that_never_reads_its_stream_is_left() {
+async fn a_stream_that_its_client_never_reads_is_closed() {
     let (origin, mut accepted) = held().await;
     let edge = TestEdge::start(&format!(
         "limits: {{write_timeout: 1s}}
@@ -284,7 +287,7 @@ routes: [{{path: /, upstream: a, protocol: mcp, auth: none}}]
 }
 
 #[tokio::test]
-async fn lists_of_8_mib_and_deep_json() {
+async fn lists_of_8_mib_and_deeply_nested_json_are_filtered() {
     let origin = Origin::answering(|request: &Recorded| {
         let tools = if request.body.windows(4).any(|w| w == b"deep") {
             format!(r#"{{"name":"a","inputSchema":{}{}}}"#, "[".repeat(1_000_000), "]".repeat(1_000_000))
@@ -304,7 +307,7 @@ async fn lists_of_8_mib_and_deep_json() {
 }
 
 #[tokio::test]
-async fn two_reloads_at_once_leave_a_call_alone() {
+async fn two_reloads_at_once_do_not_disturb_a_call() {
     let (origin, mut accepted) = held().await;
     let edge = edge(&origin, "", "").await;
     let mut client = Wire::open(&edge, &post("/mcp", &[], &call("1", "x"))).await;
@@ -323,9 +326,9 @@ routes: [{{path: /, upstream: a, protocol: mcp, auth: none, tools: []}}]
     assert_eq!(denied.status, 403);
 }
 
-/// Many such lines would fill the memory where they wait to be written.
+/// Log lines wait in memory until they are written. Many lines with long names would fill this memory.
 #[tokio::test]
-async fn the_name_of_a_tool_fills_no_log() {
+async fn a_long_name_of_a_tool_is_shortened_in_the_log() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("edge.yaml");
     let yaml = "listeners: [{address: '127.0.0.1:0', hosts: [edge.example]}]

@@ -50,7 +50,7 @@ async fn a_call_and_a_stream_pass_over_http_2() {
     client.send(&crate::harness::request("GET", "/mcp", &[ACCEPT_EVENTS], "")).await;
     let (request, mut respond) = next(&mut accepted).await;
     assert_eq!((request.method().as_str(), request.uri().to_string().as_str()), ("GET", "http://edge.example/mcp"));
-    assert_eq!(text(request.into_body()).await, "", "its end is told");
+    assert_eq!(text(request.into_body()).await, "", "the edge ends the body, which is empty");
     respond
         .send_response(Response::builder().status(405).body(()).expect("a response"), true)
         .expect("the stream is open");
@@ -58,7 +58,7 @@ async fn a_call_and_a_stream_pass_over_http_2() {
     assert_eq!(origin.connections(), 1, "one connection carries all");
 }
 
-/// Two clients at once, on one connection.
+/// Three clients call at once, on one upstream connection.
 #[tokio::test]
 async fn calls_share_a_connection_over_http_2() {
     let (origin, mut accepted) = held_calls().await;
@@ -78,7 +78,7 @@ async fn calls_share_a_connection_over_http_2() {
 }
 
 #[tokio::test]
-async fn only_what_reads_is_sent_again_over_http_2() {
+async fn only_requests_that_read_are_sent_again_over_http_2() {
     let (origin, mut accepted) = held_calls().await;
     let edge = edge(&origin, ", http2: true", "").await;
     let respond_with = |respond: &mut h2::server::SendResponse<::bytes::Bytes>, body: &'static str| {
@@ -88,7 +88,7 @@ async fn only_what_reads_is_sent_again_over_http_2() {
     let mut client = Wire::open(&edge, &post("/mcp", &[], &call("0", "x"))).await;
     respond_with(&mut next(&mut accepted).await.1, "first");
     assert_eq!(reply(&mut client, LAST_CHUNK).await.body, "first");
-    // Its connection was in use before: what went wrong with it says nothing about the replica.
+    // This connection has served a request before. A failure on it does not mean that the replica has failed.
     client.send(&post("/mcp", &[], &message("1", "tools/list", "{}"))).await;
     next(&mut accepted).await.1.send_reset(Reason::INTERNAL_ERROR);
     respond_with(&mut next(&mut accepted).await.1, "second");
@@ -104,7 +104,7 @@ async fn only_what_reads_is_sent_again_over_http_2() {
 }
 
 #[tokio::test]
-async fn a_reset_of_an_http_2_upstream_is_no_end() {
+async fn a_reset_by_an_http_2_upstream_does_not_end_an_answer_cleanly() {
     let (origin, mut accepted) = held_calls().await;
     let edge = edge(&origin, ", http2: true", "").await;
     for content_type in ["text/event-stream", "application/json"] {

@@ -1,4 +1,4 @@
-//! Clients that leave before the answer is there, or whole.
+//! Clients that leave before the answer has begun, or before it is complete.
 
 use http::{Request, Response};
 
@@ -6,30 +6,31 @@ use super::*;
 use crate::harness::http2;
 use crate::harness::http2::Http2;
 
-/// Expects the upstream's connection to end soon.
+/// Expects the upstream's connection to end within [`PROMPTLY`].
 async fn ends_promptly(upstream: Wire, what: &str) {
     let begun = Instant::now();
     upstream.end().await;
     assert!(begun.elapsed() < PROMPTLY, "{what}: {:?}", begun.elapsed());
 }
 
-/// Expects the edge to read the rest of the answer, although nobody wants it.
+/// Expects the edge to read the rest of the answer, although the client has left.
 async fn is_read_to_the_end(mut upstream: Wire, head: bool, what: &str) {
     silence(&mut upstream, PROMPTLY).await;
     if head {
         upstream.send(EVENTS).await;
     }
-    // More than the buffers between the two hold.
+    // This is more than the buffers between the edge and the upstream hold.
     let piece = chunk(&format!("data: {}\n\n", "x".repeat(1 << 20)));
     for _ in 0..24 {
         let sent = tokio::time::timeout(PATIENCE, upstream.send(&piece)).await;
-        sent.unwrap_or_else(|_| panic!("nobody reads: {what}"));
+        sent.unwrap_or_else(|_| panic!("the edge does not read: {what}"));
     }
     upstream.send(LAST_CHUNK).await;
-    tokio::time::timeout(PATIENCE, upstream.end()).await.expect("it has ended");
+    tokio::time::timeout(PATIENCE, upstream.end()).await.expect("the connection has ended");
 }
 
-/// A request, and whether the upstream is to be closed when its client leaves.
+/// For each case: its name, the request, whether the upstream connection must be closed when the client leaves, and
+/// settings of the route.
 fn requests() -> [(&'static str, String, bool, &'static str); 7] {
     let old = [("MCP-Protocol-Version", "2025-11-25")];
     let notification = r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#;
@@ -70,16 +71,16 @@ async fn a_client_leaves(in_stream: bool) {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_before_the_head_cancels_only_where_that_is_cancelling() {
+async fn a_client_that_leaves_before_the_head_cancels_only_where_leaving_cancels() {
     a_client_leaves(false).await;
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_a_stream_cancels_only_where_that_is_cancelling() {
+async fn a_client_that_leaves_a_stream_cancels_only_where_leaving_cancels() {
     a_client_leaves(true).await;
 }
 
-/// The rest of a head belongs to what came before its client left.
+/// The client leaves when the edge has read half of a head. The edge must read the rest of the head correctly.
 #[tokio::test]
 async fn a_client_that_leaves_within_the_head_does_not_break_it() {
     let (origin, mut accepted) = held().await;
@@ -87,7 +88,7 @@ async fn a_client_that_leaves_within_the_head_does_not_break_it() {
     let client = Wire::open(&edge, &post("/mcp", &[], &call("1", "x"))).await;
     let mut upstream = next(&mut accepted).await;
     upstream.send("HTTP/1.1 200 OK\r\nContent-Type: text/ev").await;
-    // Long enough for the edge to have it.
+    // The edge needs time to read this.
     silence(&mut upstream, Duration::from_millis(200)).await;
     drop(client);
     silence(&mut upstream, Duration::from_millis(200)).await;
@@ -95,7 +96,7 @@ async fn a_client_that_leaves_within_the_head_does_not_break_it() {
     is_read_to_the_end(upstream, false, "half a head").await;
 }
 
-/// `text`, a request of the harness, for HTTP/2.
+/// Converts `text`, a request of the harness, to HTTP/2.
 fn over_http2(text: &str) -> (Request<()>, String) {
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
     let mut lines = head.lines();
@@ -113,7 +114,7 @@ async fn an_http_2_client_leaves(in_stream: bool) {
     let (origin, mut accepted) = held().await;
     for (what, request, closes, route) in requests() {
         let edge = edge(&origin, "", route).await;
-        // The stream alone, or the whole connection.
+        // The client resets only its stream, or closes the whole connection.
         for whole in [false, true] {
             let mut http2 = Http2::connect(edge.address).await;
             let (head, body) = over_http2(&request);
@@ -126,8 +127,8 @@ async fn an_http_2_client_leaves(in_stream: bool) {
             let mut response = Some(response);
             if in_stream {
                 upstream.send(&format!("{EVENTS}{}", chunk("data: {}\n\n"))).await;
-                let mut body = http2::head(response.take().expect("it is there")).await.into_body();
-                assert_eq!(http2::piece(&mut body).await.expect("an event").expect("whole"), "data: {}\n\n");
+                let mut body = http2::head(response.take().expect("the response is still unread")).await.into_body();
+                assert_eq!(http2::piece(&mut body).await.expect("an event").expect("no stream error"), "data: {}\n\n");
                 answer = Some(body);
             }
             if whole {
@@ -147,12 +148,12 @@ async fn an_http_2_client_leaves(in_stream: bool) {
 }
 
 #[tokio::test]
-async fn an_http_2_client_that_leaves_before_the_head_cancels_only_where_that_is_cancelling() {
+async fn an_http_2_client_that_leaves_before_the_head_cancels_only_where_leaving_cancels() {
     an_http_2_client_leaves(false).await;
 }
 
 #[tokio::test]
-async fn an_http_2_client_that_leaves_a_stream_cancels_only_where_that_is_cancelling() {
+async fn an_http_2_client_that_leaves_a_stream_cancels_only_where_leaving_cancels() {
     an_http_2_client_leaves(true).await;
 }
 
@@ -180,17 +181,17 @@ async fn a_client_that_leaves_resets_the_stream_of_an_http_2_upstream() {
         reason.expect("a reset in time").expect("a reset");
         assert!(begun.elapsed() < PROMPTLY, "{:?}", begun.elapsed());
     }
-    assert_eq!(origin.connections(), 1, "the connection is not reset with it");
+    assert_eq!(origin.connections(), 1, "the edge resets the stream, not the connection");
 }
 
-/// A message that no buffer between the edge and the upstream holds.
+/// A message that is larger than the buffers between the edge and the upstream.
 fn large(method: &str) -> String {
     message("1", method, &format!(r#"{{"name":"train_x","arguments":"{}"}}"#, "x".repeat(12 << 20)))
 }
 
-/// An upstream that does not read is no reason to wait for it.
+/// The upstream does not read the message. The edge must not wait for the upstream when the client leaves.
 #[tokio::test]
-async fn a_client_that_leaves_while_its_message_is_on_its_way_cancels_too() {
+async fn a_client_that_leaves_while_its_message_is_being_sent_cancels_too() {
     for http2 in ["", ", http2: true"] {
         let (origin, mut accepted) = raw().await;
         let edge = edge(&origin, http2, ", body_bytes: 16MiB").await;

@@ -1,4 +1,4 @@
-//! MCP exchanges: what reaches the client of an answer, when it comes, and how it ends.
+//! MCP exchanges: which part of an answer reaches the client, when it arrives, and how it ends.
 
 mod bytes;
 mod hostile;
@@ -18,7 +18,7 @@ use crate::http::streaming::{EVENTS, PROMPTLY};
 const ACCEPT_EVENTS: (&str, &str) = ("Accept", "text/event-stream");
 const LAST_CHUNK: &str = "0\r\n\r\n";
 
-/// A route `/` to `origin`, with further settings of the upstream and of the route.
+/// An edge with a route `/` to `origin`, with further settings of the upstream and of the route.
 async fn edge(origin: &Origin, upstream: &str, route: &str) -> TestEdge {
     TestEdge::start(&format!(
         "upstreams: {{a: {{endpoints: [{{address: '{}'}}]{upstream}}}}}
@@ -29,12 +29,12 @@ routes: [{{path: /, upstream: a, protocol: mcp, auth: none{route}}}]
     .await
 }
 
-/// The answer on a connection that stays open behind it.
+/// Reads an answer up to `end`, on a connection that then stays open.
 async fn reply(client: &mut Wire, end: &str) -> Reply {
     parse(&client.until(end).await).await
 }
 
-/// Expects that nothing comes for so long.
+/// Expects that nothing arrives for this time.
 async fn silence(wire: &mut Wire, time: Duration) {
     use tokio::io::AsyncReadExt;
     assert_eq!(String::from_utf8_lossy(&wire.unread), "");

@@ -1,4 +1,4 @@
-//! What is sent twice.
+//! Which requests are sent twice, and which are not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use super::*;
 use crate::harness::exchange;
 
-/// An origin whose first connection answers one request, and ends without an answer when the next one comes.
+/// An origin whose first connection answers one request. It ends without an answer when the next request arrives.
 async fn forgetful() -> Origin {
     let connections = Arc::new(AtomicUsize::new(0));
     Origin::scripted(move |mut stream, recorder| {
@@ -31,7 +31,7 @@ async fn forgetful() -> Origin {
 }
 
 #[tokio::test]
-async fn what_reads_is_sent_again_when_its_pooled_connection_had_ended() {
+async fn requests_that_read_are_sent_again_when_their_pooled_connection_has_ended() {
     for body in [
         message("1", "tools/list", "{}"),
         message("1", "prompts/list", "{}"),
@@ -50,7 +50,7 @@ async fn what_reads_is_sent_again_when_its_pooled_connection_had_ended() {
 }
 
 #[tokio::test]
-async fn what_may_have_done_something_is_not_sent_again() {
+async fn requests_that_may_have_done_something_are_not_sent_again() {
     let batch = format!("[{}]", message("1", "tools/list", "{}"));
     for body in [
         call("1", "x"),
@@ -69,9 +69,9 @@ async fn what_may_have_done_something_is_not_sent_again() {
     }
 }
 
-/// One that is answered, however badly, is answered.
+/// When an answer has begun, its request is not sent again, even if the answer is incomplete.
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_not_asked_for_again() {
+async fn a_request_whose_answer_breaks_off_is_not_sent_again() {
     let origin = Origin::scripted(|mut stream, recorder| async move {
         recorder.read(&mut stream).await;
         let _ = stream

@@ -1,4 +1,4 @@
-//! How long an answer may take, and what keeps a silent stream alive.
+//! How long an answer may take, and the comments that keep a silent stream alive.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -17,12 +17,12 @@ async fn silent_streams_get_comments_between_events() {
         let mut upstream = next(&mut accepted).await;
         upstream.send(EVENTS).await;
         client.until("\r\n\r\n").await;
-        // Silent from the start.
+        // The stream is silent from the start.
         let begun = Instant::now();
         assert_eq!(client.until("\n\n\r\n").await, COMMENT);
         assert!(begun.elapsed() > Duration::from_millis(800), "{:?}", begun.elapsed());
         assert!(begun.elapsed() < Duration::from_millis(2_500), "{:?}", begun.elapsed());
-        // Not while it is not silent.
+        // There are no comments while events arrive.
         for number in 0..4 {
             tokio::time::sleep(Duration::from_millis(300)).await;
             let event = chunk(&format!("data: {number}\n\n"));
@@ -31,7 +31,7 @@ async fn silent_streams_get_comments_between_events() {
         }
         assert_eq!(client.until("\n\n\r\n").await, COMMENT);
         assert_eq!(client.until("\n\n\r\n").await, COMMENT);
-        // Not within an event.
+        // There are no comments within an event.
         upstream.send(&chunk("id: 7\ndata: ha")).await;
         client.until("ha\r\n").await;
         silence(&mut client, Duration::from_millis(2_500)).await;
@@ -46,7 +46,8 @@ async fn silent_streams_get_comments_between_events() {
     }
 }
 
-/// A held event that is being judged is no event for the client yet.
+/// The edge holds an event until it is complete and can be filtered. For the client this event has not begun, so a
+/// comment may come before it.
 #[tokio::test]
 async fn comments_do_not_damage_streams_that_are_filtered() {
     let (origin, mut accepted) = held().await;
@@ -101,8 +102,8 @@ async fn a_tool_that_takes_too_long_is_504() {
     );
     assert_eq!(reply.status, 504);
     assert_eq!((&reply.json()["id"], &reply.json()["error"]["code"]), (&"a".into(), &(-32004).into()));
-    assert_eq!(upstream.end().await, "", "the upstream is not kept at it");
-    assert_eq!(origin.count(), 1, "nor is it asked again");
+    assert_eq!(upstream.end().await, "", "the edge closes the upstream connection");
+    assert_eq!(origin.count(), 1, "the call is not sent again");
 }
 
 #[tokio::test]
@@ -113,7 +114,7 @@ async fn a_stream_of_a_tool_that_takes_too_long_ends_with_an_error() {
     let mut upstream = next(&mut accepted).await;
     let begun = Instant::now();
     upstream.send(&format!("{EVENTS}{}", chunk("id: 1\ndata: \n\n"))).await;
-    // It is not silent, but it tells of no progress.
+    // The stream is not silent, but it reports no progress.
     let mut seen = String::new();
     for _ in 0..2 {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -134,13 +135,13 @@ async fn a_stream_of_a_tool_that_takes_too_long_ends_with_an_error() {
     );
     assert!(reply.body.starts_with("id: 1\ndata: \n\n") && reply.body.ends_with("\n\n"), "{}", reply.body);
     upstream.end().await;
-    // Its connection goes on.
+    // The client's connection stays open.
     client.send(&post("/mcp", &[], &call("8", "other"))).await;
     next(&mut accepted).await.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext").await;
     client.until("next").await;
 }
 
-/// It leaves no pause in which a timer could be looked at.
+/// The upstream sends without a pause, so the edge is never idle. It must check the deadline all the same.
 #[tokio::test]
 async fn a_tool_that_never_pauses_has_the_same_deadline() {
     let (origin, mut accepted) = held().await;
@@ -150,13 +151,16 @@ async fn a_tool_that_never_pauses_has_the_same_deadline() {
     upstream.send(EVENTS).await;
     let event =
         chunk("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{}}\n\n").repeat(1000);
-    // It ends with the connection.
+    // The flood ends when the edge closes the connection.
     let flood = tokio::spawn(async move { while upstream.stream.write_all(event.as_bytes()).await.is_ok() {} });
     let read = async {
         let mut last = Vec::new();
         while !last.ends_with(LAST_CHUNK.as_bytes()) {
             let mut piece = Vec::with_capacity(1 << 16);
-            assert!(client.stream.read_buf(&mut piece).await.expect("the stream goes on") > 0, "it ends properly");
+            assert!(
+                client.stream.read_buf(&mut piece).await.expect("the stream goes on") > 0,
+                "the stream ends with its last chunk"
+            );
             last.extend_from_slice(&piece);
             last.drain(..last.len().saturating_sub(1_000));
         }
@@ -167,9 +171,9 @@ async fn a_tool_that_never_pauses_has_the_same_deadline() {
     flood.await.expect("the upstream's connection is closed");
 }
 
-/// An error put into an event would damage it.
+/// An error within another event would damage this event, so the edge waits for the end of the event.
 #[tokio::test]
-async fn a_stream_that_is_late_within_an_event_ends_with_it() {
+async fn a_stream_that_is_late_within_an_event_ends_after_this_event() {
     let (origin, mut accepted) = held().await;
     let edge = edge(&origin, "", TOOLS).await;
     let mut client = Wire::open(&edge, &post("/mcp", &[], &call("7", "train_model"))).await;
@@ -185,7 +189,7 @@ async fn a_stream_that_is_late_within_an_event_ends_with_it() {
 }
 
 #[tokio::test]
-async fn an_event_that_does_not_end_outlives_its_stream_by_a_second() {
+async fn an_event_that_does_not_end_is_cut_a_second_after_the_deadline() {
     let (origin, mut accepted) = held().await;
     let edge = edge(&origin, "", TOOLS).await;
     for silent in [true, false] {
@@ -236,7 +240,7 @@ async fn progress_restarts_the_deadline_of_a_tool() {
 }
 
 #[tokio::test]
-async fn a_tool_with_a_deadline_of_its_own_is_waited_for() {
+async fn the_deadline_of_a_tool_replaces_the_limits_of_its_upstream() {
     let (origin, mut accepted) = held().await;
     let edge = edge(&origin, ", timeouts: {response: 1s, idle: 1s}", TOOLS).await;
     let mut client = Wire::open(&edge, &post("/mcp", &[], &call("7", "report_sales"))).await;
@@ -244,10 +248,10 @@ async fn a_tool_with_a_deadline_of_its_own_is_waited_for() {
     let mut other = Wire::open(&edge, &post("/mcp", &[], &call("8", "other"))).await;
     let _other_upstream = next(&mut accepted).await;
     let late = reply(&mut other, "}}}").await;
-    assert_eq!((late.status, &late.json()["id"]), (504, &8.into()), "the upstream's limit holds for other tools");
+    assert_eq!((late.status, &late.json()["id"]), (504, &8.into()), "the upstream's limit applies to other tools");
     tokio::time::sleep(Duration::from_millis(500)).await;
     upstream.send(EVENTS).await;
-    // It may also be silent within its stream.
+    // The tool may also be silent after its stream has begun.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     upstream.send(&(chunk("data: {\"id\":7,\"result\":{}}\n\n") + LAST_CHUNK)).await;
     let reply = reply(&mut client, LAST_CHUNK).await;
