@@ -47,7 +47,7 @@ pub const THREADS: usize = 1_024;
 /// What `limits.header_bytes` may be.
 pub const HEADER_BYTES: RangeInclusive<u64> = 256..=1 << 20;
 /// What `limits.header_count` may be.
-pub const HEADER_COUNT: RangeInclusive<usize> = 1..=256;
+pub const HEADER_COUNT: RangeInclusive<usize> = 1..=HEAD_FIELDS;
 /// The least that `limits.uri_bytes` may be.
 pub const URI_BYTES: u64 = 16;
 /// The least that `limits.held_bytes` may be.
@@ -87,14 +87,14 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 pub const ADMIN_BODY_BYTES: usize = 8 << 10;
 /// How many HTTP/2 streams a client may have open on one connection.
 pub const CLIENT_H2_STREAMS: u32 = 128;
-/// The largest head of a request that the edge reads itself, in bytes. Pingora reads larger ones.
-pub const PLAIN_HEAD_BYTES: usize = 16 << 10;
-/// How many fields a head may have that the edge reads itself.
-pub const HEAD_FIELDS: usize = 128;
+/// How many fields the head of a request or an answer may have, whatever `limits.header_count` says.
+pub const HEAD_FIELDS: usize = 256;
 /// The largest head that is kept for the next request on its connection, in bytes.
 pub const KEPT_HEAD_BYTES: usize = 8 << 10;
 /// The longest line with the size of a chunk, in bytes, including its extensions.
 pub const CHUNK_LINE_BYTES: usize = 256;
+/// How many bytes the extensions of all chunks of one body may have together.
+pub const CHUNK_EXTENSION_BYTES: usize = 16 << 10;
 /// The largest trailer of a body, in bytes. It is read and dropped.
 pub const TRAILER_BYTES: usize = 8 << 10;
 /// Room for one read of a connection, in bytes: most messages fit.
@@ -103,16 +103,21 @@ pub const READ_BYTES: usize = 4 << 10;
 pub const READ_MORE_BYTES: usize = 64 << 10;
 /// The largest piece of a body that is copied behind its head or framing, in bytes, so that both go out in one packet.
 pub const COPIED_PIECE_BYTES: usize = 16 << 10;
-/// How much of a client's next request is read while one is served, in bytes. When a client sends more, its disconnect cannot
-/// be noticed any more.
+/// How much of a client's next requests is read while one is served, in bytes. When a client has sent more, its disconnect
+/// cannot be noticed any more.
 pub const READ_AHEAD_BYTES: usize = 16 << 10;
 /// The same where Pingora reads the connection, and those bytes are lost.
 pub const STRAY_BYTES: usize = 4 << 10;
 /// The largest buffer for answers that a connection keeps, in bytes.
 pub const KEPT_OUTPUT_BYTES: usize = 64 << 10;
-/// How long the edge reads, and drops, what a client still sends after it was refused. A connection that is closed with unread
-/// bytes is reset, and the client may lose the answer.
+/// How long a client that was refused may be silent while the edge reads, and drops, what it still sends. A connection that is
+/// closed with unread bytes is reset, and the client may lose the answer.
 pub const LINGER: Duration = Duration::from_secs(1);
+/// How long the edge reads what such a client still sends, if it is never silent.
+pub const LINGER_TIME: Duration = Duration::from_secs(30);
+/// How long a client that has closed its side of the connection may wait for the head of its answer, where leaving cancels the
+/// request.
+pub const HALF_CLOSED: Duration = Duration::from_secs(1);
 /// How long the end of a TLS connection may take.
 pub const GOODBYE: Duration = Duration::from_millis(500);
 /// `Retry-After` of a 503: about one interval of health checks.

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use http::HeaderName;
 use thiserror::Error;
 
 use super::framing::BodyLength;
@@ -14,7 +15,7 @@ pub enum BadBody {
     /// The connection was closed before the end of the body, or fewer bytes were written than announced.
     #[error("the body ended early")]
     Truncated,
-    /// The chunked coding is malformed, or the line with the size of a chunk is too long.
+    /// The chunked coding is malformed, or the extensions of the chunks are too long.
     #[error("a chunk of the body is malformed")]
     Chunk,
     /// The trailer after the last chunk is malformed or too long.
@@ -35,7 +36,11 @@ pub enum Step {
 
 /// Reads a body from the bytes that arrive on a connection.
 #[derive(Debug)]
-pub struct BodyReader(Reading);
+pub struct BodyReader {
+    reading: Reading,
+    /// How many more bytes the extensions of chunks may have.
+    extensions: usize,
+}
 
 #[derive(Debug)]
 enum Reading {
@@ -56,22 +61,23 @@ enum Reading {
 impl BodyReader {
     /// A reader for a body of this length.
     pub fn new(length: BodyLength) -> Self {
-        Self(match length {
+        let reading = match length {
             BodyLength::Exact(0) => Reading::Done,
             BodyLength::Exact(length) => Reading::Exact(length),
             BodyLength::Chunked => Reading::Size,
             BodyLength::UntilClose => Reading::UntilClose,
-        })
+        };
+        Self { reading, extensions: limits::CHUNK_EXTENSION_BYTES }
     }
 
     /// Whether the whole body was read.
     pub fn is_done(&self) -> bool {
-        matches!(self.0, Reading::Done)
+        matches!(self.reading, Reading::Done)
     }
 
     /// How many more bytes of the body are certain to follow; 0 when that is not known.
     pub fn expected(&self) -> u64 {
-        match self.0 {
+        match self.reading {
             Reading::Exact(left) | Reading::Chunk(left) => left,
             _ => 0,
         }
@@ -83,7 +89,7 @@ impl BodyReader {
     /// The chunked coding or the trailer is malformed or too long.
     pub fn next(&mut self, buffer: &mut BytesMut) -> Result<Step, BadBody> {
         loop {
-            match &mut self.0 {
+            match &mut self.reading {
                 Reading::Done => return Ok(Step::End),
                 Reading::UntilClose if buffer.is_empty() => return Ok(Step::Wait),
                 Reading::UntilClose => return Ok(Step::Piece(buffer.split().freeze())),
@@ -91,14 +97,14 @@ impl BodyReader {
                 Reading::Exact(left) => {
                     let piece = take(buffer, left);
                     if *left == 0 {
-                        self.0 = Reading::Done;
+                        self.reading = Reading::Done;
                     }
                     return Ok(Step::Piece(piece));
                 }
                 Reading::Chunk(left) => {
                     let piece = take(buffer, left);
                     if *left == 0 {
-                        self.0 = Reading::ChunkEnd;
+                        self.reading = Reading::ChunkEnd;
                     }
                     return Ok(Step::Piece(piece));
                 }
@@ -106,7 +112,9 @@ impl BodyReader {
                     Line::Partial => return Ok(Step::Wait),
                     Line::Bad => return Err(BadBody::Chunk),
                     Line::Whole(line) => {
-                        self.0 = match size(&line).ok_or(BadBody::Chunk)? {
+                        let (size, extensions) = size(&line).ok_or(BadBody::Chunk)?;
+                        self.extensions = self.extensions.checked_sub(extensions).ok_or(BadBody::Chunk)?;
+                        self.reading = match size {
                             0 => Reading::Trailer(limits::TRAILER_BYTES),
                             size => Reading::Chunk(size),
                         }
@@ -115,7 +123,7 @@ impl BodyReader {
                 Reading::ChunkEnd => match &buffer[..] {
                     [b'\r', b'\n', ..] => {
                         drop(buffer.split_to(2));
-                        self.0 = Reading::Size;
+                        self.reading = Reading::Size;
                     }
                     [] | [b'\r'] => return Ok(Step::Wait),
                     _ => return Err(BadBody::Chunk),
@@ -123,7 +131,8 @@ impl BodyReader {
                 Reading::Trailer(room) => match line(buffer, *room) {
                     Line::Partial => return Ok(Step::Wait),
                     Line::Bad => return Err(BadBody::Trailer),
-                    Line::Whole(line) if line.is_empty() => self.0 = Reading::Done,
+                    Line::Whole(line) if line.is_empty() => self.reading = Reading::Done,
+                    Line::Whole(line) if !is_field(&line) => return Err(BadBody::Trailer),
                     Line::Whole(line) => *room = room.saturating_sub(line.len() + 2),
                 },
             }
@@ -135,9 +144,9 @@ impl BodyReader {
     /// # Errors
     /// The body is not complete.
     pub fn closed(&mut self) -> Result<(), BadBody> {
-        match self.0 {
+        match self.reading {
             Reading::Done | Reading::UntilClose => {
-                self.0 = Reading::Done;
+                self.reading = Reading::Done;
                 Ok(())
             }
             _ => Err(BadBody::Truncated),
@@ -174,15 +183,32 @@ fn line(buffer: &mut BytesMut, limit: usize) -> Line {
     }
 }
 
-/// The size in a line of the form `SIZE[;EXTENSIONS]`.
-fn size(line: &[u8]) -> Option<u64> {
+/// The size in a line of the form `SIZE[;EXTENSIONS]`, and the length of its extensions. What the extensions say is
+/// ignored, but they must consist of characters that a field value may have (RFC 9112 section 7.1.1).
+fn size(line: &[u8]) -> Option<(u64, usize)> {
     let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
-    let digits = if digits.len() < line.len() { digits.trim_ascii_end() } else { digits };
+    let extensions = &line[digits.len()..];
+    if !extensions.iter().copied().all(is_text) {
+        return None;
+    }
+    let digits = if extensions.is_empty() { digits } else { digits.trim_ascii_end() };
     // At most 15 hexadecimal digits (60 bits), so that sums of sizes do not overflow.
     if digits.is_empty() || digits.len() > 15 {
         return None;
     }
-    digits.iter().try_fold(0, |sum, digit| Some(sum << 4 | u64::from(char::from(*digit).to_digit(16)?)))
+    let size = digits.iter().try_fold(0, |sum, digit| Some(sum << 4 | u64::from(char::from(*digit).to_digit(16)?)));
+    size.map(|size| (size, extensions.len()))
+}
+
+/// True for bytes that the value of a field may have (RFC 9110 section 5.5).
+fn is_text(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
+}
+
+/// True for a line of the form `NAME: VALUE`, as it may stand in a trailer.
+fn is_field(line: &[u8]) -> bool {
+    let Some(colon) = line.iter().position(|byte| *byte == b':') else { return false };
+    HeaderName::from_bytes(&line[..colon]).is_ok() && line[colon..].iter().copied().all(is_text)
 }
 
 /// Writes the framing of a body.
@@ -200,44 +226,41 @@ impl BodyWriter {
         self.0 != BodyLength::UntilClose
     }
 
-    /// Writes what comes before a piece of `length` bytes. Returns how many bytes of the piece must be written: none
-    /// beyond the announced length of the body.
-    pub fn begin_piece(&mut self, length: usize, wire: &mut BytesMut) -> usize {
-        match &mut self.0 {
+    /// Writes what comes before a piece of `length` bytes. `end`: the piece is the last one. Returns how many bytes of
+    /// the piece must be written, none beyond the announced length of the body, and what must be written after them.
+    ///
+    /// # Errors
+    /// The body ends with fewer bytes than the head announced, so the connection cannot be used any more.
+    pub fn frame(&mut self, length: usize, end: bool, wire: &mut BytesMut) -> Result<(usize, &'static [u8]), BadBody> {
+        let framed: (usize, &'static [u8]) = match &mut self.0 {
             BodyLength::Exact(left) => {
                 let length = usize::try_from(*left).unwrap_or(usize::MAX).min(length);
                 *left -= length as u64;
-                length
+                if end && *left > 0 {
+                    return Err(BadBody::Truncated);
+                }
+                (length, b"")
             }
-            // An empty chunk would end the body.
-            BodyLength::Chunked if length > 0 => {
-                // Writing to a buffer that grows cannot fail.
-                let _ = write!(wire.writer(), "{length:x}\r\n");
-                length
+            BodyLength::Chunked => {
+                // An empty chunk would end the body.
+                if length > 0 {
+                    // Writing to a buffer that grows cannot fail.
+                    let _ = write!(wire.writer(), "{length:x}\r\n");
+                }
+                let after: &'static [u8] = match (length > 0, end) {
+                    (true, true) => b"\r\n0\r\n\r\n",
+                    (true, false) => b"\r\n",
+                    (false, true) => b"0\r\n\r\n",
+                    (false, false) => b"",
+                };
+                (length, after)
             }
-            BodyLength::Chunked | BodyLength::UntilClose => length,
+            BodyLength::UntilClose => (length, b""),
+        };
+        if end {
+            self.0 = BodyLength::Exact(0);
         }
-    }
-
-    /// Writes what comes after a piece of `length` bytes.
-    pub fn end_piece(&self, length: usize, wire: &mut BytesMut) {
-        if self.0 == BodyLength::Chunked && length > 0 {
-            wire.put_slice(b"\r\n");
-        }
-    }
-
-    /// Writes the end of the body.
-    ///
-    /// # Errors
-    /// Fewer bytes were written than the head announced, so the connection cannot be used any more.
-    pub fn end(&mut self, wire: &mut BytesMut) -> Result<(), BadBody> {
-        match self.0 {
-            BodyLength::Exact(0) | BodyLength::UntilClose => {}
-            BodyLength::Exact(_) => return Err(BadBody::Truncated),
-            BodyLength::Chunked => wire.put_slice(b"0\r\n\r\n"),
-        }
-        self.0 = BodyLength::Exact(0);
-        Ok(())
+        Ok(framed)
     }
 }
 
@@ -282,6 +305,8 @@ mod tests {
     fn malformed_bodies_are_refused() {
         let long = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(limits::CHUNK_LINE_BYTES));
         let trailer = format!("0\r\n{}\r\n", "a: b\r\n".repeat(limits::TRAILER_BYTES / 4));
+        let extension = "1;aaaaaaaa\r\nx\r\n".repeat(limits::CHUNK_EXTENSION_BYTES / 9 + 1);
+        let extensions = format!("{extension}0\r\n\r\n");
         for (bad, why) in [
             ("5\nhello\r\n0\r\n\r\n", BadBody::Chunk),
             ("5\r\nhelloo\r\n0\r\n\r\n", BadBody::Chunk),
@@ -294,6 +319,13 @@ mod tests {
             ("5;a\rb\r\nhello\r\n0\r\n\r\n", BadBody::Chunk),
             ("1000000000000000\r\n", BadBody::Chunk),
             ("0\r\na\n\r\n", BadBody::Trailer),
+            ("0\r\na\r\n\r\n", BadBody::Trailer),
+            ("0\r\na: b\r\n c\r\n\r\n", BadBody::Trailer),
+            ("0\r\na : b\r\n\r\n", BadBody::Trailer),
+            ("0\r\n: b\r\n\r\n", BadBody::Trailer),
+            ("0\r\na: b\0\r\n\r\n", BadBody::Trailer),
+            ("5;a=\0\r\nhello\r\n0\r\n\r\n", BadBody::Chunk),
+            (&extensions, BadBody::Chunk),
             ("5\r\nhel", BadBody::Truncated),
             ("5\r\nhello\r\n", BadBody::Truncated),
             ("0\r\n", BadBody::Truncated),
@@ -307,30 +339,36 @@ mod tests {
         assert_eq!(read(BodyLength::Exact(5), b"hell", 4), Err(BadBody::Truncated));
     }
 
-    fn write(writer: &mut BodyWriter, piece: &str, wire: &mut BytesMut) {
-        let length = writer.begin_piece(piece.len(), wire);
+    fn write(writer: &mut BodyWriter, piece: &str, end: bool, wire: &mut BytesMut) -> Result<(), BadBody> {
+        let (length, after) = writer.frame(piece.len(), end, wire)?;
         wire.put_slice(&piece.as_bytes()[..length]);
-        writer.end_piece(length, wire);
+        wire.put_slice(after);
+        Ok(())
     }
 
     #[test]
     fn what_is_written_can_be_read() {
         for length in [BodyLength::Chunked, BodyLength::Exact(17), BodyLength::UntilClose] {
             let (mut writer, mut wire) = (BodyWriter::new(length), BytesMut::new());
-            for piece in ["hello ", "", "wonderful ", "w"] {
-                write(&mut writer, piece, &mut wire);
+            for piece in ["hello ", "", "wonderful "] {
+                write(&mut writer, piece, false, &mut wire).expect("more follows");
             }
-            writer.end(&mut wire).expect("all of it was written");
-            assert_eq!(read(length, &wire, 7).map(|(body, _)| body), Ok(b"hello wonderful w".to_vec()), "{length:?}");
+            for (end, more) in [("w", ""), ("", "w")] {
+                let (mut writer, mut wire) = (BodyWriter(writer.0), wire.clone());
+                write(&mut writer, more, false, &mut wire).expect("more follows");
+                write(&mut writer, end, true, &mut wire).expect("all of it was written");
+                let body = read(length, &wire, 7).map(|(body, _)| body);
+                assert_eq!(body, Ok(b"hello wonderful w".to_vec()), "{length:?}");
+            }
         }
     }
 
     #[test]
     fn exactly_the_announced_length_is_written() {
         let (mut writer, mut wire) = (BodyWriter::new(BodyLength::Exact(5)), BytesMut::new());
-        write(&mut writer, "hell", &mut wire);
-        assert_eq!(writer.end(&mut wire), Err(BadBody::Truncated));
-        write(&mut writer, "o, and more", &mut wire);
-        assert_eq!((writer.end(&mut wire), &wire[..]), (Ok(()), &b"hello"[..]));
+        write(&mut writer, "hell", false, &mut wire).expect("more follows");
+        assert_eq!(write(&mut writer, "", true, &mut wire), Err(BadBody::Truncated));
+        assert_eq!(write(&mut writer, "o, and more", true, &mut wire), Ok(()));
+        assert_eq!(&wire[..], b"hello");
     }
 }

@@ -15,24 +15,19 @@ use thiserror::Error;
 pub struct HeadError(&'static str);
 
 /// Where the name and the value of a field are in the head: the first byte, and the byte after the last.
-#[derive(Clone, Copy, Default)]
 pub(super) struct Span {
     name: (u32, u32),
     value: (u32, u32),
 }
 
 /// The spans of `fields`, which were parsed from `head`.
-pub(super) fn spans(head: &[u8], fields: &[Header<'_>]) -> [Span; HEAD_FIELDS] {
+pub(super) fn spans(head: &[u8], fields: &[Header<'_>]) -> Vec<Span> {
     // Heads are far shorter than 4 GiB.
     let range = |part: &[u8]| {
         let begin = (part.as_ptr() as usize - head.as_ptr() as usize) as u32;
         (begin, begin + part.len() as u32)
     };
-    let mut spans = [Span::default(); HEAD_FIELDS];
-    for (span, field) in spans.iter_mut().zip(fields) {
-        *span = Span { name: range(field.name.as_bytes()), value: range(field.value) };
-    }
-    spans
+    fields.iter().map(|field| Span { name: range(field.name.as_bytes()), value: range(field.value) }).collect()
 }
 
 /// The fields of `head`, whose values are not copied. `None` when a field is not valid.
@@ -75,12 +70,12 @@ pub fn parse_response(buffer: &mut BytesMut) -> Result<Option<Box<ResponseHeader
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(HeadError("it has no valid status"))?;
     let version = if response.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    let (count, spans) = (response.headers.len(), spans(buffer, response.headers));
+    let spans = spans(buffer, response.headers);
     let head = buffer.split_to(length).freeze();
-    if has_bare_line_feed(&head, &spans[..count]) {
+    if has_bare_line_feed(&head, &spans) {
         return Err(HeadError("a line ends with LF but without CR"));
     }
-    let headers = fields(&head, &spans[..count]).ok_or(HeadError("a field has an invalid name or value"))?;
+    let headers = fields(&head, &spans).ok_or(HeadError("a field has an invalid name or value"))?;
     let (mut parts, ()) = http::Response::new(()).into_parts();
     (parts.status, parts.version, parts.headers) = (status, version, headers);
     Ok(Some(Box::new(parts.into())))

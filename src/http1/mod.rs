@@ -8,7 +8,7 @@ mod framing;
 mod head;
 mod request_head;
 
-pub use body::{BodyReader, BodyWriter, Step};
+pub use body::{BadBody, BodyReader, BodyWriter, Step};
 pub use framing::{BodyLength, keeps_alive};
 pub use head::{encode_field, encode_head, parse_response};
-pub use request_head::{RequestHead, RequestParse};
+pub use request_head::{BadHead, RequestHead, RequestParse};

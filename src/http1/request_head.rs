@@ -8,6 +8,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Uri, Version};
 use httparse::{ParserConfig, Status};
 use pingora::http::RequestHeader;
+use thiserror::Error;
 
 use super::framing::{BodyLength, MAX_DIGITS, keeps_alive, number};
 use super::head::{fields, has_bare_line_feed, spans};
@@ -20,8 +21,19 @@ pub enum RequestParse {
     Head(RequestHead),
     /// The beginning of a head.
     Partial,
-    /// Something else: the head is malformed, has too many fields, or its target is not a path.
-    Other,
+    /// A head that no server may read in only one way, or that is too large. It stays in the buffer.
+    Bad(BadHead),
+}
+
+/// Why the head of a request is refused. The connection cannot go on: where the next request begins is not known.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum BadHead {
+    /// The head is not valid (RFC 9112 sections 2 to 5).
+    #[error("the request head is malformed: {0}")]
+    Malformed(&'static str),
+    /// The head has more fields than any configuration allows.
+    #[error("the request has too many header fields")]
+    TooManyFields,
 }
 
 /// The head of a request.
@@ -29,11 +41,11 @@ pub enum RequestParse {
 /// On one connection, clients send the same head again and again, and only the length of the body differs. Such a head
 /// need not be parsed again, which saves most of the cost of reading a request.
 pub struct RequestHead {
-    /// The parsed head.
+    /// The parsed head. A target in absolute form gives its URI a scheme and an authority (RFC 9112 section 3.2.2).
     pub header: Box<RequestHeader>,
     /// The bytes of the head.
     pub raw: Bytes,
-    /// The length of the body, or the error message when the length is ambiguous.
+    /// The length of the body, or why the request must be refused: its framing is ambiguous.
     pub length: Result<BodyLength, &'static str>,
     /// Whether the client keeps the connection open.
     pub keeps_alive: bool,
@@ -52,44 +64,58 @@ impl std::fmt::Debug for RequestHead {
 impl RequestHead {
     /// Takes the head of a request out of `buffer`, if the head has arrived completely.
     pub fn parse(buffer: &mut BytesMut) -> RequestParse {
+        match Self::read(buffer) {
+            Ok(Some(head)) => {
+                buffer.advance(head.raw.len());
+                RequestParse::Head(head)
+            }
+            Ok(None) => RequestParse::Partial,
+            Err(bad) => RequestParse::Bad(bad),
+        }
+    }
+
+    /// A head for a request that was refused before its head was read: its method is `-`, and it has no fields.
+    pub fn unread() -> Self {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        // `-` is a valid method name, and no server has it.
+        parts.method = Method::from_bytes(b"-").unwrap_or_default();
+        let header = Box::new(parts.into());
+        Self { header, raw: Bytes::new(), length: Ok(BodyLength::Exact(0)), keeps_alive: false, digits: None }
+    }
+
+    fn read(buffer: &BytesMut) -> Result<Option<Self>, BadHead> {
         let mut storage = [const { MaybeUninit::uninit() }; HEAD_FIELDS];
         let mut request = httparse::Request::new(&mut []);
         let config = ParserConfig::default();
         let end = match config.parse_request_with_uninit_headers(&mut request, buffer, &mut storage) {
             Ok(Status::Complete(length)) => length,
-            Ok(Status::Partial) => return RequestParse::Partial,
-            Err(_) => return RequestParse::Other,
+            Ok(Status::Partial) => return Ok(None),
+            Err(httparse::Error::TooManyHeaders) => return Err(BadHead::TooManyFields),
+            Err(error) => return Err(BadHead::Malformed(reason(error))),
         };
-        let (Some(method), Some(target)) = (request.method, request.path) else { return RequestParse::Other };
-        let Ok(method) = Method::from_bytes(method.as_bytes()) else { return RequestParse::Other };
+        let (Some(method), Some(target)) = (request.method, request.path) else { return Ok(None) };
+        let method = Method::from_bytes(method.as_bytes());
+        let method = method.map_err(|_| BadHead::Malformed("the method is not a token"))?;
         let version = if request.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-        if !target.starts_with('/') || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return RequestParse::Other;
-        }
         // The head is copied, so that it can be kept without the other bytes of the buffer. Values share the memory of
         // the copy.
         let raw = Bytes::copy_from_slice(&buffer[..end]);
         let begin = target.as_ptr() as usize - buffer.as_ptr() as usize;
-        let uri = Uri::from_maybe_shared(raw.slice(begin..begin + target.len()));
-        let spans = &spans(buffer, request.headers)[..request.headers.len()];
-        let (Ok(uri), Some(headers)) = (uri, fields(&raw, spans)) else { return RequestParse::Other };
-        // `Uri` drops a fragment. A valid request has none.
-        if uri.path_and_query().is_none_or(|written| written.as_str().len() != target.len()) {
-            return RequestParse::Other;
-        }
-        let (mut parts, ()) = http::Request::new(()).into_parts();
-        (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, headers);
-        let header: Box<RequestHeader> = Box::new(parts.into());
-        let length = match BodyLength::of_request(version, &header.headers) {
-            _ if has_bare_line_feed(&raw, spans) => {
+        let uri = uri(&raw.slice(begin..begin + target.len()))?;
+        let spans = spans(buffer, request.headers);
+        let headers = fields(&raw, &spans).ok_or(BadHead::Malformed("a field has an invalid name or value"))?;
+        let length = match BodyLength::of_request(version, &headers) {
+            _ if has_bare_line_feed(&raw, &spans) => {
                 Err("a line of the request head ends with LF but without CR: end each line with CR LF")
             }
             Some(length) => Ok(length),
             None => Err("the length of the body is ambiguous: send one Content-Length or `Transfer-Encoding: chunked`"),
         };
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, headers);
+        let header: Box<RequestHeader> = Box::new(parts.into());
         let digits = header.headers.get(CONTENT_LENGTH).and_then(|value| position(&raw, value.as_bytes()));
-        buffer.advance(end);
-        RequestParse::Head(Self { keeps_alive: keeps_alive(version, &header.headers), length, digits, header, raw })
+        Ok(Some(Self { keeps_alive: keeps_alive(version, &header.headers), length, digits, header, raw }))
     }
 
     /// Takes the same head out of `buffer` again. Only the length of the body may differ. `None` when the buffer begins
@@ -117,6 +143,37 @@ impl RequestHead {
         }
         buffer.advance(whole);
         Some(self)
+    }
+}
+
+/// The target of a request: a path (RFC 9112 section 3.2.1), or a URI with the scheme `http` or `https` (section 3.2.2).
+fn uri(target: &Bytes) -> Result<Uri, BadHead> {
+    const NOT_A_URI: BadHead = BadHead::Malformed("the target is not a valid URI");
+    if !target.iter().all(u8::is_ascii_graphic) {
+        return Err(BadHead::Malformed("the target has characters that a URI cannot have, write them as `%XX`"));
+    }
+    // `Uri` would drop a fragment.
+    if target.contains(&b'#') {
+        return Err(BadHead::Malformed("the target has a fragment"));
+    }
+    let uri = Uri::from_maybe_shared(target.clone()).map_err(|_| NOT_A_URI)?;
+    match (uri.scheme_str(), uri.path_and_query()) {
+        (None, Some(written)) if written.as_str().len() == target.len() && target.starts_with(b"/") => Ok(uri),
+        (Some("http" | "https"), Some(_)) if uri.authority().is_some() => Ok(uri),
+        _ => Err(BadHead::Malformed("the target is neither a path nor a URI of http or https")),
+    }
+}
+
+/// What `httparse` found wrong.
+fn reason(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::HeaderName => "the name of a field is not valid",
+        httparse::Error::HeaderValue => "the value of a field is not valid",
+        httparse::Error::Version => "the request line does not end with `HTTP/1.1` or `HTTP/1.0`",
+        httparse::Error::NewLine => "a line does not end with CR LF",
+        httparse::Error::Token | httparse::Error::Status | httparse::Error::TooManyHeaders => {
+            "the request line is not valid"
+        }
     }
 }
 
@@ -177,10 +234,29 @@ mod tests {
     }
 
     #[test]
-    fn other_input_stays_in_the_buffer() {
+    fn a_target_may_be_a_whole_uri() {
+        for (target, path) in
+            [("http://h/a?x=1", "/a?x=1"), ("HTTPS://h:81/", "/"), ("http://h", "/"), ("http://h?x", "/?x")]
+        {
+            let head = head(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+            assert_eq!(head.header.raw_path(), path.as_bytes(), "{target}");
+            assert!(head.header.uri.authority().is_some_and(|authority| authority.host() == "h"), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_head_is_refused_and_stays_in_the_buffer() {
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEAD_FIELDS + 1));
         for odd in [
-            "GET http://h/a HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET ftp://h/a HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET http:///a HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET h/a HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /a b HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /a\tb HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET  /a HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /a\r\nHost: h\r\n\r\n",
+            "GET /a HTTP/1.1\r\n: h\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
             "CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n",
             "GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -193,7 +269,7 @@ mod tests {
             many.as_str(),
         ] {
             let (parsed, rest) = request(odd.as_bytes());
-            assert!(matches!(parsed, RequestParse::Other), "{odd}: {parsed:?}");
+            assert!(matches!(parsed, RequestParse::Bad(_)), "{odd}: {parsed:?}");
             assert_eq!(rest, odd.as_bytes());
         }
     }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora::connectors::http::Connector;
@@ -13,19 +12,17 @@ use super::held::Held;
 use super::listener::ListenerContext;
 use super::resumptions::Resumptions;
 use super::snapshot::Snapshot;
+use crate::config::Limits;
 use crate::metrics::Metrics;
-use crate::upstream::Connections;
 
 /// The state of one edge.
 pub struct Edge {
     snapshot: Arc<ArcSwap<Snapshot>>,
     listeners: Vec<ListenerContext>,
     pub(super) metrics: Arc<Metrics>,
-    /// The upstream connections of opaque routes.
-    pub(super) connections: Connections,
-    /// Connects MCP routes to their upstreams over HTTP/1.
+    /// Connects to upstreams over HTTP/1 with TLS.
     pub(super) transport: TransportConnector,
-    /// Connects them over HTTP/2, and for sessions that are opened again; it keeps idle connections.
+    /// Connects to upstreams over HTTP/2, and keeps the connections.
     pub(super) upstreams: Connector,
     /// The memory that messages take while they are checked.
     pub(super) held: Held,
@@ -52,7 +49,6 @@ impl Edge {
             snapshot,
             listeners,
             metrics,
-            connections: Connections::default(),
             transport: TransportConnector::new(None),
             upstreams: Connector::new(Some(ConnectorOptions::new(idle_connections))),
             held: Held::default(),
@@ -66,9 +62,9 @@ impl Edge {
         self.listeners.iter().find(|listener| listener.accepted(local))
     }
 
-    /// How long a client's connection may wait for its next request.
-    pub(super) fn keepalive_timeout(&self) -> Duration {
-        self.snapshot.load().config.limits.keepalive_timeout.0
+    /// The limits of the running configuration.
+    pub(super) fn limits(&self) -> Limits {
+        self.snapshot.load().config.limits.clone()
     }
 
     /// The context of a request that begins now. It captures the running snapshot.

@@ -51,9 +51,16 @@ fn is_of_the_edge(name: &str) -> bool {
 
 /// The fields of `headers` that belong to one connection only (RFC 9110 section 7.6.1), including those that `Connection`
 /// names.
-pub(super) fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
+fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
     let standard = headers.keys().filter(|name| is_connection_field(name)).cloned();
     standard.chain(named_in_connection(headers).filter(|name| headers.contains_key(name))).collect()
+}
+
+/// Removes the fields of `response` that belong to the connection of its sender only.
+pub(super) fn strip_connection_fields(response: &mut ResponseHeader) {
+    for name in hop_by_hop(&response.headers) {
+        response.remove_header(&name);
+    }
 }
 
 /// The field names in `Connection`.

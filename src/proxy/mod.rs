@@ -1,6 +1,6 @@
 //! The data path: the connections of clients, the decisions about their requests, and the exchange with upstreams.
 //!
-//! From top to bottom, each using only what is below it: `front` and `opaque` (who reads a connection), `serve` (one request),
+//! From top to bottom, each using only what is below it: `front` and `hooks` (who reads a connection), `serve` (one request),
 //! `exchange` and `admit`, `respond` and `log`, `client` and the small files, `context`.
 
 mod admit;
@@ -12,12 +12,14 @@ mod endpoint;
 mod exchange;
 mod fill;
 mod front;
+mod h2_body;
 mod headers;
 mod held;
+mod hooks;
 mod listener;
 mod log;
 mod mcp_session;
-mod opaque;
+mod outbox;
 mod respond;
 mod resumptions;
 mod serve;
@@ -29,7 +31,7 @@ pub use client::stream::ClientStream;
 pub use context::RequestContext;
 pub use edge::Edge;
 pub use front::Front;
+pub use hooks::Hooks;
 pub use listener::ListenerContext;
 pub(crate) use log::{LineMemory, TARGET as ACCESS_LOG};
-pub use opaque::hooks::Hooks;
 pub use snapshot::{RouteContext, Snapshot};

@@ -13,6 +13,7 @@ use super::context::rejection::Rejection;
 use super::headers;
 use super::snapshot::RouteContext;
 use crate::config::{Protocol, limits};
+use crate::http1::BodyLength;
 use crate::mcp::{MessageId, error_message};
 use crate::metrics::Label;
 
@@ -46,22 +47,19 @@ pub(super) async fn reject(
     write(downstream, context, head, "application/json", body.into()).await
 }
 
-/// Tells the client that the exchange failed, unless it has seen a part of the answer or has left. Gives the status, and
-/// whether the connection can serve another request.
-pub(super) async fn fail(
-    downstream: &mut Downstream<'_>,
-    context: &mut RequestContext,
-    error: &Error,
-) -> (Option<StatusCode>, bool) {
-    let late = context.opaque.head_is_late();
-    let rejection = context.rejection.take().or_else(|| Rejection::from_error(error, late));
+/// Tells the client that the exchange failed, unless it has seen a part of the answer or has left. False when the client was
+/// not told, so that its connection has to end.
+pub(super) async fn fail(downstream: &mut Downstream<'_>, context: &mut RequestContext, error: &Error) -> bool {
+    let rejection = context.rejection.take().or_else(|| Rejection::from_error(error));
     // After the head of an answer, only closing the connection can tell the client that the answer is broken.
-    let Some(rejection) = rejection.filter(|_| downstream.status().is_none()) else { return (None, false) };
+    let Some(rejection) = rejection.filter(|_| !downstream.has_begun()) else {
+        downstream.break_off();
+        return false;
+    };
     // If this fails, the client has left. The access line shows that.
     let written = reject(downstream, context, &rejection).await;
-    let told = (Some(rejection.status()), written.is_ok() && downstream.is_body_done());
     context.rejection = Some(rejection);
-    told
+    written.is_ok()
 }
 
 /// The value of `Allow` for a route.
@@ -81,7 +79,8 @@ pub(super) async fn write_empty(
     head.insert_header(headers::REQUEST_ID, context.id.to_header())?;
     headers::expose(&mut head, context.route.as_deref(), &context.access)?;
     keep_or_close(downstream).await;
-    downstream.write_head(Box::new(head), Follows::Nothing).await
+    downstream.queue_head(Box::new(head), Follows::Nothing)?;
+    downstream.flush().await
 }
 
 /// Writes an answer with a body.
@@ -99,15 +98,12 @@ pub(super) async fn write(
     headers::expose(&mut head, context.route.as_deref(), &context.access)?;
     keep_or_close(downstream).await;
     if downstream.req_header().method == Method::HEAD {
-        downstream.write_head(Box::new(head), Follows::Nothing).await?;
+        downstream.queue_head(Box::new(head), Follows::Nothing)?;
     } else {
-        downstream.write_head(Box::new(head), Follows::AtOnce).await?;
-        downstream.write_body(body, true).await?;
+        downstream.queue_head(Box::new(head), Follows::Body)?;
+        downstream.queue(body, true)?;
     }
-    if !downstream.can_answer_early() && !downstream.is_body_done() {
-        downstream.discard_body().await;
-    }
-    Ok(())
+    downstream.flush().await
 }
 
 /// A connection can serve another request only if the rest of this one's body was read. A short rest is read. With a long
@@ -117,7 +113,7 @@ async fn keep_or_close(downstream: &mut Downstream<'_>) {
         return;
     }
     let short = !downstream.waits_for_continue()
-        && downstream.content_length().is_some_and(|length| length <= limits::SMALL_BODY_BYTES as u64);
+        && matches!(downstream.length(), Ok(BodyLength::Exact(length)) if length <= limits::SMALL_BODY_BYTES as u64);
     if !(short && downstream.discard_body().await) {
         downstream.close_after();
     }

@@ -1,57 +1,77 @@
-//! Serves one request: decides on it, and answers it where the edge does that itself.
+//! Serves one request, from its head to its line in the log.
 
-use super::admit::{self, Admission, Located};
+use pingora::Error;
+
+use super::admit::{self, Admission};
 use super::client::downstream::Downstream;
-use super::context::RequestContext;
 use super::context::rejection::{Rejection, Stop};
+use super::context::{Client, RequestContext};
 use super::edge::Edge;
-use super::{credential, exchange, respond};
+use super::{exchange, log, respond};
 
 /// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Served {
-    /// The client has its answer.
-    Answered,
-    /// The request is permitted, and Pingora's proxy has to pass it on.
-    Permitted,
+#[derive(Debug)]
+pub(super) struct Served {
+    /// What belongs to the head of the request is known: it was not refused for its form.
+    pub(super) is_located: bool,
+    /// The exchange broke off, and the client was not told: its connection has to end.
+    pub(super) broken: Option<Box<Error>>,
 }
 
-/// Decides on a request, and answers it if that is possible here.
-///
-/// # Errors
-/// The exchange broke off.
+/// Serves a request, counts it and writes its line. `known`: what was found about the client of the same head before, under
+/// the same snapshot.
 pub(super) async fn serve(
     edge: &Edge,
     downstream: &mut Downstream<'_>,
     context: &mut RequestContext,
-    located: Result<Located<'_>, Rejection>,
-) -> pingora::Result<Served> {
-    match decide_and_exchange(edge, downstream, context, located).await {
-        Ok(served) => Ok(served),
-        Err(Stop::Broken(error)) => Err(error),
-        Err(Stop::Rejected(rejection)) => {
-            let told = respond::reject(downstream, context, &rejection).await;
-            // Also noted when the client did not wait for the answer.
-            context.rejection = Some(rejection);
-            told.map(|()| Served::Answered).map_err(|error| error.into_down())
+    known: Option<Client>,
+) -> Served {
+    let mut is_located = true;
+    let decided = match admit::locate(edge, downstream, context, known) {
+        Ok(located) => match admit::decide(edge, downstream, context, located).await {
+            Ok(Admission::Answered) => Ok(()),
+            Ok(Admission::Exchange(route, outgoing)) => {
+                exchange::run(edge, downstream, context, &route, outgoing).await
+            }
+            Err(stop) => Err(stop),
+        },
+        Err(rejection) => {
+            is_located = false;
+            Err(rejection.into())
         }
-    }
+    };
+    let error = match decided {
+        Ok(()) => None,
+        Err(Stop::Broken(error)) => Some(error),
+        Err(Stop::Rejected(rejection)) => reject(downstream, context, rejection).await.err(),
+    };
+    let is_told = match &error {
+        Some(error) => respond::fail(downstream, context, error).await,
+        None => true,
+    };
+    log::finish(&edge.metrics, downstream, error.as_deref(), context);
+    Served { is_located, broken: error.filter(|_| !is_told) }
 }
 
-async fn decide_and_exchange(
+/// Refuses a request whose head could not be read, counts it and writes its line.
+pub(super) async fn refuse(
     edge: &Edge,
     downstream: &mut Downstream<'_>,
     context: &mut RequestContext,
-    located: Result<Located<'_>, Rejection>,
-) -> Result<Served, Stop> {
-    match admit::decide(edge, downstream, context, located?).await? {
-        Admission::Answered => Ok(Served::Answered),
-        Admission::Exchange(route, call) => {
-            exchange::run(edge, downstream, context, &route, call).await.map(|()| Served::Answered)
-        }
-        Admission::Opaque(route) => {
-            credential::acquire(downstream.req_header(), &mut context.access, &route).await?;
-            Ok(Served::Permitted)
-        }
-    }
+    rejection: Rejection,
+) {
+    admit::identify_peer(downstream, &mut context.client);
+    let error = reject(downstream, context, rejection).await.err();
+    log::finish(&edge.metrics, downstream, error.as_deref(), context);
+}
+
+async fn reject(
+    downstream: &mut Downstream<'_>,
+    context: &mut RequestContext,
+    rejection: Rejection,
+) -> pingora::Result<()> {
+    let told = respond::reject(downstream, context, &rejection).await;
+    // Also noted when the client did not wait for the answer.
+    context.rejection = Some(rejection);
+    told.map_err(|error| error.into_down())
 }

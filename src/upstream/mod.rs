@@ -1,7 +1,6 @@
 //! Pools of replicas: which endpoints there are, which are healthy, and which gets the next request.
 
 mod balance;
-mod connection;
 mod discovery;
 mod endpoint;
 mod health;
@@ -11,7 +10,6 @@ mod pool;
 mod wire;
 
 pub use balance::Table;
-pub use connection::{Connection, Connections};
 pub use endpoint::{Endpoint, EndpointStatus, InFlightGuard};
 pub use health::ProbeClient;
 pub use pool::{NoEndpoint, Upstream, UpstreamStatus};

@@ -33,27 +33,20 @@ pub(crate) fn identify(
     let header = downstream.req_header();
     let target = header.raw_path();
     if target.len() as u64 > limits.uri_bytes.0 {
-        return Err(Rejection::new(
-            Reason::UriTooLong,
-            format!("the request target is longer than {} bytes", limits.uri_bytes.0),
-        ));
+        return Err(Rejection::uri_too_long(limits));
     }
     let bytes: usize = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if header.headers.len() > limits.header_count || bytes as u64 > limits.header_bytes.0 {
-        let (count, bytes) = (limits.header_count, limits.header_bytes.0);
-        return Err(Rejection::new(
-            Reason::HeadersTooLarge,
-            format!(
-                "the request has more than {count} header fields, or its header fields are larger than {bytes} bytes"
-            ),
-        ));
+        return Err(Rejection::head_too_large(limits));
     }
     // HTTP/2 can carry such values (RFC 9113 section 8.2.1 forbids them), and HTTP/1 strips the white space: the upstream would
     // read another value.
     if header.headers.values().map(HeaderValue::as_bytes).any(|value| value.trim_ascii() != value) {
         return Err(bad("the value of a header field begins or ends with white space"));
     }
-    if header.method == Method::TRACE || header.method == Method::CONNECT {
+    // CONNECT may only ask for a WebSocket, over HTTP/2 (RFC 8441).
+    let is_tunnel = header.method == Method::CONNECT && !downstream.asks_for_websocket();
+    if header.method == Method::TRACE || is_tunnel {
         return Err(Rejection::new(Reason::MethodNotAllowed, "this method is not supported"));
     }
     let (path, query) = match target.iter().position(|&byte| byte == b'?') {
@@ -68,6 +61,11 @@ pub(crate) fn identify(
     };
     (client.path, client.query) = (path, query);
     read_client(header, listener, downstream.peer(), client)
+}
+
+/// Notes the address at the other end of the connection: all that is known of a client whose head cannot be read.
+pub(crate) fn identify_peer(downstream: &Downstream<'_>, client: &mut Client) {
+    client.address = downstream.peer().map_or(client.address, |peer| peer.ip().to_canonical());
 }
 
 /// Who the client is and which host it asks for, also behind trusted proxies.

@@ -14,26 +14,19 @@ use crate::config::{Protocol, limits};
 use crate::mcp::{Era, HEADER_MISMATCH, INVALID_REQUEST, ListKind, Message, Messages, Misfit, encoded};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::client::downstream::Downstream;
-use crate::proxy::context::call::{Call, CallKind, CallRecord};
+use crate::proxy::context::call::{Call, CallKind, CallRecord, HeldBody, Outgoing, OutgoingBody};
 use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::context::{MessageFacts, RequestContext};
 use crate::proxy::edge::Edge;
 use crate::proxy::held::HeldBytes;
 use crate::proxy::snapshot::RouteContext;
-use crate::proxy::within::at_once;
+use crate::proxy::within::{at_once, within};
 use crate::proxy::{headers, mcp_session};
 use crate::types::KnownMethod;
 
-/// The whole body of a request.
-pub(crate) struct Body {
-    bytes: Bytes,
-    /// The memory that a large body takes.
-    held: Option<HeldBytes>,
-}
-
 /// A body that was read before its sender is known, and what it asks for.
 pub(crate) struct EarlyBody {
-    pub(crate) body: Body,
+    pub(crate) body: HeldBody,
     pub(crate) operation: OperationFields,
 }
 
@@ -89,23 +82,41 @@ pub(crate) async fn receive(
     downstream: &mut Downstream<'_>,
     context: &mut RequestContext,
     route: &RouteContext,
-    early: Option<Body>,
-) -> Result<Call, Stop> {
+    early: Option<HeldBody>,
+) -> Result<Outgoing, Stop> {
     check_form(downstream)?;
-    if downstream.req_header().method != Method::POST {
-        return Ok(bare(downstream, context, route)?);
-    }
-    let Body { bytes, held } = match early {
-        Some(early) => count_early(edge, context, early)?,
-        None => read(edge, downstream, context, route, Sender::Known).await?,
+    let (body, call) = if downstream.req_header().method == Method::POST {
+        let body = match early {
+            Some(early) => count_early(edge, context, early)?,
+            None => read(edge, downstream, context, route, Sender::Known).await?,
+        };
+        let call = check(&downstream.req_header().headers, context, route, &body.bytes)?;
+        (body, call)
+    } else {
+        check_bodiless(downstream, context).await?;
+        (HeldBody::default(), bare(downstream, context, route)?)
     };
-    let call = check(&downstream.req_header().headers, context, route, bytes)?;
-    Ok(Call { held, ..call })
+    Ok(Outgoing { body: OutgoingBody::Held(body), call: Some(call), upgrades: false })
+}
+
+/// Only a POST may have a body. What counts is the body and not its framing: a client may send an empty one.
+async fn check_bodiless(downstream: &mut Downstream<'_>, context: &RequestContext) -> Result<(), Stop> {
+    if downstream.is_body_done() {
+        return Ok(());
+    }
+    let patience = context.snapshot.config.limits.body_timeout.0;
+    let first = match within(patience, downstream.read_body()).await {
+        Ok(first) => first.map_err(|error| error.into_down())?,
+        Err(_) => return Err(Rejection::new(Reason::BodyTimeout, "the request body did not come in time").into()),
+    };
+    match first {
+        None => Ok(()),
+        Some(_) => Err(Rejection::new(Reason::BadRequest, "in MCP only a POST may have a body").into()),
+    }
 }
 
 /// Checks method, content type and coding. What could be read in two ways is not read at all.
-fn check_form(downstream: &mut Downstream<'_>) -> Result<(), Rejection> {
-    let has_body = !downstream.is_body_empty();
+fn check_form(downstream: &Downstream<'_>) -> Result<(), Rejection> {
     let header = downstream.req_header();
     let mut named = headers::named_in_connection(&header.headers);
     if named.any(|name| describes_message(&name) && header.headers.contains_key(&name)) {
@@ -114,9 +125,6 @@ fn check_form(downstream: &mut Downstream<'_>) -> Result<(), Rejection> {
     }
     match header.method {
         Method::POST => {}
-        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS if has_body => {
-            return Err(Rejection::new(Reason::BadRequest, "in MCP only a POST may have a body"));
-        }
         Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS => return Ok(()),
         _ => return Err(Rejection::new(Reason::MethodNotAllowed, "MCP does not use this method")),
     }
@@ -157,7 +165,7 @@ fn bare(downstream: &Downstream<'_>, context: &mut RequestContext, route: &Route
     let era = Era::of_headers(&header.headers).map_err(|misfit| misfit_of(misfit, &context.message))?;
     let kind = if header.method == Method::GET { CallKind::Get } else { CallKind::Bare };
     let endless = kind == CallKind::Get;
-    let call = Call { era, body: Bytes::new(), held: None, kind, session: None, endless, deadline: None };
+    let call = Call { era, kind, session: None, endless, deadline: None };
     enter_session(call, &header.headers, context, route)
 }
 
@@ -188,15 +196,15 @@ enum Sender {
 }
 
 /// A body that was read early, now that its sender is known: it counts against the memory for known senders.
-fn count_early(edge: &Edge, context: &RequestContext, early: Body) -> Result<Body, Rejection> {
-    let Body { bytes, held: _ } = early;
+fn count_early(edge: &Edge, context: &RequestContext, early: HeldBody) -> Result<HeldBody, Rejection> {
+    let HeldBody { bytes, held: _ } = early;
     let size = bytes.len() as u64;
     if size <= limits::SMALL_BODY_BYTES as u64 {
-        return Ok(Body { bytes, held: None });
+        return Ok(HeldBody { bytes, held: None });
     }
     let mut held = edge.held.begin();
     match held.take(size, context.snapshot.config.limits.held_bytes.0) {
-        true => Ok(Body { bytes, held: Some(held) }),
+        true => Ok(HeldBody { bytes, held: Some(held) }),
         false => Err(no_memory()),
     }
 }
@@ -212,12 +220,12 @@ async fn read(
     context: &mut RequestContext,
     route: &RouteContext,
     sender: Sender,
-) -> Result<Body, Stop> {
+) -> Result<HeldBody, Stop> {
     if downstream.waits_for_continue() {
         downstream.write_continue().await?;
     }
     let (limit, patience) = (route.settings.body_bytes, context.snapshot.config.limits.body_timeout.0);
-    let mut begun = None;
+    let (mut begun, mut received) = (None, 0_u64);
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let mut held: Option<HeldBytes> = None;
@@ -229,7 +237,7 @@ async fn read(
             None => {
                 let now = Instant::now();
                 let begun = *begun.get_or_insert(now);
-                let earned = Duration::from_secs(context.received / limits::MESSAGE_RATE);
+                let earned = Duration::from_secs(received / limits::MESSAGE_RATE);
                 let deadline = match sender {
                     // A body that comes slowly may take longer, but silence is always limited by `patience`. HTTP/2 has no other
                     // limit on silence.
@@ -243,12 +251,12 @@ async fn read(
             }
         };
         let Some(piece) = piece.map_err(|error| error.into_down())? else { break };
-        context.received += piece.len() as u64;
-        if context.received > limit {
+        received += piece.len() as u64;
+        if received > limit {
             return Err(Rejection::too_large(limit).into());
         }
-        if sender == Sender::Unknown || context.received > limits::SMALL_BODY_BYTES as u64 {
-            let more = if held.is_some() { piece.len() as u64 } else { context.received };
+        if sender == Sender::Unknown || received > limits::SMALL_BODY_BYTES as u64 {
+            let more = if held.is_some() { piece.len() as u64 } else { received };
             let (all, budget) = match sender {
                 Sender::Known => (&edge.held, context.snapshot.config.limits.held_bytes.0),
                 Sender::Unknown => (&edge.held_early, limits::EARLY_BYTES),
@@ -266,7 +274,7 @@ async fn read(
             rest.extend_from_slice(&piece);
         }
     }
-    Ok(Body { bytes: if rest.is_empty() { first } else { rest.freeze() }, held })
+    Ok(HeldBody { bytes: if rest.is_empty() { first } else { rest.freeze() }, held })
 }
 
 /// The messages in `body`. What two parsers could read differently is refused.
@@ -284,9 +292,9 @@ fn check(
     headers: &HeaderMap,
     context: &mut RequestContext,
     route: &RouteContext,
-    body: Bytes,
+    body: &Bytes,
 ) -> Result<Call, Rejection> {
-    let messages = read_messages(&body, &mut context.message)?;
+    let messages = read_messages(body, &mut context.message)?;
     let single = messages.single();
     let method = single.and_then(|message| message.method());
     let first = messages.operations().next();
@@ -311,8 +319,7 @@ fn check(
     };
     let endless = method == Some("subscriptions/listen");
     let deadline = tool.and_then(|tool| route.policy.timeout(tool));
-    drop(messages);
-    let call = Call { era, body, held: None, kind, session: None, endless, deadline };
+    let call = Call { era, kind, session: None, endless, deadline };
     enter_session(call, headers, context, route)
 }
 

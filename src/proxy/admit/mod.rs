@@ -6,19 +6,21 @@ mod message;
 mod origin;
 mod wellknown;
 
+pub(super) use identify::identify_peer;
+
 use std::sync::Arc;
 
 use http::Method;
-use http::header::UPGRADE;
 
 use super::client::downstream::Downstream;
-use super::context::call::Call;
+use super::context::call::{Outgoing, OutgoingBody};
 use super::context::rejection::{Rejection, Stop};
 use super::context::{Client, RequestContext};
 use super::edge::Edge;
 use super::listener::ListenerContext;
 use super::snapshot::RouteContext;
 use crate::config::Protocol;
+use crate::http1::BodyLength;
 use crate::metrics::RejectionReason as Reason;
 use crate::route::upstream_path;
 
@@ -27,17 +29,13 @@ pub(super) enum Admission {
     /// The edge has answered it.
     Answered,
     /// It is permitted, and is exchanged with the upstream of its route.
-    Exchange(Arc<RouteContext>, Call),
-    /// It is permitted, and Pingora's proxy passes it on.
-    Opaque(Arc<RouteContext>),
+    Exchange(Arc<RouteContext>, Outgoing),
 }
 
 /// Where a request came in, and the route that it belongs to.
 pub(super) struct Located<'e> {
     listener: Option<&'e ListenerContext>,
     route: Option<Arc<RouteContext>>,
-    /// Only Pingora's proxy can pass it on.
-    pub(super) is_opaque: bool,
 }
 
 /// Finds the route of a request. `known`: what was found about the client of the same head before, under the same snapshot.
@@ -46,23 +44,19 @@ pub(super) struct Located<'e> {
 /// The head exceeds a limit or is malformed.
 pub(super) fn locate<'e>(
     edge: &'e Edge,
-    downstream: &mut Downstream<'_>,
+    downstream: &Downstream<'_>,
     context: &mut RequestContext,
     known: Option<Client>,
 ) -> Result<Located<'e>, Rejection> {
-    let limits = &context.snapshot.config.limits;
-    downstream.set_timeouts(limits.write_timeout.0, limits.body_timeout.0, limits.keepalive_timeout.0);
     let listener = downstream.local().and_then(|local| edge.listener(local));
     match known {
         Some(client) => context.client = client,
-        None => identify::identify(downstream, listener, limits, &mut context.client)?,
+        None => identify::identify(downstream, listener, &context.snapshot.config.limits, &mut context.client)?,
     }
+    downstream.length().map_err(|reason| Rejection::new(Reason::BadRequest, reason))?;
     let Client { host, path, .. } = &context.client;
     let route = context.snapshot.router.find(host, path).map(Arc::clone);
-    // Metadata that the edge does not have itself may be asked of the server behind the path.
-    let is_metadata = wellknown::resource_path(path).is_some();
-    let is_opaque = is_metadata || route.as_ref().is_some_and(|route| route.settings.protocol == Protocol::Http);
-    Ok(Located { listener, route, is_opaque })
+    Ok(Located { listener, route })
 }
 
 /// Decides on a request. The order of the decisions:
@@ -97,15 +91,13 @@ pub(super) async fn decide(
     let (body, operation) = early.map_or((None, None), |early| (Some(early.body), Some(early.operation)));
     authorize::authorize(downstream, context, &route, operation.as_ref()).await?;
     check_size(downstream, &route)?;
-    context.opaque.upgrade = check_upgrade(downstream, &route)?;
+    let upgrades = check_upgrade(downstream, &route)?;
     context.target = target(&context.client, &route);
-    match route.settings.protocol {
-        Protocol::Http => Ok(Admission::Opaque(route)),
-        Protocol::Mcp => {
-            let call = message::receive(edge, downstream, context, &route, body).await?;
-            Ok(Admission::Exchange(route, call))
-        }
-    }
+    let outgoing = match route.settings.protocol {
+        Protocol::Http => Outgoing { body: OutgoingBody::Streamed, call: None, upgrades },
+        Protocol::Mcp => message::receive(edge, downstream, context, &route, body).await?,
+    };
+    Ok(Admission::Exchange(route, outgoing))
 }
 
 fn no_route() -> Rejection {
@@ -115,20 +107,19 @@ fn no_route() -> Rejection {
 /// The length that the request declares must be within the route's limit.
 fn check_size(downstream: &Downstream<'_>, route: &RouteContext) -> Result<(), Rejection> {
     let limit = route.settings.body_bytes;
-    match downstream.content_length() {
-        Some(length) if length > limit => Err(Rejection::too_large(limit)),
+    match downstream.length() {
+        Ok(BodyLength::Exact(length)) if length > limit => Err(Rejection::too_large(limit)),
         _ => Ok(()),
     }
 }
 
 /// True when the client asks for WebSocket. The route must allow it.
 fn check_upgrade(downstream: &Downstream<'_>, route: &RouteContext) -> Result<bool, Rejection> {
-    let header = downstream.req_header();
-    let Some(wanted) = header.headers.get(UPGRADE) else { return Ok(false) };
-    if !wanted.as_bytes().eq_ignore_ascii_case(b"websocket") || !downstream.is_upgrade_req() {
+    if !downstream.asks_for_websocket() {
         return Ok(false);
     }
-    if !route.settings.websocket || header.method != Method::GET {
+    let is_get = downstream.is_http2() || downstream.req_header().method == Method::GET;
+    if !route.settings.websocket || !is_get {
         return Err(Rejection::new(Reason::BadRequest, "this route does not carry WebSocket"));
     }
     Ok(true)

@@ -31,17 +31,16 @@ impl Alarm {
             self.sleep.as_mut().reset(deadline);
         }
     }
-
-    /// Waits until `deadline`.
-    pub(crate) async fn wait_until(&mut self, deadline: Instant) {
-        std::future::poll_fn(|cx| self.poll(cx, deadline)).await;
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    async fn wait(alarm: &mut Alarm, deadline: Instant) {
+        std::future::poll_fn(|cx| alarm.poll(cx, deadline)).await;
+    }
 
     #[tokio::test(start_paused = true)]
     async fn it_goes_off_at_each_deadline_whatever_the_earlier_ones_were() {
@@ -50,7 +49,7 @@ mod tests {
         let mut alarm = Alarm::new(at(10));
         for deadline in [5, 30, 31, 31, 90, 60] {
             let expected = at(deadline).max(Instant::now());
-            alarm.wait_until(at(deadline)).await;
+            wait(&mut alarm, at(deadline)).await;
             assert_eq!(Instant::now(), expected, "{deadline}");
         }
     }
@@ -59,9 +58,9 @@ mod tests {
     async fn a_deadline_that_was_given_up_does_not_make_the_next_one_early() {
         let begun = Instant::now();
         let mut alarm = Alarm::new(begun + Duration::from_secs(1));
-        let early = tokio::time::timeout(Duration::from_millis(500), alarm.wait_until(begun + Duration::from_secs(3)));
+        let early = tokio::time::timeout(Duration::from_millis(500), wait(&mut alarm, begun + Duration::from_secs(3)));
         assert!(early.await.is_err());
-        alarm.wait_until(begun + Duration::from_secs(3)).await;
+        wait(&mut alarm, begun + Duration::from_secs(3)).await;
         assert_eq!(begun.elapsed(), Duration::from_secs(3));
     }
 }

@@ -1,126 +1,161 @@
-//! A client's request and its answer, whichever way the request came: HTTP/1 of MCP routes is read and written by the edge
-//! itself, everything else by Pingora.
+//! A client's request and its answer, whichever way the request came: the edge reads HTTP/1 itself, and HTTP/2 comes through
+//! Pingora.
+//!
+//! An answer is first queued and then flushed. One piece of a body waits at a time: whoever passes pieces on has to flush one
+//! before the next, so that a client that does not read holds its upstream up.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT};
-use http::{HeaderValue, StatusCode, Version};
-use pingora::ErrorType;
+use http::header::{CONNECTION, EXPECT, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
 use pingora::protocols::tls::SslDigest;
+use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
-use super::alarm::Alarm;
 use super::http1_downstream::Http1Downstream;
-use super::transfer::{Follows, Idle};
+use super::http2_downstream::Http2Downstream;
+use super::pingora_downstream::PingoraDownstream;
+use super::transfer::{Follows, Seen};
 use crate::config::limits;
+use crate::http1::BodyLength;
+use crate::proxy::within::within;
 
 /// One request of a client, and the answer to it.
-pub(crate) enum Downstream<'a> {
-    /// Read and written by the edge.
+pub(crate) struct Downstream<'a> {
+    wire: Wire<'a>,
+    /// How long the client may take to accept a piece of an answer.
+    write_timeout: Duration,
+}
+
+enum Wire<'a> {
     Http1(Http1Downstream<'a>),
-    /// Read and written by Pingora. The alarm is made when it is first needed.
-    Pingora(&'a mut Session, Option<Alarm>),
+    Http2(Http2Downstream<'a>),
+    /// HTTP/1 that Pingora reads.
+    Pingora(PingoraDownstream<'a>),
+}
+
+/// Does the same with the request of each kind.
+macro_rules! each {
+    ($wire:expr, $request:ident => $call:expr) => {
+        match $wire {
+            Wire::Http1($request) => $call,
+            Wire::Http2($request) => $call,
+            Wire::Pingora($request) => $call,
+        }
+    };
 }
 
 impl<'a> Downstream<'a> {
-    /// A request that Pingora has read.
-    pub(crate) fn of_pingora(session: &'a mut Session) -> Self {
-        Self::Pingora(session, None)
+    /// A request over HTTP/1. `write_timeout`: how long the client may take to accept a piece of the answer.
+    pub(crate) fn of_http1(request: Http1Downstream<'a>, write_timeout: Duration) -> Self {
+        Self { wire: Wire::Http1(request), write_timeout }
+    }
+
+    /// A request that Pingora has accepted. `keepalive`: how long an HTTP/1 connection may wait for the next request.
+    ///
+    /// # Errors
+    /// It is neither HTTP/1 nor HTTP/2.
+    pub(crate) fn of_pingora(
+        session: &'a mut Session,
+        write_timeout: Duration,
+        keepalive: Duration,
+    ) -> pingora::Result<Self> {
+        if !session.is_http2() {
+            let request = PingoraDownstream::new(session, write_timeout, keepalive);
+            return Ok(Self { wire: Wire::Pingora(request), write_timeout });
+        }
+        match session.as_downstream_mut() {
+            ServerSession::H2(stream) => Ok(Self { wire: Wire::Http2(Http2Downstream::new(stream)), write_timeout }),
+            _ => Error::e_explain(ErrorType::InternalError, "a request of an unknown protocol"),
+        }
+    }
+
+    /// The request over HTTP/1 that this was made from.
+    pub(crate) fn into_http1(self) -> Option<Http1Downstream<'a>> {
+        match self.wire {
+            Wire::Http1(request) => Some(request),
+            Wire::Http2(_) | Wire::Pingora(_) => None,
+        }
     }
 
     /// The head of the request.
     pub(crate) fn req_header(&self) -> &RequestHeader {
-        match self {
-            Self::Http1(request) => request.head(),
-            Self::Pingora(session, _) => session.req_header(),
-        }
+        each!(&self.wire, request => request.head())
     }
 
     /// What the TLS handshake told about the client.
     pub(crate) fn tls(&self) -> Option<&SslDigest> {
-        match self {
-            Self::Http1(request) => request.tls(),
-            Self::Pingora(session, _) => session.digest()?.ssl_digest.as_deref(),
+        match &self.wire {
+            Wire::Http1(request) => request.connection().tls.as_deref(),
+            Wire::Http2(request) => request.digest()?.ssl_digest.as_deref(),
+            Wire::Pingora(request) => request.session().digest()?.ssl_digest.as_deref(),
         }
     }
 
     /// The client's address: the other end of the connection.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Http1(request) => request.peer(),
-            Self::Pingora(session, _) => session.client_addr()?.as_inet().copied(),
+        match &self.wire {
+            Wire::Http1(request) => request.connection().peer,
+            Wire::Http2(request) => request.digest()?.socket_digest.as_ref()?.peer_addr()?.as_inet().copied(),
+            Wire::Pingora(request) => request.session().client_addr()?.as_inet().copied(),
         }
     }
 
-    /// The edge's own address: this end of the connection.
+    /// The address of the listener that accepted the connection.
     pub(crate) fn local(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Http1(request) => request.local(),
-            Self::Pingora(session, _) => session.server_addr()?.as_inet().copied(),
+        match &self.wire {
+            Wire::Http1(request) => request.connection().local,
+            Wire::Http2(request) => request.digest()?.socket_digest.as_ref()?.local_addr()?.as_inet().copied(),
+            Wire::Pingora(request) => request.session().server_addr()?.as_inet().copied(),
         }
     }
 
-    pub(crate) fn is_upgrade_req(&self) -> bool {
-        match self {
-            // Such requests go to Pingora.
-            Self::Http1(_) => false,
-            Self::Pingora(session, _) => session.is_upgrade_req(),
+    /// True when the client asks for a WebSocket: with an upgrade of HTTP/1.1 (RFC 6455 section 4.1), or with an extended
+    /// CONNECT of HTTP/2 (RFC 8441 section 4).
+    pub(crate) fn asks_for_websocket(&self) -> bool {
+        if let Wire::Http2(request) = &self.wire {
+            return self.req_header().method == Method::CONNECT && request.asks_for() == Some("websocket");
         }
+        let header = self.req_header();
+        let has = |name, wanted: &[u8]| {
+            let fields = header.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+            fields
+                .flat_map(|field| field.split(|byte| *byte == b','))
+                .any(|item| item.trim_ascii().eq_ignore_ascii_case(wanted))
+        };
+        header.version == Version::HTTP_11 && has(UPGRADE, b"websocket") && has(CONNECTION, b"upgrade")
     }
 
-    /// `write`: how long the client may not read. `read`: how long it may pause within a body. `keepalive`: how long the
-    /// connection may wait for the next request.
-    pub(crate) fn set_timeouts(&mut self, write: Duration, read: Duration, keepalive: Duration) {
-        match self {
-            // Whoever reads the body sets a limit of their own, and the connection has its own limit between two requests.
-            Self::Http1(request) => request.set_write_timeout(write),
-            Self::Pingora(session, _) => {
-                // `None`: the connection closes after this request, for which an HTTP/1.0 client may be waiting.
-                if session.get_keepalive().is_some() {
-                    session.set_keepalive(Some(keepalive.as_secs().max(1)));
-                }
-                session.set_read_timeout(Some(read));
-                session.set_write_timeout(Some(write));
-            }
-        }
+    /// True over HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self.wire, Wire::Http2(_))
     }
 
     /// The connection closes after this answer.
     pub(crate) fn close_after(&mut self) {
-        match self {
-            Self::Http1(request) => request.close_after(),
-            Self::Pingora(session, _) => session.set_keepalive(None),
+        match &mut self.wire {
+            Wire::Http1(request) => request.close_after(),
+            // Each request is a stream.
+            Wire::Http2(_) => {}
+            Wire::Pingora(request) => request.close_after(),
         }
     }
 
-    /// True when an answer can be written before the request was read to its end: each request is a stream of HTTP/2.
-    pub(crate) fn can_answer_early(&self) -> bool {
-        matches!(self, Self::Pingora(session, _) if session.is_http2())
+    /// The length of the request's body, or why it is ambiguous.
+    pub(crate) fn length(&self) -> Result<BodyLength, &'static str> {
+        each!(&self.wire, request => request.length())
     }
 
-    /// True when the request has no body.
-    pub(crate) fn is_body_empty(&mut self) -> bool {
-        match self {
-            Self::Http1(request) => request.is_bodiless(),
-            Self::Pingora(session, _) => session.is_body_empty(),
-        }
-    }
-
-    /// True when the whole body was read.
-    pub(crate) fn is_body_done(&mut self) -> bool {
-        match self {
-            Self::Http1(request) => request.is_body_done(),
-            Self::Pingora(session, _) => session.is_body_done(),
-        }
-    }
-
-    /// The length that the request declares for its body.
-    pub(crate) fn content_length(&self) -> Option<u64> {
-        self.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    /// True when the whole body was read, or there is none.
+    pub(crate) fn is_body_done(&self) -> bool {
+        each!(&self.wire, request => request.is_body_done())
     }
 
     /// True for a client that sends its body only after it was told to continue, and was not told yet (RFC 9110 section
@@ -130,110 +165,178 @@ impl<'a> Downstream<'a> {
         let mut expected = header.headers.get_all(EXPECT).iter().map(HeaderValue::as_bytes);
         header.version != Version::HTTP_10
             && expected.any(|expected| expected.eq_ignore_ascii_case(b"100-continue"))
-            && self.is_unanswered()
+            && match &self.wire {
+                Wire::Http1(request) => request.is_unanswered(),
+                Wire::Http2(request) => request.status().is_none(),
+                Wire::Pingora(request) => request.is_unanswered(),
+            }
+    }
+
+    /// The next piece of the body. `None`: it has ended. No byte is lost when this is not ready.
+    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<pingora::Result<Option<Bytes>>> {
+        each!(&mut self.wire, request => request.poll_body(cx))
     }
 
     /// The next piece of the body.
     pub(crate) async fn read_body(&mut self) -> pingora::Result<Option<Bytes>> {
-        match self {
-            Self::Http1(request) => request.read_body().await,
-            Self::Pingora(session, _) => session.read_request_body().await,
-        }
+        poll_fn(|cx| self.poll_body(cx)).await
     }
 
-    /// Reads the rest of the body and drops it, for at most [`limits::LINGER`]. True when the body was read to its end.
-    ///
-    /// A connection can serve another request only after that. And a connection that is closed with unread bytes is reset, so
-    /// that the client may lose the answer.
+    /// Reads the rest of the body and drops it, for at most [`limits::LINGER`]. True when the body was read to its end:
+    /// only then can the connection serve another request.
     pub(crate) async fn discard_body(&mut self) -> bool {
         let discard = async {
-            match self {
-                Self::Http1(request) => request.discard_body().await,
-                Self::Pingora(session, _) => session.drain_request_body().await,
-            }
+            while self.read_body().await?.is_some() {}
+            Ok::<(), Box<Error>>(())
         };
-        matches!(tokio::time::timeout(limits::LINGER, discard).await, Ok(Ok(())))
+        matches!(within(limits::LINGER, discard).await, Ok(Ok(())))
     }
 
-    /// Waits until `deadline`. If it `listens`, it also returns when the client does something although it should wait for its
-    /// answer.
-    pub(crate) async fn idle(&mut self, deadline: Instant, listens: bool) -> pingora::Result<Idle> {
-        match self {
-            Self::Http1(request) => request.idle(deadline, listens).await,
-            Self::Pingora(session, alarm) => tokio::select! {
-                biased;
-                read = session.read_body_or_idle(true), if listens => match read {
-                    Ok(_) => Ok(Idle::Left),
-                    Err(error) if *error.etype() == ErrorType::ConnectError => Ok(Idle::Spoke),
-                    Err(error) => Err(error.into_down()),
-                },
-                () = alarm.get_or_insert_with(|| Alarm::new(deadline)).wait_until(deadline) => Ok(Idle::Late),
-            },
+    /// Ready when the client does something although it should wait for its answer.
+    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<pingora::Result<Seen>> {
+        each!(&mut self.wire, request => request.poll_idle(cx))
+    }
+
+    /// Ready at `deadline`, which may change from call to call.
+    pub(crate) fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        each!(&mut self.wire, request => request.poll_alarm(cx, deadline))
+    }
+
+    /// Tells the client to send its body (RFC 9110 section 10.1.1). HTTP/2 as Pingora has it cannot send that: clients send
+    /// the body after a while.
+    pub(crate) async fn write_continue(&mut self) -> pingora::Result<()> {
+        match &mut self.wire {
+            Wire::Http1(request) => request.queue_continue(),
+            Wire::Http2(_) => {}
+            Wire::Pingora(request) => request.queue_continue()?,
+        }
+        self.flush().await
+    }
+
+    /// Queues an informational answer of the upstream. HTTP/2 as Pingora has it cannot send it.
+    pub(crate) fn queue_informational(&mut self, head: ResponseHeader) {
+        match &mut self.wire {
+            Wire::Http1(request) => request.queue_informational(&head),
+            Wire::Http2(_) => {}
+            Wire::Pingora(request) => request.queue_informational(head),
         }
     }
 
-    /// Tells the client to send its body (RFC 9110 section 10.1.1).
-    pub(crate) async fn write_continue(&mut self) -> pingora::Result<()> {
-        match self {
-            Self::Http1(request) => request.write_continue().await,
-            Self::Pingora(session, _) => {
-                let keepalive = session.get_keepalive();
-                session.write_continue_response().await.map_err(|error| error.into_down())?;
-                // Pingora would close the connection after a 100.
-                session.set_keepalive(keepalive);
+    /// Queues the head of the answer.
+    pub(crate) fn queue_head(&mut self, head: Box<ResponseHeader>, follows: Follows) -> pingora::Result<()> {
+        each!(&mut self.wire, request => request.queue_head(head, follows))
+    }
+
+    /// Queues the head of an answer that turns the connection, or the stream, into a tunnel: 101, or 200 over HTTP/2.
+    pub(crate) fn queue_switch(&mut self, mut head: Box<ResponseHeader>) -> pingora::Result<()> {
+        match &mut self.wire {
+            Wire::Http1(request) => request.queue_switch(&head),
+            Wire::Http2(request) => {
+                head.set_status(StatusCode::OK)?;
+                request.queue_head(head, Follows::Body)?;
+            }
+            Wire::Pingora(request) => request.queue_switch(*head)?,
+        }
+        Ok(())
+    }
+
+    /// Queues a piece of the answer's body. `end`: it is the last one.
+    pub(crate) fn queue(&mut self, piece: Bytes, end: bool) -> pingora::Result<()> {
+        match &mut self.wire {
+            Wire::Http1(request) => request.queue(piece, end),
+            Wire::Http2(request) => request.queue(piece, end),
+            Wire::Pingora(request) => {
+                request.queue(piece, end);
                 Ok(())
             }
         }
     }
 
-    /// Writes the head of the answer.
-    pub(crate) async fn write_head(&mut self, head: Box<ResponseHeader>, follows: Follows) -> pingora::Result<()> {
-        match self {
-            Self::Http1(request) => request.write_head(head, follows).await,
-            Self::Pingora(session, _) => session.write_response_header(head, follows == Follows::Nothing).await,
+    /// Queues the end of the answer's body, with trailers. HTTP/1 gets none: few of its clients read them.
+    pub(crate) fn queue_trailers(&mut self, trailers: HeaderMap) -> pingora::Result<()> {
+        match &mut self.wire {
+            Wire::Http2(request) => request.queue_trailers(trailers),
+            Wire::Http1(_) | Wire::Pingora(_) => self.queue(Bytes::new(), true),
         }
     }
 
-    /// Writes a piece of the answer's body. `end`: it is the last one.
-    pub(crate) async fn write_body(&mut self, piece: Bytes, end: bool) -> pingora::Result<()> {
-        match self {
-            Self::Http1(request) => request.write_body(&piece, end).await,
-            Self::Pingora(session, _) => session.write_response_body(Some(piece), end).await,
+    /// Does the part of a flush that cannot be broken off: of requests that Pingora reads.
+    pub(crate) async fn settle(&mut self) -> pingora::Result<()> {
+        match &mut self.wire {
+            Wire::Pingora(request) => request.settle().await,
+            Wire::Http1(_) | Wire::Http2(_) => Ok(()),
+        }
+    }
+
+    /// Writes what is queued.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<pingora::Result<()>> {
+        match &mut self.wire {
+            Wire::Http1(request) => request.poll_flush(cx),
+            Wire::Http2(request) => request.poll_flush(cx),
+            Wire::Pingora(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// When what is queued must have been written at the latest.
+    pub(crate) fn flush_due(&self) -> Option<Instant> {
+        let stalled = match &self.wire {
+            Wire::Http1(request) => request.stalled_since(),
+            Wire::Http2(request) => request.stalled_since(),
+            Wire::Pingora(_) => None,
+        };
+        stalled.map(|since| since + self.write_timeout)
+    }
+
+    /// Writes what is queued.
+    ///
+    /// # Errors
+    /// The client does not read, or has left.
+    pub(crate) async fn flush(&mut self) -> pingora::Result<()> {
+        self.settle().await?;
+        let limit = self.write_timeout;
+        match within(limit, poll_fn(|cx| self.poll_flush(cx))).await {
+            Ok(flushed) => flushed,
+            Err(_) => Err(self.give_up()),
+        }
+    }
+
+    /// The client does not read. Nothing is written any more.
+    pub(crate) fn give_up(&mut self) -> Box<Error> {
+        match &mut self.wire {
+            Wire::Http1(request) => request.give_up(),
+            Wire::Http2(request) => request.give_up(),
+            Wire::Pingora(_) => {}
+        }
+        Error::explain(ErrorType::WriteTimedout, "the client does not read").into_down()
+    }
+
+    /// The answer cannot be finished. HTTP/1 shows that with the end of the connection.
+    pub(crate) fn break_off(&mut self) {
+        if let Wire::Http2(request) = &mut self.wire {
+            request.give_up();
         }
     }
 
     /// The status of the answer, if its head was sent. A 1xx is not the answer yet, except for 101.
     pub(crate) fn status(&self) -> Option<StatusCode> {
-        match self {
-            Self::Http1(request) => request.status(),
-            Self::Pingora(session, _) => session
-                .response_written()
-                .map(|head| head.status)
-                .filter(|status| !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS),
-        }
+        each!(&self.wire, request => request.status())
     }
 
-    /// True when nothing was sent to the client, not even 100.
-    fn is_unanswered(&self) -> bool {
-        match self {
-            Self::Http1(request) => request.is_unanswered(),
-            Self::Pingora(session, _) => session.response_written().is_none(),
+    /// True when the client may have seen a part of the answer.
+    pub(crate) fn has_begun(&self) -> bool {
+        match &self.wire {
+            Wire::Http1(request) => request.has_begun(),
+            Wire::Http2(_) | Wire::Pingora(_) => self.status().is_some(),
         }
     }
 
     /// How many bytes of the request's body were read.
     pub(crate) fn bytes_in(&self) -> u64 {
-        match self {
-            Self::Http1(request) => request.received() as u64,
-            Self::Pingora(session, _) => session.body_bytes_read() as u64,
-        }
+        each!(&self.wire, request => request.received())
     }
 
     /// How many bytes of the answer's body were written.
     pub(crate) fn bytes_out(&self) -> u64 {
-        match self {
-            Self::Http1(request) => request.sent() as u64,
-            Self::Pingora(session, _) => session.as_ref().body_bytes_sent() as u64,
-        }
+        each!(&self.wire, request => request.sent())
     }
 }

@@ -1,20 +1,20 @@
-//! A client's HTTP/1 connection that the edge reads and writes itself.
+//! A client's HTTP/1 connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{GetSocketDigest, Ssl};
-use pingora::{Error, ErrorType, OrErr};
-use tokio::io::AsyncWriteExt;
+use pingora::server::ShutdownWatch;
 
 use super::alarm::Alarm;
 use super::stream::ClientStream;
 use crate::config::limits;
-use crate::proxy::fill::fill;
-use crate::proxy::within::within;
+use crate::proxy::fill::poll_fill;
+use crate::proxy::outbox::Outbox;
 
 /// A connection, and what was read of it.
 pub(crate) struct Http1Connection {
@@ -22,16 +22,18 @@ pub(crate) struct Http1Connection {
     /// Bytes that were read and not used yet.
     pub(crate) input: BytesMut,
     /// Bytes that are still to be written.
-    pub(crate) output: BytesMut,
+    pub(crate) outbox: Outbox,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) tls: Option<Arc<SslDigest>>,
     /// Made for the first answer that does not come at once.
     pub(crate) alarm: Option<Alarm>,
+    /// True once the edge stops. Connections close after the answers that begin then.
+    stopping: ShutdownWatch,
 }
 
 impl Http1Connection {
-    pub(crate) fn new(stream: Box<ClientStream>) -> Self {
+    pub(crate) fn new(stream: Box<ClientStream>, stopping: ShutdownWatch) -> Self {
         let digest = stream.get_socket_digest();
         let (peer, local) = match &digest {
             Some(digest) => (digest.peer_addr(), digest.local_addr()),
@@ -39,23 +41,33 @@ impl Http1Connection {
         };
         let [peer, local] = [peer, local].map(|address| address.and_then(|address| address.as_inet()).copied());
         let tls = stream.get_ssl_digest();
-        Self { stream, input: BytesMut::new(), output: BytesMut::new(), peer, local, tls, alarm: None }
+        let (input, outbox) = (BytesMut::new(), Outbox::default());
+        Self { stream, input, outbox, peer, local, tls, alarm: None, stopping }
+    }
+
+    /// True when the edge stops, and wants no more requests.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     /// Reads what has come, at most about `room` bytes. Zero: the client has closed its side.
-    pub(crate) async fn fill(&mut self, room: usize) -> std::io::Result<usize> {
-        fill(&mut *self.stream, &mut self.input, room).await
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<std::io::Result<usize>> {
+        poll_fill(cx, &mut *self.stream, &mut self.input, room)
     }
 
-    /// Reads what the client still sends, and drops it, for at most [`limits::LINGER`]. A connection that is closed with
-    /// unread bytes is reset, and the client may lose the answer.
+    /// Reads what the client still sends, and drops it: as long as bytes come, but not longer than
+    /// [`limits::LINGER_TIME`]. A connection that is closed with unread bytes is reset, and the client may lose the answer.
     pub(crate) async fn linger(&mut self) {
         let rest = async {
-            while matches!(self.fill(limits::READ_BYTES).await, Ok(1..)) {
+            loop {
                 self.input.clear();
+                let read = std::future::poll_fn(|cx| self.poll_fill(cx, limits::READ_BYTES));
+                if !matches!(tokio::time::timeout(limits::LINGER, read).await, Ok(Ok(1..))) {
+                    return;
+                }
             }
         };
-        let _ = tokio::time::timeout(limits::LINGER, rest).await;
+        let _ = tokio::time::timeout(limits::LINGER_TIME, rest).await;
     }
 
     /// The request is served; the next one may come within `idle`. A connection that waits keeps no large buffer.
@@ -66,24 +78,8 @@ impl Http1Connection {
         self.stream.end_request(idle, !self.input.is_empty());
     }
 
-    /// Writes what was collected in `output`, and `piece` after it.
-    pub(crate) async fn flush(&mut self, piece: &[u8], limit: Duration) -> pingora::Result<()> {
-        let Self { stream, output, .. } = self;
-        let writing = async {
-            stream.write_all(output).await?;
-            stream.write_all(piece).await?;
-            stream.flush().await
-        };
-        let written = within(limit, writing).await;
-        if output.capacity() > limits::KEPT_OUTPUT_BYTES {
-            *output = BytesMut::new();
-        }
-        output.clear();
-        match written {
-            Ok(written) => {
-                written.or_err(ErrorType::WriteError, "writing an answer").map_err(|error| error.into_down())
-            }
-            Err(_) => Err(Error::explain(ErrorType::WriteTimedout, "the client does not read").into_down()),
-        }
+    /// Writes what is in the outbox.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.outbox.poll_flush(cx, &mut *self.stream)
     }
 }

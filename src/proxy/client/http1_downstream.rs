@@ -1,23 +1,20 @@
-//! One HTTP/1 request of a client and its answer, on a connection that the edge reads and writes itself.
+//! One HTTP/1 request of a client and its answer.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes};
-use http::header::{CONNECTION, DATE};
+use http::header::{CONNECTION, DATE, UPGRADE};
 use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::date::get_cached_date;
-use pingora::protocols::tls::SslDigest;
 use pingora::{Error, ErrorType, OrErr};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
 use super::http1_connection::Http1Connection;
-use super::transfer::{Follows, Idle};
+use super::transfer::{Follows, Seen};
 use crate::config::limits;
 use crate::http1::{BodyLength, BodyReader, BodyWriter, RequestHead, Step, encode_field, encode_head};
-use crate::proxy::fill::fill;
 
 /// How an answer has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,20 +31,22 @@ pub(crate) struct Http1Downstream<'c> {
     connection: &'c mut Http1Connection,
     head: RequestHead,
     body: BodyReader,
-    /// True when the request has no body at all.
-    bodiless: bool,
-    received: usize,
+    /// How many bytes of the request's body were read.
+    received: u64,
     keepalive: bool,
-    write_timeout: Duration,
     /// True when 100 was sent.
     continued: bool,
-    /// The status of the answer whose head was sent.
+    /// The status of the answer whose head was written.
     status: Option<StatusCode>,
-    /// The status of the answer whose head still waits to be written.
+    /// The status of the answer whose head is in the outbox.
     collected: Option<StatusCode>,
     writer: BodyWriter,
-    sent: usize,
-    /// True when the whole answer was sent.
+    /// How many bytes of the answer's body were put into the outbox, and how many were written.
+    queued: u64,
+    sent: u64,
+    /// True when the end of the answer is in the outbox, or was written.
+    ended: bool,
+    /// True when the whole answer was written.
     answered: bool,
     /// True when the client does not read any more.
     lost: bool,
@@ -57,19 +56,18 @@ impl<'c> Http1Downstream<'c> {
     /// A request whose head was read from `connection`. A request that is refused because its length is ambiguous counts as
     /// one without a body.
     pub(crate) fn new(connection: &'c mut Http1Connection, head: RequestHead) -> Self {
-        let length = head.length.unwrap_or(BodyLength::Exact(0));
         Self {
             connection,
-            body: BodyReader::new(length),
-            bodiless: length == BodyLength::Exact(0),
+            body: BodyReader::new(head.length.unwrap_or(BodyLength::Exact(0))),
             received: 0,
-            keepalive: head.keeps_alive,
-            write_timeout: Duration::MAX,
+            keepalive: head.keeps_alive && head.length.is_ok(),
             continued: false,
             status: None,
             collected: None,
             writer: BodyWriter::new(BodyLength::Exact(0)),
+            queued: 0,
             sent: 0,
+            ended: false,
             answered: false,
             lost: false,
             head,
@@ -85,20 +83,12 @@ impl<'c> Http1Downstream<'c> {
         self.head
     }
 
-    pub(crate) fn tls(&self) -> Option<&SslDigest> {
-        self.connection.tls.as_deref()
+    pub(crate) fn connection(&self) -> &Http1Connection {
+        self.connection
     }
 
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.connection.peer
-    }
-
-    pub(crate) fn local(&self) -> Option<SocketAddr> {
-        self.connection.local
-    }
-
-    pub(crate) fn set_write_timeout(&mut self, limit: Duration) {
-        self.write_timeout = limit;
+    pub(crate) fn length(&self) -> Result<BodyLength, &'static str> {
+        self.head.length
     }
 
     /// The connection closes after this answer.
@@ -106,19 +96,15 @@ impl<'c> Http1Downstream<'c> {
         self.keepalive = false;
     }
 
-    pub(crate) fn is_bodiless(&self) -> bool {
-        self.bodiless
-    }
-
     pub(crate) fn is_body_done(&self) -> bool {
         self.body.is_done()
     }
 
-    pub(crate) fn received(&self) -> usize {
+    pub(crate) fn received(&self) -> u64 {
         self.received
     }
 
-    pub(crate) fn sent(&self) -> usize {
+    pub(crate) fn sent(&self) -> u64 {
         self.sent
     }
 
@@ -126,27 +112,32 @@ impl<'c> Http1Downstream<'c> {
         self.status
     }
 
-    /// True when nothing was written, not even 100.
-    pub(crate) fn is_unanswered(&self) -> bool {
-        self.status.is_none() && !self.continued
+    /// True when the client may have seen a part of the answer.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.status.is_some() || (self.collected.is_some() && self.connection.outbox.is_partial())
     }
 
-    /// The next piece of the request's body. The future may be dropped while it waits: no byte is lost.
-    pub(crate) async fn read_body(&mut self) -> pingora::Result<Option<Bytes>> {
+    /// True when nothing was written, not even 100.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.status.is_none() && self.collected.is_none() && !self.continued
+    }
+
+    /// The next piece of the request's body.
+    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<pingora::Result<Option<Bytes>>> {
         loop {
             let step = self.body.next(&mut self.connection.input);
             match step.or_err(ErrorType::InvalidHTTPHeader, "reading a body").map_err(|error| error.into_down())? {
                 Step::Piece(piece) => {
-                    self.received += piece.len();
-                    return Ok(Some(piece));
+                    self.received += piece.len() as u64;
+                    return Poll::Ready(Ok(Some(piece)));
                 }
-                Step::End => return Ok(None),
+                Step::End => return Poll::Ready(Ok(None)),
                 Step::Wait => {}
             }
             let room = usize::try_from(self.body.expected())
                 .unwrap_or(usize::MAX)
                 .clamp(limits::READ_BYTES, limits::READ_MORE_BYTES);
-            let read = self.connection.fill(room).await;
+            let read = ready!(self.connection.poll_fill(cx, room));
             if read.or_err(ErrorType::ReadError, "reading a body").map_err(|error| error.into_down())? == 0 {
                 let ended = self.body.closed();
                 ended.or_err(ErrorType::ConnectionClosed, "reading a body").map_err(|error| error.into_down())?;
@@ -154,55 +145,68 @@ impl<'c> Http1Downstream<'c> {
         }
     }
 
-    /// Reads the body to its end and drops it.
-    pub(crate) async fn discard_body(&mut self) -> pingora::Result<()> {
-        while self.read_body().await?.is_some() {}
-        Ok(())
-    }
-
-    /// Waits until `deadline`. If it `listens`, it also returns when the client has left. What comes of the next request is
-    /// kept; when there is no more room for it, a disconnect cannot be noticed any more.
-    pub(crate) async fn idle(&mut self, deadline: Instant, listens: bool) -> pingora::Result<Idle> {
-        let Http1Connection { stream, input, alarm, .. } = &mut *self.connection;
-        let leaves = async {
-            while input.len() < limits::READ_AHEAD_BYTES {
-                if fill(&mut **stream, input, limits::READ_BYTES).await? == 0 {
-                    return Ok(Idle::Left);
+    /// Ready when the client does something although it should wait for its answer. What comes of the next request is kept.
+    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<pingora::Result<Seen>> {
+        while self.connection.input.len() < limits::READ_AHEAD_BYTES {
+            let read = ready!(self.connection.poll_fill(cx, limits::READ_BYTES));
+            match read.or_err(ErrorType::ReadError, "the client is gone").map_err(|error| error.into_down()) {
+                Ok(1..) => {}
+                Ok(0) => {
+                    self.keepalive = false;
+                    return Poll::Ready(Ok(Seen::Closed));
+                }
+                Err(error) => {
+                    self.keepalive = false;
+                    return Poll::Ready(Err(error));
                 }
             }
-            Ok(Idle::Full)
-        };
-        let alarm = alarm.get_or_insert_with(|| Alarm::new(deadline));
-        let seen: std::io::Result<Idle> = tokio::select! {
-            biased;
-            left = leaves, if listens => left,
-            () = alarm.wait_until(deadline) => Ok(Idle::Late),
-        };
-        self.keepalive &= matches!(seen, Ok(Idle::Late | Idle::Full));
-        seen.or_err(ErrorType::ReadError, "the client is gone").map_err(|error| error.into_down())
+        }
+        Poll::Ready(Ok(Seen::Full))
+    }
+
+    /// Ready at `deadline`, which may change from call to call.
+    pub(crate) fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.connection.alarm.get_or_insert_with(|| Alarm::new(deadline)).poll(cx, deadline)
     }
 
     /// Tells the client to send its body.
-    pub(crate) async fn write_continue(&mut self) -> pingora::Result<()> {
+    pub(crate) fn queue_continue(&mut self) {
         self.continued = true;
-        self.flush(b"HTTP/1.1 100 Continue\r\n\r\n").await
+        self.connection.outbox.head().put_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
 
-    /// Writes the head of the answer. The head waits for a piece of the body that follows at once.
-    pub(crate) async fn write_head(&mut self, mut head: Box<ResponseHeader>, follows: Follows) -> pingora::Result<()> {
-        if self.status.is_some() {
+    /// Passes on an informational answer (RFC 9110 section 15.2). HTTP/1.0 does not know these.
+    pub(crate) fn queue_informational(&mut self, head: &ResponseHeader) {
+        if self.head.header.version == Version::HTTP_10 {
+            return;
+        }
+        self.continued |= head.status == StatusCode::CONTINUE;
+        let output = self.connection.outbox.head();
+        encode_head(head, output);
+        output.put_slice(b"\r\n");
+    }
+
+    /// Puts the head of the answer into the outbox. What it says about the connection is decided here.
+    pub(crate) fn queue_head(&mut self, mut head: Box<ResponseHeader>, follows: Follows) -> pingora::Result<()> {
+        if self.has_begun() {
             return Err(Error::explain(ErrorType::InternalError, "the answer has already begun").into_down());
         }
-        let bodiless = follows == Follows::Nothing;
+        if self.collected.is_some() {
+            // An answer that cannot be finished is replaced while the client has seen nothing of it.
+            self.connection.outbox.clear();
+        }
         let length = BodyLength::of_response(&self.head.header.method, head.status, Version::HTTP_11, &head.headers);
-        self.writer =
-            BodyWriter::new(if bodiless { BodyLength::Exact(0) } else { length.unwrap_or(BodyLength::UntilClose) });
+        let length = match follows {
+            Follows::Nothing => BodyLength::Exact(0),
+            _ => length.unwrap_or(BodyLength::UntilClose),
+        };
+        self.writer = BodyWriter::new(length);
         // The rest of an unread body would be taken for the next request.
-        self.keepalive &= self.writer.is_delimited() && self.body.is_done();
-        let output = &mut self.connection.output;
-        // A head that still waited there is replaced.
-        output.clear();
+        self.keepalive &= self.writer.is_delimited() && self.body.is_done() && !self.connection.is_stopping();
         head.remove_header(&CONNECTION);
+        self.collected = Some(head.status);
+        self.ended = follows == Follows::Nothing;
+        let output = self.connection.outbox.head();
         encode_head(&head, output);
         if !head.headers.contains_key(DATE) {
             encode_field(&DATE, get_cached_date().as_bytes(), output);
@@ -213,52 +217,53 @@ impl<'c> Http1Downstream<'c> {
             (true, _) => {}
         }
         output.put_slice(b"\r\n");
+        Ok(())
+    }
+
+    /// Puts the head of a 101 into the outbox. From then on, both sides send bytes until they close.
+    pub(crate) fn queue_switch(&mut self, head: &ResponseHeader) {
+        self.keepalive = false;
         self.collected = Some(head.status);
-        match follows {
-            Follows::AtOnce => Ok(()),
-            Follows::Later => self.flush(&[]).await,
-            Follows::Nothing => {
-                self.flush(&[]).await?;
-                self.answered = true;
-                Ok(())
-            }
-        }
+        (self.body, self.writer) = (BodyReader::new(BodyLength::UntilClose), BodyWriter::new(BodyLength::UntilClose));
+        let output = self.connection.outbox.head();
+        encode_head(head, output);
+        encode_field(&CONNECTION, b"Upgrade", output);
+        encode_field(&UPGRADE, b"websocket", output);
+        output.put_slice(b"\r\n");
     }
 
-    /// Writes what was collected, and `piece` after it.
-    async fn flush(&mut self, piece: &[u8]) -> pingora::Result<()> {
+    /// Puts a piece of the answer's body into the outbox. `end`: it is the last one.
+    pub(crate) fn queue(&mut self, piece: Bytes, end: bool) -> pingora::Result<()> {
+        let put = self.connection.outbox.put(piece, end, &mut self.writer);
+        // An error: fewer bytes were written than the head has announced.
+        self.queued += put.or_err(ErrorType::WriteError, "ending an answer").map_err(|error| error.into_down())? as u64;
+        self.ended |= end;
+        Ok(())
+    }
+
+    /// Since when the client does not read.
+    pub(crate) fn stalled_since(&self) -> Option<Instant> {
+        self.connection.outbox.stalled_since()
+    }
+
+    /// Writes what is in the outbox.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<pingora::Result<()>> {
         if self.lost {
-            return Err(Error::explain(ErrorType::WriteError, "the client does not read any more").into_down());
+            let error = Error::explain(ErrorType::WriteError, "the client does not read any more");
+            return Poll::Ready(Err(error.into_down()));
         }
-        self.lost = true;
-        self.connection.flush(piece, self.write_timeout).await?;
-        self.lost = false;
+        let written = ready!(self.connection.poll_flush(cx));
+        self.lost = written.is_err();
+        written.or_err(ErrorType::WriteError, "writing an answer").map_err(|error| error.into_down())?;
         self.status = self.collected.take().or(self.status);
-        Ok(())
+        (self.sent, self.answered) = (self.queued, self.ended);
+        Poll::Ready(Ok(()))
     }
 
-    /// Writes a piece of the answer's body. `end`: it is the last one.
-    pub(crate) async fn write_body(&mut self, piece: &[u8], end: bool) -> pingora::Result<()> {
-        let length = self.writer.begin_piece(piece.len(), &mut self.connection.output);
-        let piece = &piece[..length];
-        if length <= limits::COPIED_PIECE_BYTES {
-            self.connection.output.put_slice(piece);
-        } else {
-            self.flush(piece).await?;
-        }
-        let output = &mut self.connection.output;
-        self.writer.end_piece(length, output);
-        if end {
-            // An error: fewer bytes were written than the head has announced. Only closing the connection can tell the client.
-            let ended = self.writer.end(output);
-            ended.or_err(ErrorType::WriteError, "ending an answer").map_err(|error| error.into_down())?;
-        }
-        if !self.connection.output.is_empty() {
-            self.flush(&[]).await?;
-        }
-        self.sent += length;
-        self.answered |= end;
-        Ok(())
+    /// The client did not read in time.
+    pub(crate) fn give_up(&mut self) {
+        self.lost = true;
+        self.connection.outbox.clear();
     }
 
     /// How the answer has ended.

@@ -104,16 +104,20 @@ impl ClientStream {
         self.due = None;
     }
 
-    /// True when the bytes `first` and `then` are the beginning of an HTTP/2 connection.
-    pub(crate) fn begins_http2(first: &[u8], then: &[u8]) -> bool {
-        let begun = H2_PREFACE.iter().zip(first.iter().chain(then));
-        begun.clone().count() >= b"PRI * HTTP/2".len() && begun.clone().all(|(expected, byte)| expected == byte)
+    /// True when a connection that begins with `bytes` speaks HTTP/2.
+    pub(crate) fn begins_http2(bytes: &[u8]) -> bool {
+        bytes.starts_with(H2_PREFACE)
     }
 
-    /// Puts `bytes` back, to be read again: the head of a request, or the beginning of one.
-    pub(crate) fn unread(&mut self, bytes: &[&[u8]]) {
+    /// True when a connection that begins with `bytes` speaks HTTP/2, or may do so as far as they tell.
+    pub(crate) fn may_begin_http2(bytes: &[u8]) -> bool {
+        bytes.starts_with(H2_PREFACE) || H2_PREFACE.starts_with(bytes)
+    }
+
+    /// Puts `bytes` back, to be read again.
+    pub(crate) fn unread(&mut self, bytes: &[u8]) {
         *self.phase.get_mut() = HEAD;
-        self.peeked.splice(..0, bytes.concat());
+        self.peeked.splice(..0, bytes.iter().copied());
     }
 
     /// Makes a cleartext connection end with a reset. A clean end would tell the client that the answer is whole.

@@ -1,10 +1,11 @@
 //! Notices when a client leaves while an upstream works for it.
 
+use std::time::Duration;
+
 use pingora::{Error, ErrorType};
 use tokio::time::Instant;
 
-use super::downstream::Downstream;
-use super::transfer::Idle;
+use super::transfer::Seen;
 use crate::config::limits;
 
 /// Watches one client during one exchange.
@@ -12,27 +13,25 @@ use crate::config::limits;
 pub(crate) struct ClientWatch {
     /// True when a client that leaves cancels its request.
     ends: bool,
-    /// The edge has stopped reading, so that nothing can be noticed any more.
+    /// The edge does not listen to the client any more: it has sent more than is read ahead, or has closed its side.
     silent: bool,
-    /// The client has left, and its request goes on.
+    /// The client does not read any more, and its request goes on.
     gone: bool,
     /// How many bytes came although the client should wait.
     stray: usize,
-}
-
-/// How a wait has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waited {
-    /// The deadline is over.
-    Enough,
-    /// The client has done something that does not cancel its request.
-    NotYet,
+    /// When a client that has closed its side has left.
+    leaves: Option<Instant>,
 }
 
 impl ClientWatch {
     /// `ends`: a client that leaves cancels its request.
     pub(crate) fn new(ends: bool) -> Self {
-        Self { ends, silent: false, gone: false, stray: 0 }
+        Self { ends, silent: false, gone: false, stray: 0, leaves: None }
+    }
+
+    /// True when it still matters what the client does.
+    pub(crate) fn listens(&self) -> bool {
+        !self.silent
     }
 
     /// True when nobody reads the answer.
@@ -40,35 +39,45 @@ impl ClientWatch {
         self.gone
     }
 
-    /// Waits until `deadline`, or until the client does something.
+    /// When the client has left, if it has closed its side of the connection.
+    pub(crate) fn leaves_at(&self) -> Option<Instant> {
+        self.leaves
+    }
+
+    /// The client has done something. `patience`: how long a client that has closed its side may still get an answer; `None`:
+    /// as long as it can be written to. (A client may close only its sending side after its request: RFC 9112 section 9.6.)
     ///
     /// # Errors
     /// The client has left, which cancels its request.
-    pub(crate) async fn waits(
-        &mut self,
-        downstream: &mut Downstream<'_>,
-        deadline: Instant,
-    ) -> pingora::Result<Waited> {
-        match downstream.idle(deadline, !self.silent).await {
-            Ok(Idle::Late) => Ok(Waited::Enough),
-            // The client has sent its next request before the answer to this one. It is there, but the byte that was read is
-            // lost, so the connection cannot serve that request.
-            Ok(Idle::Spoke) => {
-                downstream.close_after();
+    pub(crate) fn saw(&mut self, seen: pingora::Result<Seen>, patience: Option<Duration>) -> pingora::Result<()> {
+        match seen {
+            Ok(Seen::Spoke) => {
                 self.stray += 1;
                 self.silent = self.stray >= limits::STRAY_BYTES;
-                Ok(Waited::NotYet)
+                Ok(())
             }
-            // Writing the answer will show whether the client still reads.
-            Ok(Idle::Left | Idle::Full) | Err(_) if !self.ends => {
+            // What comes after the request is not of it. Writing the answer will show whether the client still reads.
+            Ok(Seen::Full) => {
                 self.silent = true;
-                Ok(Waited::NotYet)
+                Ok(())
             }
-            Ok(Idle::Left) => Err(Error::explain(ErrorType::ConnectionClosed, "the client has left").into_down()),
-            // The edge has stopped reading, so a disconnect, which would cancel the request, would go unnoticed.
-            Ok(Idle::Full) => Err(Error::explain(ErrorType::ConnectionClosed, "the client does not wait").into_down()),
+            Ok(Seen::Closed | Seen::Reset) | Err(_) if !self.ends => {
+                self.silent = true;
+                Ok(())
+            }
+            Ok(Seen::Closed) => {
+                self.silent = true;
+                self.leaves = patience.map(|patience| Instant::now() + patience);
+                Ok(())
+            }
+            Ok(Seen::Reset) => Err(Self::has_left()),
             Err(error) => Err(error),
         }
+    }
+
+    /// The client that has closed its side has left.
+    pub(crate) fn has_left() -> Box<Error> {
+        Error::explain(ErrorType::ConnectionClosed, "the client has left").into_down()
     }
 
     /// The answer could not be written.

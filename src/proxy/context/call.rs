@@ -1,4 +1,4 @@
-//! An MCP request that was read and permitted, on its way to an upstream.
+//! A request that was permitted, on its way to an upstream.
 
 use std::time::Duration;
 
@@ -11,16 +11,40 @@ use crate::metrics::CallOutcome;
 use crate::proxy::held::HeldBytes;
 use crate::types::KnownMethod;
 
-/// What the exchange with the upstream depends on.
+/// What is sent to the upstream, beside the head.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) body: OutgoingBody,
+    /// What an MCP request asks for. `None` on routes with `protocol: http`.
+    pub(crate) call: Option<Call>,
+    /// The client asks for a WebSocket, and the route allows it.
+    pub(crate) upgrades: bool,
+}
+
+/// The body of a request on its way.
+#[derive(Debug)]
+pub(crate) enum OutgoingBody {
+    /// Read and checked before: exactly the bytes that are sent. Empty for GET and DELETE, and once the body was sent and is
+    /// not needed any more.
+    Held(HeldBody),
+    /// It passes as the client sends it.
+    Streamed,
+}
+
+/// The whole body of a request.
+#[derive(Debug, Default)]
+pub(crate) struct HeldBody {
+    pub(crate) bytes: Bytes,
+    /// The memory that a large body takes. It is given back when this is dropped.
+    #[expect(dead_code, reason = "it is only dropped")]
+    pub(crate) held: Option<HeldBytes>,
+}
+
+/// What the exchange of an MCP request depends on.
 #[derive(Debug)]
 pub(crate) struct Call {
     /// Whether the request follows the rules with sessions or those without.
     pub(crate) era: Era,
-    /// The body: exactly the bytes that were checked. Empty for GET and DELETE, and once the body was sent and is not needed
-    /// any more.
-    pub(crate) body: Bytes,
-    /// The memory that a large body takes.
-    pub(crate) held: Option<HeldBytes>,
     pub(crate) kind: CallKind,
     /// The MCP session that the request belongs to.
     pub(crate) session: Option<OpenSession>,
@@ -55,20 +79,29 @@ pub(crate) enum CallKind {
     Bare,
 }
 
-impl Call {
-    /// True when a client that leaves cancels its request. That is always so from revision 2026-07-28 on and for event
-    /// streams, which can be resumed. For others the route decides (MCP 2025-11-25: "disconnection SHOULD NOT be interpreted
-    /// as the client cancelling").
+impl Outgoing {
+    /// True when a client that leaves cancels its request. Of MCP requests the route decides on those of older revisions (MCP
+    /// 2025-11-25: "disconnection SHOULD NOT be interpreted as the client cancelling"), except for event streams, which can be
+    /// resumed.
     pub(crate) fn ends_with_client(&self, cancel_on_disconnect: bool) -> bool {
-        cancel_on_disconnect || self.era == Era::Stateless || matches!(self.kind, CallKind::Get | CallKind::Bare)
+        self.call.as_ref().is_none_or(|call| {
+            cancel_on_disconnect || call.era == Era::Stateless || matches!(call.kind, CallKind::Get | CallKind::Bare)
+        })
+    }
+
+    /// The MCP session that the request belongs to.
+    pub(crate) fn session(&self) -> Option<&OpenSession> {
+        self.call.as_ref()?.session.as_ref()
     }
 
     /// The request was sent. Frees the memory of the body, because the answer may be a stream without an end. Only an
     /// `initialize` keeps its body: where sessions resume (`resumes`), it may have to be sent again.
     pub(crate) fn is_sent(&mut self, resumes: bool) {
-        let keeps = resumes && self.kind == CallKind::Initialize && self.body.len() <= limits::RESUME_MESSAGE_BYTES;
+        let OutgoingBody::Held(body) = &mut self.body else { return };
+        let is_initialize = self.call.as_ref().is_some_and(|call| call.kind == CallKind::Initialize);
+        let keeps = resumes && is_initialize && body.bytes.len() <= limits::RESUME_MESSAGE_BYTES;
         if !keeps {
-            (self.body, self.held) = (Bytes::new(), None);
+            *body = HeldBody::default();
         }
     }
 }

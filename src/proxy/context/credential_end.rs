@@ -1,17 +1,15 @@
 //! Ends an open stream when the credential of its caller is revoked or expires.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::auth::{Authenticator, Permit};
 use crate::config::OpenStreams;
 use crate::proxy::snapshot::RouteContext;
 use crate::types::{Principal, unix_now};
-use crate::upstream::Connection;
 
 /// Watches the credential behind one stream.
 #[derive(Debug)]
@@ -62,27 +60,5 @@ impl CredentialEnd {
                 () = expiry => return,
             }
         }
-    }
-
-    /// Closes `connection` when the stream has to end, unless the guard is dropped before. For streams that Pingora passes
-    /// on.
-    pub(crate) fn guard(mut self, connection: Weak<Connection>) -> CredentialEndGuard {
-        let task = tokio::spawn(async move {
-            self.comes().await;
-            if let Some(connection) = connection.upgrade() {
-                connection.abort();
-            }
-        });
-        CredentialEndGuard(task.abort_handle())
-    }
-}
-
-/// Watches until it is dropped.
-#[derive(Debug)]
-pub(crate) struct CredentialEndGuard(AbortHandle);
-
-impl Drop for CredentialEndGuard {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

@@ -3,13 +3,12 @@
 pub(super) mod call;
 pub(super) mod client_fields;
 pub(super) mod credential_end;
-pub(super) mod head_deadline;
 pub(super) mod opened_session;
 pub(super) mod rejection;
 pub(super) mod repeat;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -17,15 +16,14 @@ use prometheus::IntGauge;
 
 use self::call::CallRecord;
 use self::client_fields::ClientFields;
-use self::credential_end::CredentialEndGuard;
-use self::head_deadline::HeadDeadline;
 use self::opened_session::LastOpened;
 use self::rejection::Rejection;
 use super::snapshot::{RouteContext, Snapshot};
 use crate::auth::{CachedLookup, Permit, ShownCredential};
 use crate::mcp::MessageId;
+use crate::metrics::EndpointResult;
 use crate::types::{Principal, RequestId};
-use crate::upstream::{Connection, InFlightGuard};
+use crate::upstream::{Endpoint, InFlightGuard};
 
 /// What the edge learns of a request, from its start to its line in the log.
 #[derive(Debug)]
@@ -41,10 +39,7 @@ pub struct RequestContext {
     pub(super) message: MessageFacts,
     /// Path and query for the upstream.
     pub(super) target: String,
-    /// How many bytes of the request body have come so far.
-    pub(super) received: u64,
     pub(super) attempt: Attempt,
-    pub(super) opaque: Opaque,
     /// Set when the edge answers itself: why.
     pub(super) rejection: Option<Rejection>,
     in_flight: Option<GaugeGuard>,
@@ -111,6 +106,8 @@ pub(super) struct MessageFacts {
 pub(super) struct Attempt {
     /// The endpoint that serves the request now.
     pub(super) endpoint: Option<InFlightGuard>,
+    /// True when there is a connection to it.
+    pub(super) connected: bool,
     /// Endpoints that this request has failed on.
     pub(super) tried: Vec<SocketAddr>,
     /// True when the request was sent a second time.
@@ -119,18 +116,6 @@ pub(super) struct Attempt {
     pub(super) upstream_status: Option<u16>,
     /// When the upstream's response head had come.
     pub(super) head_at: Option<Instant>,
-}
-
-/// What is needed only where Pingora passes the request on.
-#[derive(Debug, Default)]
-pub(super) struct Opaque {
-    /// The client asks for WebSocket, and the route allows it.
-    pub(super) upgrade: bool,
-    pub(super) head_deadline: Option<HeadDeadline>,
-    /// The connection to the endpoint.
-    pub(super) connection: Weak<Connection>,
-    /// Closes the connection when the caller's credential ends.
-    pub(super) credential_end: Option<CredentialEndGuard>,
 }
 
 impl Client {
@@ -149,17 +134,24 @@ impl Client {
     }
 }
 
+impl Attempt {
+    /// The request is in flight at `endpoint` from here on.
+    pub(super) fn begin(&mut self, endpoint: &Arc<Endpoint>) {
+        (self.endpoint, self.connected) = (Some(endpoint.begin()), false);
+    }
+
+    /// The attempt has failed, and another one follows.
+    pub(super) fn failed(&mut self, result: EndpointResult) {
+        if let Some(guard) = self.endpoint.take() {
+            guard.endpoint().finished(result);
+        }
+    }
+}
+
 impl Access {
     /// The caller, once they are known. `None` on open routes.
     pub(super) fn principal(&self) -> Option<&Arc<Principal>> {
         self.permit.as_ref()?.principal()
-    }
-}
-
-impl Opaque {
-    /// True when the response head did not come before its deadline.
-    pub(super) fn head_is_late(&self) -> bool {
-        self.head_deadline.as_ref().is_some_and(HeadDeadline::is_over)
     }
 }
 
@@ -175,9 +167,7 @@ impl RequestContext {
             access: Access::default(),
             message: MessageFacts::default(),
             target: String::new(),
-            received: 0,
             attempt: Attempt::default(),
-            opaque: Opaque::default(),
             rejection: None,
             in_flight: None,
             stream: None,
@@ -195,16 +185,12 @@ impl RequestContext {
         self.stream = self.route.as_ref().map(|route| GaugeGuard::new(&route.metrics.streams));
     }
 
-    /// The upstream's response head has come.
+    /// The head of the upstream's answer has come.
     pub(super) fn answered(&mut self, status: u16) {
-        // 1xx is not the answer yet, except for 101.
-        if status >= 200 || status == 101 {
-            self.opaque.head_deadline = None;
-            self.attempt.head_at = Some(Instant::now());
-            self.attempt.upstream_status = Some(status);
-            if let Some(credential) = self.access.credential.as_ref().filter(|_| status == 401) {
-                credential.was_refused();
-            }
+        self.attempt.head_at = Some(Instant::now());
+        self.attempt.upstream_status = Some(status);
+        if let Some(credential) = self.access.credential.as_ref().filter(|_| status == 401) {
+            credential.was_refused();
         }
     }
 
@@ -214,7 +200,7 @@ impl RequestContext {
     }
 }
 
-/// Counts one more while it lives. A guard, because a hook that panics skips Pingora's `logging`.
+/// Counts one more while it lives. A guard, because a request that panics is never finished.
 #[derive(Debug)]
 struct GaugeGuard(IntGauge);
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderValue, StatusCode};
 use pingora::{Error, ErrorSource, ErrorType};
 
+use crate::config::Limits;
 use crate::metrics::RejectionReason;
 
 /// A refusal, with what the client is told.
@@ -32,6 +33,21 @@ impl Rejection {
     /// The request body is larger than `limit` bytes.
     pub(crate) fn too_large(limit: u64) -> Self {
         Self::new(RejectionReason::BodyTooLarge, format!("the request body is larger than {limit} bytes"))
+    }
+
+    /// The target of the request is longer than `limits` allow.
+    pub(crate) fn uri_too_long(limits: &Limits) -> Self {
+        let bytes = limits.uri_bytes.0;
+        Self::new(RejectionReason::UriTooLong, format!("the request target is longer than {bytes} bytes"))
+    }
+
+    /// The request has more or larger fields than `limits` allow.
+    pub(crate) fn head_too_large(limits: &Limits) -> Self {
+        let (count, bytes) = (limits.header_count, limits.header_bytes.0);
+        let message = format!(
+            "the request has more than {count} header fields, or its header fields are larger than {bytes} bytes"
+        );
+        Self::new(RejectionReason::HeadersTooLarge, message)
     }
 
     /// Adds a `WWW-Authenticate` field.
@@ -90,27 +106,22 @@ impl Rejection {
         })
     }
 
-    /// What the client is told about a failed exchange. `None` when the client has left. `late`: the response head did not
-    /// come before its deadline.
-    pub(crate) fn from_error(error: &Error, late: bool) -> Option<Self> {
+    /// What the client is told about a failed exchange. `None` when the client has left.
+    pub(crate) fn from_error(error: &Error) -> Option<Self> {
         use ErrorType::{
-            ConnectTimedout, ConnectionClosed, H2Error, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout,
+            ConnectTimedout, ConnectionClosed, H2Error, ReadError, ReadTimedout, WriteError, WriteTimedout,
         };
-        let timeout = || Self::new(RejectionReason::UpstreamTimeout, "the upstream did not answer in time");
-        if late {
-            return Some(timeout());
-        }
         match (error.esource(), error.etype()) {
-            (ErrorSource::Upstream, ConnectTimedout | ReadTimedout | WriteTimedout) => Some(timeout()),
+            (ErrorSource::Upstream, ConnectTimedout | ReadTimedout | WriteTimedout) => {
+                Some(Self::new(RejectionReason::UpstreamTimeout, "the upstream did not answer in time"))
+            }
             (ErrorSource::Upstream, _) => Some(Self::new(RejectionReason::UpstreamFailed, "the upstream failed")),
             (ErrorSource::Downstream, ReadTimedout) => {
                 Some(Self::new(RejectionReason::BodyTimeout, "the request body did not come in time"))
             }
             // Pingora reports a stream that the client has reset as `H2Error`.
             (ErrorSource::Downstream, WriteError | ReadError | ConnectionClosed | WriteTimedout | H2Error) => None,
-            (ErrorSource::Downstream, _) | (_, HTTPStatus(400)) => {
-                Some(Self::new(RejectionReason::BadRequest, "the request is malformed"))
-            }
+            (ErrorSource::Downstream, _) => Some(Self::new(RejectionReason::BadRequest, "the request is malformed")),
             _ => Some(Self::new(RejectionReason::Internal, "the edge failed")),
         }
     }
@@ -163,13 +174,13 @@ mod tests {
     fn a_client_that_has_left_is_told_nothing() {
         for gone in [ErrorType::WriteError, ErrorType::ReadError, ErrorType::ConnectionClosed, ErrorType::H2Error] {
             let error = Error::new(gone.clone()).into_down();
-            assert!(Rejection::from_error(&error, false).is_none(), "{gone:?}");
+            assert!(Rejection::from_error(&error).is_none(), "{gone:?}");
         }
     }
 
     #[test]
     fn what_failed_decides_on_the_status() {
-        let status = |error: Box<Error>, late| Rejection::from_error(&error, late).map(|told| told.status().as_u16());
+        let status = |error: Box<Error>| Rejection::from_error(&error).map(|told| told.status().as_u16());
         for (error, expected) in [
             (Error::new(ErrorType::ConnectTimedout).into_up(), 504),
             (Error::new(ErrorType::ReadTimedout).into_up(), 504),
@@ -180,10 +191,8 @@ mod tests {
             (Error::new(ErrorType::InternalError), 500),
         ] {
             let text = format!("{error}");
-            assert_eq!(status(error, false), Some(expected), "{text}");
+            assert_eq!(status(error), Some(expected), "{text}");
         }
-        let aborted = Error::new(ErrorType::ReadError).into_up();
-        assert_eq!(status(aborted, true), Some(504), "the deadline ended the connection");
     }
 
     #[test]

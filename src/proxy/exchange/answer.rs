@@ -2,8 +2,8 @@
 //! and the `endpoint` event of the 2024-11-05 transport. Meanwhile it is scanned for the outcome of the call.
 
 use bytes::Bytes;
-use http::header::CONTENT_ENCODING;
-use http::{HeaderMap, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::config::limits;
 use crate::mcp::{
@@ -39,6 +39,8 @@ pub(crate) struct Answer {
     /// True when the status of the answer is not a success.
     is_error: bool,
     is_event_stream: bool,
+    /// True for gRPC.
+    is_call_stream: bool,
 }
 
 #[derive(Debug)]
@@ -71,17 +73,18 @@ enum ToolNames {
 }
 
 impl Answer {
-    /// For an answer with this status and these fields.
+    /// For an answer with this status and these fields. `call`: what it answers, on MCP routes; other answers pass unread.
     ///
     /// # Errors
     /// The answer is a list that has to be filtered, or may contain one, in a form that cannot be filtered.
     pub(crate) fn new(
         status: StatusCode,
         headers: &HeaderMap,
-        call: &Call,
+        call: Option<&Call>,
         route: &RouteContext,
         held: HeldBytes,
     ) -> Result<Self, Rejection> {
+        let Some(call) = call else { return Ok(Self::unread(headers, held)) };
         let coded = headers.contains_key(CONTENT_ENCODING);
         let is_event_stream = is_of_type(headers, EVENT_STREAM);
         let (json, events) = (!coded && is_of_type(headers, "application/json"), !coded && is_event_stream);
@@ -143,7 +146,30 @@ impl Answer {
             private,
             is_error,
             is_event_stream,
+            is_call_stream: false,
         })
+    }
+
+    fn unread(headers: &HeaderMap, held: HeldBytes) -> Self {
+        let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        Self {
+            plan: Plan::Pass,
+            scanner: Scan::Nothing,
+            tool_names: None,
+            result: None,
+            scanned: 0,
+            progressed: false,
+            held,
+            private: false,
+            is_error: false,
+            is_event_stream: is_of_type(headers, EVENT_STREAM),
+            is_call_stream: content_type.starts_with(b"application/grpc"),
+        }
+    }
+
+    /// True for the answer to a gRPC call.
+    pub(crate) fn is_call_stream(&self) -> bool {
+        self.is_call_stream
     }
 
     /// True when the upstream says that its answer is an event stream, also when the stream is compressed.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::limits;
-use crate::proxy::context::call::Call;
 use crate::proxy::snapshot::RouteContext;
 
 /// The limit on silence, the deadline of a tool, and the time for a comment on a silent stream.
@@ -25,17 +24,23 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Starts now, for the answer to `call`, whose request began at `started`. Only event streams get comments.
-    pub(crate) fn start(started: std::time::Instant, route: &RouteContext, call: &Call, is_stream: bool) -> Self {
+    /// Starts now, for the answer to a request that began at `started`. `deadline`: the longest time that its tool may take.
+    /// Only event streams get comments.
+    pub(crate) fn start(
+        started: std::time::Instant,
+        route: &RouteContext,
+        deadline: Option<Duration>,
+        is_stream: bool,
+    ) -> Self {
         let now = Instant::now();
         let idle = route.settings.idle.unwrap_or(route.upstream.settings().timeouts.idle.0);
         Self {
             begun: started.into(),
             last: now,
             commented: now,
-            deadline: call.deadline,
+            deadline,
             // A tool that may take long may be silent for as long.
-            idle: call.deadline.map_or(idle, |deadline| idle.max(deadline)),
+            idle: deadline.map_or(idle, |deadline| idle.max(deadline)),
             comment: route.settings.sse_keepalive.filter(|_| is_stream),
             abandoned: None,
         }
@@ -50,6 +55,11 @@ impl Clock {
         if progressed {
             self.begun = self.last;
         }
+    }
+
+    /// The client has sent a piece of its request at `last`: the exchange is not idle.
+    pub(crate) fn uploaded(&mut self, last: Instant) {
+        self.last = self.last.max(last);
     }
 
     /// True when the answer had taken too long when its last piece came. An upstream that never pauses leaves no other moment

@@ -1,102 +1,124 @@
-//! The exchange of an MCP request with its upstream.
+//! The exchange of a request with its upstream: of every request that the edge does not answer itself, over HTTP/1 and
+//! HTTP/2, on MCP routes and on others.
 //!
 //! Pingora's proxy pipeline chooses an upstream before it has read a body, and has no place for timers within a stream. MCP
-//! needs both, so all MCP requests, over HTTP/1 and HTTP/2, take this way instead. It is one loop that can be read from top
-//! to bottom: acquire the credential, choose an endpoint, connect, send, pass the answer on.
+//! needs both. So this is one loop that can be read from top to bottom: acquire the credential, choose an endpoint, connect,
+//! send the request while waiting for the head of the answer, pass the answer on.
 
 mod answer;
 mod clock;
-mod http1_link;
+mod head_clock;
 mod link;
-mod pingora_link;
+mod pump;
 mod relay;
 mod resume;
+mod upload;
 mod upstream_head;
+mod websocket_key;
 
+use std::future::{pending, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorSource, ErrorType};
 use tokio::time::Instant;
 
-use self::link::Link;
+use self::head_clock::HeadClock;
+use self::link::{Link, is_answer, was_not_processed};
+use self::pump::{Event, Limits, Pump, Wanted};
 use self::relay::Passage;
-use self::upstream_head::UpstreamHead;
+use self::upload::Upload;
+use self::upstream_head::{Upgrade, UpstreamHead};
+use self::websocket_key::WebSocketKey;
 use super::client::downstream::Downstream;
-use super::client::watch::{ClientWatch, Waited};
-use super::context::call::Call;
+use super::client::watch::ClientWatch;
+use super::context::call::{Outgoing, OutgoingBody};
 use super::context::rejection::{Rejection, Stop};
 use super::context::{RequestContext, repeat};
 use super::edge::Edge;
 use super::snapshot::RouteContext;
-use super::{credential, endpoint, mcp_session};
+use super::{credential, endpoint, headers, mcp_session};
 use crate::config::limits;
+use crate::http1::BodyLength;
 use crate::metrics::{EndpointResult, RejectionReason as Reason};
 use crate::upstream::Endpoint;
 
-/// Sends a call to an endpoint, and the answer to the client.
+/// Sends a request to an endpoint, and the answer to the client.
 ///
 /// # Errors
-/// The call is refused, or the exchange broke off.
+/// The request is refused, or the exchange broke off.
 pub(super) async fn run(
     edge: &Edge,
     downstream: &mut Downstream<'_>,
     context: &mut RequestContext,
     route: &Arc<RouteContext>,
-    mut call: Call,
+    mut outgoing: Outgoing,
 ) -> Result<(), Stop> {
     credential::acquire(downstream.req_header(), &mut context.access, route).await?;
-    let mut client = ClientWatch::new(call.ends_with_client(route.settings.cancel_on_disconnect));
+    let mut client = ClientWatch::new(outgoing.ends_with_client(route.settings.cancel_on_disconnect));
+    let mut upload = Upload::new(&outgoing, downstream, route.settings.body_bytes);
+    let upgrade = outgoing.upgrades.then(|| Upgrade { key: downstream.is_http2().then(WebSocketKey::generate) });
     loop {
-        let endpoint = choose(edge, downstream.req_header(), context, route, &mut call).await?;
-        context.attempt.endpoint = Some(endpoint.begin());
-        let method = &downstream.req_header().method;
-        let (mut link, reused) = match Link::open(edge, &route.upstream, &endpoint, method).await {
+        let endpoint = choose(edge, downstream.req_header(), context, route, &mut outgoing).await?;
+        context.attempt.begin(&endpoint);
+        let (mut link, reused) = match Link::open(edge, &route.upstream, &endpoint).await {
             Ok(connection) => connection,
             Err(error) => {
-                // Nothing was sent, so any call may go to another endpoint.
-                context.attempt.endpoint = None;
-                endpoint.finished(EndpointResult::ConnectError);
+                // Nothing was sent, so any request may go to another endpoint.
                 context.attempt.tried.push(endpoint.address());
-                if context.attempt.tried.len() < limits::ATTEMPTS {
-                    continue;
+                if context.attempt.tried.len() >= limits::ATTEMPTS
+                    || !has_another(downstream, context, route, &outgoing)
+                {
+                    return Err(error.into_up().into());
                 }
-                return Err(error.into_up().into());
+                context.attempt.failed(EndpointResult::ConnectError);
+                continue;
             }
         };
+        context.attempt.connected = true;
         route.upstream.metrics().connected(reused);
-        let sent = match send(downstream, context, route, &mut link, &call, &mut client).await {
-            Ok(sent) => sent,
-            Err(error) => {
-                // A replica may have closed an idle connection; that says nothing about the replica. Anything else may, and a
-                // session has no other replica to go to.
-                let elsewhere = reused || call.session.is_none();
-                let retry = repeat::is_safe(&downstream.req_header().method, Some(call.kind))
-                    && *error.esource() == ErrorSource::Upstream
-                    && *error.etype() != ErrorType::ReadTimedout
-                    && elsewhere
-                    && !context.attempt.retried;
-                if !retry {
-                    link.abandon().await;
+        let request = Request { route, outgoing: &outgoing, upgrade: upgrade.as_ref() };
+        let mut pump = Pump { downstream, link: &mut link, upload: &mut upload, client: &mut client };
+        let head = match send(&mut pump, context, request).await {
+            Ok(head) => head,
+            Err(Stop::Broken(error)) => {
+                let failure = Failure { error: &error, reused, seen: link.has_seen() };
+                let may_repeat = may_repeat(&failure, downstream, context, &outgoing, &upload);
+                link.abandon().await;
+                // An idle connection that the replica had closed says nothing about the replica.
+                if may_repeat && !reused && !was_not_processed(&error) {
+                    context.attempt.tried.push(endpoint.address());
+                }
+                if !may_repeat || !has_another(downstream, context, route, &outgoing) {
                     return Err(error.into());
                 }
                 context.attempt.retried = true;
-                context.attempt.endpoint = None;
-                endpoint.finished(EndpointResult::Failed);
-                if !reused {
-                    context.attempt.tried.push(endpoint.address());
-                }
+                context.attempt.failed(EndpointResult::Failed);
                 // A signed assertion may be used once.
                 credential::acquire(downstream.req_header(), &mut context.access, route).await?;
                 continue;
             }
+            Err(stop) => {
+                link.abandon().await;
+                return Err(stop);
+            }
         };
-        call.is_sent(route.settings.sessions.resume);
-        let passage = Passage { route, call: &call, upstream: &mut link, client: &mut client };
-        let relayed = relay::relay(edge, downstream, context, sent.head, passage).await;
+        upload.is_answered();
+        outgoing.is_sent(route.settings.sessions.resume);
+        let passage = Passage {
+            route,
+            outgoing: &outgoing,
+            upgrade: upgrade.as_ref(),
+            link: &mut link,
+            upload: &mut upload,
+            client: &mut client,
+        };
+        let relayed = relay::relay(edge, downstream, context, head, passage).await;
         // If the request was not sent whole, the connection cannot be used again: the next request would be taken for the
         // rest of this one.
-        if sent.is_whole && relayed.is_ok() {
+        if upload.sent_at().is_some() && relayed.is_ok() {
             link.release(edge).await;
         } else {
             link.abandon().await;
@@ -105,15 +127,60 @@ pub(super) async fn run(
     }
 }
 
-/// The endpoint that has the call's session; without a session, any endpoint that the call has not failed on.
+/// True when there is another endpoint for a request that has failed on one.
+fn has_another(
+    downstream: &Downstream<'_>,
+    context: &RequestContext,
+    route: &RouteContext,
+    outgoing: &Outgoing,
+) -> bool {
+    // `choose` decides where a session goes on.
+    outgoing.session().is_some()
+        || endpoint::choose(downstream.req_header(), &context.client, &context.attempt, route).is_ok()
+}
+
+/// An attempt that has failed before the head of its answer.
+struct Failure<'a> {
+    error: &'a Error,
+    /// Its connection was used before.
+    reused: bool,
+    /// Something of an answer has come.
+    seen: bool,
+}
+
+/// True when the request may be sent once more.
+fn may_repeat(
+    failure: &Failure<'_>,
+    downstream: &Downstream<'_>,
+    context: &RequestContext,
+    outgoing: &Outgoing,
+    upload: &Upload,
+) -> bool {
+    let Failure { error, reused, seen } = *failure;
+    if *error.esource() != ErrorSource::Upstream || context.attempt.retried || seen || !upload.is_repeatable() {
+        return false;
+    }
+    if was_not_processed(error) {
+        return true;
+    }
+    let kind = outgoing.call.as_ref().map(|call| call.kind);
+    let is_late = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+    // What went wrong on a connection that was idle may be about that connection only. Anything else may be about the
+    // replica, and a session has no other replica to go to.
+    let elsewhere = reused || outgoing.session().is_none();
+    repeat::is_safe(&downstream.req_header().method, kind) && !is_late && elsewhere && !outgoing.upgrades
+}
+
+/// The endpoint that has the request's session; without a session, any endpoint that the request has not failed on.
 async fn choose(
     edge: &Edge,
     client: &RequestHeader,
     context: &mut RequestContext,
     route: &Arc<RouteContext>,
-    call: &mut Call,
+    outgoing: &mut Outgoing,
 ) -> Result<Arc<Endpoint>, Rejection> {
-    let Some(open) = &mut call.session else {
+    let call = outgoing.call.as_mut();
+    let Some((open, kind)) = call.and_then(|call| Some((call.session.as_mut()?, call.kind))) else {
         return endpoint::choose(client, &context.client, &context.attempt, route);
     };
     if route.settings.sessions.resume {
@@ -128,7 +195,7 @@ async fn choose(
             Err(Rejection::new(Reason::NoEndpoint, "no endpoint of the upstream is healthy"))
         }
         // The session is lost with its endpoint, before a byte of this request was sent.
-        _ if route.settings.sessions.resume && !context.attempt.retried && resume::is_possible(open, call.kind) => {
+        _ if route.settings.sessions.resume && !context.attempt.retried && resume::is_possible(open, kind) => {
             // Boxed, because the future is large and rarely needed: otherwise every request would carry room for it.
             Box::pin(resume::resume(edge, client, context, route, open)).await
         }
@@ -136,68 +203,59 @@ async fn choose(
     }
 }
 
-/// A request that was sent, and the head of the answer.
-struct Sent {
-    head: Box<ResponseHeader>,
-    /// False when the upstream answered before it had read the whole request.
-    is_whole: bool,
+/// What is sent.
+#[derive(Clone, Copy)]
+struct Request<'a> {
+    route: &'a RouteContext,
+    outgoing: &'a Outgoing,
+    upgrade: Option<&'a Upgrade>,
 }
 
-/// Sends the request and waits for the head of the answer.
+/// Sends the request until the head of the answer comes. Informational answers are passed on.
 async fn send(
-    downstream: &mut Downstream<'_>,
+    pump: &mut Pump<'_, '_>,
     context: &mut RequestContext,
-    route: &RouteContext,
-    link: &mut Link,
-    call: &Call,
-    client: &mut ClientWatch,
-) -> pingora::Result<Sent> {
-    let limit = call.deadline.unwrap_or(route.upstream.settings().timeouts.response.0);
-    let deadline = Instant::now() + limit;
-    let open = call.session.as_ref().filter(|open| !open.legacy);
-    let session_id = open.map(|open| open.target.id.as_str());
-    let memo = &context.memo;
-    if memo.repeats && memo.client_fields.is_none() && !route.upstream.settings().http2 {
-        context.memo.client_fields = Some(UpstreamHead::new(downstream.req_header(), context, route).client_fields());
+    request: Request<'_>,
+) -> Result<Box<ResponseHeader>, Stop> {
+    let Request { route, outgoing, upgrade } = request;
+    let (first, end) = poll_fn(|cx| Poll::Ready(pump.upload.begin(cx, pump.downstream))).await?;
+    let length = match &outgoing.body {
+        OutgoingBody::Held(body) => BodyLength::Exact(body.bytes.len() as u64),
+        OutgoingBody::Streamed if upgrade.is_some() => BodyLength::Exact(0),
+        OutgoingBody::Streamed => pump.downstream.length().unwrap_or(BodyLength::Exact(0)),
+    };
+    let header = pump.downstream.req_header();
+    if context.memo.repeats && context.memo.client_fields.is_none() && !route.upstream.settings().http2 {
+        context.memo.client_fields = Some(UpstreamHead::new(header, context, route, length).client_fields());
     }
-    let head = UpstreamHead::new(downstream.req_header(), context, route).with_session(session_id);
-    let request = link.request(head, &call.body)?;
-    let writing = link.send(request, context.snapshot.config.limits.write_timeout.0);
-    let sending = attended(writing, downstream, client, deadline).await;
-    let written = match sending {
-        Err(error) if *error.esource() == ErrorSource::Downstream => return Err(error),
-        written => written,
-    };
-    let read = attended(link.read_head(), downstream, client, deadline);
-    let is_whole = written.is_ok();
-    let head = match written {
-        Ok(()) => read.await?,
-        // A server may refuse a body before it has read all of it. Its answer has come then.
-        Err(error) => match tokio::time::timeout(limits::EARLY_ANSWER, read).await {
-            Ok(Ok(head)) => head,
-            _ => return Err(error),
-        },
-    };
-    context.answered(head.status.as_u16());
-    Ok(Sent { head, is_whole })
-}
-
-/// Waits for `work` with the upstream, until `deadline`. A client that leaves ends the wait only if that cancels its request.
-/// Otherwise the work goes on: a part of it may be done already.
-async fn attended<T>(
-    work: impl Future<Output = pingora::Result<T>>,
-    downstream: &mut Downstream<'_>,
-    client: &mut ClientWatch,
-    deadline: Instant,
-) -> pingora::Result<T> {
-    tokio::pin!(work);
+    let session_id = outgoing.session().filter(|open| !open.legacy).map(|open| open.target.id.as_str());
+    let head = UpstreamHead::new(header, context, route, length).with_session(session_id).with_upgrade(upgrade);
+    pump.link.begin(head, first, end).map_err(|error| error.into_up())?;
+    let clock = HeadClock::start(context, route, outgoing, pump.downstream);
+    let mut never = pin!(pending());
     loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return done.map_err(|error| error.into_up()),
-            waited = client.waits(downstream, deadline) => if waited? == Waited::Enough {
-                return Err(Error::explain(ErrorType::ReadTimedout, "no response in time").into_up());
-            },
+        let (deadline, _) = clock.next(pump);
+        let limits = Limits { deadline, patience: Some(limits::HALF_CLOSED) };
+        match pump.next(Wanted::Head, limits, never.as_mut()).await? {
+            Event::Head(head) if is_answer(head.status) => {
+                context.answered(head.status.as_u16());
+                return Ok(head);
+            }
+            Event::Head(mut head) => {
+                headers::strip_connection_fields(&mut head);
+                // The edge has sent 100 itself where it reads the body.
+                if outgoing.call.is_none() {
+                    pump.downstream.queue_informational(*head);
+                }
+            }
+            Event::Left => return Err(ClientWatch::has_left().into()),
+            Event::Late => {
+                let (due, late) = clock.next(pump);
+                if due <= Instant::now() {
+                    return Err(late.into_error(pump).into());
+                }
+            }
+            Event::Piece(_) | Event::End | Event::Written | Event::CredentialEnded => {}
         }
     }
 }

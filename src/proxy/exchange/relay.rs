@@ -1,11 +1,13 @@
 //! Passes an upstream's answer on to the client, piece by piece, as it comes.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType};
 use tokio::time::Instant;
@@ -13,20 +15,23 @@ use tokio::time::Instant;
 use super::answer::Answer;
 use super::clock::Clock;
 use super::link::Link;
+use super::pump::{Event, Limits, Pump, Wanted};
+use super::upload::Upload;
+use super::upstream_head::Upgrade;
+use super::websocket_key::ACCEPT_FIELD;
 use crate::config::limits;
 use crate::mcp::{Era, error_message};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::proxy::client::downstream::Downstream;
 use crate::proxy::client::transfer::Follows;
-use crate::proxy::client::watch::{ClientWatch, Waited};
+use crate::proxy::client::watch::ClientWatch;
 use crate::proxy::context::RequestContext;
-use crate::proxy::context::call::{Call, CallKind};
+use crate::proxy::context::call::{CallKind, Outgoing, OutgoingBody};
 use crate::proxy::context::credential_end::CredentialEnd;
 use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::edge::Edge;
 use crate::proxy::mcp_session::SESSION_HEADER;
 use crate::proxy::snapshot::RouteContext;
-use crate::proxy::within::at_once;
 use crate::proxy::{headers, mcp_session};
 
 /// The comment that keeps a silent stream open.
@@ -35,8 +40,10 @@ const COMMENT: &[u8] = b":\n\n";
 /// What an answer passes through, and what it belongs to.
 pub(crate) struct Passage<'a> {
     pub(crate) route: &'a RouteContext,
-    pub(crate) call: &'a Call,
-    pub(crate) upstream: &'a mut Link,
+    pub(crate) outgoing: &'a Outgoing,
+    pub(crate) upgrade: Option<&'a Upgrade>,
+    pub(crate) link: &'a mut Link,
+    pub(crate) upload: &'a mut Upload,
     pub(crate) client: &'a mut ClientWatch,
 }
 
@@ -51,36 +58,57 @@ pub(crate) async fn relay(
     head: Box<ResponseHeader>,
     passage: Passage<'_>,
 ) -> Result<(), Stop> {
-    let Passage { route, call, upstream, client } = passage;
+    let Passage { route, outgoing, upgrade, link, upload, client } = passage;
     let status = head.status;
-    let answer = Answer::new(status, &head.headers, call, route, edge.held.begin())?;
-    let head = head_for_client(head, &answer, downstream, context, route, call)?;
-    // The call has kept its body only if it may have to be sent again.
-    if call.kind == CallKind::Initialize
-        && !call.body.is_empty()
-        && let Some(sealed) = head.headers.get(&SESSION_HEADER).and_then(|id| id.to_str().ok())
-    {
-        edge.resumptions.remember(sealed.to_owned(), call.body.clone()).await;
+    let answer = Answer::new(status, &head.headers, outgoing.call.as_ref(), route, edge.held.begin())?;
+    let kind = match status {
+        StatusCode::SWITCHING_PROTOCOLS => Kind::Tunnel,
+        _ if answer.is_event_stream() => Kind::Events,
+        _ => Kind::Other,
+    };
+    let head = match kind {
+        Kind::Tunnel => head_of_tunnel(head, upgrade, context, route)?,
+        Kind::Events | Kind::Other => head_for_client(head, &answer, downstream, context, route, outgoing)?,
+    };
+    if let Some(call) = &outgoing.call {
+        remember(edge, downstream, &head, outgoing).await;
+        if let Some(open) = &call.session
+            && downstream.req_header().method == Method::DELETE
+            && status.is_success()
+        {
+            edge.resumptions.forget(&open.sealed).await;
+        }
     }
-    if let Some(open) = &call.session
-        && downstream.req_header().method == Method::DELETE
-        && status.is_success()
-    {
-        edge.resumptions.forget(&open.sealed).await;
-    }
-    let is_stream = answer.is_event_stream();
-    if is_stream {
+    let lasts = kind != Kind::Other || answer.is_call_stream();
+    if lasts {
         context.becomes_stream();
     }
-    let mut relay = Relay { context, route, call, answer, client, is_stream };
-    let relayed = relay.run(downstream, upstream, head).await;
-    let outcome = relay.answer.outcome(status, call);
-    if let Some(record) = &mut context.message.call
+    let pump = Pump { downstream, link, upload, client };
+    let mut relay = Relay { pump, context, route, outgoing, answer, kind };
+    let relayed = match kind {
+        Kind::Tunnel => relay.tunnel(head).await,
+        Kind::Events | Kind::Other => relay.run(head, lasts).await,
+    };
+    if let Some(call) = &outgoing.call
+        && let Some(record) = &mut relay.context.message.call
         && relayed.is_ok()
     {
-        record.outcome.get_or_insert(outcome);
+        record.outcome.get_or_insert(relay.answer.outcome(status, call));
     }
     relayed
+}
+
+/// Keeps the `initialize` of a session that may have to be opened again.
+async fn remember(edge: &Edge, downstream: &Downstream<'_>, head: &ResponseHeader, outgoing: &Outgoing) {
+    // The request has kept its body only if it may have to be sent again.
+    if let OutgoingBody::Held(body) = &outgoing.body
+        && !body.bytes.is_empty()
+        && downstream.req_header().method == Method::POST
+        && outgoing.call.as_ref().is_some_and(|call| call.kind == CallKind::Initialize)
+        && let Some(sealed) = head.headers.get(&SESSION_HEADER).and_then(|id| id.to_str().ok())
+    {
+        edge.resumptions.remember(sealed.to_owned(), body.bytes.clone()).await;
+    }
 }
 
 /// The head of the answer as the client may see it.
@@ -90,23 +118,31 @@ fn head_for_client(
     downstream: &Downstream<'_>,
     context: &RequestContext,
     route: &RouteContext,
-    call: &Call,
+    outgoing: &Outgoing,
 ) -> Result<Box<ResponseHeader>, Stop> {
-    for name in headers::hop_by_hop(&head.headers) {
-        head.remove_header(&name);
-    }
-    match call.era {
-        // This era has no sessions.
-        Era::Stateless => drop(head.remove_header(&SESSION_HEADER)),
-        Era::Sessions => mcp_session::seal_response(&mut head, route, context, call.session.as_ref())?,
+    let is_chunked = head.headers.contains_key(TRANSFER_ENCODING);
+    headers::strip_connection_fields(&mut head);
+    if let Some(call) = &outgoing.call {
+        match call.era {
+            // This era has no sessions.
+            Era::Stateless => drop(head.remove_header(&SESSION_HEADER)),
+            Era::Sessions => mcp_session::seal_response(&mut head, route, context, call.session.as_ref())?,
+        }
+        if answer.is_event_stream() {
+            // nginx in front of the edge would hold events back.
+            head.insert_header("x-accel-buffering", "no")?;
+        }
     }
     head.set_version(Version::HTTP_11);
-    if answer.is_event_stream() {
-        // nginx in front of the edge would hold events back.
-        head.insert_header("x-accel-buffering", "no")?;
-    }
-    if answer.changes_length() {
+    // A 204 never has a body, so its length could only be misread.
+    if answer.changes_length() || is_chunked || head.status == StatusCode::NO_CONTENT {
         head.remove_header(&CONTENT_LENGTH);
+    } else if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+        && let Some(first) = head.remove_header(&CONTENT_LENGTH)
+    {
+        // The connection has checked that all say the same.
+        let one = first.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().to_vec();
+        head.insert_header(CONTENT_LENGTH, one)?;
     }
     let bodiless = downstream.req_header().method == Method::HEAD
         || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -118,149 +154,274 @@ fn head_for_client(
     Ok(head)
 }
 
-struct Relay<'a> {
-    context: &'a mut RequestContext,
-    route: &'a RouteContext,
-    call: &'a Call,
+/// The head of an answer that opens a WebSocket, as the client may see it.
+fn head_of_tunnel(
+    mut head: Box<ResponseHeader>,
+    upgrade: Option<&Upgrade>,
+    context: &RequestContext,
+    route: &RouteContext,
+) -> Result<Box<ResponseHeader>, Stop> {
+    if let Some(key) = upgrade.and_then(|upgrade| upgrade.key.as_ref()) {
+        if !key.is_accepted(&head.headers) {
+            return Err(Rejection::new(Reason::UpstreamFailed, "the upstream did not accept the WebSocket").into());
+        }
+        head.remove_header(&ACCEPT_FIELD);
+    }
+    headers::strip_connection_fields(&mut head);
+    head.remove_header(&CONTENT_LENGTH);
+    headers::to_client(&mut head, context, route)?;
+    Ok(head)
+}
+
+struct Relay<'x, 'd> {
+    pump: Pump<'x, 'd>,
+    context: &'x mut RequestContext,
+    route: &'x RouteContext,
+    outgoing: &'x Outgoing,
     answer: Answer,
-    client: &'a mut ClientWatch,
-    is_stream: bool,
+    kind: Kind,
 }
 
-/// What a relay waits for.
-enum Event {
-    Piece(Option<Bytes>),
-    Waited(Waited),
-    CredentialEnded,
+/// What an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// An event stream.
+    Events,
+    /// Bytes in both directions.
+    Tunnel,
+    Other,
 }
 
-impl Relay<'_> {
-    async fn run(
-        &mut self,
-        downstream: &mut Downstream<'_>,
-        upstream: &mut Link,
-        head: Box<ResponseHeader>,
-    ) -> Result<(), Stop> {
+impl Relay<'_, '_> {
+    /// `lasts`: the answer ends with the caller's credential.
+    async fn run(&mut self, head: Box<ResponseHeader>, lasts: bool) -> Result<(), Stop> {
         let mut held = Some(head);
         // What has come of the body already, or that the body has ended. An answer that cannot be passed on can still be
         // refused then.
-        let mut ahead = at_once(pin!(upstream.read_body())).await;
+        let mut ahead = self.ahead().await;
         if ahead.is_none() {
-            self.write_held(downstream, &mut held, Follows::Later).await?;
+            self.queue_held(&mut held)?;
         }
-        let mut clock = Clock::start(self.context.started, self.route, self.call, self.is_stream);
+        let mut clock = self.clock();
         // Made once, not for every piece.
-        let credential_end = waits_for(self.is_stream.then(|| self.credential_end()).flatten());
-        tokio::pin!(credential_end);
+        let mut credential_end = pin!(waits_for(lasts.then(|| self.credential_end()).flatten()));
         let last = loop {
-            let event = match ahead.take() {
-                Some(piece) => Event::Piece(piece.map_err(|error| error.into_up())?),
-                None => tokio::select! {
-                    biased;
-                    piece = upstream.read_body() => Event::Piece(piece.map_err(|error| error.into_up())?),
-                    waited = self.client.waits(downstream, clock.next(self.grace())) => Event::Waited(waited?),
-                    () = &mut credential_end => Event::CredentialEnded,
+            let piece = match ahead.take() {
+                Some(piece) => piece?,
+                None => match self.next(Wanted::Body, &mut clock, &held, credential_end.as_mut()).await? {
+                    Next::Piece(piece) => piece,
+                    Next::Over => return Ok(()),
+                    Next::Written => continue,
                 },
             };
-            match event {
-                Event::Piece(Some(piece)) => {
-                    let out = match self.answer.push(piece, self.route, self.context) {
-                        Ok(out) => out,
-                        Err(rejection) => return Err(self.refusal(held.is_some(), rejection)),
-                    };
-                    let progressed = self.answer.take_progress();
-                    ahead = at_once(pin!(upstream.read_body())).await;
-                    if matches!(ahead, Some(Ok(None))) {
-                        // This piece is the last: it goes out with the end.
-                        break out;
-                    }
-                    let follows = if out.is_empty() { Follows::Later } else { Follows::AtOnce };
-                    self.write_held(downstream, &mut held, follows).await?;
-                    self.write(downstream, out).await?;
-                    // Counted from here, because a client that reads slowly does not make the upstream silent.
-                    clock.piece(progressed, self.client.is_gone());
-                    if clock.is_overdue(self.grace()) {
-                        return self.give_up(downstream, held.is_some()).await;
-                    }
+            let Some(piece) = piece else { break Bytes::new() };
+            let out = match self.answer.push(piece, self.route, self.context) {
+                Ok(out) => out,
+                Err(rejection) => return Err(self.refusal(held.is_some(), rejection)),
+            };
+            let progressed = self.answer.take_progress();
+            ahead = self.ahead().await;
+            if matches!(ahead, Some(Ok(None))) {
+                // This piece is the last: it goes out with the end.
+                break out;
+            }
+            self.queue_held(&mut held)?;
+            self.queue(out)?;
+            if ahead.is_some() {
+                // The next piece is there. It has to wait until this one is written.
+                if let Next::Over = self.written(&mut clock, &held, credential_end.as_mut()).await? {
+                    return Ok(());
                 }
-                Event::Piece(None) => break Bytes::new(),
-                Event::Waited(Waited::NotYet) => {}
-                Event::CredentialEnded => {
-                    let rejection = Rejection::new(Reason::InvalidToken, "the credential is no longer valid");
-                    let error = Error::explain(ErrorType::ConnectionClosed, "the credential is no longer valid");
-                    return self.end(downstream, held.is_some(), rejection, error.into_down()).await;
-                }
-                Event::Waited(Waited::Enough) => {
-                    let now = Instant::now();
-                    if clock.is_late(now, self.grace()) {
-                        return self.give_up(downstream, held.is_some()).await;
-                    }
-                    if clock.wants_comment(now) && self.answer.is_between_events() {
-                        self.write(downstream, Bytes::from_static(COMMENT)).await?;
-                    }
-                }
+            }
+            // Counted from here, because a client that reads slowly does not make the upstream silent.
+            clock.piece(progressed, self.pump.client.is_gone());
+            if clock.is_overdue(self.grace()) {
+                return self.give_up(held.is_some()).await;
             }
         };
         let rest = match self.answer.finish(self.route, self.context) {
             Ok(rest) => rest,
             Err(rejection) => return Err(self.refusal(held.is_some(), rejection)),
         };
-        if let Some(mut head) = held.take() {
-            if self.answer.holds_head() {
-                head.insert_header(CONTENT_LENGTH, rest.len())?;
-            }
-            self.write_head(downstream, head, Follows::AtOnce).await?;
-        }
         let last = match (last.is_empty(), rest.is_empty()) {
             (true, _) => rest,
             (_, true) => last,
             _ => [last, rest].concat().into(),
         };
-        if !self.client.is_gone() && downstream.req_header().method != Method::HEAD {
-            let written = downstream.write_body(last, true).await;
-            written.or_else(|error| self.client.is_lost(error))?;
+        self.queue_end(held.take(), last).await?;
+        if let Next::Over = self.written(&mut clock, &held, credential_end.as_mut()).await? {
+            return Ok(());
         }
-        if self.client.is_gone() {
-            return Err(Error::explain(ErrorType::ConnectionClosed, "the client has left").into_down().into());
+        if self.pump.client.is_gone() {
+            return Err(ClientWatch::has_left().into());
         }
         Ok(())
     }
 
-    fn credential_end(&self) -> Option<CredentialEnd> {
-        let access = &self.context.access;
-        CredentialEnd::of(access.permit.as_ref(), access.revocations_checked, self.route, self.call.endless)
+    /// Passes bytes on in both directions, until one side closes.
+    async fn tunnel(&mut self, head: Box<ResponseHeader>) -> Result<(), Stop> {
+        *self.pump.client = ClientWatch::new(true);
+        self.pump.downstream.queue_switch(head)?;
+        self.pump.upload.becomes_tunnel();
+        let mut clock = self.clock();
+        let mut credential_end = pin!(waits_for(self.credential_end()));
+        loop {
+            match self.next(Wanted::Body, &mut clock, &None, credential_end.as_mut()).await? {
+                Next::Piece(Some(piece)) => {
+                    self.queue(piece)?;
+                    clock.piece(false, false);
+                }
+                Next::Piece(None) => break,
+                Next::Over => return Ok(()),
+                Next::Written => {}
+            }
+        }
+        self.pump.downstream.queue(Bytes::new(), true)?;
+        self.written(&mut clock, &None, credential_end.as_mut()).await?;
+        Ok(())
     }
 
-    /// Writes the head, unless it was written, or has to wait until the whole body is known.
-    async fn write_held(
+    fn clock(&self) -> Clock {
+        let deadline = self.outgoing.call.as_ref().and_then(|call| call.deadline);
+        Clock::start(self.context.started, self.route, deadline, self.kind == Kind::Events)
+    }
+
+    /// Polls once for what comes next of the answer's body.
+    async fn ahead(&mut self) -> Option<pingora::Result<Option<Bytes>>> {
+        poll_fn(|cx| match self.pump.link.poll_body(cx) {
+            Poll::Ready(piece) => Poll::Ready(Some(piece.map_err(|error| error.into_up()))),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    /// Waits until everything queued was written.
+    async fn written(
         &mut self,
-        downstream: &mut Downstream<'_>,
-        held: &mut Option<Box<ResponseHeader>>,
-        follows: Follows,
-    ) -> pingora::Result<()> {
+        clock: &mut Clock,
+        held: &Option<Box<ResponseHeader>>,
+        mut credential_end: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Next, Stop> {
+        loop {
+            match self.next(Wanted::Written, clock, held, credential_end.as_mut()).await? {
+                Next::Piece(_) => {}
+                next => return Ok(next),
+            }
+        }
+    }
+
+    /// Waits for what is wanted, and does what has to be done meanwhile.
+    async fn next(
+        &mut self,
+        wanted: Wanted,
+        clock: &mut Clock,
+        held: &Option<Box<ResponseHeader>>,
+        mut credential_end: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Next, Stop> {
+        loop {
+            clock.uploaded(self.pump.upload.last());
+            // A client that waits for an event stream is never written to while nothing happens.
+            let patience = match self.kind {
+                Kind::Events => Some(Duration::ZERO),
+                Kind::Tunnel => Some(limits::HALF_CLOSED),
+                Kind::Other => None,
+            };
+            let limits = Limits { deadline: clock.next(self.grace()), patience };
+            match self.pump.next(wanted, limits, credential_end.as_mut()).await? {
+                Event::Piece(piece) => return Ok(Next::Piece(Some(piece))),
+                Event::End => return Ok(Next::Piece(None)),
+                Event::Written => return Ok(Next::Written),
+                Event::Head(_) => {}
+                // The client of a tunnel closes its side first.
+                Event::Left if self.kind == Kind::Tunnel => return Ok(Next::Over),
+                Event::Left => return Err(ClientWatch::has_left().into()),
+                Event::CredentialEnded => {
+                    let rejection = Rejection::new(Reason::InvalidToken, "the credential is no longer valid");
+                    let error = Error::explain(ErrorType::ConnectionClosed, "the credential is no longer valid");
+                    self.end(held.is_some(), rejection, error.into_down()).await?;
+                    return Ok(Next::Over);
+                }
+                Event::Late => {
+                    clock.uploaded(self.pump.upload.last());
+                    let now = Instant::now();
+                    if clock.is_late(now, self.grace()) {
+                        self.give_up(held.is_some()).await?;
+                        return Ok(Next::Over);
+                    }
+                    if clock.wants_comment(now) && self.answer.is_between_events() && wanted == Wanted::Body {
+                        self.queue(Bytes::from_static(COMMENT))?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn credential_end(&self) -> Option<CredentialEnd> {
+        let access = &self.context.access;
+        let endless = self.outgoing.call.as_ref().is_none_or(|call| call.endless);
+        CredentialEnd::of(access.permit.as_ref(), access.revocations_checked, self.route, endless)
+    }
+
+    /// Queues the head, unless it was queued, or has to wait until the whole body is known.
+    fn queue_held(&mut self, held: &mut Option<Box<ResponseHeader>>) -> pingora::Result<()> {
         match held.take_if(|_| !self.answer.holds_head()) {
-            Some(head) => self.write_head(downstream, head, follows).await,
+            Some(head) => self.queue_head(head),
             None => Ok(()),
         }
     }
 
-    async fn write_head(
-        &mut self,
-        downstream: &mut Downstream<'_>,
-        head: Box<ResponseHeader>,
-        follows: Follows,
-    ) -> pingora::Result<()> {
-        let bodiless = downstream.req_header().method == Method::HEAD;
-        let written = downstream.write_head(head, if bodiless { Follows::Nothing } else { follows }).await;
-        written.or_else(|error| self.client.is_lost(error))
+    fn queue_head(&mut self, head: Box<ResponseHeader>) -> pingora::Result<()> {
+        let follows = if self.is_head() { Follows::Nothing } else { Follows::Body };
+        let queued = self.pump.downstream.queue_head(head, follows);
+        queued.or_else(|error| self.pump.client.is_lost(error))
     }
 
-    async fn write(&mut self, downstream: &mut Downstream<'_>, piece: Bytes) -> pingora::Result<()> {
-        if piece.is_empty() || self.client.is_gone() {
+    fn is_head(&self) -> bool {
+        self.pump.downstream.req_header().method == Method::HEAD
+    }
+
+    fn queue(&mut self, piece: Bytes) -> pingora::Result<()> {
+        if piece.is_empty() || self.pump.client.is_gone() {
             return Ok(());
         }
-        let written = downstream.write_body(piece, false).await;
-        written.or_else(|error| self.client.is_lost(error))
+        let queued = self.pump.downstream.queue(piece, false);
+        queued.or_else(|error| self.pump.client.is_lost(error))
+    }
+
+    /// Queues the last piece with the end of the body, and the trailers of a gRPC call. `held`: the head, if it is not queued
+    /// yet.
+    async fn queue_end(&mut self, held: Option<Box<ResponseHeader>>, last: Bytes) -> Result<(), Stop> {
+        let trailers = if self.answer.is_call_stream() { self.trailers().await? } else { None };
+        if let Some(mut head) = held {
+            if self.answer.holds_head() {
+                head.insert_header(CONTENT_LENGTH, last.len())?;
+            }
+            if self.pump.downstream.is_http2() && last.is_empty() && trailers.is_none() {
+                // The head ends the stream. Clients of gRPC insist on that.
+                self.pump.downstream.queue_head(head, Follows::Nothing)?;
+                return Ok(());
+            }
+            self.queue_head(head)?;
+        }
+        if self.pump.client.is_gone() || self.is_head() {
+            return Ok(());
+        }
+        let queued = match trailers {
+            Some(trailers) => {
+                self.pump.downstream.queue(last, false)?;
+                self.pump.downstream.queue_trailers(trailers)
+            }
+            None => self.pump.downstream.queue(last, true),
+        };
+        Ok(queued.or_else(|error| self.pump.client.is_lost(error))?)
+    }
+
+    /// The trailers behind the body, which has ended.
+    async fn trailers(&mut self) -> Result<Option<HeaderMap>, Stop> {
+        let limit = self.route.upstream.settings().timeouts.response.0;
+        let late = |_| Error::explain(ErrorType::ReadTimedout, "the trailers took too long").into_up();
+        let read = tokio::time::timeout(limit, self.pump.link.read_trailers()).await.map_err(late)?;
+        Ok(read.map_err(|error| error.into_up())?)
     }
 
     /// The answer cannot be passed on. It is refused while the client has seen nothing of it (`unseen`), else broken off.
@@ -274,42 +435,49 @@ impl Relay<'_> {
     /// Extra time for an event that has begun when the time of the answer is over. A chunk may end in the middle of an event,
     /// and an error event can only be written between two events.
     fn grace(&self) -> Duration {
-        let begun = self.is_stream && !self.answer.is_between_events() && !self.client.is_gone();
+        let begun = self.kind == Kind::Events && !self.answer.is_between_events() && !self.pump.client.is_gone();
         if begun { limits::EVENT_GRACE } else { Duration::ZERO }
     }
 
     /// The upstream took too long.
-    async fn give_up(&mut self, downstream: &mut Downstream<'_>, unseen: bool) -> Result<(), Stop> {
+    async fn give_up(&mut self, unseen: bool) -> Result<(), Stop> {
         let rejection = Rejection::new(Reason::UpstreamTimeout, "the upstream did not answer in time");
         let error = Error::explain(ErrorType::ReadTimedout, "the answer took too long");
-        self.end(downstream, unseen, rejection, error.into_up()).await
+        self.end(unseen, rejection, error.into_up()).await
     }
 
     /// Ends an answer early. A client that reads an event stream and waits for a response gets a JSON-RPC error as the last
     /// event, and a clean end. Any other answer is broken off with `error`, or refused with its status if the client has seen
     /// nothing yet (`unseen`).
-    async fn end(
-        &mut self,
-        downstream: &mut Downstream<'_>,
-        unseen: bool,
-        rejection: Rejection,
-        error: Box<Error>,
-    ) -> Result<(), Stop> {
-        let clean = !unseen && self.is_stream && self.answer.is_between_events() && !self.client.is_gone();
+    async fn end(&mut self, unseen: bool, rejection: Rejection, error: Box<Error>) -> Result<(), Stop> {
+        let clean =
+            !unseen && self.kind == Kind::Events && self.answer.is_between_events() && !self.pump.client.is_gone();
         if !clean {
             return Err(error.into());
         }
         if let Some(id) = &self.context.message.id {
             let error = error_message(Some(id), rejection.rpc_code(), &rejection.message, self.context.id.as_str());
-            self.write(downstream, format!("event: message\ndata: {error}\n\n").into()).await?;
+            self.pump.downstream.queue(format!("event: message\ndata: {error}\n\n").into(), true)?;
+        } else {
+            self.pump.downstream.queue(Bytes::new(), true)?;
         }
-        downstream.write_body(Bytes::new(), true).await.map_err(|error| error.into_down())?;
+        self.pump.downstream.flush().await?;
         if let Some(record) = &mut self.context.message.call {
             record.outcome = Some(CallOutcome::Failed);
         }
         self.context.rejection = Some(rejection);
         Ok(())
     }
+}
+
+/// What a relay does next.
+enum Next {
+    /// It passes a piece of the answer on; `None`: the answer has ended.
+    Piece(Option<Bytes>),
+    /// Everything queued was written.
+    Written,
+    /// Nothing: the answer was ended.
+    Over,
 }
 
 /// Waits for the end of a credential; for ever, if nothing watches one.

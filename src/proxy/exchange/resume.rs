@@ -4,18 +4,19 @@
 //! on another endpoint, and sends the session's requests there from then on. What the lost replica knew of the session is
 //! lost. If the edge does not have the `initialize` any more, the client gets a 404, as without this option.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, StatusCode};
-use pingora::http::RequestHeader;
-use pingora::protocols::http::client::HttpSession;
+use pingora::http::{RequestHeader, ResponseHeader};
 use serde_json::Value;
 
-use super::pingora_link::{read_head, write_body, write_head};
+use super::link::Link;
 use super::upstream_head::UpstreamHead;
 use crate::config::limits;
+use crate::http1::BodyLength;
 use crate::mcp::{EventRewrite, SessionTarget, VERSION_HEADER, Verdict};
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::CallKind;
@@ -82,25 +83,24 @@ async fn initialize(
     let endpoint = endpoint::choose(client, &context.client, &context.attempt, route).ok()?;
     // The request is in flight there, and its `Host` may depend on the endpoint.
     context.attempt.endpoint = Some(endpoint.begin());
-    let request = message_request(client, context, route)?;
-    let mut upstream = send(edge, context, &endpoint, request, message).await?;
-    let id = upstream.response_header()?.headers.get(&SESSION_HEADER)?.to_str().ok()?.to_owned();
-    let version = negotiated_version(&mut upstream).await?;
+    let mut request = message_request(client)?;
+    let (mut link, answer) =
+        send(edge, context, route, &endpoint, Message { request: &request, session: None, body: message }).await?;
+    let id = answer.headers.get(&SESSION_HEADER)?.to_str().ok()?.to_owned();
+    let version = negotiated_version(&mut link, &answer).await?;
     // A signed assertion may be used once.
     credential::acquire(client, &mut context.access, route).await.ok()?;
-    let mut request = message_request(client, context, route)?;
-    request.insert_header(SESSION_HEADER.clone(), id.as_str()).ok()?;
     request.insert_header(VERSION_HEADER, version).ok()?;
-    let initialized = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-    send(edge, context, &endpoint, request, initialized).await?;
+    let body = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    send(edge, context, route, &endpoint, Message { request: &request, session: Some(&id), body }).await?;
     credential::acquire(client, &mut context.access, route).await.ok()?;
     log::info!("route {}: a session was opened again on {}", route.settings.name, endpoint.address());
     Some(SessionTarget { endpoint: endpoint.address(), id })
 }
 
-/// A POST of the edge itself, with the client's fields and credential.
-fn message_request(client: &RequestHeader, context: &RequestContext, route: &RouteContext) -> Option<RequestHeader> {
-    let mut request = UpstreamHead::new(client, context, route).to_header(0).ok()?;
+/// A POST as the client could have sent it, with its fields.
+fn message_request(client: &RequestHeader) -> Option<RequestHeader> {
+    let mut request = client.clone();
     request.set_method(Method::POST);
     request.insert_header(CONTENT_TYPE, "application/json").ok()?;
     request.insert_header(ACCEPT, "application/json, text/event-stream").ok()?;
@@ -111,36 +111,46 @@ fn message_request(client: &RequestHeader, context: &RequestContext, route: &Rou
     Some(request)
 }
 
-/// Sends `body` on a connection of its own. `None` unless the answer is a success.
+/// A message of the edge itself.
+struct Message<'a> {
+    request: &'a RequestHeader,
+    /// The id of the session at its replica.
+    session: Option<&'a str>,
+    body: Bytes,
+}
+
+/// Sends a message. `None` unless the answer is a success.
 async fn send(
     edge: &Edge,
     context: &RequestContext,
+    route: &RouteContext,
     endpoint: &Arc<Endpoint>,
-    mut request: RequestHeader,
-    body: Bytes,
-) -> Option<HttpSession> {
-    request.insert_header(CONTENT_LENGTH, body.len()).ok()?;
-    let (mut upstream, _) = edge.upstreams.get_http_session(endpoint.peer()).await.ok()?;
-    write_head(&mut upstream, request).await.ok()?;
-    write_body(&mut upstream, body).await.ok()?;
-    let status = read_head(&mut upstream).await.ok()?;
+    message: Message<'_>,
+) -> Option<(Link, Box<ResponseHeader>)> {
+    let Message { request, session, body } = message;
+    let (mut link, _) = Link::open(edge, &route.upstream, endpoint).await.ok()?;
+    let length = BodyLength::Exact(body.len() as u64);
+    let head = UpstreamHead::new(request, context, route, length).of_its_own().with_session(session);
+    link.begin(head, body, true).ok()?;
+    let head = link.answer().await.ok()?;
+    let status = head.status;
     if let Some(credential) = context.access.credential.as_ref().filter(|_| status == StatusCode::UNAUTHORIZED) {
         credential.was_refused();
     }
-    matches!(status, StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT).then_some(upstream)
+    matches!(status, StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT).then_some((link, head))
 }
 
 /// The protocol version in the response to `initialize`, which is JSON or an event stream.
-async fn negotiated_version(upstream: &mut HttpSession) -> Option<String> {
+async fn negotiated_version(link: &mut Link, answer: &ResponseHeader) -> Option<String> {
     let version = |message: &[u8]| {
         let message: Value = serde_json::from_slice(message).ok()?;
         Some(message.get("result")?.get("protocolVersion")?.as_str()?.to_owned())
     };
-    let content_type = upstream.response_header()?.headers.get(CONTENT_TYPE)?.to_str().ok()?.to_owned();
+    let is_event_stream = headers::is_of_type(&answer.headers, headers::EVENT_STREAM);
     let mut body = Vec::new();
     let mut events = EventRewrite::new(limits::RESUME_RESPONSE_BYTES);
-    while let Some(piece) = upstream.read_response_body().await.ok()? {
-        if content_type.starts_with(headers::EVENT_STREAM) {
+    while let Some(piece) = poll_fn(|cx| link.poll_body(cx)).await.ok()? {
+        if is_event_stream {
             let mut found = None;
             let mut judge = |_: &str, data: &[u8]| {
                 found = found.take().or_else(|| version(data));

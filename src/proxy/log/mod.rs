@@ -81,10 +81,8 @@ fn is_denial(reason: RejectionReason) -> bool {
 }
 
 fn endpoint_result(error: Option<&Error>, context: &RequestContext) -> EndpointResult {
-    if context.opaque.head_is_late() {
-        return EndpointResult::Timeout;
-    }
     match error {
+        Some(_) if !context.attempt.connected => EndpointResult::ConnectError,
         Some(error) if *error.esource() == ErrorSource::Upstream => match error.etype() {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => EndpointResult::Timeout,
             _ => EndpointResult::Failed,
