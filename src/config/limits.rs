@@ -115,6 +115,8 @@ pub const KEPT_OUTPUT_BYTES: usize = 64 << 10;
 pub const LINGER: Duration = Duration::from_secs(1);
 /// How long the edge reads what such a client still sends, if it is never silent.
 pub const LINGER_TIME: Duration = Duration::from_secs(30);
+/// How often the edge looks whether a client has left that has sent more than is read ahead.
+pub const DISCONNECT_CHECK: Duration = Duration::from_secs(1);
 /// How long a client that has closed its side of the connection may wait for the head of its answer, where leaving cancels the
 /// request.
 pub const HALF_CLOSED: Duration = Duration::from_secs(1);

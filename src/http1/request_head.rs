@@ -159,7 +159,14 @@ fn uri(target: &Bytes) -> Result<Uri, BadHead> {
     let uri = Uri::from_maybe_shared(target.clone()).map_err(|_| NOT_A_URI)?;
     match (uri.scheme_str(), uri.path_and_query()) {
         (None, Some(written)) if written.as_str().len() == target.len() && target.starts_with(b"/") => Ok(uri),
-        (Some("http" | "https"), Some(_)) if uri.authority().is_some() => Ok(uri),
+        (Some("http" | "https"), Some(written)) if uri.authority().is_some() => {
+            // The path of `http://host?query` is `/`.
+            let query = written.query().filter(|_| !written.as_str().starts_with('/'));
+            let Some(query) = query else { return Ok(uri) };
+            let mut parts = uri.clone().into_parts();
+            parts.path_and_query = Some(format!("/?{query}").parse().map_err(|_| NOT_A_URI)?);
+            Uri::from_parts(parts).map_err(|_| NOT_A_URI)
+        }
         _ => Err(BadHead::Malformed("the target is neither a path nor a URI of http or https")),
     }
 }

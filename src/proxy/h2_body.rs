@@ -33,8 +33,10 @@ enum End {
 }
 
 impl H2Body {
-    pub(super) fn new(stream: SendStream<Bytes>) -> Self {
-        Self { stream, piece: Bytes::new(), end: End::Open, sent: 0, stalled: None }
+    /// `has_ended`: the head was the end of the stream.
+    pub(super) fn new(stream: SendStream<Bytes>, has_ended: bool) -> Self {
+        let end = if has_ended { End::Over } else { End::Open };
+        Self { stream, piece: Bytes::new(), end, sent: 0, stalled: None }
     }
 
     /// Takes a piece. All pieces before must have been flushed. `end`: it is the last one.

@@ -197,6 +197,12 @@ impl<'a> Downstream<'a> {
         each!(&mut self.wire, request => request.poll_idle(cx))
     }
 
+    /// True when the client has closed its side of the connection, also while bytes of it are still unread, as far as that
+    /// can be seen.
+    pub(crate) fn is_read_closed(&self) -> bool {
+        matches!(&self.wire, Wire::Http1(request) if request.connection().stream.is_read_closed())
+    }
+
     /// Ready at `deadline`, which may change from call to call.
     pub(crate) fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         each!(&mut self.wire, request => request.poll_alarm(cx, deadline))

@@ -93,10 +93,8 @@ impl<'a> Http2Downstream<'a> {
             return Poll::Ready(Ok(None));
         }
         let piece = ready!(pin!(self.session.read_body_bytes()).poll(cx)).map_err(|error| error.into_down())?;
-        match &piece {
-            Some(piece) => self.received += piece.len() as u64,
-            None => self.is_body_done = true,
-        }
+        self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        self.is_body_done = piece.is_none() || self.session.is_body_done();
         Poll::Ready(Ok(piece))
     }
 
@@ -124,7 +122,7 @@ impl<'a> Http2Downstream<'a> {
         self.session.write_response_header(head, ends).map_err(|error| error.into_down())?;
         (self.status, self.answered) = (Some(status), ends);
         if !ends {
-            self.body = self.session.take_response_body_writer().map(H2Body::new);
+            self.body = self.session.take_response_body_writer().map(|stream| H2Body::new(stream, false));
         }
         Ok(())
     }

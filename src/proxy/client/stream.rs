@@ -4,10 +4,10 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use pingora::protocols::{
     UniqueIDType,
 };
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
@@ -126,6 +126,13 @@ impl ClientStream {
             // If this fails, the connection ends cleanly.
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
+    }
+
+    /// True when the client has closed its side of a cleartext connection, also while bytes of it are still unread.
+    pub(crate) fn is_read_closed(&self) -> bool {
+        let Wire::Tcp(stream) = &self.inner else { return false };
+        let ready = pin!(stream.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// True when the deadline of the phase is over.

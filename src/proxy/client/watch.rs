@@ -15,6 +15,8 @@ pub(crate) struct ClientWatch {
     ends: bool,
     /// The edge does not listen to the client any more: it has sent more than is read ahead, or has closed its side.
     silent: bool,
+    /// The client has sent more than is read ahead.
+    full: bool,
     /// The client does not read any more, and its request goes on.
     gone: bool,
     /// How many bytes came although the client should wait.
@@ -26,12 +28,17 @@ pub(crate) struct ClientWatch {
 impl ClientWatch {
     /// `ends`: a client that leaves cancels its request.
     pub(crate) fn new(ends: bool) -> Self {
-        Self { ends, silent: false, gone: false, stray: 0, leaves: None }
+        Self { ends, silent: false, full: false, gone: false, stray: 0, leaves: None }
     }
 
     /// True when it still matters what the client does.
     pub(crate) fn listens(&self) -> bool {
         !self.silent
+    }
+
+    /// True when the client has sent more than is read ahead, so that its disconnect has to be looked for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full && self.ends && !self.gone
     }
 
     /// True when nobody reads the answer.
@@ -56,9 +63,9 @@ impl ClientWatch {
                 self.silent = self.stray >= limits::STRAY_BYTES;
                 Ok(())
             }
-            // What comes after the request is not of it. Writing the answer will show whether the client still reads.
+            // The next requests are served after this one.
             Ok(Seen::Full) => {
-                self.silent = true;
+                (self.silent, self.full) = (true, true);
                 Ok(())
             }
             Ok(Seen::Closed | Seen::Reset) | Err(_) if !self.ends => {
@@ -66,7 +73,7 @@ impl ClientWatch {
                 Ok(())
             }
             Ok(Seen::Closed) => {
-                self.silent = true;
+                (self.silent, self.full) = (true, false);
                 self.leaves = patience.map(|patience| Instant::now() + patience);
                 Ok(())
             }

@@ -12,7 +12,9 @@ use tokio::time::Instant;
 
 use super::link::Link;
 use super::upload::Upload;
+use crate::config::limits;
 use crate::proxy::client::downstream::Downstream;
+use crate::proxy::client::transfer::Seen;
 use crate::proxy::client::watch::ClientWatch;
 use crate::proxy::context::rejection::Stop;
 
@@ -68,11 +70,11 @@ impl Pump<'_, '_> {
     pub(crate) async fn next(
         &mut self,
         wanted: Wanted,
-        limits: Limits,
+        within: Limits,
         mut credential_end: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Event, Stop> {
         self.downstream.settle().await.or_else(|error| self.client.is_lost(error))?;
-        poll_fn(|cx| match self.poll(cx, wanted, limits) {
+        poll_fn(|cx| match self.poll(cx, wanted, within) {
             Ok(Poll::Pending) if credential_end.as_mut().poll(cx).is_ready() => Poll::Ready(Ok(Event::CredentialEnded)),
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(event)) => Poll::Ready(Ok(event)),
@@ -81,7 +83,7 @@ impl Pump<'_, '_> {
         .await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, wanted: Wanted, limits: Limits) -> Result<Poll<Event>, Stop> {
+    fn poll(&mut self, cx: &mut Context<'_>, wanted: Wanted, within: Limits) -> Result<Poll<Event>, Stop> {
         let is_written = self.poll_write(cx)?;
         self.upload.advance(cx, self.downstream, self.link)?;
         match wanted {
@@ -106,9 +108,12 @@ impl Pump<'_, '_> {
             && self.client.listens()
             && let Poll::Ready(seen) = self.downstream.poll_idle(cx)
         {
-            self.client.saw(seen, limits.patience)?;
+            self.client.saw(seen, within.patience)?;
         }
-        self.poll_time(cx, limits)
+        if self.client.is_full() && self.downstream.is_read_closed() {
+            self.client.saw(Ok(Seen::Closed), within.patience)?;
+        }
+        self.poll_time(cx, within)
     }
 
     /// Writes what is queued for the client. False: it is not all written.
@@ -126,11 +131,12 @@ impl Pump<'_, '_> {
         }
     }
 
-    fn poll_time(&mut self, cx: &mut Context<'_>, limits: Limits) -> Result<Poll<Event>, Stop> {
+    fn poll_time(&mut self, cx: &mut Context<'_>, within: Limits) -> Result<Poll<Event>, Stop> {
         loop {
             let (flush, leaves) = (self.downstream.flush_due(), self.client.leaves_at());
             let flush = flush.filter(|_| !self.client.is_gone());
-            let due = [flush, leaves].into_iter().flatten().fold(limits.deadline, Instant::min);
+            let looks = self.client.is_full().then(|| Instant::now() + limits::DISCONNECT_CHECK);
+            let due = [flush, leaves, looks].into_iter().flatten().fold(within.deadline, Instant::min);
             if self.downstream.poll_alarm(cx, due).is_pending() {
                 return Ok(Poll::Pending);
             }

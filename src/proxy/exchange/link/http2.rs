@@ -17,7 +17,7 @@ use crate::proxy::h2_body::H2Body;
 /// An exchange with a replica.
 pub(crate) struct Http2Link {
     session: Box<Http2Session>,
-    /// There once the head of a request with a body was sent.
+    /// There once the head of the request was sent.
     body: Option<H2Body>,
 }
 
@@ -37,9 +37,7 @@ impl Http2Link {
         head.set_uri(uri.or_err(ErrorType::InvalidHTTPHeader, "the target cannot be written in HTTP/2")?);
         head.set_version(Version::HTTP_2);
         self.session.write_request_header(Box::new(head), ends)?;
-        if !ends {
-            self.body = self.session.take_request_body_writer().map(H2Body::new);
-        }
+        self.body = self.session.take_request_body_writer().map(|stream| H2Body::new(stream, ends));
         Ok(())
     }
 
@@ -89,9 +87,8 @@ impl Http2Link {
 
     /// Resets the stream.
     pub(crate) fn shutdown(&mut self) {
-        match &mut self.body {
-            Some(body) => body.reset(Reason::CANCEL),
-            None => self.session.shutdown(),
+        if let Some(body) = &mut self.body {
+            body.reset(Reason::CANCEL);
         }
     }
 }
