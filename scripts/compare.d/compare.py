@@ -12,6 +12,7 @@ import time
 
 import load
 import proxies
+import shapes as shaped
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--edge", required=True)
@@ -20,7 +21,7 @@ parser.add_argument("--envoy", help="Envoy's binary; without it Envoy is left ou
 parser.add_argument("--work", required=True)
 parser.add_argument("--seconds", type=int, default=4, help="of one measurement")
 parser.add_argument("--rounds", type=int, default=5)
-parser.add_argument("--tables", default="one,two,streams,latency,size")
+parser.add_argument("--tables", default="one,two,shapes,streams,latency,size")
 options = parser.parse_args()
 
 CONNECTIONS = 32
@@ -147,6 +148,34 @@ def throughput(title, work, threads, cpus, load_cpus):
             ])
         table(["", "requests/s", "CPU us/request", "x nginx cached", "p50 us", "p99 us", "MiB", "failed"], rows)
         return {target.name: target.rounds for target in targets}
+    finally:
+        stop(targets)
+        auth.stop()
+        backend.stop()
+
+
+def shapes(work):
+    backend_port, auth_port = proxies.port(), proxies.port()
+    backend = proxies.backend(work, OTHERS, [backend_port])
+    auth = proxies.auth_server(work, OTHERS, auth_port)
+    targets, result = [], {}
+    try:
+        targets = started(work, 1, PROXY, backend_port, auth_port)
+        names = [REFERENCE, "HAProxy jwt_verify", "Envoy jwt_authn", "mcp-edge, everything on", "mcp-edge, opaque route"]
+        measured = [target for target in targets if target.name in names]
+        for shape in shaped.SHAPES:
+            print(f"### {shape}, one thread\n")
+            each = [shaped.Shaped(target, shape, work, CONNECTIONS) for target in measured]
+            for target in each:
+                target.run(1, OTHERS)
+            for target in turns(each):
+                target.rounds.append(target.run(options.seconds, OTHERS))
+            reference = next(target for target in each if target.name == REFERENCE)
+            table(["", "requests/s", "CPU us/request", "x nginx cached", "failed"], [
+                [target.name, spread(column(target, "per_second"), 0), spread(column(target, "cpu_us")),
+                 against(target.rounds, reference.rounds), str(sum(column(target, "failed")))] for target in each])
+            result[shape] = {target.name: target.rounds for target in each}
+        return result
     finally:
         stop(targets)
         auth.stop()
@@ -290,6 +319,8 @@ def main():
         result["one"] = throughput(f"One proxy thread, {CONNECTIONS} connections", folder("one"), 1, PROXY, OTHERS)
     if "two" in tables:
         result["two"] = throughput(f"Two proxy threads, {CONNECTIONS} connections, on all processors", folder("two"), 2, everything, everything)
+    if "shapes" in tables:
+        result["shapes"] = shapes(folder("shapes"))
     if "streams" in tables:
         result["streams"] = event_streams(folder("streams"))
     if "latency" in tables:

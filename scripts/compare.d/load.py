@@ -31,13 +31,13 @@ def fields(session=None, bearer=None):
 DIFFERENT = 100_000
 
 
-def script(folder, name, session=None, tokens=None):
+def script(folder, name, session=None, tokens=None, more=None):
     """Writes the wrk script for the requests. Without `tokens`, all requests are the same. `tokens` is a file with one token
     in each line. Then the script sends `DIFFERENT` different requests, even if there are few tokens: the requests that wrk reads take
     room in the caches that it shares with the proxy, and this effect must not depend on the number of tokens. Each request
-    has its own `traceparent`, so that no connection sees the same head twice."""
+    has its own `traceparent`, so that no connection sees the same head twice. `more`: further header fields."""
     lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(BODY)}"]
-    lines += [f"wrk.headers[{json.dumps(key)}] = {json.dumps(value)}" for key, value in fields(session).items()]
+    lines += [f"wrk.headers[{json.dumps(key)}] = {json.dumps(value)}" for key, value in {**fields(session), **(more or {})}.items()]
     if tokens:
         lines += [
             "local requests, next_one = {}, 0",
@@ -76,6 +76,18 @@ def wrk(url, lua, seconds, connections, threads, cpus):
     failed += sum(sum(map(int, found)) for found in re.findall(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", text))
     requests, took = re.search(r"(\d+) requests in ([\d.]+)s", text).groups()
     return {"requests": int(requests), "per_second": int(requests) / float(took), "p50_us": latency(50), "p99_us": latency(99), "failed": failed}
+
+
+def h2load(url, body, seconds, connections, streams, cpus, headers):
+    """HTTP/2 at the highest throughput."""
+    command = ["h2load", "-D", str(seconds), "-c", str(connections), "-m", str(streams), "-t", "1", "-d", body]
+    for key, value in headers.items():
+        command += ["-H", f"{key}: {value}"]
+    command = ["taskset", "-c", cpus, *command, url] if cpus is not None else [*command, url]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    took, per_second = re.search(r"finished in ([\d.]+)s, ([\d.]+) req/s", text).groups()
+    done, failed, errored = re.search(r"(\d+) done, \d+ succeeded, (\d+) failed, (\d+) errored", text).groups()
+    return {"requests": int(done), "per_second": float(per_second), "failed": int(failed) + int(errored)}
 
 
 def steady(fleet, url, rate, connections, seconds, session, cpus):

@@ -124,6 +124,19 @@ def write(folder, name, text):
     return path
 
 
+def certificate(folder):
+    """Makes a certificate of a kind that is common today (ECDSA P-256), once, and returns its file and that of its key."""
+    chain, key = os.path.join(folder, "tls.crt"), os.path.join(folder, "tls.key")
+    if not os.path.exists(chain):
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650",
+                   "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", chain]
+        subprocess.run(command, check=True, capture_output=True)
+        # HAProxy wants both in one file.
+        with open(chain) as one, open(key) as other:
+            write(folder, "tls.pem", one.read() + other.read())
+    return chain, key
+
+
 def nginx(name, folder, servers, threads=1, cpus=None, ready_port=None, http=""):
     """An nginx with `servers`, without an access log."""
     text = f"""
@@ -157,7 +170,8 @@ def auth_server(folder, cpus, number):
 
 
 def nginx_proxy(kind, folder, backend_port, auth_port, threads, cpus):
-    listen, name = port(), f"nginx-{kind}"
+    (listen, h2c, tls), name = ports(3), f"nginx-{kind}"
+    chain, key = certificate(folder)
     cache = f"proxy_cache_path {folder}/{name}.cache keys_zone=auth:10m;" if kind == "cached" else ""
     cached = 'proxy_cache auth; proxy_cache_key "$http_authorization"; proxy_cache_valid 200 5m;' if kind == "cached" else ""
     check, location = "", ""
@@ -168,13 +182,20 @@ def nginx_proxy(kind, folder, backend_port, auth_port, threads, cpus):
     servers = f"""
   upstream backend {{ server 127.0.0.1:{backend_port}; keepalive 256; keepalive_requests 1000000000; }}
   upstream auth_server {{ server 127.0.0.1:{auth_port}; keepalive 256; keepalive_requests 1000000000; }}
-  server {{ listen 127.0.0.1:{listen} reuseport backlog=4096; {location}
-    location /one/ {{ {check} proxy_pass http://backend/; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }} }}"""
-    return nginx(name, folder, servers, threads, cpus, listen, cache)
+  map $http_upgrade $connection_field {{ default upgrade; "" ""; }}
+  server {{ listen 127.0.0.1:{listen} reuseport backlog=4096; listen 127.0.0.1:{h2c} http2 reuseport backlog=4096;
+    listen 127.0.0.1:{tls} ssl http2 reuseport backlog=4096; ssl_certificate {chain}; ssl_certificate_key {key}; http2_max_requests 1000000000;
+    client_max_body_size 0; {location}
+    location /one/ {{ {check} proxy_pass http://backend/; proxy_http_version 1.1; proxy_buffering off; proxy_request_buffering off;
+      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_field; }} }}"""
+    process = nginx(name, folder, servers, threads, cpus, listen, cache)
+    process.ports = {"http": listen, "h2c": h2c, "tls": tls}
+    return process
 
 
 def haproxy(kind, folder, backend_port, threads, cpus):
-    listen = port()
+    listen, h2c, tls = ports(3)
+    certificate(folder)
     check = ""
     if kind == "jwt":
         check = f"""
@@ -195,17 +216,22 @@ defaults
   http-reuse always
   option http-no-delay
 frontend in
-  bind 127.0.0.1:{listen}{check}
+  bind 127.0.0.1:{listen}
+  bind 127.0.0.1:{h2c} proto h2
+  bind 127.0.0.1:{tls} ssl crt {folder}/tls.pem alpn h2,http/1.1{check}
   http-request replace-path /one/(.*) /\\1
   default_backend out
 backend out
   server one 127.0.0.1:{backend_port}
 """)
-    return Process(f"haproxy-{kind}", ["haproxy", "-db", "-f", path], folder, listen, cpus)
+    process = Process(f"haproxy-{kind}", ["haproxy", "-db", "-f", path], folder, listen, cpus)
+    process.ports = {"http": listen, "h2c": h2c, "tls": tls}
+    return process
 
 
 def envoy(kind, binary, folder, backend_port, threads, cpus):
-    listen = port()
+    listen, tls = ports(2)
+    chain, key = certificate(folder)
     secret = base64.urlsafe_b64encode(SECRET.encode()).rstrip(b"=").decode()
     jwks = json.dumps({"keys": [{"kty": "oct", "alg": "HS256", "k": secret}]})
     filters = [{"name": "envoy.filters.http.router", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]
@@ -218,23 +244,36 @@ def envoy(kind, binary, folder, backend_port, threads, cpus):
     def address(number):
         return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
 
+    manager = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "in", "http_filters": filters, "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+            {"match": {"prefix": "/one/"}, "route": {"cluster": "one", "prefix_rewrite": "/", "timeout": "0s"}}]}]}}}]
+    secure = {"name": "tls", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {"alpn_protocols": ["h2", "http/1.1"], "tls_certificates": [
+            {"certificate_chain": {"filename": chain}, "private_key": {"filename": key}}]}}}
     config = {"static_resources": {
-        "listeners": [{"address": address(listen), "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "in", "http_filters": filters, "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
-                {"match": {"prefix": "/one/"}, "route": {"cluster": "one", "prefix_rewrite": "/", "timeout": "0s"}}]}]}}}]}]}],
+        "listeners": [
+            {"address": address(listen), "filter_chains": [{"filters": manager}]},
+            {"address": address(tls), "filter_chains": [{"filters": manager, "transport_socket": secure}]},
+        ],
         "clusters": [{"name": "one", "type": "STATIC", "connect_timeout": "1s", "load_assignment": {"cluster_name": "one", "endpoints": [
             {"lb_endpoints": [{"endpoint": {"address": address(backend_port)}}]}]}}]}}
     path = write(folder, f"envoy-{kind}.json", json.dumps(config))
     command = [binary, "-c", path, "--concurrency", str(threads), "--disable-hot-restart", "-l", "error"]
-    return Process(f"envoy-{kind}", command, folder, listen, cpus)
+    process = Process(f"envoy-{kind}", command, folder, listen, cpus)
+    process.ports = {"http": listen, "h2c": listen, "tls": tls}
+    return process
 
 
 class Edge(Process):
     """mcp-edge with all features on: JWT, rules for tools, sealed sessions, metrics, access log (to a file)."""
 
     def __init__(self, binary, folder, backend_ports, threads, cpus, name="edge", routes=1):
-        listen, self.admin = port(), port()
+        listen, tls, self.admin = ports(3)
+        self.ports = {"http": listen, "h2c": listen, "tls": tls}
+        certificate(folder)
         write(folder, "secret", SECRET)
         write(folder, "session.key", "6" * 64)
         endpoints = ", ".join(f"{{address: '127.0.0.1:{number}'}}" for number in backend_ports)
@@ -244,7 +283,9 @@ class Edge(Process):
         )
         path = write(folder, f"{name}.yaml", f"""
 server: {{threads: {threads}}}
-listeners: [{{address: '127.0.0.1:{listen}', hosts: [127.0.0.1]}}]
+listeners:
+  - {{address: '127.0.0.1:{listen}', hosts: [127.0.0.1]}}
+  - {{address: '127.0.0.1:{tls}', hosts: [127.0.0.1], tls: {{certificate: tls.crt, key: tls.key}}}}
 admin: {{address: '127.0.0.1:{self.admin}'}}
 sessions: {{keys: [{{file: session.key}}]}}
 auth: {{providers: {{corp: {{jwt: {{issuer: '{ISSUER}', audiences: [mcp-edge], algorithms: [HS256], secret: {{file: secret}}}}}}}}}}
@@ -255,7 +296,7 @@ routes:
     protocol: mcp
     auth: {{providers: [corp], scopes: ['one:read']}}
     tools: [{{match: 'train_*', scopes: ['one:train']}}, {{match: 'get_*'}}, {{match: place_order, scopes: ['one:trade']}}]
-  - {{path: /opaque/, upstream: one, auth: {{providers: [corp], scopes: ['one:read']}}}}
+  - {{path: /opaque/, upstream: one, upgrade: [websocket], body_bytes: 1GiB, auth: {{providers: [corp], scopes: ['one:read']}}}}
 {others}
 """)
         super().__init__(name, [binary, "run", "--config", path], folder, listen, cpus)
