@@ -1,4 +1,5 @@
-//! How much memory the edge takes: idle, with 1,000 idle event streams, and with 100,000 principals in its token cache.
+//! How much memory the edge takes: idle, with 1,000 idle event streams, with 1,000 idle connections that have served a request,
+//! with 1,000 that have not sent anything yet, and with 100,000 principals in its token cache.
 //! It prints figures and does not measure time.
 
 #![allow(clippy::print_stdout, reason = "the bench prints its figures")]
@@ -12,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 
 const STREAMS: usize = 1_000;
+const CONNECTIONS: usize = 1_000;
 const PRINCIPALS: usize = 100_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -47,6 +49,20 @@ routes:
     );
     drop(streams);
     edge.end();
+    for (what, request) in [("kept after a request", Some(call())), ("without a byte yet", None)] {
+        let mut edge = Edge::start(&config);
+        let idle = edge.resident_kib();
+        let open: Vec<TcpStream> =
+            (0..CONNECTIONS).map(|_| open_connection(edge.address, request.as_deref())).collect();
+        let busy = edge.resident_kib();
+        println!(
+            "{CONNECTIONS} idle connections {what}: {:.1} MiB resident, {:.1} KiB for each",
+            busy as f64 / 1024.0,
+            (busy - idle) as f64 / CONNECTIONS as f64
+        );
+        drop(open);
+        edge.end();
+    }
     // A new process, so that memory that is left over from the streams is not counted.
     let mut edge = Edge::start(&config);
     show_principals(edge.address, 1);
@@ -93,6 +109,33 @@ impl Edge {
     }
 }
 
+/// A call with the fields that MCP clients send, of which the origin answers none with JSON: the edge passes its head on.
+fn call() -> String {
+    let token = "x".repeat(400);
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get","arguments":{}}}"#;
+    let length = body.len();
+    format!(
+        "POST /json HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nUser-Agent: bench\r\n\
+         Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2025-11-25\r\n\
+         Authorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// Opens a connection, and reads the answer to `request`.
+fn open_connection(edge: SocketAddr, request: Option<&str>) -> TcpStream {
+    let mut stream = TcpStream::connect(edge).expect("the edge listens");
+    if let Some(request) = request {
+        stream.write_all(request.as_bytes()).expect("the edge reads");
+        let (mut seen, mut buffer) = (Vec::new(), [0; 1024]);
+        while !seen.ends_with(b"{}") {
+            let read = stream.read(&mut buffer).expect("the connection is open");
+            assert!(read > 0, "the connection has ended: {}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&buffer[..read]);
+        }
+    }
+    stream
+}
+
 /// Opens a stream and reads its first event.
 fn open_stream(edge: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(edge).expect("the edge listens");
@@ -109,7 +152,8 @@ fn open_stream(edge: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Starts a server that answers each request with an event stream of one event and then sends nothing more.
+/// Starts a server that answers a GET with an event stream of one event, and then sends nothing more. It answers anything else
+/// with JSON, and closes the connection.
 fn origin() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("the listener is bound");
@@ -119,9 +163,14 @@ fn origin() -> SocketAddr {
             let mut stream = stream.expect("a connection");
             let mut seen = Vec::new();
             let mut buffer = [0; 1024];
-            while !seen.ends_with(b"\r\n\r\n") {
+            while !seen.windows(4).any(|window| window == b"\r\n\r\n") {
                 let read = stream.read(&mut buffer).expect("a request");
                 seen.extend_from_slice(&buffer[..read]);
+            }
+            if !seen.starts_with(b"GET") {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
+                write!(stream, "{head}Content-Length: 2\r\n\r\n{{}}").expect("the edge reads");
+                continue;
             }
             let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
             write!(stream, "{head}9\r\ndata: x\n\n\r\n").expect("the edge reads");

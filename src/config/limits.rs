@@ -78,7 +78,15 @@ pub const STDIN_KEY_BYTES: u64 = 4 << 10;
 // Connections of clients
 
 /// How many connections may wait to be accepted on one address. The system may allow fewer.
-pub const LISTEN_QUEUE: u32 = 128;
+pub const LISTEN_QUEUE: i32 = 4_096;
+/// How long a connection is idle before TCP asks whether the other side is still there.
+pub const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// How long TCP waits before it asks again, and how often it asks.
+pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// How often TCP asks before the connection counts as broken.
+pub const TCP_KEEPALIVE_RETRIES: u32 = 4;
+/// How long the other side may not acknowledge what TCP has sent (RFC 5482).
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long accepting pauses after it failed, mostly for lack of descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many connections the admin listener has at once.
@@ -188,6 +196,8 @@ pub const IDLE_SWEEP: Duration = Duration::from_secs(1);
 pub const POOL_PER_THREAD: usize = 128;
 /// How many requests may share one HTTP/2 connection to an upstream.
 pub const UPSTREAM_H2_STREAMS: usize = 100;
+/// How often an HTTP/2 connection to an upstream is asked for a sign of life while requests wait on it.
+pub const UPSTREAM_H2_PING: Duration = Duration::from_secs(10);
 /// The largest answer of a health check that is read, in bytes.
 pub const PROBE_RESPONSE_BYTES: usize = 64 << 10;
 /// How long a name may take to resolve.

@@ -11,20 +11,22 @@ use pingora::apps::ServerApp;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{SocketDigest, Stream};
 use prometheus::IntGauge;
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::tls::TlsEndpoint;
 use super::workers::Workers;
 use crate::config::limits;
 use crate::proxy::ClientStream;
-use crate::upstream::Wire;
+use crate::upstream::{Wire, keep_alive};
 
-/// A socket that is bound and does not accept connections yet.
+/// An address that is bound and does not accept connections yet.
 pub(super) struct BoundListener {
-    pub(super) socket: TcpListener,
+    /// One for each thread. The system spreads new connections over them.
+    sockets: Vec<Socket>,
     pub(super) address: SocketAddr,
     pub(super) tls: Option<Arc<TlsEndpoint>>,
 }
@@ -38,105 +40,197 @@ pub(super) struct Bounds {
 }
 
 impl BoundListener {
-    /// Binds `address`, without accepting connections yet. `[::]` also accepts IPv4, whatever the system's `bindv6only`
-    /// says, because `mcp-edge check` assumes this.
-    pub(super) fn bind(address: SocketAddr, tls: Option<Arc<TlsEndpoint>>) -> io::Result<Self> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        if address.is_ipv6() {
-            SockRef::from(&socket).set_only_v6(false)?;
+    /// Binds `address` for this many threads, without accepting connections yet. `[::]` also accepts IPv4, whatever the
+    /// system's `bindv6only` says, because `mcp-edge check` assumes this.
+    pub(super) fn bind(address: SocketAddr, tls: Option<Arc<TlsEndpoint>>, threads: usize) -> io::Result<Self> {
+        // Without `SO_REUSEPORT`, so that an address that another process has is an error.
+        let first = socket(address)?;
+        first.bind(&address.into())?;
+        let address = first.local_addr()?.as_socket().unwrap_or(address);
+        let mut sockets = vec![first];
+        if threads > 1 {
+            sockets[0].set_reuse_port(true)?;
         }
-        // Without this, `bind` could fail while connections of the previous process are still closing.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let socket = socket.listen(limits::LISTEN_QUEUE)?;
-        let address = socket.local_addr()?;
-        Ok(Self { socket, address, tls })
+        for _ in 1..threads {
+            let next = socket(address)?;
+            next.set_reuse_port(true)?;
+            next.bind(&address.into())?;
+            sockets.push(next);
+        }
+        for socket in &sockets {
+            socket.listen(limits::LISTEN_QUEUE)?;
+        }
+        Ok(Self { sockets, address, tls })
     }
 
-    /// Accepts connections until `shutdown` turns true. `workers` serve them.
-    pub(super) async fn serve<A>(
+    /// Accepts connections on all threads of `workers` until `shutdown` turns true.
+    pub(super) fn serve<A>(
         self,
-        app: Arc<A>,
-        mut shutdown: watch::Receiver<bool>,
-        bounds: Bounds,
-        workers: Arc<Workers>,
-    ) where
+        app: &Arc<A>,
+        shutdown: &watch::Receiver<bool>,
+        bounds: &Bounds,
+        workers: &Arc<Workers>,
+    ) -> Vec<JoinHandle<()>>
+    where
         A: ServerApp + Send + Sync + 'static,
     {
+        let Self { sockets, address, tls } = self;
+        let accept = |(thread, socket)| {
+            let acceptor = Acceptor {
+                address,
+                tls: tls.clone(),
+                app: Arc::clone(app),
+                shutdown: shutdown.clone(),
+                bounds: bounds.clone(),
+                workers: Arc::clone(workers),
+                thread,
+            };
+            workers.spawn_on(thread, acceptor.run(socket))
+        };
+        sockets.into_iter().enumerate().map(accept).collect()
+    }
+}
+
+/// A socket for a listener. Connections inherit its options.
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // Without this, `bind` could fail while connections of the previous process are still closing.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    keep_alive(&SockRef::from(&socket))?;
+    Ok(socket)
+}
+
+/// Accepts the connections of one socket on one thread.
+struct Acceptor<A> {
+    address: SocketAddr,
+    tls: Option<Arc<TlsEndpoint>>,
+    app: Arc<A>,
+    shutdown: watch::Receiver<bool>,
+    bounds: Bounds,
+    workers: Arc<Workers>,
+    thread: usize,
+}
+
+impl<A: ServerApp + Send + Sync + 'static> Acceptor<A> {
+    async fn run(self, socket: Socket) {
+        let mut shutdown = self.shutdown.clone();
+        let listener = match TcpListener::from_std(socket.into()) {
+            Ok(listener) => listener,
+            Err(error) => return warn!("listener {}: {error}", self.address),
+        };
         loop {
             let accepted = tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|ending| *ending) => return,
-                accepted = self.accept(&bounds) => accepted,
+                accepted = listener.accept() => accepted,
             };
-            match accepted {
-                Ok((stream, peer, permit)) => {
-                    let (app, shutdown, bounds, tls) =
-                        (Arc::clone(&app), shutdown.clone(), bounds.clone(), self.tls.clone());
-                    let local = self.address;
-                    workers.spawn(async move {
-                        let _counted = (permit, Open::new(bounds.open));
-                        let mut ending = shutdown.clone();
-                        let ready = tokio::select! {
-                            ready = prepare(stream, peer, local, tls.as_deref(), bounds.header_timeout) => ready,
-                            // A client that has not sent anything yet must not delay the shutdown.
-                            _ = ending.wait_for(|ending| *ending) => return,
-                        };
-                        match ready {
-                            Ok(stream) => drop(app.process_new(stream, &shutdown).await),
-                            Err(reason) => debug!("connection of {peer}: {reason}"),
-                        }
-                    });
-                }
-                Err(error) => {
-                    // The usual reason is too many open files. A short pause gives connections time to close.
-                    warn!("listener {}: a connection cannot be accepted: {error}", self.address);
-                    tokio::time::sleep(limits::ACCEPT_PAUSE).await;
-                }
+            let served = match accepted {
+                // Further connections wait in the system's queue until this one may be served.
+                Ok((stream, peer)) => tokio::select! {
+                    biased;
+                    _ = shutdown.wait_for(|ending| *ending) => return,
+                    served = self.serve(stream, peer) => served,
+                },
+                Err(error) => Err(error),
+            };
+            if let Err(error) = served {
+                // The usual reason is too many open files. A short pause gives connections time to close.
+                warn!("listener {}: a connection cannot be accepted: {error}", self.address);
+                tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             }
         }
     }
 
-    /// Accepts a connection. It is not registered with an event loop yet, so that any worker thread can serve it.
-    async fn accept(&self, bounds: &Bounds) -> io::Result<(std::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = Arc::clone(&bounds.connections).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, peer) = self.socket.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok((stream.into_std()?, peer, permit))
+    /// Serves a connection on this thread, or on another one that has much less to do.
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+        let permit = Arc::clone(&self.bounds.connections).acquire_owned().await.map_err(io::Error::other)?;
+        let connection = Connection {
+            peer,
+            local: self.address,
+            accepted: Instant::now(),
+            tls: self.tls.clone(),
+            header_timeout: self.bounds.header_timeout,
+        };
+        let counted = (permit, Open::new(self.bounds.open.clone()));
+        let (app, shutdown) = (Arc::clone(&self.app), self.shutdown.clone());
+        match self.workers.less_busy(self.thread) {
+            None => self.workers.open_here(async move {
+                connection.serve(stream, app, shutdown).await;
+                drop(counted);
+            }),
+            Some(other) => {
+                let stream = stream.into_std()?;
+                self.workers.open_on(other, async move {
+                    match TcpStream::from_std(stream) {
+                        Ok(stream) => connection.serve(stream, app, shutdown).await,
+                        Err(error) => debug!("connection of {peer}: {error}"),
+                    }
+                    drop(counted);
+                });
+            }
+        }
+        Ok(())
     }
 }
 
-/// Waits for the first byte, does the TLS handshake, and makes the stream that has the deadline for request heads.
-async fn prepare(
-    stream: std::net::TcpStream,
+/// A connection that was accepted.
+struct Connection {
     peer: SocketAddr,
     local: SocketAddr,
-    tls: Option<&TlsEndpoint>,
+    accepted: Instant,
+    tls: Option<Arc<TlsEndpoint>>,
     header_timeout: Duration,
-) -> Result<Stream, String> {
-    let accepted = Instant::now();
-    let stream = TcpStream::from_std(stream).map_err(|error| error.to_string())?;
-    match tokio::time::timeout(header_timeout, stream.peek(&mut [0])).await {
-        Ok(first) => drop(first.map_err(|error| error.to_string())?),
-        Err(_) => return Err("the client sent nothing".to_owned()),
-    }
-    let local = stream.local_addr().unwrap_or(local);
-    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-    // Both addresses are known. Without this, the digest would ask the kernel for them. The cells are new, so setting
-    // them cannot fail.
-    let _ = digest.peer_addr.set(Some(peer.into()));
-    let _ = digest.local_addr.set(Some(local.into()));
-    let digest = Arc::new(digest);
-    let wire = match tls {
-        None => Wire::Tcp(stream),
-        Some(tls) => {
-            let stream = L4Stream::from(stream);
-            let handshake = tokio::time::timeout_at(accepted + header_timeout, tls.handshake(stream));
-            let handshake = handshake.await.map_err(|_| "the TLS handshake took too long".to_owned())?;
-            Wire::Pingora(Box::new(handshake.map_err(|error| format!("the TLS handshake failed: {error}"))?))
+}
+
+impl Connection {
+    async fn serve<A: ServerApp + Send + Sync + 'static>(
+        self,
+        stream: TcpStream,
+        app: Arc<A>,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let peer = self.peer;
+        let ready = tokio::select! {
+            ready = self.prepare(stream) => ready,
+            // A client that has not sent anything yet must not delay the shutdown.
+            _ = shutdown.wait_for(|ending| *ending) => return,
+        };
+        match ready {
+            Ok(stream) => drop(app.process_new(stream, &shutdown).await),
+            Err(reason) => debug!("connection of {peer}: {reason}"),
         }
-    };
-    Ok(Box::new(ClientStream::new(wire, digest, accepted, header_timeout)))
+    }
+
+    /// Waits for the first byte, does the TLS handshake, and makes the stream that has the deadline for request heads. Until
+    /// the first byte, a connection takes little memory.
+    async fn prepare(self, stream: TcpStream) -> Result<Stream, String> {
+        match tokio::time::timeout_at(self.accepted + self.header_timeout, stream.readable()).await {
+            Ok(first) => first.map_err(|error| error.to_string())?,
+            Err(_) => return Err("the client sent nothing".to_owned()),
+        }
+        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        // Both addresses are known. Without this, the digest would ask the kernel for them. The cells are new, so setting
+        // them cannot fail.
+        let _ = digest.peer_addr.set(Some(self.peer.into()));
+        let _ = digest.local_addr.set(Some(self.local.into()));
+        let wire = match &self.tls {
+            None => Wire::Tcp(stream),
+            Some(tls) => Wire::Pingora(Box::pin(self.handshake(tls, stream)).await?),
+        };
+        Ok(Box::new(ClientStream::new(wire, Arc::new(digest), self.accepted, self.header_timeout)))
+    }
+
+    async fn handshake(&self, tls: &TlsEndpoint, stream: TcpStream) -> Result<Stream, String> {
+        let handshake = tls.handshake(L4Stream::from(stream));
+        let handshake = tokio::time::timeout_at(self.accepted + self.header_timeout, handshake).await;
+        let handshake = handshake.map_err(|_| "the TLS handshake took too long".to_owned())?;
+        Ok(Box::new(handshake.map_err(|error| format!("the TLS handshake failed: {error}"))?))
+    }
 }
 
 /// Counts one open connection, until it is dropped.
@@ -175,19 +269,39 @@ mod tests {
         let every =
             ["0.0.0.0", "127.0.0.1", "127.0.0.2", "::", "::1", "::ffff:127.0.0.1"].map(|ip| ip.parse::<IpAddr>());
         let every = every.map(|ip| ip.expect("an address"));
-        let usable = every.into_iter().filter(|ip| BoundListener::bind(SocketAddr::new(*ip, 0), None).is_ok());
+        let usable = every.into_iter().filter(|ip| BoundListener::bind(SocketAddr::new(*ip, 0), None, 2).is_ok());
         let usable: Vec<IpAddr> = usable.collect();
         assert!(usable.len() >= 3, "IPv4 is always available");
         for a in &usable {
             for b in &usable {
                 // Another process may have taken the second address. Then the test tries another port.
                 let agrees = (0..10).any(|_| {
-                    let first = BoundListener::bind(SocketAddr::new(*a, 0), None).expect("any port will do");
+                    let first = BoundListener::bind(SocketAddr::new(*a, 0), None, 2).expect("any port will do");
                     let second = SocketAddr::new(*b, first.address.port());
-                    is_accepted(folder.path(), first.address, second) == BoundListener::bind(second, None).is_ok()
+                    is_accepted(folder.path(), first.address, second) == BoundListener::bind(second, None, 2).is_ok()
                 });
                 assert!(agrees, "{a} beside {b}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn connections_inherit_the_options_of_their_listener() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let bound = BoundListener::bind(any, None, 1).expect("any port will do");
+        let _client = std::net::TcpStream::connect(bound.address).expect("it listens");
+        // The handshake is over when `connect` returns.
+        let (accepted, _) = bound.sockets[0].accept().expect("a connection");
+        assert!(accepted.tcp_nodelay().expect("an option") && accepted.keepalive().expect("an option"));
+        assert_eq!(accepted.tcp_keepalive_time().expect("an option"), limits::TCP_KEEPALIVE);
+        assert_eq!(accepted.tcp_user_timeout().expect("an option"), Some(limits::TCP_USER_TIMEOUT));
+    }
+
+    #[test]
+    fn an_address_that_is_in_use_is_an_error_also_for_several_threads() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let bound = BoundListener::bind(any, None, 3).expect("any port will do");
+        assert_eq!(bound.sockets.len(), 3);
+        assert!(BoundListener::bind(bound.address, None, 3).is_err());
     }
 }

@@ -130,8 +130,8 @@ impl RunningEdge {
     pub async fn start(path: &Path, config: Config, shared: Arc<Shared>, workers: Workers) -> Result<Self, StartError> {
         let config = Arc::new(config);
         shared.client.follow(&config.outbound).map_err(SetUpError::from)?;
-        let (bound, certificates) = bind(&config)?;
-        let admin = BoundListener::bind(config.admin.address, None);
+        let (bound, certificates) = bind(&config, workers.count())?;
+        let admin = BoundListener::bind(config.admin.address, None, 1);
         let admin = admin.map_err(|error| StartError::Bind { address: config.admin.address, error })?;
         let contexts =
             config.listeners.iter().zip(&bound).map(|(settings, bound)| ListenerContext::new(settings, bound.address));
@@ -170,16 +170,14 @@ impl RunningEdge {
         };
         // The admin listener does not use the workers, so a long scrape does not delay client requests.
         let here = Arc::new(Workers::here());
-        background.spawn(admin.serve(Arc::new(app), admin_stopping, admin_bounds, here));
+        // It ends when `stop_admin` says so.
+        drop(admin.serve(&Arc::new(app), &admin_stopping, &admin_bounds, &here));
         for _ in 0..limits::REFRESHERS {
             let cache = Arc::clone(&shared.cache);
             background.spawn(async move { cache.refresh().await });
         }
         let workers = Arc::new(workers);
-        let serve = |bound: BoundListener| {
-            tokio::spawn(bound.serve(Arc::clone(&front), stopping.clone(), bounds.clone(), Arc::clone(&workers)))
-        };
-        let listeners = bound.into_iter().map(serve).collect();
+        let listeners = bound.into_iter().flat_map(|bound| bound.serve(&front, &stopping, &bounds, &workers)).collect();
         Ok(Self {
             addresses,
             admin_address,
@@ -221,14 +219,14 @@ impl RunningEdge {
     }
 }
 
-fn bind(config: &Config) -> Result<(Vec<BoundListener>, Vec<Arc<TlsEndpoint>>), StartError> {
+fn bind(config: &Config, threads: usize) -> Result<(Vec<BoundListener>, Vec<Arc<TlsEndpoint>>), StartError> {
     let (mut bound, mut certificates) = (Vec::new(), Vec::new());
     for listener in &config.listeners {
         let address = listener.address;
         let tls = listener.tls.as_ref().map(|tls| TlsEndpoint::new(tls).map(Arc::new));
         let tls = tls.transpose().map_err(|reason| StartError::Tls { address, reason })?;
         certificates.extend(tls.clone());
-        let listener = BoundListener::bind(address, tls);
+        let listener = BoundListener::bind(address, tls, threads);
         bound.push(listener.map_err(|error| StartError::Bind { address, error })?);
     }
     Ok((bound, certificates))

@@ -1,24 +1,22 @@
 //! The threads that serve connections.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::config::limits;
 
-/// The threads that serve connections. Each thread has its own event loop, and a connection stays on the thread where
-/// it started. So the data of a request is in the caches of one processor, and no other thread has to be woken for it.
+/// The threads that serve connections. Each thread has its own event loop and accepts connections itself, and a connection
+/// stays on the thread where it started. So the data of a request is in the caches of one processor, and no other thread has to be woken for it.
 /// With two threads that steal tasks from each other, a request took a quarter more time (docs/performance.md).
 ///
 /// When this is dropped, the threads end, and so do the connections that they serve.
 pub struct Workers {
     threads: Vec<Handle>,
-    /// Where the next search for the least busy thread begins.
-    turn: AtomicUsize,
     /// The open connections.
     open: TaskTracker,
     stop: watch::Sender<()>,
@@ -56,17 +54,40 @@ impl Workers {
     }
 
     fn new(threads: Vec<Handle>, stop: watch::Sender<()>) -> Self {
-        Self { threads, turn: AtomicUsize::new(0), open: TaskTracker::new(), stop }
+        Self { threads, open: TaskTracker::new(), stop }
     }
 
-    /// Serves a connection on the thread with the fewest tasks. A task is a connection, or an HTTP/2 stream.
-    pub(super) fn spawn(&self, serving: impl Future<Output = ()> + Send + 'static) {
-        // Threads that are equally busy take turns.
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.threads.len();
-        let (before, after) = self.threads.split_at(turn);
-        let tasks = |thread: &&Handle| thread.metrics().num_alive_tasks();
-        let least = after.iter().chain(before).min_by_key(tasks).unwrap_or(&self.threads[turn]);
-        self.open.spawn_on(serving, least);
+    /// How many threads there are.
+    pub(super) fn count(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Runs `task` on a thread.
+    pub(super) fn spawn_on(&self, thread: usize, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.threads[thread].spawn(task)
+    }
+
+    /// Serves a connection on the thread that calls this.
+    pub(super) fn open_here(&self, serving: impl Future<Output = ()> + Send + 'static) {
+        self.open.spawn(serving);
+    }
+
+    /// Serves a connection on a thread.
+    pub(super) fn open_on(&self, thread: usize, serving: impl Future<Output = ()> + Send + 'static) {
+        self.open.spawn_on(serving, &self.threads[thread]);
+    }
+
+    /// A thread that has so much less to do than `thread` that moving a new connection there pays. The system spreads
+    /// connections over the threads without regard to how many they have; a few long ones could all come to the same.
+    pub(super) fn less_busy(&self, thread: usize) -> Option<usize> {
+        if self.threads.len() == 1 {
+            return None;
+        }
+        // A task is a connection, or an HTTP/2 stream.
+        let tasks = |thread: usize| self.threads[thread].metrics().num_alive_tasks();
+        let (own, others) = (tasks(thread), (0..self.threads.len()).filter(|other| *other != thread));
+        let (least, other) = others.map(|other| (tasks(other), other)).min()?;
+        (own > least + own / 4).then_some(other)
     }
 
     /// How many connections are open.
@@ -97,12 +118,14 @@ mod tests {
     use tokio::sync::{Barrier, oneshot};
 
     #[tokio::test]
-    async fn connections_go_to_the_thread_with_the_fewest() {
+    async fn threads_that_get_all_connections_hand_some_over() {
         let workers = Workers::start(3).expect("the threads start");
         let seen = Arc::new(Mutex::new(HashMap::<ThreadId, usize>::new()));
         for _ in 0..30 {
             let seen = Arc::clone(&seen);
-            workers.spawn(async move {
+            // The system gives all connections to the first thread.
+            let thread = workers.less_busy(0).unwrap_or(0);
+            workers.open_on(thread, async move {
                 *seen.lock().expect("no thread has panicked").entry(std::thread::current().id()).or_default() += 1;
                 std::future::pending().await
             });
@@ -114,7 +137,9 @@ mod tests {
             }
         };
         tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("all tasks run");
-        assert_eq!(seen.lock().expect("no thread has panicked").values().copied().collect::<Vec<_>>(), [10, 10, 10]);
+        let mut counts: Vec<usize> = seen.lock().expect("no thread has panicked").values().copied().collect();
+        counts.sort_unstable();
+        assert!(counts.len() == 3 && counts[0] >= 8 && counts[2] <= 13, "{counts:?}");
     }
 
     #[tokio::test]
@@ -122,10 +147,10 @@ mod tests {
         let workers = Workers::start(2).expect("the threads start");
         let barrier = Arc::new(Barrier::new(2));
         let mut dropped = Vec::new();
-        for _ in 0..2 {
+        for thread in 0..2 {
             let (barrier, (sender, receiver)) = (Arc::clone(&barrier), oneshot::channel::<()>());
             dropped.push(receiver);
-            workers.spawn(async move {
+            workers.open_on(thread, async move {
                 let _held = sender;
                 barrier.wait().await;
                 std::future::pending().await

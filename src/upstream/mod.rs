@@ -13,4 +13,4 @@ pub use balance::Table;
 pub use endpoint::{Endpoint, EndpointStatus, InFlightGuard};
 pub use health::ProbeClient;
 pub use pool::{NoEndpoint, Upstream, UpstreamStatus};
-pub use wire::Wire;
+pub use wire::{Wire, keep_alive};

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pingora::protocols::TcpKeepalive;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::{HttpPeer, PeerOptions};
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
@@ -27,9 +28,16 @@ impl PeerTemplate {
         options.connection_timeout = Some(timeouts.connect.0);
         options.total_connection_timeout = Some(timeouts.connect.0);
         options.idle_timeout = Some(timeouts.keepalive.0);
+        options.tcp_keepalive = Some(TcpKeepalive {
+            idle: limits::TCP_KEEPALIVE,
+            interval: limits::TCP_KEEPALIVE_INTERVAL,
+            count: limits::TCP_KEEPALIVE_RETRIES as usize,
+            user_timeout: limits::TCP_USER_TIMEOUT,
+        });
         if upstream.http2 {
             options.set_http_version(2, 2);
             options.max_h2_streams = limits::UPSTREAM_H2_STREAMS;
+            options.h2_ping_interval = Some(limits::UPSTREAM_H2_PING);
         }
         let tls = upstream.tls.clone();
         if let Some(authorities) = tls.as_ref().and_then(|tls| tls.ca.as_ref()) {

@@ -9,8 +9,11 @@ use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorType, OrErr};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use crate::config::limits;
 
 /// The byte stream of a connection. Cleartext is read from and written to the socket directly, because Pingora's stream
 /// measures times and copies into buffers at every read.
@@ -47,6 +50,7 @@ impl Wire {
         };
         let stream = connected.or_err(ErrorType::ConnectError, "connecting to the upstream")?;
         stream.set_nodelay(true).or_err(ErrorType::SocketError, "setting TCP_NODELAY")?;
+        keep_alive(&SockRef::from(&stream)).or_err(ErrorType::SocketError, "setting the keep-alive of TCP")?;
         Ok(Self::Tcp(stream))
     }
 
@@ -67,6 +71,19 @@ impl Wire {
             .then(|| TcpStream::from_std(stream).ok().map(Self::Tcp))
             .flatten()
     }
+}
+
+/// Lets TCP notice that the other side of a connection is gone.
+///
+/// # Errors
+/// The system does not know one of the options.
+pub fn keep_alive(socket: &SockRef<'_>) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(limits::TCP_KEEPALIVE)
+        .with_interval(limits::TCP_KEEPALIVE_INTERVAL)
+        .with_retries(limits::TCP_KEEPALIVE_RETRIES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(limits::TCP_USER_TIMEOUT))
 }
 
 impl AsyncRead for Wire {
