@@ -117,7 +117,7 @@ pub const READ_AHEAD_BYTES: usize = 16 << 10;
 /// The same where Pingora reads the connection, and those bytes are lost.
 pub const STRAY_BYTES: usize = 4 << 10;
 /// The largest buffer for answers that a connection keeps, in bytes.
-pub const KEPT_OUTPUT_BYTES: usize = 64 << 10;
+pub const KEPT_OUTPUT_BYTES: usize = 2 << 10;
 /// How long a client that was refused may be silent while the edge reads, and drops, what it still sends. A connection that is
 /// closed with unread bytes is reset, and the client may lose the answer.
 pub const LINGER: Duration = Duration::from_secs(1);

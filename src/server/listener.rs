@@ -206,13 +206,11 @@ impl Connection {
         }
     }
 
-    /// Waits for the first byte, does the TLS handshake, and makes the stream that has the deadline for request heads. Until
+    /// Waits for the first bytes, does the TLS handshake, and makes the stream that has the deadline for request heads. Until
     /// the first byte, a connection takes little memory.
     async fn prepare(self, stream: TcpStream) -> Result<Stream, String> {
-        match tokio::time::timeout_at(self.accepted + self.header_timeout, stream.readable()).await {
-            Ok(first) => first.map_err(|error| error.to_string())?,
-            Err(_) => return Err("the client sent nothing".to_owned()),
-        }
+        let first = tokio::time::timeout_at(self.accepted + self.header_timeout, self.first(&stream)).await;
+        let first = first.map_err(|_| "the client sent nothing".to_owned())?.map_err(|error| error.to_string())?;
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         // Both addresses are known. Without this, the digest would ask the kernel for them. The cells are new, so setting
         // them cannot fail.
@@ -222,7 +220,24 @@ impl Connection {
             None => Wire::Tcp(stream),
             Some(tls) => Wire::Pingora(Box::pin(self.handshake(tls, stream)).await?),
         };
-        Ok(Box::new(ClientStream::new(wire, Arc::new(digest), self.accepted, self.header_timeout)))
+        Ok(Box::new(ClientStream::new(wire, Arc::new(digest), self.accepted, self.header_timeout, first)))
+    }
+
+    /// What a client of a cleartext listener sends first. With TLS, nothing is taken out of the stream.
+    async fn first(&self, stream: &TcpStream) -> io::Result<Vec<u8>> {
+        if self.tls.is_some() {
+            return stream.peek(&mut [0]).await.map(|_| Vec::new());
+        }
+        loop {
+            stream.readable().await?;
+            // On the stack, so that a connection that waits has no buffer.
+            let mut buffer = [0; limits::READ_BYTES];
+            match stream.try_read(&mut buffer) {
+                Ok(length) => return Ok(buffer[..length].to_vec()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn handshake(&self, tls: &TlsEndpoint, stream: TcpStream) -> Result<Stream, String> {

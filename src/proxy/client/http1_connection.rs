@@ -55,6 +55,15 @@ impl Http1Connection {
         poll_fill(cx, &mut *self.stream, &mut self.input, room)
     }
 
+    /// Reads what comes of the next request. A connection that waits for it keeps no buffer.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        let read = self.poll_fill(cx, limits::READ_BYTES);
+        if read.is_pending() && self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        read
+    }
+
     /// Reads what the client still sends, and drops it: as long as bytes come, but not longer than
     /// [`limits::LINGER_TIME`]. A connection that is closed with unread bytes is reset, and the client may lose the answer.
     pub(crate) async fn linger(&mut self) {
@@ -70,11 +79,8 @@ impl Http1Connection {
         let _ = tokio::time::timeout(limits::LINGER_TIME, rest).await;
     }
 
-    /// The request is served; the next one may come within `idle`. A connection that waits keeps no large buffer.
+    /// The request is served; the next one may come within `idle`.
     pub(crate) fn end_request(&mut self, idle: Duration) {
-        if self.input.is_empty() && self.input.capacity() > 2 * limits::READ_BYTES {
-            self.input = BytesMut::new();
-        }
         self.stream.end_request(idle, !self.input.is_empty());
     }
 

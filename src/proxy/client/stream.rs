@@ -59,8 +59,9 @@ impl fmt::Debug for ClientStream {
 }
 
 impl ClientStream {
-    /// A connection that was accepted at `accepted`. Its first request head must have come `limit` later.
-    pub fn new(inner: Wire, socket: Arc<SocketDigest>, accepted: Instant, limit: Duration) -> Self {
+    /// A connection that was accepted at `accepted`. Its first request head must have come `limit` later. `first`: what was
+    /// read of it.
+    pub fn new(inner: Wire, socket: Arc<SocketDigest>, accepted: Instant, limit: Duration, first: Vec<u8>) -> Self {
         let is_h2 = matches!(alpn(&inner), Some(ALPN::H2));
         Self {
             inner,
@@ -70,7 +71,7 @@ impl ClientStream {
             idle_limit: None,
             due: Some((HEAD, accepted + limit)),
             alarm: Alarm::new(accepted + limit),
-            peeked: Vec::new(),
+            peeked: first,
             is_h2,
         }
     }
@@ -171,6 +172,9 @@ impl AsyncRead for ClientStream {
             let length = this.peeked.len().min(buf.remaining());
             buf.put_slice(&this.peeked[..length]);
             this.peeked.drain(..length);
+            if this.peeked.is_empty() {
+                this.peeked = Vec::new();
+            }
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();

@@ -69,8 +69,9 @@ impl Front {
         loop {
             let goes_on = match next(&self.edge, &mut connection, stopping.as_mut()).await {
                 Next::End => false,
-                Next::Request(head, findings) => self.answer(&mut connection, head, findings).await,
-                Next::Refused(rejection) => self.refuse(&mut connection, rejection).await,
+                // Boxed, so that a connection that waits has no room for a request.
+                Next::Request(head, findings) => Box::pin(self.answer(&mut connection, head, findings)).await,
+                Next::Refused(rejection) => Box::pin(self.refuse(&mut connection, rejection)).await,
                 Next::Http2 => {
                     let Http1Connection { mut stream, input, .. } = connection.http1;
                     stream.unread(&input);

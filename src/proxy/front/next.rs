@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use super::ClientConnection;
 use super::last_request::Findings;
-use crate::config::{Limits, limits};
+use crate::config::Limits;
 use crate::http1::{BadHead, RequestHead, RequestParse};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::client::stream::ClientStream;
@@ -58,7 +58,7 @@ pub(super) async fn next(edge: &Edge, connection: &mut ClientConnection, mut sto
         let is_idle = http1.input.is_empty();
         let read = tokio::select! {
             biased;
-            read = poll_fn(|cx| http1.poll_fill(cx, limits::READ_BYTES)) => read,
+            read = poll_fn(|cx| http1.poll_next(cx)) => read,
             // A client that has begun to send a request is served.
             _ = stopping.as_mut(), if is_idle => return Next::End,
         };
