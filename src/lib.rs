@@ -43,7 +43,7 @@ pub mod admin;
 pub mod auth;
 pub mod cli;
 pub mod config;
-mod http1;
+pub mod http1;
 pub mod import;
 pub mod mcp;
 pub mod metrics;

@@ -155,8 +155,9 @@ def throughput(title, work, threads, cpus, load_cpus):
 
 
 def shapes(work):
-    backend_port, auth_port = proxies.port(), proxies.port()
-    backend = proxies.backend(work, OTHERS, [backend_port])
+    backend_port, auth_port, echo_port = proxies.port(), proxies.port(), proxies.port()
+    echo = proxies.Process("echo", [options.fleet, "echo", "--port", str(echo_port)], work, echo_port, OTHERS)
+    backend = proxies.backend(work, OTHERS, [backend_port], echo_port)
     auth = proxies.auth_server(work, OTHERS, auth_port)
     targets, result = [], {}
     try:
@@ -165,7 +166,8 @@ def shapes(work):
         measured = [target for target in targets if target.name in names]
         for shape in shaped.SHAPES:
             print(f"### {shape}, one thread\n")
-            each = [shaped.Shaped(target, shape, work, CONNECTIONS) for target in measured]
+            able = [target for target in measured if shaped.can(target, shape)]
+            each = [shaped.Shaped(target, shape, work, CONNECTIONS, options.fleet) for target in able]
             for target in each:
                 target.run(1, OTHERS)
             for target in turns(each):
@@ -180,6 +182,7 @@ def shapes(work):
         stop(targets)
         auth.stop()
         backend.stop()
+        echo.stop()
 
 
 def event_streams(work):

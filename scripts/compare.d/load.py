@@ -7,11 +7,14 @@ import time
 
 from proxies import token
 
-BODY = json.dumps(
-    {"jsonrpc": "2.0", "id": 1, "method": "tools/call",
-     "params": {"name": "get_stock_aggregates", "arguments": {"symbol": "AAPL", "from": "2026-01-01", "to": "2026-02-01", "span": "day"}}},
-    separators=(",", ":"),
-)
+def call(symbol):
+    """A call of a tool."""
+    arguments = {"symbol": symbol, "from": "2026-01-01", "to": "2026-02-01", "span": "day"}
+    params = {"name": "get_stock_aggregates", "arguments": arguments}
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, separators=(",", ":"))
+
+
+BODY = call("AAPL")
 
 
 def fields(session=None, bearer=None):
@@ -31,12 +34,12 @@ def fields(session=None, bearer=None):
 DIFFERENT = 100_000
 
 
-def script(folder, name, session=None, tokens=None, more=None):
+def script(folder, name, session=None, tokens=None, more=None, body=BODY):
     """Writes the wrk script for the requests. Without `tokens`, all requests are the same. `tokens` is a file with one token
     in each line. Then the script sends `DIFFERENT` different requests, even if there are few tokens: the requests that wrk reads take
     room in the caches that it shares with the proxy, and this effect must not depend on the number of tokens. Each request
     has its own `traceparent`, so that no connection sees the same head twice. `more`: further header fields."""
-    lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(BODY)}"]
+    lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(body)}"]
     lines += [f"wrk.headers[{json.dumps(key)}] = {json.dumps(value)}" for key, value in {**fields(session), **(more or {})}.items()]
     if tokens:
         lines += [
@@ -88,6 +91,17 @@ def h2load(url, body, seconds, connections, streams, cpus, headers):
     took, per_second = re.search(r"finished in ([\d.]+)s, ([\d.]+) req/s", text).groups()
     done, failed, errored = re.search(r"(\d+) done, \d+ succeeded, (\d+) failed, (\d+) errored", text).groups()
     return {"requests": int(done), "per_second": float(per_second), "failed": int(failed) + int(errored)}
+
+
+def chat(fleet, url, seconds, connections, cpus, headers):
+    """WebSocket messages there and back."""
+    command = [fleet, "chat", "--url", url, "--connections", str(connections), "--seconds", str(seconds)]
+    for key, value in headers.items():
+        command += ["--header", f"{key}: {value}"]
+    if cpus is not None:
+        command = ["taskset", "-c", cpus, *command]
+    seen = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {**seen, "requests": seen["count"], "per_second": seen["count"] / seconds, "failed": 0}
 
 
 def steady(fleet, url, rate, connections, seconds, session, cpus):

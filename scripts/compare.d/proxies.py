@@ -153,12 +153,23 @@ http {{
     return Process(name, ["nginx", "-p", folder, "-c", path, "-e", f"{folder}/{name}.error.log"], folder, ready_port, cpus)
 
 
-def backend(folder, cpus, ports):
-    """The server behind every proxy: an MCP server that always gives the same answer, on each of `ports`."""
+def backend(folder, cpus, ports, echo_port=None):
+    """The server behind every proxy: an MCP server that always gives the same answer, on each of `ports`. `/large` answers with 1
+    MiB, `/sink` reads the whole request before it answers, and `/echo` is the WebSocket server at `echo_port`."""
+    large = json.loads(ANSWER)
+    large["result"]["content"][0]["text"] = "x" * (1 << 20)
+    os.makedirs(os.path.join(folder, "www"), exist_ok=True)
+    write(os.path.join(folder, "www"), "large", json.dumps(large))
+    echo = f"""
+    location /echo {{ proxy_pass http://127.0.0.1:{echo_port}; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection upgrade; }}""" if echo_port else ""
     listens = " ".join(f"listen 127.0.0.1:{number} backlog=4096;" for number in ports)
     servers = f"""
   map $http_mcp_session_id $opened {{ "" "0b9f3c1e-3b1c-4f3a-8f0e-6d1f0c5a7b11"; default ""; }}
   server {{ {listens} default_type application/json;
+    client_max_body_size 0; client_body_buffer_size 2m;
+    location /large {{ root {folder}/www; error_page 405 =200 $uri; }}
+    location /sink {{ proxy_pass http://127.0.0.1:{ports[0]}/; proxy_pass_request_body off; proxy_set_header Content-Length ""; }}{echo}
     location / {{ add_header Mcp-Session-Id $opened; return 200 '{ANSWER}'; }} }}"""
     return nginx("backend", folder, servers, cpus=cpus, ready_port=ports[0])
 
@@ -184,7 +195,7 @@ def nginx_proxy(kind, folder, backend_port, auth_port, threads, cpus):
   upstream auth_server {{ server 127.0.0.1:{auth_port}; keepalive 256; keepalive_requests 1000000000; }}
   map $http_upgrade $connection_field {{ default upgrade; "" ""; }}
   server {{ listen 127.0.0.1:{listen} reuseport backlog=4096; listen 127.0.0.1:{h2c} http2 reuseport backlog=4096;
-    listen 127.0.0.1:{tls} ssl http2 reuseport backlog=4096; ssl_certificate {chain}; ssl_certificate_key {key}; http2_max_requests 1000000000;
+    listen 127.0.0.1:{tls} ssl http2 reuseport backlog=4096; ssl_certificate {chain}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3; http2_max_requests 1000000000;
     client_max_body_size 0; {location}
     location /one/ {{ {check} proxy_pass http://backend/; proxy_http_version 1.1; proxy_buffering off; proxy_request_buffering off;
       proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_field; }} }}"""

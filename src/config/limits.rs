@@ -95,6 +95,11 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 pub const ADMIN_BODY_BYTES: usize = 8 << 10;
 /// How many HTTP/2 streams a client may have open on one connection.
 pub const CLIENT_H2_STREAMS: u32 = 128;
+/// How much of an answer one HTTP/2 stream of a client holds before it waits for the client, in bytes.
+pub const CLIENT_H2_SEND_BYTES: usize = 64 << 10;
+/// How many streams of one connection a client may make the edge reset by errors of its own, before the connection is closed.
+/// Clients without faults cause none (MadeYouReset, CVE-2025-8671).
+pub const CLIENT_H2_RESETS: usize = 100;
 /// How many fields the head of a request or an answer may have, whatever `limits.header_count` says.
 pub const HEAD_FIELDS: usize = 256;
 /// The largest head that is kept for the next request on its connection, in bytes.

@@ -21,6 +21,7 @@ const ORDER: &[&str] = &[
     "tls",
     "certificate",
     "key",
+    "sni",
     "client_ca",
     "client_optional",
     "trusted_proxies",

@@ -8,6 +8,7 @@ use super::context::rejection::{Rejection, Stop};
 use super::context::{Client, RequestContext};
 use super::edge::Edge;
 use super::{exchange, log, respond};
+use crate::metrics::RejectionReason as Reason;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -37,6 +38,10 @@ pub(super) async fn serve(
         },
         Err(rejection) => {
             is_located = false;
+            // Who sends what is not HTTP may mean something else by the bytes that follow.
+            if matches!(rejection.reason, Reason::BadRequest | Reason::UriTooLong | Reason::HeadersTooLarge) {
+                downstream.close_after();
+            }
             Err(rejection.into())
         }
     };

@@ -1,17 +1,20 @@
 //! Accepts connections and hands them to an application.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use log::{debug, warn};
 use pingora::apps::ServerApp;
-use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{SocketDigest, Stream};
 use prometheus::IntGauge;
 use socket2::{Domain, SockRef, Socket, Type};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -208,8 +211,8 @@ impl Connection {
 
     /// Waits for the first bytes, does the TLS handshake, and makes the stream that has the deadline for request heads. Until
     /// the first byte, a connection takes little memory.
-    async fn prepare(self, stream: TcpStream) -> Result<Stream, String> {
-        let first = tokio::time::timeout_at(self.accepted + self.header_timeout, self.first(&stream)).await;
+    async fn prepare(self, mut stream: TcpStream) -> Result<Stream, String> {
+        let first = tokio::time::timeout_at(self.accepted + self.header_timeout, self.first(&mut stream)).await;
         let first = first.map_err(|_| "the client sent nothing".to_owned())?.map_err(|error| error.to_string())?;
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         // Both addresses are known. Without this, the digest would ask the kernel for them. The cells are new, so setting
@@ -224,24 +227,22 @@ impl Connection {
     }
 
     /// What a client of a cleartext listener sends first. With TLS, nothing is taken out of the stream.
-    async fn first(&self, stream: &TcpStream) -> io::Result<Vec<u8>> {
+    async fn first(&self, stream: &mut TcpStream) -> io::Result<Vec<u8>> {
         if self.tls.is_some() {
             return stream.peek(&mut [0]).await.map(|_| Vec::new());
         }
-        loop {
-            stream.readable().await?;
+        poll_fn(|cx| {
             // On the stack, so that a connection that waits has no buffer.
             let mut buffer = [0; limits::READ_BYTES];
-            match stream.try_read(&mut buffer) {
-                Ok(length) => return Ok(buffer[..length].to_vec()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
+            let mut buffer = ReadBuf::new(&mut buffer);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+            Poll::Ready(Ok(buffer.filled().to_vec()))
+        })
+        .await
     }
 
     async fn handshake(&self, tls: &TlsEndpoint, stream: TcpStream) -> Result<Stream, String> {
-        let handshake = tls.handshake(L4Stream::from(stream));
+        let handshake = tls.handshake(stream);
         let handshake = tokio::time::timeout_at(self.accepted + self.header_timeout, handshake).await;
         let handshake = handshake.map_err(|_| "the TLS handshake took too long".to_owned())?;
         Ok(Box::new(handshake.map_err(|error| format!("the TLS handshake failed: {error}"))?))

@@ -6,6 +6,7 @@ mod log_queue;
 mod reload;
 mod run;
 mod shared;
+mod socket;
 mod tasks;
 mod telemetry;
 mod tls;

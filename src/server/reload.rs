@@ -1,6 +1,7 @@
 //! Reloads the configuration: reads and checks it, builds a snapshot, and swaps it in. When a step fails, the running
 //! snapshot stays in use.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -15,7 +16,7 @@ use super::shared::Shared;
 use super::tasks::Tasks;
 use super::tls::TlsEndpoint;
 use crate::admin::Control;
-use crate::config::{Config, ConfigError, ConfigErrors};
+use crate::config::{Config, ConfigError, ConfigErrors, Listener};
 use crate::metrics::{Metrics, ReloadResult};
 use crate::proxy::Snapshot;
 
@@ -64,19 +65,19 @@ pub struct Reloader {
     path: PathBuf,
     shared: Arc<Shared>,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    certificates: Vec<Arc<TlsEndpoint>>,
+    certificates: Vec<(SocketAddr, Arc<TlsEndpoint>)>,
     tasks: tokio::sync::Mutex<Tasks>,
     status: Mutex<ReloadStatus>,
 }
 
 impl Reloader {
-    /// Starts the background tasks of `snapshot`, the first one. `certificates` are those of the listeners with TLS, in
-    /// the order of the configuration.
+    /// Starts the background tasks of `snapshot`, the first one. `certificates` are those of the listeners with TLS, with
+    /// the configured addresses.
     pub(super) fn new(
         path: PathBuf,
         shared: Arc<Shared>,
         snapshot: Arc<ArcSwap<Snapshot>>,
-        certificates: Vec<Arc<TlsEndpoint>>,
+        certificates: Vec<(SocketAddr, Arc<TlsEndpoint>)>,
     ) -> Self {
         let mut tasks = Tasks::default();
         tasks.follow(&snapshot.load());
@@ -169,10 +170,7 @@ impl Reloader {
         })?;
         self.snapshot.store(Arc::clone(&next));
         tasks.follow(&next);
-        let certificates = next.config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-        for (endpoint, settings) in self.certificates.iter().zip(certificates) {
-            endpoint.show(settings);
-        }
+        show_certificates(&self.certificates, &next.config.listeners);
         for (name, upstream) in &previous.upstreams {
             let successor = next.upstreams.get(name);
             if successor.is_none_or(|successor| !Arc::ptr_eq(successor, upstream)) {
@@ -211,6 +209,17 @@ impl ReloadStatus {
             duration_ms: (begun.elapsed().as_secs_f64() * 1e6).round() / 1e3,
             errors: Vec::new(),
             needs_restart: Vec::new(),
+        }
+    }
+}
+
+/// Gives the listeners that are bound the certificates of the listeners that are configured with the same address. Several
+/// listeners may have the same address only if its port is 0. They are taken in their order.
+fn show_certificates(bound: &[(SocketAddr, Arc<TlsEndpoint>)], configured: &[Listener]) {
+    let mut left: Vec<_> = configured.iter().filter_map(|one| Some((one.address, one.tls.as_ref()?))).collect();
+    for (address, endpoint) in bound {
+        if let Some(index) = left.iter().position(|(other, _)| other == address) {
+            endpoint.show(left.remove(index).1);
         }
     }
 }

@@ -219,13 +219,16 @@ impl RunningEdge {
     }
 }
 
-fn bind(config: &Config, threads: usize) -> Result<(Vec<BoundListener>, Vec<Arc<TlsEndpoint>>), StartError> {
+/// The certificates of the listeners with TLS, with the configured addresses.
+type Certificates = Vec<(SocketAddr, Arc<TlsEndpoint>)>;
+
+fn bind(config: &Config, threads: usize) -> Result<(Vec<BoundListener>, Certificates), StartError> {
     let (mut bound, mut certificates) = (Vec::new(), Vec::new());
     for listener in &config.listeners {
         let address = listener.address;
         let tls = listener.tls.as_ref().map(|tls| TlsEndpoint::new(tls).map(Arc::new));
         let tls = tls.transpose().map_err(|reason| StartError::Tls { address, reason })?;
-        certificates.extend(tls.clone());
+        certificates.extend(tls.clone().map(|tls| (address, tls)));
         let listener = BoundListener::bind(address, tls, threads);
         bound.push(listener.map_err(|error| StartError::Bind { address, error })?);
     }
@@ -249,19 +252,23 @@ fn pipeline(config: &Config, edge: Arc<Edge>) -> HttpProxy<Hooks> {
     let conf = ServerConf {
         threads,
         upstream_keepalive_pool_size: limits::POOL_PER_THREAD * threads,
-        // Pingora also counts the first attempt. `proxy::opaque::retry` decides whether there is another one.
-        max_retries: limits::ATTEMPTS + 1,
         ..ServerConf::default()
     };
     let mut pipeline = HttpProxy::new(Hooks(edge), Arc::new(conf));
     pipeline.handle_init_modules();
     let mut options = HttpServerOptions::default();
     options.h2c = true;
+    // Without this, Pingora would refuse WebSockets over HTTP/2. Any other CONNECT gets the edge's own 405.
+    options.allow_connect_method_proxying = true;
     options.h2_idle_timeout = Some(config.limits.keepalive_timeout.0);
     pipeline.server_options = Some(options);
     let mut h2 = default_h2_options();
     h2.max_concurrent_streams(limits::CLIENT_H2_STREAMS);
     h2.max_header_list_size(config.limits.header_bytes.0 as u32);
+    h2.max_send_buffer_size(limits::CLIENT_H2_SEND_BYTES);
+    h2.max_local_error_reset_streams(Some(limits::CLIENT_H2_RESETS));
+    // WebSockets over HTTP/2 (RFC 8441 section 3).
+    h2.enable_connect_protocol();
     pipeline.h2_options = Some(h2);
     pipeline
 }

@@ -20,6 +20,10 @@ pub enum PathError {
     /// of these.
     #[error("encoded separators, dots, percent signs and control characters are not accepted in a path")]
     AmbiguousEscape,
+    /// The path contains a character that is encoded in more bytes than it needs, such as `%C0%AE`. Some servers read a dot
+    /// there (RFC 3629 section 10).
+    #[error("overlong UTF-8 is not accepted in a path: encode each character in its shortest form")]
+    Overlong,
     /// The path contains a `.` or `..` segment.
     #[error("`.` and `..` segments are not accepted in a path")]
     DotSegment,
@@ -74,22 +78,42 @@ static IS_PATH_BYTE: [bool; 256] = {
     table
 };
 
-/// True for `.`, `..`, and for segments such as `..;x`: servers that remove path parameters read `..` there.
+/// True for `.` and `..`, also with something behind them that servers take away: path parameters (`..;x`), a query or a
+/// fragment that was encoded, a space.
 fn is_dot_segment(segment: &str) -> bool {
-    let name = segment.split(';').next().unwrap_or_default();
-    name == "." || name == ".."
+    let Some(rest) = segment.strip_prefix('.') else { return false };
+    let rest = rest.strip_prefix('.').unwrap_or(rest);
+    rest.is_empty() || [";", "%3B", "%3F", "%23", "%20"].iter().any(|end| rest.starts_with(end))
+}
+
+/// True when no valid UTF-8 has these two bytes one after the other, but a lenient decoder reads a character there that has a
+/// shorter form.
+fn is_overlong(first: u8, second: u8) -> bool {
+    match first {
+        0xC0 | 0xC1 | 0xF8..=0xFD => (0x80..0xC0).contains(&second),
+        0xE0 => (0x80..0xA0).contains(&second),
+        0xF0 => (0x80..0x90).contains(&second),
+        _ => false,
+    }
 }
 
 fn decode_unreserved(path: &[u8]) -> Result<String, PathError> {
     let mut out = String::with_capacity(path.len());
     let mut bytes = path.iter();
+    // The byte that was encoded directly before.
+    let mut before = 0;
     while let Some(&byte) = bytes.next() {
         if byte != b'%' {
+            before = 0;
             out.push(char::from(byte));
             continue;
         }
         let mut digit = || bytes.next().and_then(|&digit| char::from(digit).to_digit(16)).ok_or(PathError::BadEscape);
         let value = (digit()? * 16 + digit()?) as u8;
+        if is_overlong(before, value) {
+            return Err(PathError::Overlong);
+        }
+        before = value;
         match value {
             b'/' | b'\\' | b'.' | b'%' | 0..=0x1F | 0x7F => return Err(PathError::AmbiguousEscape),
             b'-' | b'_' | b'~' => out.push(char::from(value)),
@@ -120,6 +144,8 @@ mod tests {
             ("/a%20b/%c3%a4", "/a%20b/%C3%A4"),
             ("/message:send", "/message:send"),
             ("/a;b=c/...", "/a;b=c/..."),
+            ("/...%3B/.well%3Bknown/.%C3%A4/..%C3%A4", "/...%3B/.well%3Bknown/.%C3%A4/..%C3%A4"),
+            ("/%c0/%c0a/%e0%a0%80/%f0%90%80%80/%ed%a0%80", "/%C0/%C0a/%E0%A0%80/%F0%90%80%80/%ED%A0%80"),
             ("/", "/"),
         ] {
             assert_eq!(canonical_path(given.as_bytes()).as_deref(), Ok(canonical), "{given}");
@@ -136,6 +162,17 @@ mod tests {
             ("/fininfo/..", DotSegment),
             ("/./a", DotSegment),
             ("/fininfo/..;x/mcpgw", DotSegment),
+            ("/fininfo/..%3B/mcpgw", DotSegment),
+            ("/fininfo/..%3bx/mcpgw", DotSegment),
+            ("/fininfo/.%3B", DotSegment),
+            ("/fininfo/..%3F/mcpgw", DotSegment),
+            ("/fininfo/..%23/mcpgw", DotSegment),
+            ("/fininfo/..%20/mcpgw", DotSegment),
+            ("/fininfo/%c0%ae%c0%ae/mcpgw", Overlong),
+            ("/fininfo%C0%AFmcpgw", Overlong),
+            ("/fininfo%e0%80%afmcpgw", Overlong),
+            ("/fininfo%f0%80%80%afmcpgw", Overlong),
+            ("/fininfo%f8%80%80%80%afmcpgw", Overlong),
             ("/fininfo/%2e%2e/mcpgw/", AmbiguousEscape),
             ("/fininfo%2fmcpgw", AmbiguousEscape),
             ("/fininfo%5Cmcpgw", AmbiguousEscape),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use pingora::upstreams::peer::HttpPeer;
 use serde::Serialize;
 
@@ -24,7 +25,10 @@ pub struct Endpoint {
     healthy: AtomicBool,
     in_flight: InFlight,
     metrics: EndpointMetrics,
-    peer: HttpPeer,
+    /// From which connections are made.
+    peer: ArcSwap<HttpPeer>,
+    /// How long an idle connection is kept.
+    keepalive: Duration,
     idle: IdleConnections,
 }
 
@@ -55,7 +59,8 @@ impl Endpoint {
             healthy: AtomicBool::new(true),
             in_flight: InFlight::default(),
             metrics,
-            peer,
+            keepalive: peer.options.idle_timeout.unwrap_or_default(),
+            peer: ArcSwap::from_pointee(peer),
             idle: IdleConnections::default(),
         }
     }
@@ -107,13 +112,22 @@ impl Endpoint {
     }
 
     /// The peer from which connections to this endpoint are made.
-    pub fn peer(&self) -> &HttpPeer {
-        &self.peer
+    pub fn peer(&self) -> Arc<HttpPeer> {
+        self.peer.load_full()
+    }
+
+    /// No new stream uses the HTTP/2 connections that were made from `peer`: an exchange on one of them took too long, and
+    /// perhaps the connection is dead. The streams on them go on. Pingora finds connections by the group key.
+    pub fn leave_connections(&self, peer: &Arc<HttpPeer>) {
+        let mut next = HttpPeer::clone(peer);
+        next.group_key = next.group_key.wrapping_add(1);
+        // Other exchanges may have seen the same. Then the connections have been left already.
+        self.peer.compare_and_swap(peer, Arc::new(next));
     }
 
     /// Takes an idle HTTP/1 connection that can be used, if there is one.
     pub fn take_idle(&self) -> Option<Wire> {
-        self.idle.take(self.keepalive())
+        self.idle.take(self.keepalive)
     }
 
     /// Keeps an HTTP/1 connection for a later request. The last exchange on it must be complete.
@@ -123,11 +137,7 @@ impl Endpoint {
 
     /// Closes idle connections that are too old.
     pub(super) fn sweep_idle(&self) {
-        self.idle.sweep(self.keepalive());
-    }
-
-    fn keepalive(&self) -> Duration {
-        self.peer.options.idle_timeout.unwrap_or_default()
+        self.idle.sweep(self.keepalive);
     }
 
     /// What `/status` shows.

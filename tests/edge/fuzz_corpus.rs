@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+#[path = "../fuzz/requests.rs"]
+mod requests;
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
@@ -47,6 +49,11 @@ fn message() {
 #[test]
 fn path() {
     replay("path", 1, targets::path);
+}
+
+#[test]
+fn request() {
+    replay("request", 1, requests::request);
 }
 
 #[test]

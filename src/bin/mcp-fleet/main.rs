@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{events, listen, load, serve, session, token};
+use crate::commands::{chat, echo, events, listen, load, serve, session, token};
 
 /// MCP servers to run behind an edge, and tools around them.
 #[derive(Parser)]
@@ -39,6 +39,10 @@ enum Command {
     Events(events::Events),
     /// Opens many streams of `events` and prints how late their events arrive, as JSON lines.
     Listen(listen::Listen),
+    /// Serves WebSockets, and sends every message back.
+    Echo(echo::Echo),
+    /// Sends WebSocket messages to `echo` and prints how long they take to come back, as one JSON line.
+    Chat(chat::Chat),
 }
 
 #[tokio::main]
@@ -50,6 +54,8 @@ async fn main() -> ExitCode {
         Command::Load(load) => load.run(),
         Command::Events(events) => events.run().await,
         Command::Listen(listen) => listen.run().await,
+        Command::Echo(echo) => echo.run().await,
+        Command::Chat(chat) => chat.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,11 +1,15 @@
 //! Checks section `listeners`.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use super::material::KeyPairFiles;
 use super::resolver::Resolver;
+use crate::config::checked::key_pair::KeyPair;
 use crate::config::checked::{Admin, Listener, ListenerTls};
 use crate::config::read::place::Place;
+use crate::config::written;
 
 impl Resolver<'_> {
     pub(super) fn listeners(&mut self, admin: &Admin) -> Vec<Listener> {
@@ -27,30 +31,7 @@ impl Resolver<'_> {
                     );
                 }
                 taken.push((address, format!("`{}`", place.path)));
-                let tls = written.tls.as_ref().and_then(|tls| {
-                    let place = place.key("tls");
-                    let folder = self.folder(file);
-                    if tls.client_optional && tls.client_ca.is_none() {
-                        self.problems.add(
-                            &place.key("client_optional"),
-                            "has no effect without `client_ca`: add `client_ca`, or take this out",
-                        );
-                    }
-                    let files = KeyPairFiles { certificate: &tls.certificate, key: &tls.key };
-                    let identity = self.materials.key_pair(&folder, files, &place, &mut self.problems);
-                    let client_ca = tls.client_ca.as_ref().map(|path| {
-                        self.materials.authorities(&folder, path, &place.key("client_ca"), &mut self.problems)
-                    });
-                    Some(ListenerTls {
-                        identity: identity?,
-                        client_ca: match client_ca {
-                            Some(None) => return None,
-                            Some(Some(authorities)) => Some(authorities),
-                            None => None,
-                        },
-                        client_optional: tls.client_optional,
-                    })
-                });
+                let tls = written.tls.as_ref().and_then(|tls| self.listener_tls(tls, file, &place.key("tls")));
                 listeners.push(Listener {
                     address,
                     hosts: written.hosts.iter().map(|host| host.0.clone()).collect(),
@@ -65,6 +46,60 @@ impl Resolver<'_> {
             self.problems.add(&Place::new(0, ""), "there is no listener: write `listeners: [{address: 0.0.0.0:8080}]`");
         }
         listeners
+    }
+
+    fn listener_tls(&mut self, written: &written::ListenerTls, file: usize, place: &Place) -> Option<ListenerTls> {
+        let folder = self.folder(file);
+        if written.client_optional && written.client_ca.is_none() {
+            self.problems.add(
+                &place.key("client_optional"),
+                "has no effect without `client_ca`: add `client_ca`, or take this out",
+            );
+        }
+        let files = KeyPairFiles { certificate: &written.certificate, key: &written.key };
+        let identity = self.materials.key_pair(&folder, files, place, &mut self.problems);
+        let sni = self.sni(&written.sni, &folder, &place.key("sni"));
+        let client_ca = match &written.client_ca {
+            None => Some(None),
+            Some(path) => {
+                let place = place.key("client_ca");
+                self.materials.authorities(&folder, path, &place, &mut self.problems).map(Some)
+            }
+        };
+        Some(ListenerTls {
+            identity: identity?,
+            sni: sni?,
+            client_ca: client_ca?,
+            client_optional: written.client_optional,
+        })
+    }
+
+    /// The certificates of `tls.sni`. It must be clear which of them a client gets that asks for a name.
+    fn sni(&mut self, written: &[written::SniCertificate], folder: &Path, place: &Place) -> Option<Vec<KeyPair>> {
+        let mut owners: HashMap<String, usize> = HashMap::new();
+        let mut pairs = Vec::new();
+        for (index, written) in written.iter().enumerate() {
+            let place = place.item(index);
+            let files = KeyPairFiles { certificate: &written.certificate, key: &written.key };
+            let pair = self.materials.key_pair(folder, files, &place, &mut self.problems);
+            let names = pair.as_ref().map(KeyPair::dns_names);
+            if names.as_ref().is_some_and(Vec::is_empty) {
+                self.problems.add(
+                    &place.key("certificate"),
+                    "has no DNS name, so no client can ask for it: give a certificate with a DNS name in its subjectAltName",
+                );
+            }
+            for name in names.into_iter().flatten() {
+                if let Some(other) = owners.insert(name.clone(), index).filter(|other| *other != index) {
+                    let message = format!(
+                        "has the DNS name `{name}`, as the certificate of `sni[{other}]` has: keep one of them"
+                    );
+                    self.problems.add(&place.key("certificate"), message);
+                }
+            }
+            pairs.push(pair);
+        }
+        pairs.into_iter().collect()
     }
 }
 

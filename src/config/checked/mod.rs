@@ -98,6 +98,8 @@ pub struct Listener {
 pub struct ListenerTls {
     /// The edge's certificate and its private key.
     pub identity: KeyPair,
+    /// Further certificates: a client that asks for one of their DNS names gets that one. No name stands in two of them.
+    pub sni: Vec<KeyPair>,
     /// The authorities that client certificates are verified against; `None`: the listener requests no client
     /// certificate.
     pub client_ca: Option<Vec<CertificateDer<'static>>>,

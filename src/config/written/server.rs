@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for Threads {
     }
 }
 
-/// One entry of `listeners`. A change needs a restart, but a reload loads the certificate and its key again.
+/// One entry of `listeners`. A change needs a restart, but a reload loads the certificates and their keys again.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
@@ -97,12 +97,27 @@ pub struct ListenerTls {
     pub certificate: PathBuf,
     /// A PEM file with the private key of the certificate.
     pub key: PathBuf,
+    /// Further certificates. A client that asks for a host (SNI) gets the one whose DNS names include it, else
+    /// `certificate`.
+    #[serde(default)]
+    pub sni: Vec<SniCertificate>,
     /// A PEM file with the authorities that issue client certificates. With it, every client must present a
     /// certificate, unless `client_optional` is true.
     pub client_ca: Option<PathBuf>,
     /// Whether clients without a certificate are served too (default false). Needs `client_ca`.
     #[serde(default)]
     pub client_optional: bool,
+}
+
+/// One entry of `listeners[].tls.sni`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SniCertificate {
+    /// A PEM file with the certificate chain. The server's own certificate comes first. Clients get it when they ask for
+    /// one of its DNS names; `*.example.com` stands for one label.
+    pub certificate: PathBuf,
+    /// A PEM file with the private key of the certificate.
+    pub key: PathBuf,
 }
 
 /// Section `admin`. A change needs a restart.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::written::{Cidr, Listener, ListenerTls};
+use crate::config::written::{Cidr, Listener, ListenerTls, SniCertificate};
 use crate::import::draft::blank::blank_listener;
 use crate::import::draft::{Draft, Item};
 use crate::import::nginx::site::{Listen, Site, listen};
@@ -106,25 +106,36 @@ fn tls(file: &Arc<str>, folder: &Path, site: &Site<'_>, item: &mut Item<Listener
         return item.note(file, site.at, format!("{NO_CERTIFICATE}: write `tls: {{certificate: FILE, key: FILE}}`"));
     };
     if site.chain.effective("ssl_certificate").len() > 1 {
-        item.note(file, site.at, "a listener has only one certificate: the last certificate of this server is used");
+        item.note(
+            file,
+            site.at,
+            "a listener has one certificate for a host: the last certificate of this server is used",
+        );
     }
     let verify = site.chain.value("ssl_verify_client").unwrap_or("off");
     let client_ca = path("ssl_client_certificate").filter(|_| verify != "off");
     let client_optional = client_ca.is_some() && verify != "on";
-    let tls = ListenerTls { certificate, key, client_ca, client_optional };
-    match &item.value.tls {
-        Some(other) if *other != tls => {
-            item.note(
-                file,
-                site.at,
-                "a listener has only one certificate for all hosts: the certificate of the first server is used",
-            );
-            // If this server requires client certificates, the listener must require them too.
-            if let Some(other) = item.value.tls.as_mut().filter(|other| other.client_ca.is_none()) {
-                (other.client_ca, other.client_optional) = (tls.client_ca, tls.client_optional);
-            }
-        }
-        _ => item.value.tls = Some(tls),
+    let tls = ListenerTls { certificate, key, sni: Vec::new(), client_ca, client_optional };
+    let Some(other) = item.value.tls.as_mut() else {
+        item.value.tls = Some(tls);
+        return;
+    };
+    let further = SniCertificate { certificate: tls.certificate, key: tls.key };
+    let is_first = (&other.certificate, &other.key) == (&further.certificate, &further.key);
+    if !is_first && !other.sni.contains(&further) {
+        other.sni.push(further);
+    }
+    // If one server requires client certificates, the listener must require them too.
+    let differs = other.client_ca.is_some() && tls.client_ca.is_some() && other.client_ca != tls.client_ca;
+    if tls.client_ca.is_some() && (other.client_ca.is_none() || (other.client_optional && !tls.client_optional)) {
+        (other.client_ca, other.client_optional) = (tls.client_ca, tls.client_optional);
+    }
+    if differs {
+        item.note(
+            file,
+            site.at,
+            "a listener verifies all client certificates with one `client_ca`: put the authorities of these servers into one file",
+        );
     }
 }
 

@@ -105,13 +105,20 @@ async fn check_bodiless(downstream: &mut Downstream<'_>, context: &RequestContex
         return Ok(());
     }
     let patience = context.snapshot.config.limits.body_timeout.0;
-    let first = match within(patience, downstream.read_body()).await {
-        Ok(first) => first.map_err(|error| error.into_down())?,
-        Err(_) => return Err(Rejection::new(Reason::BodyTimeout, "the request body did not come in time").into()),
+    let first = async {
+        loop {
+            match downstream.read_body().await {
+                // An empty frame of HTTP/2.
+                Ok(Some(piece)) if piece.is_empty() => {}
+                read => return read,
+            }
+        }
     };
-    match first {
-        None => Ok(()),
-        Some(_) => Err(Rejection::new(Reason::BadRequest, "in MCP only a POST may have a body").into()),
+    match within(patience, first).await {
+        Ok(Ok(None)) => Ok(()),
+        Ok(Ok(Some(_))) => Err(Rejection::new(Reason::BadRequest, "in MCP only a POST may have a body").into()),
+        Ok(Err(error)) => Err(error.into_down().into()),
+        Err(_) => Err(Rejection::new(Reason::BodyTimeout, "the request body did not come in time").into()),
     }
 }
 

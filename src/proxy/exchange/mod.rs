@@ -86,6 +86,9 @@ pub(super) async fn run(
             Err(Stop::Broken(error)) => {
                 let failure = Failure { error: &error, reused, seen: link.has_seen() };
                 let may_repeat = may_repeat(&failure, downstream, context, &outgoing, &upload);
+                if is_late(&error) {
+                    link.is_late();
+                }
                 link.abandon().await;
                 // An idle connection that the replica had closed says nothing about the replica.
                 if may_repeat && !reused && !was_not_processed(&error) {
@@ -164,11 +167,16 @@ fn may_repeat(
         return true;
     }
     let kind = outgoing.call.as_ref().map(|call| call.kind);
-    let is_late = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
     // What went wrong on a connection that was idle may be about that connection only. Anything else may be about the
     // replica, and a session has no other replica to go to.
     let elsewhere = reused || outgoing.session().is_none();
-    repeat::is_safe(&downstream.req_header().method, kind) && !is_late && elsewhere && !outgoing.upgrades
+    repeat::is_safe(&downstream.req_header().method, kind) && !is_late(error) && elsewhere && !outgoing.upgrades
+}
+
+/// True when a deadline of the route was missed.
+fn is_late(error: &Error) -> bool {
+    *error.esource() == ErrorSource::Upstream
+        && matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
 }
 
 /// The endpoint that has the request's session; without a session, any endpoint that the request has not failed on.

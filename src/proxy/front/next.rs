@@ -24,8 +24,10 @@ pub(super) enum Next {
     End,
 }
 
+/// The longest method. The longest one of IANA's registry has 17 bytes.
+const METHOD_BYTES: usize = 32;
 /// Room in a request line beside the target: for the method, the version and two spaces.
-const REST_OF_REQUEST_LINE: usize = 64;
+const REST_OF_REQUEST_LINE: usize = METHOD_BYTES + 16;
 
 /// Reads the next request.
 pub(super) async fn next(edge: &Edge, connection: &mut ClientConnection, mut stopping: Pin<&mut impl Future>) -> Next {
@@ -78,6 +80,9 @@ fn is_too_large(input: &[u8], limits: &Limits) -> Option<Rejection> {
     let begin = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let input = &input[begin..];
     let longest = usize::try_from(limits.uri_bytes.0).unwrap_or(usize::MAX).saturating_add(REST_OF_REQUEST_LINE);
+    if input.len() > METHOD_BYTES && !input[..=METHOD_BYTES].contains(&b' ') {
+        return Some(refusal(BadHead::Malformed("the method is too long")));
+    }
     match input.iter().take(longest).position(|byte| *byte == b'\n') {
         None if input.len() >= longest => Some(Rejection::uri_too_long(limits)),
         Some(line) if (input.len() - line) as u64 > limits.header_bytes.0 + 4 => {
@@ -109,6 +114,8 @@ mod tests {
         assert_eq!(reason(format!("GET /{}", "a".repeat(200))), Some(Reason::UriTooLong));
         assert_eq!(reason(format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(980))), None);
         assert_eq!(reason(format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(1_010))), Some(Reason::HeadersTooLarge));
+        assert_eq!(reason(format!("{} / HTTP/1.1", "M".repeat(32))), None);
+        assert_eq!(reason(format!("{} / HTTP/1.1", "M".repeat(33))), Some(Reason::BadRequest));
         assert_eq!(reason("\r\n".repeat(10)), None);
         assert_eq!(reason("\r\n".repeat(100)), Some(Reason::BadRequest));
     }

@@ -58,6 +58,11 @@ impl TestEdge {
         write(&self.path(name), text);
     }
 
+    /// The address of the second listener.
+    pub fn second_address(&self) -> SocketAddr {
+        self.running.addresses[1]
+    }
+
     /// Replaces the configuration and reloads it. Returns the new generation.
     pub async fn reload(&self, yaml: &str) -> Result<u64, ConfigErrors> {
         self.write("edge.yaml", &complete(yaml));

@@ -1,5 +1,7 @@
 //! HTTP: routes, limits, protocol versions, TLS, web pages as clients, and bodies that are streamed.
 
+mod every_way;
+mod exchange;
 mod http1;
 mod limits;
 mod origin_and_cors;

@@ -225,7 +225,7 @@ async fn a_connection_serves_many_requests_also_after_refusals() {
     ))
     .await;
     let mut stream = tokio::net::TcpStream::connect(edge.address).await.expect("the edge listens");
-    for (path, status) in [("/a/", 200), ("/none", 404), ("/a/", 200), ("/a/../", 400), ("/a/x", 200)] {
+    for (path, status) in [("/a/", 200), ("/none", 404), ("/a/", 200), ("/a/x", 200)] {
         stream.write_all(request("POST", path, &[], "hello").as_bytes()).await.expect("the connection is open");
         assert_eq!(crate::harness::read_reply(&mut stream).await.status, status, "{path}");
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mcp_edge::server::Trigger;
 use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, ProtocolVersion, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -23,6 +23,8 @@ use crate::harness::{
 struct Client<'a> {
     authority: &'a Authority,
     identity: Option<&'a Identity>,
+    /// The host that it asks for.
+    host: &'a str,
     protocol: &'a str,
     versions: &'a [&'static SupportedProtocolVersion],
 }
@@ -30,10 +32,21 @@ struct Client<'a> {
 impl<'a> Client<'a> {
     /// A client that trusts `authority` and speaks HTTP/1.1.
     fn of(authority: &'a Authority) -> Self {
-        Self { authority, identity: None, protocol: "http/1.1", versions: rustls::DEFAULT_VERSIONS }
+        Self {
+            authority,
+            identity: None,
+            host: "edge.example",
+            protocol: "http/1.1",
+            versions: rustls::DEFAULT_VERSIONS,
+        }
     }
 
     async fn dial(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+        self.dial_with(self.config(), address).await
+    }
+
+    /// What is the same for connections that may resume each other.
+    fn config(&self) -> Arc<ClientConfig> {
         let builder = ClientConfig::builder_with_protocol_versions(self.versions);
         let builder = builder.with_root_certificates(self.authority.roots());
         let mut config = match self.identity {
@@ -41,9 +54,13 @@ impl<'a> Client<'a> {
             Some(identity) => builder.with_client_auth_cert(identity.chain(), identity.key_der()).expect("a pair"),
         };
         config.alpn_protocols = vec![self.protocol.into()];
+        Arc::new(config)
+    }
+
+    async fn dial_with(&self, config: Arc<ClientConfig>, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(address).await.expect("the edge listens");
-        let name = ServerName::try_from("edge.example").expect("a name");
-        let shaken = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        let name = ServerName::try_from(self.host.to_owned()).expect("a name");
+        let shaken = TlsConnector::from(config).connect(name, stream);
         tokio::time::timeout(PATIENCE, shaken).await.expect("a handshake in time")
     }
 
@@ -194,6 +211,88 @@ async fn a_reload_shows_a_changed_certificate_to_new_connections() {
     edge.write("edge.key", &third.key_pem());
     edge.reloader.reload(Trigger::Signal).await.expect("a good pair");
     assert_eq!(shown().await, third.chain());
+}
+
+/// One listener has several certificates. A client gets the one that is valid for the host that it asks for; a reload replaces
+/// each of them.
+#[tokio::test]
+async fn a_client_gets_the_certificate_of_the_host_that_it_asks_for() {
+    let (origin, authority) = (Origin::saying("in").await, Authority::new("ca"));
+    let [first, other, wild] = ["edge.example", "Other.Example", "*.wild.example"].map(|name| authority.issue(name));
+    let yaml = format!(
+        "listeners: [{{address: '127.0.0.1:0', tls: {{certificate: edge.pem, key: edge.key, sni: [
+    {{certificate: other.pem, key: other.key}}, {{certificate: wild.pem, key: wild.key}}]}}}}]
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /, upstream: a, auth: none}}]
+",
+        origin.address
+    );
+    let texts = [("edge", &first), ("other", &other), ("wild", &wild)]
+        .map(|(name, identity)| [(format!("{name}.pem"), identity.pem()), (format!("{name}.key"), identity.key_pem())]);
+    let files: Vec<_> = texts.iter().flatten().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let edge = TestEdge::start_with(&yaml, &files).await;
+    let shown = async |host| {
+        let mut stream = Client { host, ..Client::of(&authority) }.dial(edge.address).await.ok()?;
+        stream.write_all(request("GET", "/", &[], "").as_bytes()).await.expect("the connection is open");
+        assert_eq!(read_reply(&mut stream).await.status, 200, "{host}");
+        Some(stream.get_ref().1.peer_certificates().expect("the edge shows one").to_vec())
+    };
+    assert_eq!(shown("edge.example").await, Some(first.chain()));
+    assert_eq!(shown("other.example").await, Some(other.chain()));
+    assert_eq!(shown("a.wild.example").await, Some(wild.chain()));
+    // These get the certificate of `edge.example`, and do not accept it.
+    for host in ["wild.example", "a.b.wild.example", "another.example", "127.0.0.1"] {
+        assert_eq!(shown(host).await, None, "{host}");
+    }
+    let next = authority.issue("other.example");
+    edge.write("other.pem", &next.pem());
+    edge.write("other.key", &next.key_pem());
+    edge.reloader.reload(Trigger::Signal).await.expect("a good pair");
+    assert_eq!(shown("other.example").await, Some(next.chain()));
+    assert_eq!(shown("edge.example").await, Some(first.chain()));
+}
+
+/// A client that comes back needs no full handshake. What one listener has issued is worth nothing at another, which may have
+/// other rules for clients.
+#[tokio::test]
+async fn a_client_that_comes_back_resumes_its_connection_at_the_same_listener_only() {
+    let (origin, authority) = (Origin::saying("in").await, Authority::new("ca"));
+    let identity = authority.issue("edge.example");
+    let [edge, other] = [
+        edge(&origin, &authority, &identity, "").await,
+        edge(&origin, &authority, &identity, ", client_ca: ca.pem, client_optional: true").await,
+    ];
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let client = Client { versions: &[version], ..Client::of(&authority) };
+        let config = client.config();
+        let kind = async |address| {
+            let mut stream = client.dial_with(Arc::clone(&config), address).await.expect("a handshake");
+            stream.write_all(request("GET", "/", &[], "").as_bytes()).await.expect("the connection is open");
+            assert_eq!(read_reply(&mut stream).await.status, 200);
+            stream.get_ref().1.handshake_kind().expect("the handshake is over")
+        };
+        assert_eq!(kind(edge.address).await, HandshakeKind::Full);
+        assert_eq!(kind(edge.address).await, HandshakeKind::Resumed);
+        assert_eq!(kind(other.address).await, HandshakeKind::Full);
+    }
+}
+
+/// A client certificate is known on resumed connections too.
+#[tokio::test]
+async fn a_resumed_connection_has_the_certificate_of_its_client() {
+    let (origin, authority) = (Origin::saying("in").await, Authority::new("ca"));
+    let edge = edge(&origin, &authority, &authority.issue("edge.example"), ", client_ca: ca.pem").await;
+    let ours = authority.issue("client");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let client = Client { identity: Some(&ours), versions: &[version], ..Client::of(&authority) };
+        let config = client.config();
+        for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let mut stream = client.dial_with(Arc::clone(&config), edge.address).await.expect("a handshake");
+            stream.write_all(request("GET", "/", &[], "").as_bytes()).await.expect("the connection is open");
+            assert_eq!(read_reply(&mut stream).await.status, 200);
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(expected));
+        }
+    }
 }
 
 /// A client cannot hold a connection by silence, by sending a byte now and then, or by a handshake without a request.

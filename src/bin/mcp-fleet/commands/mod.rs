@@ -1,5 +1,7 @@
 //! The subcommands, one file each, and what they share.
 
+pub(crate) mod chat;
+pub(crate) mod echo;
 pub(crate) mod events;
 pub(crate) mod issuer;
 pub(crate) mod latency;

@@ -24,6 +24,11 @@ impl Target {
         }
     }
 
+    /// Adds a field, `NAME: VALUE`, to the request.
+    pub(crate) fn add(&mut self, field: &str) {
+        self.headers.push(field.to_owned());
+    }
+
     /// The bytes of a whole request.
     pub(crate) fn request(&self, method: &str, body: &str) -> Result<Vec<u8>, Failure> {
         let (authority, path) = self.parts()?;

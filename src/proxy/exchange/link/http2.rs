@@ -1,6 +1,7 @@
 //! One HTTP/2 request to a replica and its answer, on a stream of a connection that Pingora makes and keeps.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Uri, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::v2::client::Http2Session;
+use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr};
 use tokio::time::Instant;
 
@@ -17,14 +19,21 @@ use crate::proxy::h2_body::H2Body;
 /// An exchange with a replica.
 pub(crate) struct Http2Link {
     session: Box<Http2Session>,
+    /// From which the connection was made.
+    peer: Arc<HttpPeer>,
     /// There once the head of the request was sent.
     body: Option<H2Body>,
 }
 
 impl Http2Link {
-    /// On a stream that is not in use.
-    pub(crate) fn new(session: Box<Http2Session>) -> Self {
-        Self { session, body: None }
+    /// On a stream that is not in use, of a connection that was made from `peer`.
+    pub(crate) fn new(session: Box<Http2Session>, peer: Arc<HttpPeer>) -> Self {
+        Self { session, peer, body: None }
+    }
+
+    /// From which the connection was made.
+    pub(crate) fn peer(&self) -> &Arc<HttpPeer> {
+        &self.peer
     }
 
     /// Sends the head of a request. `ends`: it has no body.
@@ -80,9 +89,9 @@ impl Http2Link {
         self.session.read_trailers().await
     }
 
-    /// The stream, whose exchange has ended whole.
-    pub(crate) fn into_session(self) -> Http2Session {
-        *self.session
+    /// The stream, whose exchange has ended whole, and from what its connection was made.
+    pub(crate) fn into_parts(self) -> (Http2Session, Arc<HttpPeer>) {
+        (*self.session, self.peer)
     }
 
     /// Resets the stream.

@@ -43,9 +43,10 @@ impl Link {
         let link = |protocol| Self { endpoint: Arc::clone(endpoint), protocol };
         if upstream.settings().http2 {
             // Boxed, because the future of a TLS handshake is large, and every stream would carry room for it.
-            return match Box::pin(edge.upstreams.get_http_session(endpoint.peer())).await? {
+            let peer = endpoint.peer();
+            return match Box::pin(edge.upstreams.get_http_session(&*peer)).await? {
                 (HttpSession::H2(stream), reused) => {
-                    Ok((link(Protocol::Http2(Http2Link::new(Box::new(stream)))), reused))
+                    Ok((link(Protocol::Http2(Http2Link::new(Box::new(stream), peer))), reused))
                 }
                 _ => Error::e_explain(ErrorType::ConnectError, "the upstream does not speak HTTP/2"),
             };
@@ -53,7 +54,7 @@ impl Link {
         if let Some(stream) = endpoint.take_idle() {
             return Ok((link(Protocol::Http1(Http1Link::new(stream))), true));
         }
-        let stream = Wire::connect(&edge.transport, endpoint.peer(), endpoint.address()).await?;
+        let stream = Wire::connect(&edge.transport, &endpoint.peer(), endpoint.address()).await?;
         Ok((link(Protocol::Http1(Http1Link::new(stream))), false))
     }
 
@@ -159,9 +160,16 @@ impl Link {
                 }
             }
             Protocol::Http2(link) => {
-                let (peer, session) = (self.endpoint.peer(), HttpSession::H2(link.into_session()));
-                edge.upstreams.release_http_session(session, peer, peer.options.idle_timeout).await;
+                let (session, peer) = link.into_parts();
+                edge.upstreams.release_http_session(HttpSession::H2(session), &*peer, peer.options.idle_timeout).await;
             }
+        }
+    }
+
+    /// The exchange took too long. Others do not begin on the same connection, which may be dead.
+    pub(crate) fn is_late(&self) {
+        if let Protocol::Http2(link) = &self.protocol {
+            self.endpoint.leave_connections(link.peer());
         }
     }
 

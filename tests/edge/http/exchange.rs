@@ -1,0 +1,353 @@
+//! What happens between a request and its answer: early answers, what is repeated, and how connections end.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::ext::Protocol;
+use http::{Request, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::streaming::wire::{Wire, held, held_calls, next, raw};
+use crate::harness::http2::{self, Http2};
+use crate::harness::{
+    Origin, PATIENCE, TestEdge, call, eventually, exchange, message, post, read_reply, reads_through_pingora, request,
+};
+
+const PATHS: [&str; 2] = ["/mcp", "/opaque/"];
+
+async fn edge(origin: &Origin, upstream: &str, limits: &str) -> TestEdge {
+    TestEdge::start(&format!(
+        "limits: {{{limits}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]{upstream}}}}}
+routes:
+  - {{path: /mcp, upstream: a, protocol: mcp, auth: none, body_bytes: 16MiB}}
+  - {{path: /opaque/, upstream: a, auth: none, body_bytes: 16MiB{}}}
+",
+        origin.address,
+        if upstream.contains("http2") { "" } else { ", upgrade: [websocket]" }
+    ))
+    .await
+}
+
+/// Case B6: an upstream may answer before it has read the request. The client gets the answer at once, while it still sends.
+#[tokio::test]
+async fn an_early_answer_is_passed_on_while_the_client_still_sends() {
+    let (origin, mut accepted) = raw().await;
+    let edge = edge(&origin, ", timeouts: {response: 10s}", "").await;
+    let mut client = Wire::open(&edge, &request("POST", "/opaque/", &[("Content-Length", "12000000")], "")).await;
+    let mut upstream = next(&mut accepted).await;
+    upstream.until("\r\n\r\n").await;
+    let begun = Instant::now();
+    upstream.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig").await;
+    let answer = client.until("big").await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "the answer does not wait for the request");
+}
+
+/// Case B7 (RFC 9113 section 8.7): what the upstream says that it has not processed is sent again, even a call of a tool. What it
+/// may have processed is not.
+#[tokio::test]
+async fn a_refused_stream_is_sent_again_whatever_its_method() {
+    let (origin, mut accepted) = held_calls().await;
+    let edge = edge(&origin, ", http2: true", "").await;
+    for path in PATHS {
+        for (reason, repeats) in [(Reason::REFUSED_STREAM, true), (Reason::CANCEL, false)] {
+            let text = post(path, &[("Connection", "close")], &call("1", "x"));
+            let address = edge.address;
+            let asked = tokio::spawn(exchange(address, text));
+            next(&mut accepted).await.1.send_reset(reason);
+            if repeats {
+                let (request, mut respond) = next(&mut accepted).await;
+                assert!(http2::text(request.into_body()).await.contains("tools/call"));
+                let head = Response::builder().header("content-type", "application/json").body(()).expect("a response");
+                let mut answer = respond.send_response(head, false).expect("the stream is open");
+                answer.send_data(Bytes::from("{}"), true).expect("the stream is open");
+            }
+            let reply = asked.await.expect("a reply");
+            assert_eq!(reply.status, if repeats { 200 } else { 502 }, "{path} {reason}");
+        }
+    }
+}
+
+/// Case B7: requests after one that took too long do not go to the same connection, which may be dead.
+#[tokio::test]
+async fn an_http_2_connection_is_left_after_a_timeout() {
+    let (origin, mut accepted) = held_calls().await;
+    let edge = edge(&origin, ", http2: true, timeouts: {response: 500ms}", "").await;
+    for (number, path) in PATHS.into_iter().enumerate() {
+        let asked = tokio::spawn(exchange(edge.address, post(path, &[], &call("1", "x"))));
+        let silent = next(&mut accepted).await;
+        assert_eq!(asked.await.expect("a reply").status, 504);
+        drop(silent);
+        let asked = tokio::spawn(exchange(edge.address, post(path, &[], &call("1", "x"))));
+        let (_request, mut respond) = next(&mut accepted).await;
+        let head = Response::builder().status(204).body(()).expect("a response");
+        respond.send_response(head, true).expect("the stream is open");
+        assert_eq!(asked.await.expect("a reply").status, 204);
+        assert_eq!(origin.connections(), number + 2, "{path}");
+    }
+}
+
+/// Case B8: an answer that has begun is not asked for again, and the error that came first is the one that is told. The line in
+/// the log names the endpoint.
+#[tokio::test]
+async fn a_broken_answer_is_not_asked_for_again() {
+    for broken in ["HTTP/1.1 200 OK\r\nContent-Le", "nonsense\r\n\r\n", "HTTP/1.1 200 OK\r\nX : y\r\n\r\n"] {
+        let origin = Origin::scripted(move |mut stream, recorder| async move {
+            if recorder.read(&mut stream).await.is_some() {
+                let _ = stream.write_all(broken.as_bytes()).await;
+            }
+        })
+        .await;
+        let edge = edge(&origin, "", "").await;
+        for path in PATHS {
+            let before = origin.count();
+            let accept = [("Accept", "text/event-stream")];
+            let reply = exchange(edge.address, request("GET", path, &accept, "")).await;
+            assert_eq!(reply.status, 502, "{path} {broken:?}: {reply:?}");
+            assert!(!reply.body.contains("no endpoint"), "{reply:?}");
+            assert_eq!(origin.count(), before + 1, "{path} {broken:?}");
+        }
+        let failed = format!(
+            r#"mcp_edge_endpoint_requests_total{{endpoint="{}",result="failed",upstream="a"}}"#,
+            origin.address
+        );
+        assert_eq!(edge.metric(&failed).await, 2.0, "{}", edge.admin_get("/metrics").await.body);
+    }
+}
+
+/// Case B9: what a server sends without being asked, with its answer or later, never reaches the next caller.
+#[tokio::test]
+async fn a_second_answer_that_nobody_asked_for_reaches_nobody() {
+    for delay in [None, Some(Duration::from_millis(5))] {
+        let origin = Origin::scripted(move |mut stream, recorder| async move {
+            while recorder.read(&mut stream).await.is_some() {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+                let (own, other) = (format!("{head}Content-Length: 2\r\n\r\n{{}}"), "HTTP/1.1 200 OK\r\n\r\n");
+                let (first, second) = match delay {
+                    None => (own + other, ""),
+                    Some(_) => (own, other),
+                };
+                if stream.write_all(first.as_bytes()).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(delay.unwrap_or_default()).await;
+                if stream.write_all(second.as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+        })
+        .await;
+        let edge = edge(&origin, "", "").await;
+        for path in PATHS {
+            for number in 0..5 {
+                let before = origin.connections();
+                let reply = exchange(edge.address, post(path, &[], &message("1", "ping", "{}"))).await;
+                assert_eq!((reply.status, reply.body.as_str()), (200, "{}"), "{path} {number} {delay:?}: {reply:?}");
+                assert_eq!(origin.connections(), before + 1, "the connection before is not used again");
+                // Until the second answer has come.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Case C8 (RFC 9112 section 6.3): whether a request has a body is seen by its bytes, not by its framing.
+#[tokio::test]
+async fn a_get_or_delete_may_frame_a_body_without_bytes() {
+    let origin = Origin::saying("{}").await;
+    let edge = edge(&origin, "", "").await;
+    let mut http2 = Http2::connect(edge.address).await;
+    for path in PATHS {
+        for method in ["GET", "DELETE"] {
+            let fields = [("Accept", "text/event-stream"), ("Transfer-Encoding", "chunked")];
+            let text = request(method, path, &fields, "");
+            if !reads_through_pingora() {
+                assert_eq!(exchange(edge.address, text.clone() + "0\r\n\r\n").await.status, 200, "{method} {path}");
+            }
+            let request = Request::builder().method(method).uri(format!("http://edge.example{path}"));
+            let request = request.header("accept", "text/event-stream").body(()).expect("a request");
+            let (response, mut sending) = http2.send(request, false).await;
+            sending.send_data(Bytes::new(), true).expect("the stream is open");
+            assert_eq!(http2::head(response).await.status(), 200, "{method} {path}");
+            if path == "/mcp" && !reads_through_pingora() {
+                let reply = exchange(edge.address, text + "1\r\nx\r\n0\r\n\r\n").await;
+                assert_eq!(reply.status, 400, "{method} {path}");
+            }
+        }
+    }
+}
+
+/// Case C9: a client may send many requests at once. All are answered, in their order.
+#[tokio::test]
+async fn requests_that_come_at_once_are_all_answered() {
+    if reads_through_pingora() {
+        return;
+    }
+    let origin = Origin::answering(|seen| crate::harness::ok(seen.header("x-number").unwrap_or_default())).await;
+    let edge = edge(&origin, "", "").await;
+    for path in PATHS {
+        let mut client = Wire::open(&edge, "").await;
+        let padding = "p".repeat(3_000);
+        let all: String = (0..20)
+            .map(|number| {
+                let number = number.to_string();
+                let fields = [("X-Number", number.as_str()), ("X-Pad", &padding), ("Accept", "text/event-stream")];
+                request("GET", path, &fields, "")
+            })
+            .collect();
+        client.send(&all).await;
+        let mut reader = tokio::io::BufReader::new(&mut client.stream);
+        for number in 0..20 {
+            let mut bytes = Vec::new();
+            while !bytes.ends_with(b"\r\n\r\n") {
+                let byte = tokio::time::timeout(PATIENCE, reader.read_u8()).await.expect("in time").expect("an answer");
+                bytes.push(byte);
+            }
+            let head = String::from_utf8(bytes).expect("text").to_ascii_lowercase();
+            let expected = number.to_string();
+            assert!(head.starts_with("http/1.1 200 "), "{path} {number}: {head}");
+            let mut body = vec![0; expected.len()];
+            reader.read_exact(&mut body).await.expect("a body");
+            assert_eq!(body, expected.as_bytes(), "{path}");
+        }
+    }
+}
+
+/// Case C10: a client that has sent its whole request may close its side of the connection. It gets what is at hand.
+#[tokio::test]
+async fn a_client_that_closes_its_side_gets_its_answer() {
+    if reads_through_pingora() {
+        return;
+    }
+    let origin = Origin::saying("{}").await;
+    let edge = edge(&origin, "", "").await;
+    for path in PATHS {
+        let mut client = Wire::open(&edge, &post(path, &[], &message("1", "ping", "{}"))).await;
+        client.stream.shutdown().await.expect("the connection is open");
+        let reply = read_reply(&mut client.stream).await;
+        assert_eq!((reply.status, reply.body.as_str()), (200, "{}"), "{path}");
+    }
+}
+
+/// Case F5: an edge that stops says with each answer that the connection ends, so that no request is lost on it.
+#[tokio::test]
+async fn an_answer_says_that_the_connection_ends_when_the_edge_stops() {
+    if reads_through_pingora() {
+        return;
+    }
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, "", "").await;
+    let mut clients = Vec::new();
+    for path in PATHS {
+        let client = Wire::open(&edge, &post(path, &[], &message("1", "ping", "{}"))).await;
+        clients.push((path, client, next(&mut accepted).await));
+    }
+    let stopped = edge.drain_in_background(Duration::from_secs(10));
+    // The edge has begun to stop when it accepts no connection any more.
+    for (path, mut client, mut upstream) in clients {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        upstream.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}").await;
+        let reply = read_reply(&mut client.stream).await;
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "{path}");
+        assert_eq!(client.end().await, "");
+    }
+    stopped.await.expect("it stops");
+}
+
+/// Case F6: whether the connection goes on is said as it is, also when the upstream fails.
+#[tokio::test]
+async fn a_502_says_whether_the_connection_goes_on() {
+    if reads_through_pingora() {
+        return;
+    }
+    let origin = Origin::scripted(|mut stream, recorder| async move {
+        recorder.read(&mut stream).await;
+    })
+    .await;
+    let edge = edge(&origin, "", "").await;
+    for path in PATHS {
+        let mut client = Wire::open(&edge, "").await;
+        for _ in 0..3 {
+            client.send(&post(path, &[], &message("1", "tools/call", r#"{"name":"x"}"#))).await;
+            let reply = read_reply(&mut client.stream).await;
+            assert_eq!(reply.status, 502, "{path}");
+            assert_ne!(reply.header("connection"), Some("close"), "{path}: the next request shows whether it is open");
+        }
+    }
+}
+
+/// Case F8: a client that is refused, and that sends slowly, can read why.
+#[tokio::test]
+async fn a_slow_upload_that_is_refused_learns_why() {
+    if reads_through_pingora() {
+        return;
+    }
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "", "").await;
+    let mut client = Wire::open(&edge, &request("POST", "/opaque/", &[("Content-Length", "20000000")], "")).await;
+    let piece = "x".repeat(50_000);
+    // Two seconds, at half a megabyte a second: longer than the edge waits for a client that says nothing.
+    for _ in 0..20 {
+        client.send(&piece).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(read_reply(&mut client.stream).await.status, 413);
+}
+
+/// RFC 8441: a WebSocket over HTTP/2. To the upstream, it is one over HTTP/1. Any other CONNECT is refused.
+#[tokio::test]
+async fn a_web_socket_over_http_2_is_a_stream() {
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, "", "").await;
+    let stream = tokio::net::TcpStream::connect(edge.address).await.expect("the edge listens");
+    let (mut sender, mut connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    let driver =
+        tokio::spawn(async move { std::future::poll_fn(|cx| std::pin::Pin::new(&mut connection).poll(cx)).await });
+    // The first SETTINGS of the edge say that it takes extended CONNECT.
+    eventually("the edge's settings have come", async || sender.is_extended_connect_protocol_enabled()).await;
+    let connect = |path: &str, protocol: Option<&'static str>| {
+        let mut request = Request::builder().method("CONNECT").uri(format!("http://edge.example{path}"));
+        request = request.header("sec-websocket-version", "13");
+        let mut request = request.body(()).expect("a request");
+        if let Some(protocol) = protocol {
+            request.extensions_mut().insert(Protocol::from_static(protocol));
+        }
+        request
+    };
+    let (response, mut sending) =
+        sender.send_request(connect("/opaque/x", Some("websocket")), false).expect("a request");
+    let mut upstream = next(&mut accepted).await;
+    let seen = origin.last();
+    assert_eq!(seen.line(), "GET /x HTTP/1.1");
+    assert_eq!((seen.header("upgrade"), seen.header("connection")), (Some("websocket"), Some("Upgrade")));
+    let key = seen.header("sec-websocket-key").expect("a key");
+    let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
+    upstream
+        .send(&format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        ))
+        .await;
+    let response = http2::head(response).await;
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    for number in 0..3 {
+        let text = format!("message {number}\n");
+        sending.send_data(Bytes::from(text.clone()), false).expect("the stream is open");
+        upstream.until(&text).await;
+        upstream.send(&text).await;
+        assert_eq!(http2::piece(&mut body).await.expect("a piece").expect("no error"), text);
+    }
+    sending.send_data(Bytes::new(), true).expect("the stream is open");
+    assert_eq!(upstream.end().await, "");
+    for (path, protocol, status) in [("/opaque/", Some("other"), 405), ("/mcp", Some("websocket"), 400)] {
+        let (response, _) = sender.send_request(connect(path, protocol), true).expect("a request");
+        assert_eq!(http2::head(response).await.status(), status, "{path} {protocol:?}");
+    }
+    let plain = Request::builder().method("CONNECT").uri("edge.example:443").body(()).expect("a request");
+    let (response, _) = sender.send_request(plain, true).expect("a request");
+    assert_eq!(http2::head(response).await.status(), 405);
+    assert_eq!(origin.connections(), 1);
+    driver.abort();
+}
