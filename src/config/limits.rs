@@ -338,13 +338,12 @@ pub struct Limits {
     /// The largest request body (default 4MiB); more is answered 413. A route may set its own.
     pub body_bytes: Size,
     /// Memory for MCP messages of more than 64KiB that are held, request bodies until they are sent and lists until they
-    /// are filtered, over all requests (default
-    /// 256MiB, at least 1MiB); more is answered 503.
+    /// are filtered, over all requests (default 256MiB, at least 1MiB); more is answered 503.
     pub held_bytes: Size,
     /// How long a client may take for a whole request header, and for a TLS handshake (default 10s).
     pub header_timeout: Span,
-    /// How long a client may be silent within a request body (default 10s). Over HTTP/2 this holds for MCP messages that
-    /// are read ahead; others are bounded by the upstream's `timeouts.response`.
+    /// How long a client may be silent within a request body (default 10s). For gRPC and other requests that wait for a stream,
+    /// the route's `idle` counts instead.
     pub body_timeout: Span,
     /// How long a client may take to accept a piece of a response (default 30s).
     pub write_timeout: Span,

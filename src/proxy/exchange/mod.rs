@@ -6,6 +6,7 @@
 //! send the request while waiting for the head of the answer, pass the answer on.
 
 mod answer;
+mod answer_head;
 mod clock;
 mod head_clock;
 mod link;

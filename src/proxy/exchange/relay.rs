@@ -6,21 +6,21 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType};
 use tokio::time::Instant;
 
 use super::answer::Answer;
+use super::answer_head::{head_for_client, head_of_tunnel};
 use super::clock::Clock;
 use super::link::Link;
 use super::pump::{Event, Limits, Pump, Wanted};
 use super::upload::Upload;
 use super::upstream_head::Upgrade;
-use super::websocket_key::ACCEPT_FIELD;
 use crate::config::limits;
-use crate::mcp::{Era, error_message};
+use crate::mcp::error_message;
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::proxy::client::downstream::Downstream;
 use crate::proxy::client::transfer::Follows;
@@ -32,7 +32,6 @@ use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::edge::Edge;
 use crate::proxy::mcp_session::SESSION_HEADER;
 use crate::proxy::snapshot::RouteContext;
-use crate::proxy::{headers, mcp_session};
 
 /// The comment that keeps a silent stream open.
 const COMMENT: &[u8] = b":\n\n";
@@ -109,68 +108,6 @@ async fn remember(edge: &Edge, downstream: &Downstream<'_>, head: &ResponseHeade
     {
         edge.resumptions.remember(sealed.to_owned(), body.bytes.clone()).await;
     }
-}
-
-/// The head of the answer as the client may see it.
-fn head_for_client(
-    mut head: Box<ResponseHeader>,
-    answer: &Answer,
-    downstream: &Downstream<'_>,
-    context: &RequestContext,
-    route: &RouteContext,
-    outgoing: &Outgoing,
-) -> Result<Box<ResponseHeader>, Stop> {
-    let is_chunked = head.headers.contains_key(TRANSFER_ENCODING);
-    headers::strip_connection_fields(&mut head);
-    if let Some(call) = &outgoing.call {
-        match call.era {
-            // This era has no sessions.
-            Era::Stateless => drop(head.remove_header(&SESSION_HEADER)),
-            Era::Sessions => mcp_session::seal_response(&mut head, route, context, call.session.as_ref())?,
-        }
-        if answer.is_event_stream() {
-            // nginx in front of the edge would hold events back.
-            head.insert_header("x-accel-buffering", "no")?;
-        }
-    }
-    head.set_version(Version::HTTP_11);
-    // A 204 never has a body, so its length could only be misread.
-    if answer.changes_length() || is_chunked || head.status == StatusCode::NO_CONTENT {
-        head.remove_header(&CONTENT_LENGTH);
-    } else if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
-        && let Some(first) = head.remove_header(&CONTENT_LENGTH)
-    {
-        // The connection has checked that all say the same.
-        let one = first.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().to_vec();
-        head.insert_header(CONTENT_LENGTH, one)?;
-    }
-    let bodiless = downstream.req_header().method == Method::HEAD
-        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let chunks = downstream.req_header().version != Version::HTTP_10;
-    if !bodiless && chunks && !answer.holds_head() && !head.headers.contains_key(CONTENT_LENGTH) {
-        head.insert_header(TRANSFER_ENCODING, "chunked")?;
-    }
-    headers::to_client(&mut head, context, route)?;
-    Ok(head)
-}
-
-/// The head of an answer that opens a WebSocket, as the client may see it.
-fn head_of_tunnel(
-    mut head: Box<ResponseHeader>,
-    upgrade: Option<&Upgrade>,
-    context: &RequestContext,
-    route: &RouteContext,
-) -> Result<Box<ResponseHeader>, Stop> {
-    if let Some(key) = upgrade.and_then(|upgrade| upgrade.key.as_ref()) {
-        if !key.is_accepted(&head.headers) {
-            return Err(Rejection::new(Reason::UpstreamFailed, "the upstream did not accept the WebSocket").into());
-        }
-        head.remove_header(&ACCEPT_FIELD);
-    }
-    headers::strip_connection_fields(&mut head);
-    head.remove_header(&CONTENT_LENGTH);
-    headers::to_client(&mut head, context, route)?;
-    Ok(head)
 }
 
 struct Relay<'x, 'd> {

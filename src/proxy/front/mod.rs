@@ -3,6 +3,7 @@
 //! HTTP/1 is read here, every head by one strict reader: what two servers could understand differently is refused. HTTP/2 is
 //! Pingora's, which calls back with each request. Behind both, all requests take the same way (`serve`).
 
+mod connection;
 mod last_request;
 mod next;
 
@@ -16,6 +17,7 @@ use pingora::protocols::{ALPN, Shutdown, Stream};
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
+use self::connection::ClientConnection;
 use self::last_request::{Findings, LastRequest};
 use self::next::{Next, next};
 use super::client::downstream::Downstream;
@@ -23,7 +25,6 @@ use super::client::http1_connection::Http1Connection;
 use super::client::http1_downstream::{End, Http1Downstream};
 use super::client::stream::ClientStream;
 use super::context::RequestContext;
-use super::context::opened_session::LastOpened;
 use super::context::rejection::Rejection;
 use super::edge::Edge;
 use super::hooks::Hooks;
@@ -43,17 +44,6 @@ impl std::fmt::Debug for Front {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Front").field("edge", &self.edge).finish_non_exhaustive()
     }
-}
-
-/// A connection over HTTP/1, with what its requests leave to each other.
-struct ClientConnection {
-    http1: Http1Connection,
-    /// True until the first request was read.
-    is_new: bool,
-    /// Set while the next request is awaited.
-    last: Option<LastRequest>,
-    /// The MCP session that was opened last.
-    last_session: Option<Box<LastOpened>>,
 }
 
 impl Front {

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 
-use super::ClientConnection;
+use super::connection::ClientConnection;
 use super::last_request::Findings;
 use crate::config::Limits;
 use crate::http1::{BadHead, RequestHead, RequestParse};

@@ -1,0 +1,80 @@
+//! The head of an answer, as the client may see it.
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Method, StatusCode, Version};
+use pingora::http::ResponseHeader;
+
+use super::answer::Answer;
+use super::upstream_head::Upgrade;
+use super::websocket_key::ACCEPT_FIELD;
+use crate::mcp::Era;
+use crate::metrics::RejectionReason as Reason;
+use crate::proxy::client::downstream::Downstream;
+use crate::proxy::context::RequestContext;
+use crate::proxy::context::call::Outgoing;
+use crate::proxy::context::rejection::{Rejection, Stop};
+use crate::proxy::mcp_session::SESSION_HEADER;
+use crate::proxy::snapshot::RouteContext;
+use crate::proxy::{headers, mcp_session};
+
+/// The head of an answer with a body, or without one.
+pub(super) fn head_for_client(
+    mut head: Box<ResponseHeader>,
+    answer: &Answer,
+    downstream: &Downstream<'_>,
+    context: &RequestContext,
+    route: &RouteContext,
+    outgoing: &Outgoing,
+) -> Result<Box<ResponseHeader>, Stop> {
+    let is_chunked = head.headers.contains_key(TRANSFER_ENCODING);
+    headers::strip_connection_fields(&mut head);
+    if let Some(call) = &outgoing.call {
+        match call.era {
+            // This era has no sessions.
+            Era::Stateless => drop(head.remove_header(&SESSION_HEADER)),
+            Era::Sessions => mcp_session::seal_response(&mut head, route, context, call.session.as_ref())?,
+        }
+        if answer.is_event_stream() {
+            // nginx in front of the edge would hold events back.
+            head.insert_header("x-accel-buffering", "no")?;
+        }
+    }
+    head.set_version(Version::HTTP_11);
+    // A 204 never has a body, so its length could only be misread.
+    if answer.changes_length() || is_chunked || head.status == StatusCode::NO_CONTENT {
+        head.remove_header(&CONTENT_LENGTH);
+    } else if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+        && let Some(first) = head.remove_header(&CONTENT_LENGTH)
+    {
+        // The connection has checked that all say the same.
+        let one = first.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().to_vec();
+        head.insert_header(CONTENT_LENGTH, one)?;
+    }
+    let bodiless = downstream.req_header().method == Method::HEAD
+        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let chunks = downstream.req_header().version != Version::HTTP_10;
+    if !bodiless && chunks && !answer.holds_head() && !head.headers.contains_key(CONTENT_LENGTH) {
+        head.insert_header(TRANSFER_ENCODING, "chunked")?;
+    }
+    headers::to_client(&mut head, context, route)?;
+    Ok(head)
+}
+
+/// The head of an answer that opens a WebSocket, as the client may see it.
+pub(super) fn head_of_tunnel(
+    mut head: Box<ResponseHeader>,
+    upgrade: Option<&Upgrade>,
+    context: &RequestContext,
+    route: &RouteContext,
+) -> Result<Box<ResponseHeader>, Stop> {
+    if let Some(key) = upgrade.and_then(|upgrade| upgrade.key.as_ref()) {
+        if !key.is_accepted(&head.headers) {
+            return Err(Rejection::new(Reason::UpstreamFailed, "the upstream did not accept the WebSocket").into());
+        }
+        head.remove_header(&ACCEPT_FIELD);
+    }
+    headers::strip_connection_fields(&mut head);
+    head.remove_header(&CONTENT_LENGTH);
+    headers::to_client(&mut head, context, route)?;
+    Ok(head)
+}
