@@ -114,7 +114,9 @@ fn edge(data: &[u8], step: usize) -> Connection {
 
 fn target(uri: &Uri) -> String {
     let path = uri.path_and_query().map_or("", |path| path.as_str());
-    format!("{} {path}", uri.authority().map_or("", |authority| authority.as_str()))
+    // The path of `http://host?query` is `/` (RFC 9110 section 4.2.3).
+    let slash = if uri.authority().is_some() && !path.starts_with('/') { "/" } else { "" };
+    format!("{} {slash}{path}", uri.authority().map_or("", |authority| authority.as_str()))
 }
 
 /// Reads one request as strictly as RFC 9112 allows. Returns its length as well. `None`: it is not valid, or not whole.
