@@ -177,9 +177,13 @@ impl Policy {
 }
 
 /// The rule that decides on `name`: the first that matches. No rule matches a name longer than [`limits::NAME_BYTES`],
-/// which bounds the work that a name can cause.
+/// which bounds the work that a name can cause, or one with control characters: a server may read only what stands before
+/// them.
 fn first_match<'r>(rules: &'r [Rule], name: &str) -> Option<&'r Rule> {
-    rules.iter().take_while(|_| name.len() <= limits::NAME_BYTES).find(|rule| rule.pattern.matches(name))
+    if name.len() > limits::NAME_BYTES || name.chars().any(char::is_control) {
+        return None;
+    }
+    rules.iter().find(|rule| rule.pattern.matches(name))
 }
 
 /// The scopes that one operation needs, and whether the caller has them.

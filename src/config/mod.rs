@@ -24,11 +24,12 @@ pub use checked::{
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::Limits;
 pub use units::Span;
+pub use written::TrustedField;
 pub use written::api_keys::ApiKeyEntry;
 pub use written::auth::{Algorithm, Cache};
 pub use written::mtls::CertificateName;
 pub use written::reference::reference;
-pub use written::route::{HostHeader, OpenStreams, Protocol};
+pub use written::route::{HostHeader, OpenStreams, Protocol, Refusals};
 pub use written::schema::json_schema;
 pub use written::server::{AccessLog, Identity, Log, LogFormat, Server, Threads};
 pub use written::token_grant::SubjectTokenType;

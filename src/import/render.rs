@@ -25,6 +25,7 @@ const ORDER: &[&str] = &[
     "client_ca",
     "client_optional",
     "trusted_proxies",
+    "trusted_fields",
     "lookup",
     "groups",
     "url",

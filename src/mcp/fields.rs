@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::bad_message::BadMessage;
 use super::cursor::{Cursor, Flaw};
-use super::members::is_same_member;
+use super::members::{before_nul, is_same_member};
 
 /// The text of the JSON string `value`. `None` when `value` is not a string, or has escapes that are not valid Unicode.
 pub(super) fn text(value: &str) -> Option<Cow<'_, str>> {
@@ -107,7 +107,7 @@ impl Key {
         }
         match text(key) {
             None => Self::Unreadable,
-            Some(name) if wanted.iter().any(|wanted| is_same_member(&name, wanted)) => Self::Lookalike,
+            Some(name) if wanted.iter().any(|wanted| is_same_member(before_nul(&name), wanted)) => Self::Lookalike,
             Some(_) => Self::Other,
         }
     }

@@ -8,6 +8,10 @@ use serde_json::value::RawValue;
 pub const PARSE_ERROR: i32 = -32700;
 /// The body is JSON, but not a valid request (JSON-RPC 2.0 section 5.1).
 pub const INVALID_REQUEST: i32 = -32600;
+/// JSON-RPC 2.0 section 5.1: there is no such method.
+pub const METHOD_NOT_FOUND: i32 = -32601;
+/// JSON-RPC 2.0 section 5.1. MCP servers answer so when there is no such tool, prompt or resource.
+pub const INVALID_PARAMS: i32 = -32602;
 /// A header field does not match the body (MCP 2026-07-28, "Standard headers").
 pub const HEADER_MISMATCH: i32 = -32020;
 

@@ -28,10 +28,15 @@ pub(super) fn named(key: &str, name: &str) -> Named {
     }
     match serde_json::from_str::<String>(key) {
         Ok(key) if key == name => Named::This,
-        Ok(key) if is_same_member(&key, name) => Named::Lookalike,
+        Ok(key) if is_same_member(before_nul(&key), name) => Named::Lookalike,
         Ok(_) => Named::Other,
         Err(_) => Named::Unreadable,
     }
+}
+
+/// What parsers in C may read of a key: for them, text ends at NUL. Only a key with escapes can have one.
+pub(super) fn before_nul(key: &str) -> &str {
+    key.split('\0').next().unwrap_or_default()
 }
 
 /// Whether some parser could take `key` for `name`: many parsers ignore case. Case is folded character by character, as
@@ -72,6 +77,9 @@ mod tests {
             (r#""Scope""#, Named::Lookalike),
             ("\"\u{17f}cope\"", Named::Lookalike),
             (r#""\u017fcope""#, Named::Lookalike),
+            (r#""scope\u0000""#, Named::Lookalike),
+            (r#""Scope\u0000x""#, Named::Lookalike),
+            (r#""x\u0000scope""#, Named::Other),
             (r#""scop\ud800""#, Named::Unreadable),
             (r#""x\ud800""#, Named::Unreadable),
             (r#""scopes""#, Named::Other),

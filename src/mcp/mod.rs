@@ -17,7 +17,9 @@ mod sse;
 pub use bad_message::BadMessage;
 pub use claims::{Era, Misfit, VERSION_HEADER, encoded};
 pub(crate) use find::find_in_string;
-pub use jsonrpc::{HEADER_MISMATCH, INVALID_REQUEST, MessageId, PARSE_ERROR, error_message};
+pub use jsonrpc::{
+    HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, MessageId, PARSE_ERROR, error_message,
+};
 pub use list::{ListError, ListKind, filter_list, listed_tools};
 pub use message::{Message, Messages};
 pub use probe::{ProbeAnswer, probe_headers, probe_request};

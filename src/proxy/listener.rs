@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::config::Listener;
+use crate::config::{Listener, TrustedField};
 use crate::types::{HostPattern, OriginPattern};
 
 /// A bound listener.
@@ -17,6 +17,7 @@ pub struct ListenerContext {
     hosts: Vec<HostPattern>,
     origins: Vec<OriginPattern>,
     trusted_proxies: Vec<IpNet>,
+    trusted_fields: Vec<TrustedField>,
 }
 
 impl ListenerContext {
@@ -28,6 +29,7 @@ impl ListenerContext {
             hosts: settings.hosts.clone(),
             origins: settings.origins.clone(),
             trusted_proxies: settings.trusted_proxies.clone(),
+            trusted_fields: settings.trusted_fields.clone(),
         }
     }
 
@@ -58,7 +60,12 @@ impl ListenerContext {
         self.hosts.is_empty() && self.address.ip().is_loopback()
     }
 
-    /// True when `X-Forwarded-*` fields from this address are used.
+    /// The fields in which trusted proxies are believed.
+    pub(crate) fn trusted_fields(&self) -> &[TrustedField] {
+        &self.trusted_fields
+    }
+
+    /// True when this is the address of a trusted proxy.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.trusted_proxies.iter().any(|network| network.contains(&peer))
@@ -79,6 +86,7 @@ mod tests {
                 hosts: Vec::new(),
                 origins: Vec::new(),
                 trusted_proxies: Vec::new(),
+                trusted_fields: Vec::new(),
             };
             context.accepted(local.parse().expect("an address"))
         };

@@ -12,7 +12,7 @@ use super::headers;
 use super::snapshot::RouteContext;
 use crate::config::Rewrite;
 use crate::mcp::{SessionOwner, SessionTarget};
-use crate::metrics::RejectionReason as Reason;
+use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::types::canonical_path;
 
 /// The field that carries a session's id.
@@ -23,7 +23,8 @@ const SESSION_PARAMETER: &str = "mcp_edge_session";
 
 /// 404: the client initializes again (MCP 2025-11-25, "Session management").
 pub(super) fn unknown() -> Rejection {
-    Rejection::new(Reason::UnknownSession, "the session is not known here: initialize again")
+    // This code, with this status, is what clients recover from.
+    Rejection::of_message(Reason::UnknownSession, -32001, "Session not found: initialize again")
 }
 
 fn owner<'a>(route: &'a RouteContext, access: &'a Access) -> SessionOwner<'a> {
@@ -57,7 +58,13 @@ pub(super) fn open(
     let target = match known {
         Some(last) => last.target.clone(),
         None => {
-            let target = context.snapshot.session_keys.open(sealed, owner).ok_or_else(unknown)?;
+            let target = context.snapshot.session_keys.open(sealed, owner).ok_or_else(|| {
+                // It was made up, or belongs to another caller, or to another route.
+                if let Some(call) = &mut context.message.call {
+                    call.outcome = Some(CallOutcome::Denied);
+                }
+                unknown()
+            })?;
             let principal = context.access.principal().cloned();
             let (sealed, route) = (sealed.to_owned(), Arc::clone(&route.settings.name));
             let last = LastOpened { sealed, target: target.clone(), generation, route, principal };

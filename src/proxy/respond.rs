@@ -23,6 +23,11 @@ pub(super) async fn reject(
     context: &RequestContext,
     rejection: &Rejection,
 ) -> pingora::Result<()> {
+    if rejection.is_silent() {
+        let mut head = ResponseHeader::build(rejection.status(), Some(4))?;
+        head.insert_header(CONTENT_LENGTH, 0)?;
+        return write_empty(downstream, context, head).await;
+    }
     let id = context.id.as_str();
     let message_id = match &context.message.id {
         None if rejection.is_upstream_failure() => message_id(downstream, context).await,

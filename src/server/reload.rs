@@ -66,6 +66,8 @@ pub struct Reloader {
     shared: Arc<Shared>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     certificates: Vec<(SocketAddr, Arc<TlsEndpoint>)>,
+    /// The configuration that the process has started with.
+    started: Arc<Config>,
     tasks: tokio::sync::Mutex<Tasks>,
     status: Mutex<ReloadStatus>,
 }
@@ -83,7 +85,8 @@ impl Reloader {
         tasks.follow(&snapshot.load());
         let status = ReloadStatus::now(Trigger::Start, Instant::now(), ReloadResult::Success);
         show(&shared.metrics, &snapshot.load(), ReloadResult::Success);
-        Self { path, shared, snapshot, certificates, tasks: tasks.into(), status: status.into() }
+        let started = Arc::clone(&snapshot.load().config);
+        Self { path, shared, snapshot, certificates, started, tasks: tasks.into(), status: status.into() }
     }
 
     /// The configuration file.
@@ -111,7 +114,7 @@ impl Reloader {
         let swapped = match self.load().await {
             Ok(config) if trigger == Trigger::Watch && config.files == self.snapshot.load().config.files => Ok(None),
             Ok(config) => {
-                let needs_restart = needs_restart(&self.snapshot.load().config, &config);
+                let needs_restart = needs_restart(&self.started, &config);
                 self.swap(config, &mut tasks).await.map(|generation| Some((generation, needs_restart)))
             }
             Err(errors) => Err(errors),
@@ -229,24 +232,27 @@ fn show(metrics: &Metrics, snapshot: &Snapshot, result: ReloadResult) {
     metrics.config_generation.set(snapshot.generation as i64);
 }
 
-/// The sections that have changed but are only read when the process starts. A listener's certificate is not among
+/// The sections that differ from those of the start, and that are only read then. A listener's certificate is not among
 /// them, because a reload replaces it.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+fn needs_restart(started: &Config, new: &Config) -> Vec<&'static str> {
     let listeners = |config: &Config| {
         let listeners = config.listeners.iter().map(|listener| {
             let tls = listener.tls.as_ref().map(|tls| (tls.client_ca.clone(), tls.client_optional));
-            (listener.address, listener.hosts.clone(), listener.trusted_proxies.clone(), listener.origins.clone(), tls)
+            let trusted = (listener.trusted_proxies.clone(), listener.trusted_fields.clone());
+            (listener.address, listener.hosts.clone(), trusted, listener.origins.clone(), tls)
         });
         listeners.collect::<Vec<_>>()
     };
     let connections = |config: &Config| (config.limits.connections, config.limits.header_timeout.clone());
+    let http2 = |config: &Config| (config.limits.header_bytes.clone(), config.limits.keepalive_timeout.clone());
     let changed = [
-        ("server", old.server != new.server),
-        ("listeners", listeners(old) != listeners(new)),
-        ("admin", old.admin != new.admin),
-        ("limits.connections and limits.header_timeout", connections(old) != connections(new)),
-        ("log.format", old.log.format != new.log.format),
-        ("auth.cache.capacity", old.cache.capacity != new.cache.capacity),
+        ("server", started.server != new.server),
+        ("listeners", listeners(started) != listeners(new)),
+        ("admin", started.admin != new.admin),
+        ("limits.connections and limits.header_timeout", connections(started) != connections(new)),
+        ("limits.header_bytes and limits.keepalive_timeout (for HTTP/2)", http2(started) != http2(new)),
+        ("log.format", started.log.format != new.log.format),
+        ("auth.cache.capacity", started.cache.capacity != new.cache.capacity),
     ];
     changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
 }

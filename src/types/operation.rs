@@ -48,6 +48,14 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// The target.
+    pub fn target(self) -> Option<Target<'a>> {
+        match self {
+            Self::Targeted(_, target) => Some(target),
+            _ => None,
+        }
+    }
+
     /// The name of the tool, if the target is a tool.
     pub fn tool(self) -> Option<&'a str> {
         match self {

@@ -53,7 +53,7 @@ fn path() {
 
 #[test]
 fn request() {
-    replay("request", 1, requests::request);
+    replay("request", 4, requests::request);
 }
 
 #[test]

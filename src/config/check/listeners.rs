@@ -37,6 +37,7 @@ impl Resolver<'_> {
                     hosts: written.hosts.iter().map(|host| host.0.clone()).collect(),
                     tls,
                     trusted_proxies: written.trusted_proxies.iter().map(|network| network.0).collect(),
+                    trusted_fields: written.trusted_fields.clone(),
                     origins: written.origins.iter().map(|origin| origin.0.clone()).collect(),
                 });
             }

@@ -29,6 +29,7 @@ impl Resolver<'_> {
             ("sessions", written.sessions.is_some()),
             ("sse_keepalive", written.sse_keepalive.is_some()),
             ("cancel_on_disconnect", written.cancel_on_disconnect.is_some()),
+            ("refusals", written.refusals.is_some()),
         ];
         for (key, _) in keys.iter().filter(|(_, is_written)| *is_written && written.protocol == Protocol::Http) {
             self.problems.add(&place.key(key), "only MCP routes have this key: write `protocol: mcp`, or take it out");

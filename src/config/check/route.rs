@@ -169,6 +169,7 @@ impl Resolver<'_> {
             cors,
             sse_keepalive: written.sse_keepalive.as_ref().map(|silence| silence.0),
             cancel_on_disconnect: written.cancel_on_disconnect.unwrap_or_default(),
+            refusals: written.refusals.unwrap_or_default(),
             forward_token: written.forward_token,
             credential: match credential {
                 Some(credential) => Some(credential?),

@@ -19,9 +19,10 @@ use rustls::pki_types::CertificateDer;
 
 use super::limits::Limits;
 use super::written::auth::Cache;
-use super::written::route::{HostHeader, OpenStreams, Protocol};
+use super::written::route::{HostHeader, OpenStreams, Protocol, Refusals};
 use super::written::server::{Identity, Log, Server};
 use super::written::upstream::{Balance, Revision, Timeouts};
+use crate::config::written::TrustedField;
 use crate::types::{HostPattern, OriginPattern, ScopeSet, Secret};
 use auth::Provider;
 use credential::{Assertions, Credential};
@@ -86,8 +87,10 @@ pub struct Listener {
     pub hosts: Vec<HostPattern>,
     /// The TLS settings; `None`: cleartext.
     pub tls: Option<ListenerTls>,
-    /// The proxies whose `X-Forwarded-*` fields are trusted.
+    /// The proxies that are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The fields in which they are believed.
+    pub trusted_fields: Vec<TrustedField>,
     /// The values of `Origin` that MCP routes accept; empty: the listener's own origin, and any loopback origin when
     /// `address` is loopback.
     pub origins: Vec<OriginPattern>,
@@ -253,6 +256,8 @@ pub struct Route {
     pub sse_keepalive: Option<Duration>,
     /// For revisions up to 2025-11-25: whether a client that disconnects cancels its request at the upstream.
     pub cancel_on_disconnect: bool,
+    /// How a client is told that a rule refuses its request.
+    pub refusals: Refusals,
     /// Whether the client's `Authorization` field is forwarded to the upstream.
     pub forward_token: bool,
     /// The credential that the upstream gets in place of the client's.

@@ -23,5 +23,6 @@ pub(crate) use auth::Provider;
 pub(crate) use lookup::Lookup;
 pub(crate) use policy::Rule;
 pub(crate) use route::{HeaderChanges, RequiredAuth, Rewrite, Route, RouteAuth, Upgrade};
+pub use server::TrustedField;
 pub(crate) use server::{Listener, ListenerTls, SniCertificate};
 pub(crate) use upstream::{Endpoint, Upstream, UpstreamTls, default_resolve};

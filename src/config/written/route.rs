@@ -44,7 +44,7 @@ pub struct Route {
     /// denies all. Without the list, all are allowed. Methods that every session needs (`initialize`, `ping`,
     /// `server/discover`, `logging/setLevel`, `notifications/*`) are allowed, unless a rule of this list denies them.
     /// Methods that no revision of MCP has are denied on a route with any of the four lists, unless a rule of this list
-    /// allows them. This key and all keys up to `cancel_on_disconnect` need `protocol: mcp`. A list has at most 1000
+    /// allows them. This key and all keys up to `refusals` need `protocol: mcp`. A list has at most 1000
     /// rules.
     #[serde(default, deserialize_with = "rules")]
     pub methods: Option<Vec<Rule>>,
@@ -65,6 +65,8 @@ pub struct Route {
     /// For revisions before 2026-07-28: whether the edge cancels a request at the upstream when its client disconnects
     /// (default false). From that revision on, it always does.
     pub cancel_on_disconnect: Option<bool>,
+    /// How a client is told that a rule refuses its request (default `auto`).
+    pub refusals: Option<Refusals>,
     /// The web pages of other origins that may use the route. Works with any `protocol`.
     pub cors: Option<Cors>,
     /// Protocols that a client may upgrade to: only `websocket`. Needs `protocol: http`.
@@ -94,6 +96,21 @@ pub enum Protocol {
     /// Any HTTP: WebSocket, gRPC, A2A, REST.
     #[default]
     Http,
+}
+
+/// How a client is told that a rule refuses what its JSON-RPC request asks for. Many clients end their session at any status but
+/// 200.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusals {
+    /// If a scope would allow it, 403 with a challenge that names the scope. Otherwise as a server answers that does not have the
+    /// tool, prompt, resource or method: a JSON-RPC error, with the status of the client's revision.
+    #[default]
+    Auto,
+    /// Always 403.
+    Http,
+    /// Always a JSON-RPC error.
+    Jsonrpc,
 }
 
 /// `rewrite` of a route.

@@ -77,16 +77,52 @@ pub struct Listener {
     pub hosts: Vec<Host>,
     /// TLS for this listener. Without it, connections are cleartext.
     pub tls: Option<ListenerTls>,
-    /// The networks of proxies in front of the edge. The edge uses `X-Forwarded-For`, `X-Forwarded-Proto` and
-    /// `X-Forwarded-Host` only from these addresses (default: from none).
+    /// The networks of proxies in front of the edge. The edge believes `trusted_fields` only from these addresses (default:
+    /// from none).
     #[serde(default)]
     pub trusted_proxies: Vec<Cidr>,
+    /// The fields that these proxies set, whatever their own clients send. Default: `X-Forwarded-For`, `X-Forwarded-Proto` and
+    /// `X-Forwarded-Host`. List only those that they do set: the others come from clients.
+    #[serde(default = "TrustedField::defaults")]
+    pub trusted_fields: Vec<TrustedField>,
     /// The origins of web pages that may send requests. A request with another `Origin` gets 403, unless `cors` of the
     /// route lists the origin. Without this list, MCP routes accept the listener's own origin only (a listener on
     /// loopback without `hosts` also every loopback origin), and other routes accept every origin. Requests without an
     /// `Origin` are not affected.
     #[serde(default)]
     pub origins: Vec<WebOrigin>,
+}
+
+/// A field in which a proxy tells what it knows of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum TrustedField {
+    /// The addresses of the client and of proxies.
+    #[serde(rename = "X-Forwarded-For")]
+    XForwardedFor,
+    /// `http` or `https`.
+    #[serde(rename = "X-Forwarded-Proto")]
+    XForwardedProto,
+    /// The host that the client asked for. It must be among `hosts` of the listener.
+    #[serde(rename = "X-Forwarded-Host")]
+    XForwardedHost,
+    /// All of this in one field (RFC 7239). It comes before the others.
+    Forwarded,
+}
+
+impl TrustedField {
+    pub(crate) fn defaults() -> Vec<Self> {
+        vec![Self::XForwardedFor, Self::XForwardedProto, Self::XForwardedHost]
+    }
+
+    /// The name of the field, in lower case.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::XForwardedProto => "x-forwarded-proto",
+            Self::XForwardedHost => "x-forwarded-host",
+            Self::Forwarded => "forwarded",
+        }
+    }
 }
 
 /// `listeners[].tls`.

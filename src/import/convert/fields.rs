@@ -132,8 +132,10 @@ impl Fields {
         } else if value == format!("$http_{}", name.as_str().replace('-', "_")) {
             // nginx sent the client's own value. The edge does this for all fields.
         } else if value.is_empty() {
-            self.request.remove.push(crate::config::written::Header(name.clone()));
+            self.remove(name);
         } else if value.contains('$') {
+            // nginx has overwritten what clients send in this field.
+            self.remove(name);
             let text = match name.as_str() {
                 "x-real-ip" => {
                     "`X-Real-IP` is not sent: upstreams get the client's address in X-Forwarded-For".to_owned()
@@ -148,7 +150,7 @@ impl Fields {
             self.notes.push(note(text));
         } else if may_be_secret(name) {
             // A client must not be able to set this field instead.
-            self.request.remove.push(crate::config::written::Header(name.clone()));
+            self.remove(name);
             self.notes.push(note(format!(
                 "the value of `{name}` is not imported because it may be a secret: write `credential: {{secret: {{file: PATH}}, header: {name}}}`"
             )));
@@ -157,8 +159,19 @@ impl Fields {
                 Ok(value) => {
                     self.request.set.insert(name.to_string(), value);
                 }
-                Err(_) => self.notes.push(note(format!("`{name}` is left out: its value is not a valid header value"))),
+                Err(_) => {
+                    self.remove(name);
+                    self.notes.push(note(format!("`{name}` is left out: its value is not a valid header value")));
+                }
             }
+        }
+    }
+
+    /// Takes the field out of the requests of clients.
+    fn remove(&mut self, name: &HeaderName) {
+        let name = crate::config::written::Header(name.clone());
+        if !self.request.remove.contains(&name) {
+            self.request.remove.push(name);
         }
     }
 }
@@ -211,7 +224,11 @@ mod tests {
                     add_header X-A b always; add_header X-B $host; proxy_hide_header X-Powered-By;";
         let fields = read(text, false);
         assert_eq!(fields.request.set.keys().collect::<Vec<_>>(), ["x-team"]);
-        assert_eq!(fields.request.remove.iter().map(ToString::to_string).collect::<Vec<_>>(), ["x-gone", "x-api-key"]);
+        assert_eq!(
+            fields.request.remove.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["x-gone", "x-real-ip", "x-method", "x-api-key"],
+            "what nginx has overwritten never comes from clients"
+        );
         assert_eq!(fields.response.set.keys().collect::<Vec<_>>(), ["x-a"]);
         assert_eq!(fields.response.remove.len(), 1);
         assert_eq!(fields.token, Some(false));

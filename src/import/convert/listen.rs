@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::written::{Cidr, Listener, ListenerTls, SniCertificate};
+use crate::config::written::{Cidr, Listener, ListenerTls, SniCertificate, TrustedField};
 use crate::import::draft::blank::blank_listener;
 use crate::import::draft::{Draft, Item};
 use crate::import::nginx::site::{Listen, Site, listen};
@@ -149,6 +149,8 @@ fn proxies(file: &Arc<str>, site: &Site<'_>, bind: &Listen, item: &mut Item<List
         match line.arg(0).parse::<Cidr>() {
             Ok(network) if is_forwarded && !item.value.trusted_proxies.contains(&network) => {
                 item.value.trusted_proxies.push(network);
+                // nginx uses no other field.
+                item.value.trusted_fields = vec![TrustedField::XForwardedFor];
             }
             Ok(_) if is_forwarded => {}
             _ => item.note(

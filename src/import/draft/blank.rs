@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use crate::config::written::{
-    Bind, Endpoint, HeaderChanges, Listener, RequiredAuth, Rewrite, Route, RouteAuth, ScopeName, Upstream,
-    default_resolve,
+    Bind, Endpoint, HeaderChanges, Listener, RequiredAuth, Rewrite, Route, RouteAuth, ScopeName, TrustedField,
+    Upstream, default_resolve,
 };
 use crate::config::{Balance, HostHeader, Protocol, Timeouts};
 use crate::types::{Scope, canonical_path};
@@ -66,6 +66,7 @@ pub(crate) fn blank_route(path: &str, upstream: &str, auth: RouteAuth) -> Route 
         sessions: None,
         sse_keepalive: None,
         cancel_on_disconnect: None,
+        refusals: None,
         cors: None,
         upgrade: Vec::new(),
         host: HostHeader::default(),
@@ -91,5 +92,12 @@ pub(crate) fn blank_upstream(endpoints: Vec<Endpoint>) -> Upstream {
 
 /// A listener that serves any host.
 pub(crate) fn blank_listener(address: SocketAddr) -> Listener {
-    Listener { address: Bind(address), hosts: Vec::new(), tls: None, trusted_proxies: Vec::new(), origins: Vec::new() }
+    Listener {
+        address: Bind(address),
+        hosts: Vec::new(),
+        tls: None,
+        trusted_proxies: Vec::new(),
+        trusted_fields: TrustedField::defaults(),
+        origins: Vec::new(),
+    }
 }

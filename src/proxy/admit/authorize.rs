@@ -106,8 +106,11 @@ pub(crate) fn denied(denial: &Denial, route: &RouteContext, client: &Client) -> 
     };
     let rejection = Rejection::new(Reason::InsufficientScope, message);
     match &route.settings.auth {
-        Some(auth) => rejection.with_challenge(challenge(Some("insufficient_scope"), &denial.scopes, auth, client)),
-        None => rejection,
+        // Where no scope helps, a challenge would send the client to the login page for nothing (RFC 6750 section 3.1).
+        Some(auth) if !denial.scopes.is_empty() => {
+            rejection.with_challenge(challenge(Some("insufficient_scope"), &denial.scopes, auth, client))
+        }
+        _ => rejection,
     }
 }
 

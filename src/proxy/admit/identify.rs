@@ -1,12 +1,13 @@
 //! Reads the head of a request: limits, path, host, and the client behind trusted proxies.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use pingora::http::RequestHeader;
 
+use super::forwarded::Forwarded;
 use crate::config::Limits;
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::client::downstream::Downstream;
@@ -81,32 +82,25 @@ fn read_client(
     client.behind_proxy = trusted;
     client.scheme = if listener.is_some_and(|listener| listener.tls) { "https" } else { "http" };
     let written = host(header)?;
-    let authority = Authority::parse(&written).map_err(|_| bad("the Host field is malformed"))?;
+    let mut authority = Authority::parse(&written).map_err(|_| bad("the Host field is malformed"))?;
+    client.authority.clone_from(&written);
+    let mut forwarded = Forwarded::default();
+    if let Some(listener) = listener.filter(|_| trusted) {
+        forwarded = Forwarded::read(&header.headers, listener.trusted_fields());
+        client.address = forwarded.client(|hop| listener.trusts(hop)).unwrap_or(peer).to_canonical();
+        client.scheme = forwarded.scheme.unwrap_or(client.scheme);
+        if let Some(host) = &forwarded.host {
+            authority = Authority::parse(host).map_err(|_| bad("the forwarded host is malformed"))?;
+            client.authority.clone_from(host);
+        }
+    }
+    // The host that counts is held against the listener's, whoever has named it.
     if listener.is_some_and(|listener| !listener.serves(authority.host())) {
         return Err(Rejection::new(Reason::Misdirected, "this listener does not serve that host"));
     }
-    let mut host = authority.host().to_owned();
-    client.authority = written;
-    let chain: Vec<&str> = if trusted { list(&header.headers, "x-forwarded-for") } else { Vec::new() };
-    if trusted {
-        // From the right, where trusted proxies have added their hops. The first address that is not a trusted proxy is the
-        // client.
-        let mut hops = chain.iter().rev().map_while(|hop| hop.parse::<IpAddr>().ok());
-        let untrusted = hops.find(|hop| !listener.is_some_and(|listener| listener.trusts(*hop)));
-        client.address = untrusted.map_or(peer, |hop| hop.to_canonical());
-        match header.headers.get("x-forwarded-proto").map(HeaderValue::as_bytes) {
-            Some(b"https") => client.scheme = "https",
-            Some(b"http") => client.scheme = "http",
-            _ => {}
-        }
-        if let Some(forwarded) = header.headers.get("x-forwarded-host").and_then(|value| value.to_str().ok()) {
-            let authority = Authority::parse(forwarded).map_err(|_| bad("the X-Forwarded-Host field is malformed"))?;
-            authority.host().clone_into(&mut host);
-            client.authority = forwarded.to_owned();
-        }
-    }
+    let host = authority.host().to_owned();
     let mut forwarded_for = String::with_capacity(40);
-    forwarded_for.push_str(&chain.join(", "));
+    forwarded_for.push_str(&forwarded.chain.join(", "));
     if !forwarded_for.is_empty() {
         forwarded_for.push_str(", ");
     }
@@ -134,12 +128,6 @@ fn host(header: &RequestHeader) -> Result<String, Rejection> {
     }
 }
 
-/// The items of a comma-separated field.
-fn list<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
-    let fields = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    fields.flat_map(|field| field.split(',')).map(str::trim).filter(|item| !item.is_empty()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,14 +151,5 @@ mod tests {
         assert_eq!(host(&absolute).ok().as_deref(), Some("H.example"));
         absolute.set_uri("http://other.example/a".parse().expect("legal"));
         assert_eq!(host(&absolute).expect_err("refused").reason, Reason::BadRequest);
-    }
-
-    #[test]
-    fn lists_are_read_over_all_fields_of_a_name() {
-        let mut header = request("/a", &["h"]);
-        for value in ["a, b", "", " c ,"] {
-            header.append_header("x-forwarded-for", value).expect("legal");
-        }
-        assert_eq!(list(&header.headers, "x-forwarded-for"), ["a", "b", "c"]);
     }
 }

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
 use super::authorize;
 use crate::auth::OperationFields;
-use crate::config::{Protocol, limits};
-use crate::mcp::{Era, HEADER_MISMATCH, INVALID_REQUEST, ListKind, Message, Messages, Misfit, encoded};
+use crate::config::{Protocol, Refusals, limits};
+use crate::mcp::{
+    Era, HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, ListKind, METHOD_NOT_FOUND, Message, Messages, Misfit,
+    encoded,
+};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::client::downstream::Downstream;
 use crate::proxy::context::call::{Call, CallKind, CallRecord, HeldBody, Outgoing, OutgoingBody};
@@ -22,7 +25,7 @@ use crate::proxy::held::HeldBytes;
 use crate::proxy::snapshot::RouteContext;
 use crate::proxy::within::{at_once, within};
 use crate::proxy::{headers, mcp_session};
-use crate::types::KnownMethod;
+use crate::types::{KnownMethod, Operation, Target};
 
 /// A body that was read before its sender is known, and what it asks for.
 pub(crate) struct EarlyBody {
@@ -313,7 +316,18 @@ fn check(
     }
     let era = Era::check(headers, &messages).map_err(|misfit| misfit_of(misfit, &context.message))?;
     let permit = route.policy.authorize(context.access.principal().cloned(), messages.operations());
-    context.access.permit = Some(permit.map_err(|denial| authorize::denied(&denial, route, &context.client))?);
+    context.access.permit = Some(permit.map_err(|denial| {
+        let refusal = authorize::denied(&denial, route, &context.client);
+        let by_error = match route.settings.refusals {
+            Refusals::Auto => denial.scopes.is_empty(),
+            Refusals::Http => false,
+            Refusals::Jsonrpc => true,
+        };
+        match single {
+            Some(message) if by_error => as_a_server_refuses(refusal, message, era),
+            _ => refusal,
+        }
+    })?);
     let lists = || messages.iter().filter_map(Message::method).any(|method| ListKind::of_method(method).is_some());
     let kind = match method {
         _ if single.is_none() => CallKind::Batch { lists: lists() },
@@ -327,7 +341,37 @@ fn check(
     let endless = method == Some("subscriptions/listen");
     let deadline = tool.and_then(|tool| route.policy.timeout(tool));
     let call = Call { era, kind, session: None, endless, deadline };
-    enter_session(call, headers, context, route)
+    match kind {
+        // It opens a session. The id of one that has ended does not matter, and is not sent on. In the 2024-11-05 transport, the
+        // session is in the query.
+        CallKind::Initialize => enter_session(call, &HeaderMap::new(), context, route),
+        _ => enter_session(call, headers, context, route),
+    }
+}
+
+/// Refuses a message in the way of a server that does not have what it asks for.
+fn as_a_server_refuses(refusal: Rejection, message: &Message<'_>, era: Era) -> Rejection {
+    let (Some(method), Some(_)) = (message.method(), &message.id) else { return refusal.in_silence() };
+    let text = |what: &str, name: &str| format!("{what}: {}", CallRecord::tool(name));
+    let mut targets = message.operations().filter_map(Operation::target);
+    let (code, text) = match (targets.next(), targets.next()) {
+        // The policy does not say which of them.
+        (Some(_), Some(_)) => (INVALID_PARAMS, "Unknown resource".to_owned()),
+        (Some(target), None) => match target {
+            Target::Prompt(name) => (INVALID_PARAMS, text("Unknown prompt", name)),
+            Target::Resource(uri) => (INVALID_PARAMS, text("Unknown resource", uri)),
+            Target::Tool(name) => (INVALID_PARAMS, text("Unknown tool", name)),
+            Target::Task(_) => (METHOD_NOT_FOUND, text("Method not found", method)),
+        },
+        _ if method == "tools/call" || method == "prompts/get" => (INVALID_PARAMS, "the name is missing".to_owned()),
+        _ => (METHOD_NOT_FOUND, text("Method not found", method)),
+    };
+    // MCP 2026-07-28, "Streamable HTTP": an unknown method is 404 there, and 200 in the revisions before.
+    let status = match era {
+        Era::Stateless if code == METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
+        _ => StatusCode::OK,
+    };
+    refusal.as_server_error(code, status, text)
 }
 
 fn misfit_of(misfit: Misfit, facts: &MessageFacts) -> Rejection {

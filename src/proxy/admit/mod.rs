@@ -1,6 +1,7 @@
 //! May this request go anywhere? What is decided before it may go to an upstream.
 
 mod authorize;
+mod forwarded;
 mod identify;
 mod message;
 mod origin;

@@ -17,12 +17,25 @@ pub(crate) struct Rejection {
     pub(crate) challenges: Vec<HeaderValue>,
     /// The JSON-RPC error code, where MCP or JSON-RPC defines one for this case.
     rpc_code: Option<i32>,
+    told: Told,
+}
+
+/// How the client is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Told {
+    /// By the status that belongs to the reason.
+    #[default]
+    ByStatus,
+    /// By a JSON-RPC error, as MCP servers tell it, with this status.
+    ByError(StatusCode),
+    /// Not at all: nobody waits for an answer to a notification.
+    Nothing,
 }
 
 impl Rejection {
     /// A refusal for `reason`. The message goes to the client: it must not contain anything that the client may not know.
     pub(crate) fn new(reason: RejectionReason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into(), challenges: Vec::new(), rpc_code: None }
+        Self { reason, message: message.into(), challenges: Vec::new(), rpc_code: None, told: Told::ByStatus }
     }
 
     /// A refusal of an MCP message. The client gets a JSON-RPC error with this code.
@@ -56,8 +69,30 @@ impl Rejection {
         self
     }
 
+    /// The client gets a JSON-RPC error with `code`, and the status that MCP servers send with it. Clients go on with their session
+    /// then; many end it at any status but 200.
+    pub(crate) fn as_server_error(self, code: i32, status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        let (challenges, message) = (Vec::new(), message.into());
+        Self { rpc_code: Some(code), told: Told::ByError(status), challenges, message, ..self }
+    }
+
+    /// The client is told that its notification was accepted: JSON-RPC has no other answer to one.
+    pub(crate) fn in_silence(self) -> Self {
+        Self { told: Told::Nothing, challenges: Vec::new(), ..self }
+    }
+
+    /// True when the client is not told.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.told == Told::Nothing
+    }
+
     /// The HTTP status. No other place in the edge maps refusals to statuses.
     pub(crate) fn status(&self) -> StatusCode {
+        match self.told {
+            Told::ByError(status) => return status,
+            Told::Nothing => return StatusCode::ACCEPTED,
+            Told::ByStatus => {}
+        }
         match self.reason {
             RejectionReason::BadRequest | RejectionReason::InvalidMessage | RejectionReason::HeaderMismatch => {
                 StatusCode::BAD_REQUEST
@@ -101,7 +136,6 @@ impl Rejection {
             RejectionReason::InsufficientScope | RejectionReason::CredentialRefused => -32001,
             RejectionReason::NoEndpoint | RejectionReason::AuthUnavailable | RejectionReason::Overloaded => -32003,
             RejectionReason::UpstreamTimeout => -32004,
-            RejectionReason::UnknownSession => -32005,
             _ => -32002,
         })
     }
@@ -193,6 +227,18 @@ mod tests {
             let text = format!("{error}");
             assert_eq!(status(error), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn a_refusal_can_be_told_as_a_server_tells_it() {
+        let refused = || {
+            Rejection::new(RejectionReason::InsufficientScope, "no").with_challenge("Bearer".parse().expect("ASCII"))
+        };
+        let told = refused().as_server_error(-32602, StatusCode::OK, "Unknown tool: x");
+        assert_eq!((told.status().as_u16(), told.rpc_code(), told.challenges.len()), (200, -32602, 0));
+        let silent = refused().in_silence();
+        assert!(silent.is_silent() && silent.status() == StatusCode::ACCEPTED && silent.challenges.is_empty());
+        assert_eq!(refused().status().as_u16(), 403);
     }
 
     #[test]

@@ -22,11 +22,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorSource, ErrorType};
 use tokio::time::Instant;
 
-use self::head_clock::HeadClock;
+use self::head_clock::{HeadClock, Late};
 use self::link::{Link, is_answer, was_not_processed};
 use self::pump::{Event, Limits, Pump, Wanted};
 use self::relay::Passage;
@@ -41,7 +42,7 @@ use super::context::{RequestContext, repeat};
 use super::edge::Edge;
 use super::snapshot::RouteContext;
 use super::{credential, endpoint, headers, mcp_session};
-use crate::config::limits;
+use crate::config::{Refusals, limits};
 use crate::http1::BodyLength;
 use crate::metrics::{EndpointResult, RejectionReason as Reason};
 use crate::upstream::Endpoint;
@@ -174,6 +175,16 @@ fn may_repeat(
     repeat::is_safe(&downstream.req_header().method, kind) && !is_late(error) && elsewhere && !outgoing.upgrades
 }
 
+/// How a client is told that a tool has missed its own deadline: as a server would, so that the session goes on.
+fn late_tool(context: &RequestContext, route: &RouteContext, outgoing: &Outgoing) -> Option<Rejection> {
+    outgoing.call.as_ref()?.deadline?;
+    context.message.id.as_ref().filter(|_| route.settings.refusals != Refusals::Http)?;
+    let message = "the tool did not answer in time";
+    let rejection = Rejection::new(Reason::UpstreamTimeout, message);
+    let code = rejection.rpc_code();
+    Some(rejection.as_server_error(code, StatusCode::OK, message))
+}
+
 /// True when a deadline of the route was missed.
 fn is_late(error: &Error) -> bool {
     *error.esource() == ErrorSource::Upstream
@@ -261,6 +272,9 @@ async fn send(
             Event::Late => {
                 let (due, late) = clock.next(pump);
                 if due <= Instant::now() {
+                    if late == Late::Answer {
+                        context.rejection = late_tool(context, route, outgoing);
+                    }
                     return Err(late.into_error(pump).into());
                 }
             }

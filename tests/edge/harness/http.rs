@@ -31,6 +31,18 @@ impl Reply {
     }
 }
 
+/// True for what a client gets when no scope would open what its message asks for: the JSON-RPC error of a server that does not have
+/// it; for a notification, nothing.
+pub fn is_refused_by_error(reply: &Reply) -> bool {
+    let code = || reply.json()["error"]["code"].as_i64();
+    match reply.status {
+        202 => reply.body.is_empty(),
+        200 => reply.body.starts_with(r#"{"jsonrpc":"2.0","id":"#) && matches!(code(), Some(-32602 | -32601)),
+        404 => reply.body.starts_with(r#"{"jsonrpc":"2.0","id":"#) && code() == Some(-32601),
+        _ => false,
+    }
+}
+
 /// A request with a `Host` field, and with a `Content-Length` field unless `body` is empty.
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
     let mut text = format!("{method} {path} HTTP/1.1\r\n");

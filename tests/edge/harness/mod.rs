@@ -18,7 +18,7 @@ pub use authority::{Authority, Identity};
 pub use clock::Clock;
 pub use edge::TestEdge;
 pub use fleet::Fleet;
-pub use http::{Reply, exchange, read_reply, request};
+pub use http::{Reply, exchange, is_refused_by_error, read_reply, request};
 pub use idp::Idp;
 pub use message::{answer, call, message, post, post_stateless};
 pub use names::Names;

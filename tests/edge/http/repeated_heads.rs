@@ -103,7 +103,9 @@ async fn a_reload_applies_to_a_repeated_head() {
         assert_eq!(["x-kept", "x-new"].map(|name| seen.headers(name)), [vec!["no"], vec!["new"]]);
     }
     assert_eq!((first.count(), second.count()), (3, 3));
-    for (route, status) in [(", tools: [{match: y}]", 403), ("", 200), (", request_headers: {remove: [X-Kept]}", 200)] {
+    for (route, status) in
+        [(", refusals: http, tools: [{match: y}]", 403), ("", 200), (", request_headers: {remove: [X-Kept]}", 200)]
+    {
         edge.reload(&yaml(&second, route)).await.expect("the configuration is valid");
         for _ in 0..3 {
             assert_eq!(client.ask(&token, &call("1", "x")).await.status, status, "{route}");
@@ -152,7 +154,7 @@ async fn an_expired_credential_is_refused_with_the_same_head() {
 #[tokio::test]
 async fn each_refusal_is_decided_again() {
     let origin = origin().await;
-    let edge = TestEdge::start(&yaml(&origin, ", tools: [{match: 'x*'}]")).await;
+    let edge = TestEdge::start(&yaml(&origin, ", refusals: http, tools: [{match: 'x*'}]")).await;
     let (mut client, token) = (Client::connect(&edge).await, Tokens::token("alice", ""));
     for (body, status) in [
         (call("1", "x"), 200),

@@ -186,6 +186,60 @@ upstreams:\n{}routes: [{{path: /, upstream: a, auth: none}}]\n",
     assert_eq!(seen.headers("x-forwarded-host"), ["public.example"]);
 }
 
+/// Case D2: the host that a proxy names is held against the listener's, as any other. It does not lead to the route of a host that
+/// only others may reach.
+#[tokio::test]
+async fn the_host_that_a_trusted_proxy_names_must_be_one_of_the_listener() {
+    let origin = Origin::saying("inside").await;
+    let yaml = |more: &str| {
+        format!(
+            "listeners: [{{address: '127.0.0.1:0', hosts: [edge.example], trusted_proxies: [127.0.0.0/8]{more}}}]
+upstreams:\n{}routes:
+  - {{path: /, upstream: a, auth: none}}
+  - {{path: /, hosts: [admin.internal], upstream: a, auth: none, name: internal, request_headers: {{set: {{X-Route: internal}}}}}}
+",
+            upstream("a", &origin)
+        )
+    };
+    let edge = TestEdge::start(&yaml("")).await;
+    let mut http2 = crate::harness::http2::Http2::connect(edge.address).await;
+    for (host, forwarded, expected) in [
+        ("edge.example", "admin.internal", 421),
+        ("edge.example", "admin.internal, edge.example", 421),
+        ("edge.example", "edge.example, admin.internal", 200),
+        ("10.0.0.7:8080", "edge.example", 200),
+        ("admin.internal", "edge.example", 200),
+        ("edge.example", "EDGE.example", 200),
+        ("edge.example", "user@edge.example", 400),
+    ] {
+        let fields = [("Host", host), ("X-Forwarded-Host", forwarded)];
+        assert_eq!(edge.get("/", &fields).await.status, expected, "{host} {forwarded}");
+        if host == "edge.example" {
+            let status = http2.get("/", &[("x-forwarded-host", forwarded)]).await.status();
+            assert_eq!(status.as_u16(), expected, "{forwarded}");
+        }
+    }
+    assert!(origin.requests().iter().all(|seen| seen.header("x-route").is_none()));
+    // A proxy that passes on what clients send in this field: the listener does not believe it.
+    let edge = TestEdge::start(&yaml(", trusted_fields: [X-Forwarded-For]")).await;
+    let fields =
+        [("X-Forwarded-Host", "admin.internal"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-For", "1.1.1.1")];
+    assert_eq!(edge.get("/", &fields).await.status, 200);
+    let seen = origin.last();
+    assert_eq!(
+        (seen.headers("x-forwarded-host"), seen.headers("x-forwarded-proto")),
+        (vec!["edge.example"], vec!["http"])
+    );
+    assert_eq!(seen.headers("x-forwarded-for"), ["1.1.1.1, 127.0.0.1"]);
+    let edge = TestEdge::start(&yaml(", trusted_fields: [Forwarded]")).await;
+    let fields =
+        [("Forwarded", "for=\"[2001:db8::1]:80\";host=edge.example;proto=https"), ("X-Forwarded-For", "9.9.9.9")];
+    assert_eq!(edge.get("/", &fields).await.status, 200);
+    let seen = origin.last();
+    assert_eq!(seen.headers("x-forwarded-proto"), ["https"]);
+    assert_eq!(seen.headers("x-forwarded-for"), ["[2001:db8::1]:80, 127.0.0.1"]);
+}
+
 #[tokio::test]
 async fn a_route_changes_fields_and_host() {
     let origin = Origin::answering(|_| {

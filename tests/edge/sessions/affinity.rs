@@ -164,13 +164,31 @@ async fn another_principal_cannot_use_a_session() {
     let mut bob = Caller::open(edge.address, "/a/mcp", "bob").await;
     bob.session = alice.session.clone();
     let before = origin.count();
-    for (method, body) in [("POST", CALL), ("POST", INITIALIZE), ("GET", ""), ("DELETE", "")] {
+    for (method, body) in [("POST", CALL), ("GET", ""), ("DELETE", "")] {
         let reply = bob.send(method, &[], body).await;
         assert_eq!(reply.status, 404, "{method} {body}: {reply:?}");
     }
     assert_eq!(origin.count(), before, "nothing reached the server");
-    assert_eq!(edge.metric(r#"mcp_edge_rejections_total{reason="unknown_session"}"#).await, 4.0);
+    assert_eq!(edge.metric(r#"mcp_edge_rejections_total{reason="unknown_session"}"#).await, 3.0);
     assert_eq!(alice.who().await, "a", "and alice's session lives");
+}
+
+/// Case A4: a client that initializes again may still send the id of a session that has ended. It gets a new session, and the server
+/// does not see the old id.
+#[tokio::test]
+async fn an_initialize_opens_a_session_whatever_id_it_carries() {
+    let origin = server("a").await;
+    let edge = start(WITH_KEY, &[origin.address], "", "").await;
+    let alice = Caller::open(edge.address, "/a/mcp", "alice").await;
+    for stale in [alice.session.clone(), Some(String::new()), Some("made-up".to_owned())] {
+        let again = Caller { session: stale.clone(), ..alice.clone() };
+        let reply = again.post(INITIALIZE).await;
+        assert_eq!(reply.status, 200, "{stale:?}: {reply:?}");
+        let opened = reply.header("mcp-session-id").map(str::to_owned);
+        assert!(opened.is_some() && opened != alice.session, "{stale:?}");
+        assert_eq!(origin.last().header("mcp-session-id"), None, "{stale:?}");
+    }
+    assert_eq!(alice.who().await, "a", "and the first session lives");
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ async fn batches_pass_only_in_old_revisions_and_each_message_is_authorized() {
             tools[position] = "place";
             assert_denied(&guarded.refused(&headers, batch(&tools)).await, "base read trade", &what);
             tools[position] = "unknown";
-            assert_denied(&guarded.refused(&headers, batch(&tools)).await, "", &what);
+            let reply = guarded.refused(&headers, batch(&tools)).await;
+            assert_eq!((reply.status, reply.header("www-authenticate")), (403, None), "{what}: {reply:?}");
         }
         assert_denied(&guarded.refused(&headers, batch(&["place", "report"])).await, "audit base read trade", &what);
         let with = |message: &str| format!("[{},{message}]", call("get"));
@@ -546,11 +547,13 @@ async fn operations_that_no_rule_allows_are_denied_and_not_listed() {
         let body = message(method, params);
         let reply = guarded.refused(&[IS_JSON], &body).await;
         assert_denied(&reply, scopes, &body);
-        assert_error(&reply, 403, -32001, &json!(7), &body);
+        assert_eq!(reply.json()["id"], 7, "{body}");
         // A notification is denied as well. It has no id, so the answer is not a JSON-RPC error.
         let reply = guarded.refused(&[IS_JSON], body.replace(r#""id":7,"#, "")).await;
         assert_denied(&reply, scopes, &body);
-        assert_eq!(reply.json()["error"], "insufficient_scope", "{body}");
+        if !scopes.is_empty() {
+            assert_eq!(reply.json()["error"], "insufficient_scope", "{body}");
+        }
     }
     for (method, params) in [
         ("tools/call", r#"{"name":"get"}"#),

@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::harness::{Origin, Recorded, Reply, TestEdge, Tokens, read_reply, request};
+use crate::harness::{Origin, Recorded, Reply, TestEdge, Tokens, is_refused_by_error, read_reply, request};
 
 pub const IS_JSON: (&str, &str) = ("Content-Type", "application/json");
 
@@ -112,10 +112,14 @@ pub fn assert_error(reply: &Reply, status: u16, code: i64, id: &serde_json::Valu
 /// Expects a denial that names the scopes that are needed. `scopes` is empty when no scope would help.
 #[track_caller]
 pub fn assert_denied(reply: &Reply, scopes: &str, what: &str) {
+    if scopes.is_empty() {
+        assert!(is_refused_by_error(reply), "{what}: {reply:?}");
+        assert_eq!(reply.header("www-authenticate"), None, "{what}: no scope helps");
+        return;
+    }
     assert_eq!(reply.status, 403, "{what}: {reply:?}");
-    let scope = if scopes.is_empty() { String::new() } else { format!(r#" scope="{scopes}","#) };
     let metadata = "http://edge.example/.well-known/oauth-protected-resource/guarded/mcp";
-    let expected = format!(r#"Bearer error="insufficient_scope",{scope} resource_metadata="{metadata}""#);
+    let expected = format!(r#"Bearer error="insufficient_scope", scope="{scopes}", resource_metadata="{metadata}""#);
     assert_eq!(reply.header("www-authenticate"), Some(&*expected), "{what}");
 }
 

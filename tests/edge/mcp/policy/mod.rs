@@ -5,7 +5,7 @@ mod property;
 mod rules;
 mod servers;
 
-use crate::harness::{Origin, Reply, TestEdge, Tokens, exchange, post};
+use crate::harness::{Origin, Reply, TestEdge, Tokens, exchange, is_refused_by_error, post};
 
 /// An edge with a route `/` to `origin` that has these rules and needs a token.
 async fn edge(origin: &Origin, rules: &str) -> TestEdge {

@@ -10,13 +10,16 @@ async fn origin() -> Origin {
     Origin::answering(|_| answer("200 OK", "application/json", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await
 }
 
-/// Sends a message as a caller with `scopes`. Returns `Ok` for 200, and otherwise the scopes that the 403 names.
+/// Sends a message as a caller with `scopes`. Returns `Ok` when it reaches the server, and otherwise the scopes that would help.
 async fn decide(edge: &TestEdge, scopes: &str, method: &str, params: Value) -> Result<(), String> {
     let reply = ask(edge, scopes, &message("1", method, &params.to_string())).await;
     verdict(&reply)
 }
 
 fn verdict(reply: &Reply) -> Result<(), String> {
+    if is_refused_by_error(reply) {
+        return Err(String::new());
+    }
     if reply.status == 200 {
         return Ok(());
     }
@@ -203,16 +206,16 @@ async fn an_open_route_denies_by_name() {
     let edge = open_edge(&origin, "tools: [{match: 'admin_*', deny: true}, {match: '*'}], prompts: []").await;
     for (body, expected) in [
         (call("1", "get"), 200),
-        (call("1", "admin_reset"), 403),
-        (message("1", "prompts/get", r#"{"name":"x"}"#), 403),
+        (call("1", "admin_reset"), -32602),
+        (message("1", "prompts/get", r#"{"name":"x"}"#), -32602),
         (message("1", "resources/read", r#"{"uri":"x"}"#), 200),
-        (message("1", "evil/method", "{}"), 403),
+        (message("1", "evil/method", "{}"), -32601),
     ] {
         let reply = exchange(edge.address, post("/", &[], &body)).await;
-        assert_eq!(reply.status, expected, "{body}");
-        if expected == 403 {
+        assert_eq!(reply.status, 200, "{body}");
+        if expected != 200 {
             assert_eq!(reply.header("WWW-Authenticate"), None, "no credential would help");
-            assert_eq!(reply.json()["id"], 1);
+            assert_eq!((&reply.json()["id"], &reply.json()["error"]["code"]), (&1.into(), &expected.into()), "{body}");
         }
     }
 }
@@ -273,4 +276,66 @@ async fn another_spelling_of_a_uri_does_not_bypass_a_rule() {
     {
         assert_eq!(decide(&edge, "", "resources/read", json!({"uri": uri})).await, Ok(()), "{uri}");
     }
+}
+
+/// Cases A1 and A2: many clients end their session at any status but 200. So what no scope would open is refused as a server does that
+/// does not have it, and nobody is sent to a login page. `refusals` says otherwise.
+#[tokio::test]
+async fn what_no_scope_would_open_is_refused_as_by_a_server_that_does_not_have_it() {
+    let origin = origin().await;
+    for (refusals, never, scoped) in [("", 200, 403), (", refusals: http", 403, 403), (", refusals: jsonrpc", 200, 200)]
+    {
+        let rules = format!("tools: [{{match: get}}, {{match: trade, scopes: [trade]}}], prompts: []{refusals}");
+        let edge = edge(&origin, &rules).await;
+        let before = origin.count();
+        for (body, status, code) in [
+            (call(r#""a""#, "drop"), never, -32602),
+            (message(r#""a""#, "prompts/get", r#"{"name":"x"}"#), never, -32602),
+            (message(r#""a""#, "evil/method", "{}"), never, -32601),
+            (call(r#""a""#, "trade"), scoped, -32602),
+        ] {
+            let reply = ask(&edge, "any", &body).await;
+            assert_eq!((reply.status, reply.header("content-type")), (status, Some("application/json")), "{body}");
+            let (error, challenge) = (reply.json(), reply.header("www-authenticate"));
+            assert_eq!(error["id"], "a", "{body}: {error}");
+            if status == 200 {
+                assert_eq!((&error["error"]["code"], challenge), (&code.into(), None), "{body}: {error}");
+            } else {
+                assert_eq!(challenge.is_some(), body.contains("trade"), "{refusals} {body}: {challenge:?}");
+            }
+        }
+        // Nobody waits for an answer to a notification.
+        let notification = r#"{"jsonrpc":"2.0","method":"evil/method"}"#;
+        let expected = if refusals.contains("http") { 403 } else { 202 };
+        assert_eq!(ask(&edge, "any", notification).await.status, expected, "{refusals}");
+        assert_eq!(origin.count(), before, "nothing reaches the server");
+        // In 2026-07-28, an unknown method has a status of its own.
+        for (body, status) in [(call("1", "drop"), never), (message("1", "evil/method", "{}"), never.max(404))] {
+            let request = post_stateless("/", &[("Authorization", &bearer("any"))], &body);
+            let reply = exchange(edge.address, request).await;
+            let status = if never == 403 { 403 } else { status };
+            assert_eq!(reply.status, status, "{refusals} {body}: {reply:?}");
+        }
+    }
+}
+
+/// Case C12: for a server in C, a name or a key ends at NUL.
+#[tokio::test]
+async fn names_and_keys_with_control_characters_are_refused_under_rules() {
+    let origin = origin().await;
+    let edge = edge(&origin, "tools: [{match: get_secret, deny: true}, {match: '*'}], methods: [{match: '*'}]").await;
+    for body in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_secret\u0000"}}"#.to_owned(),
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a\u0007b"}}"#.to_owned(),
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a\u0085b"}}"#.to_owned(),
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call\u0000","params":{"name":"get_secret"}}"#.to_owned(),
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","name\u0000":"get_secret"}}"#.to_owned(),
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","method\u0000x":"tools/call","params":{"name":"get_secret"}}"#
+            .to_owned(),
+    ] {
+        let reply = ask(&edge, "any", &body).await;
+        assert!(reply.status == 400 || is_refused_by_error(&reply), "{body}: {reply:?}");
+    }
+    assert_eq!(origin.count(), 0);
+    assert_eq!(ask(&edge, "any", &call("1", "other")).await.status, 200);
 }

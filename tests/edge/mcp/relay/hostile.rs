@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::harness::http2::Http2;
-use crate::harness::{EdgeProcess, Recorded, exchange, http2};
+use crate::harness::{EdgeProcess, Recorded, exchange, http2, is_refused_by_error};
 
 const OK: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
 
@@ -323,7 +323,7 @@ routes: [{{path: /, upstream: a, protocol: mcp, auth: none, tools: []}}]
     upstream.send(&whole()).await;
     assert_eq!(reply(&mut client, "}}").await.status, 200);
     let denied = exchange(edge.address, post("/mcp", &[], &call("1", "x"))).await;
-    assert_eq!(denied.status, 403);
+    assert!(is_refused_by_error(&denied), "{denied:?}");
 }
 
 /// Log lines wait in memory until they are written. Many lines with long names would fill this memory.
@@ -339,7 +339,7 @@ routes: [{path: /, upstream: a, protocol: mcp, auth: none, tools: []}]
     std::fs::write(&path, yaml).expect("the folder is writable");
     let mut edge = EdgeProcess::start(&path).await;
     let reply = exchange(edge.address, post("/mcp", &[], &call("1", &"\u{e9}".repeat(1 << 20)))).await;
-    assert_eq!(reply.status, 403);
+    assert!(is_refused_by_error(&reply) && reply.body.len() < 2_000, "{} bytes", reply.body.len());
     let line = loop {
         let line = edge.line().await.expect("a line");
         if line.contains("mcp_tool") {

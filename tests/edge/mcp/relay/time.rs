@@ -88,7 +88,7 @@ const TOOLS: &str = ", tools: [{match: 'train_*', timeout: 1s}, {match: 'learn_*
                      {match: 'report_*', timeout: 30s}, {match: '*'}]";
 
 #[tokio::test]
-async fn a_tool_that_takes_too_long_is_504() {
+async fn a_tool_that_takes_too_long_is_an_error_of_json_rpc() {
     let (origin, mut accepted) = held().await;
     let edge = edge(&origin, "", TOOLS).await;
     let begun = Instant::now();
@@ -100,7 +100,7 @@ async fn a_tool_that_takes_too_long_is_504() {
         "{:?}",
         begun.elapsed()
     );
-    assert_eq!(reply.status, 504);
+    assert_eq!(reply.status, 200, "older SDKs end their session at any other status");
     assert_eq!((&reply.json()["id"], &reply.json()["error"]["code"]), (&"a".into(), &(-32004).into()));
     assert_eq!(upstream.end().await, "", "the edge closes the upstream connection");
     assert_eq!(origin.count(), 1, "the call is not sent again");
