@@ -87,6 +87,14 @@ pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 pub const TCP_KEEPALIVE_RETRIES: u32 = 4;
 /// How long the other side may not acknowledge what TCP has sent (RFC 5482).
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(120);
+/// How many descriptors are kept for the admin listener, health checks, providers and files.
+pub const RESERVED_DESCRIPTORS: u64 = 96;
+/// How many descriptors a thread that serves connections takes.
+pub const THREAD_DESCRIPTORS: u64 = 8;
+/// How many connections of clients are served at once, however few descriptors there are.
+pub const LEAST_CONNECTIONS: usize = 8;
+/// How long a new connection waits for an idle one to make room, before another idle one is asked.
+pub const ROOM_PAUSE: Duration = Duration::from_millis(50);
 /// How long accepting pauses after it failed, mostly for lack of descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many connections the admin listener has at once.
@@ -349,7 +357,8 @@ pub struct Limits {
     pub write_timeout: Span,
     /// How long an idle client connection is kept open (default 60s).
     pub keepalive_timeout: Span,
-    /// How many client connections may be open at once (default 65536); further ones wait in the kernel's queue.
+    /// How many client connections may be open at once (default 65536, or as many as the process's limit of open files allows).
+    /// When all are, the one that has been idle for the longest time is closed; further ones wait in the kernel's queue.
     pub connections: usize,
 }
 

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use prometheus::IntGauge;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -38,6 +38,8 @@ pub(super) struct BoundListener {
 #[derive(Clone)]
 pub(super) struct Bounds {
     pub(super) connections: Arc<Semaphore>,
+    /// For each thread: what its idle connections listen to. The one that has waited for the longest time is told to make room.
+    pub(super) room: Arc<[Arc<Notify>]>,
     pub(super) header_timeout: Duration,
     pub(super) open: IntGauge,
 }
@@ -151,8 +153,10 @@ impl<A: ServerApp + Send + Sync + 'static> Acceptor<A> {
 
     /// Serves a connection on this thread, or on another one that has much less to do.
     async fn serve(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
-        let permit = Arc::clone(&self.bounds.connections).acquire_owned().await.map_err(io::Error::other)?;
+        let permit = self.permit().await?;
+        let other = self.workers.less_busy(self.thread);
         let connection = Connection {
+            room: Arc::clone(&self.bounds.room[other.unwrap_or(self.thread)]),
             peer,
             local: self.address,
             accepted: Instant::now(),
@@ -161,7 +165,7 @@ impl<A: ServerApp + Send + Sync + 'static> Acceptor<A> {
         };
         let counted = (permit, Open::new(self.bounds.open.clone()));
         let (app, shutdown) = (Arc::clone(&self.app), self.shutdown.clone());
-        match self.workers.less_busy(self.thread) {
+        match other {
             None => self.workers.open_here(async move {
                 connection.serve(stream, app, shutdown).await;
                 drop(counted);
@@ -179,10 +183,28 @@ impl<A: ServerApp + Send + Sync + 'static> Acceptor<A> {
         }
         Ok(())
     }
+
+    /// Waits until another connection may be open. Idle connections make room.
+    async fn permit(&self) -> io::Result<OwnedSemaphorePermit> {
+        let Bounds { connections, room, .. } = &self.bounds;
+        if let Ok(permit) = Arc::clone(connections).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let mut waiting = pin!(Arc::clone(connections).acquire_owned());
+        let mut thread = self.thread;
+        loop {
+            room[thread % room.len()].notify_one();
+            if let Ok(permit) = tokio::time::timeout(limits::ROOM_PAUSE, waiting.as_mut()).await {
+                return permit.map_err(io::Error::other);
+            }
+            thread += 1;
+        }
+    }
 }
 
 /// A connection that was accepted.
 struct Connection {
+    room: Arc<Notify>,
     peer: SocketAddr,
     local: SocketAddr,
     accepted: Instant,
@@ -223,7 +245,7 @@ impl Connection {
             None => Wire::Tcp(stream),
             Some(tls) => Wire::Pingora(Box::pin(self.handshake(tls, stream)).await?),
         };
-        Ok(Box::new(ClientStream::new(wire, Arc::new(digest), self.accepted, self.header_timeout, first)))
+        Ok(Box::new(ClientStream::new(wire, Arc::new(digest), self.accepted, self.header_timeout, first, self.room)))
     }
 
     /// What a client of a cleartext listener sends first. With TLS, nothing is taken out of the stream.

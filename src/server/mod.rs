@@ -1,6 +1,7 @@
 //! Build, bind, serve, reload, drain. This module owns every background task.
 
 mod build;
+mod descriptors;
 mod listener;
 mod log_queue;
 mod reload;

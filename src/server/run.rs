@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::build::build;
+use super::descriptors::connections;
 use super::listener::{BoundListener, Bounds};
 use super::reload::{Reloader, Trigger};
 use super::shared::{SetUpError, Shared};
@@ -148,7 +149,8 @@ impl RunningEdge {
         let (stop, stopping) = watch::channel(false);
         let (stop_admin, admin_stopping) = watch::channel(false);
         let bounds = Bounds {
-            connections: Arc::new(Semaphore::new(config.limits.connections)),
+            connections: Arc::new(Semaphore::new(connections(config.limits.connections, workers.count()))),
+            room: (0..workers.count()).map(|_| Arc::default()).collect(),
             header_timeout: config.limits.header_timeout.0,
             open: shared.metrics.client_connections.clone(),
         };
@@ -166,6 +168,7 @@ impl RunningEdge {
             connections: Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS)),
             // `client_connections` counts only the data path, so this gauge is not exposed.
             open: prometheus::IntGauge::new("admin_connections", "Not exposed.").map_err(SetUpError::from)?,
+            room: [Arc::default()].into(),
             ..bounds.clone()
         };
         // The admin listener does not use the workers, so a long scrape does not delay client requests.

@@ -371,7 +371,7 @@ fn as_a_server_refuses(refusal: Rejection, message: &Message<'_>, era: Era) -> R
         Era::Stateless if code == METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
         _ => StatusCode::OK,
     };
-    refusal.as_server_error(code, status, text)
+    refusal.told_by_error(code, status, text)
 }
 
 fn misfit_of(misfit: Misfit, facts: &MessageFacts) -> Rejection {

@@ -20,6 +20,7 @@ use pingora::protocols::{
 };
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
@@ -50,6 +51,8 @@ pub struct ClientStream {
     /// Bytes that were read to see what kind of request comes, and that have to be read again.
     peeked: Vec<u8>,
     is_h2: bool,
+    /// Tells an idle connection to make room for another one.
+    room: Arc<Notify>,
 }
 
 impl fmt::Debug for ClientStream {
@@ -60,8 +63,15 @@ impl fmt::Debug for ClientStream {
 
 impl ClientStream {
     /// A connection that was accepted at `accepted`. Its first request head must have come `limit` later. `first`: what was
-    /// read of it.
-    pub fn new(inner: Wire, socket: Arc<SocketDigest>, accepted: Instant, limit: Duration, first: Vec<u8>) -> Self {
+    /// read of it. `room`: tells it to make room for another one, while it is idle.
+    pub fn new(
+        inner: Wire,
+        socket: Arc<SocketDigest>,
+        accepted: Instant,
+        limit: Duration,
+        first: Vec<u8>,
+        room: Arc<Notify>,
+    ) -> Self {
         let is_h2 = matches!(alpn(&inner), Some(ALPN::H2));
         Self {
             inner,
@@ -73,7 +83,13 @@ impl ClientStream {
             alarm: Alarm::new(accepted + limit),
             peeked: first,
             is_h2,
+            room,
         }
+    }
+
+    /// Tells the connection to make room for another one, if it is idle.
+    pub(crate) fn room(&self) -> &Arc<Notify> {
+        &self.room
     }
 
     /// The head of a request on the connection of `session` is complete. (A stream of HTTP/2 has no access to its

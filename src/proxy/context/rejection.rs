@@ -71,7 +71,7 @@ impl Rejection {
 
     /// The client gets a JSON-RPC error with `code`, and the status that MCP servers send with it. Clients go on with their session
     /// then; many end it at any status but 200.
-    pub(crate) fn as_server_error(self, code: i32, status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn told_by_error(self, code: i32, status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         let (challenges, message) = (Vec::new(), message.into());
         Self { rpc_code: Some(code), told: Told::ByError(status), challenges, message, ..self }
     }
@@ -234,7 +234,7 @@ mod tests {
         let refused = || {
             Rejection::new(RejectionReason::InsufficientScope, "no").with_challenge("Bearer".parse().expect("ASCII"))
         };
-        let told = refused().as_server_error(-32602, StatusCode::OK, "Unknown tool: x");
+        let told = refused().told_by_error(-32602, StatusCode::OK, "Unknown tool: x");
         assert_eq!((told.status().as_u16(), told.rpc_code(), told.challenges.len()), (200, -32602, 0));
         let silent = refused().in_silence();
         assert!(silent.is_silent() && silent.status() == StatusCode::ACCEPTED && silent.challenges.is_empty());

@@ -182,7 +182,7 @@ fn late_tool(context: &RequestContext, route: &RouteContext, outgoing: &Outgoing
     let message = "the tool did not answer in time";
     let rejection = Rejection::new(Reason::UpstreamTimeout, message);
     let code = rejection.rpc_code();
-    Some(rejection.as_server_error(code, StatusCode::OK, message))
+    Some(rejection.told_by_error(code, StatusCode::OK, message))
 }
 
 /// True when a deadline of the route was missed.

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use super::connection::ClientConnection;
 use super::last_request::Findings;
@@ -58,11 +59,15 @@ pub(super) async fn next(edge: &Edge, connection: &mut ClientConnection, mut sto
             }
         }
         let is_idle = http1.input.is_empty();
+        // A connection that has not sent a request yet is not idle.
+        let may_leave = is_idle && !*is_new;
+        let room = Arc::clone(http1.stream.room());
         let read = tokio::select! {
             biased;
             read = poll_fn(|cx| http1.poll_next(cx)) => read,
             // A client that has begun to send a request is served.
             _ = stopping.as_mut(), if is_idle => return Next::End,
+            () = room.notified(), if may_leave => return Next::End,
         };
         if !matches!(read, Ok(1..)) {
             return Next::End;

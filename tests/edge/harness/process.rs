@@ -27,14 +27,21 @@ impl EdgeProcess {
 
     /// Does what [`EdgeProcess::start`] does, with further environment variables.
     pub async fn start_with<'a>(path: &Path, environment: impl IntoIterator<Item = (&'a str, PathBuf)>) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-edge"))
-            .args(["run", "--config"])
-            .arg(path)
-            .envs(environment)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the binary starts");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-edge"));
+        command.args(["run", "--config"]).arg(path).envs(environment);
+        Self::spawn(command).await
+    }
+
+    /// Does what [`EdgeProcess::start`] does, where the process may have at most `descriptors` files and sockets open.
+    pub async fn start_limited(path: &Path, descriptors: u32) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {descriptors} && exec \"$0\" run --config \"$1\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_mcp-edge")]).arg(path);
+        Self::spawn(command).await
+    }
+
+    async fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the binary starts");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let data = find_address(&mut lines, "listening on ").await;
         let admin = find_address(&mut lines, "admin listener on ").await;

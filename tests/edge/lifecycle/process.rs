@@ -226,3 +226,53 @@ async fn draining_an_http_2_connection_completes_its_streams() {
     let (_connection, drained) = ended.expect("the edge ends when it is idle");
     drained.expect("without a panic");
 }
+
+/// Case F2: few descriptors. There is room for health checks and for the streams that are open, and new connections take the place of
+/// idle ones.
+#[tokio::test]
+async fn with_few_descriptors_idle_connections_make_room_and_nothing_else_suffers() {
+    use crate::http::streaming::wire::{Wire, chunk, held, next};
+    let (streaming, mut accepted) = held().await;
+    let origin = Origin::saying("in").await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let yaml = format!(
+        "server: {{threads: 2}}
+listeners: [{{address: '127.0.0.1:0'}}]
+admin: {{address: '127.0.0.1:0'}}
+upstreams:
+  a: {{endpoints: [{{address: '{}'}}]}}
+  b: {{endpoints: [{{address: '{}'}}]}}
+routes: [{{path: /, upstream: a, auth: none}}, {{path: /events, upstream: b, auth: none}}]
+",
+        origin.address, streaming.address
+    );
+    let edge = EdgeProcess::start_limited(&write(folder.path(), &yaml), 256).await;
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let mut client = Wire::new(tokio::net::TcpStream::connect(edge.address).await.expect("the edge listens"));
+        client.send(&request("GET", "/events", &[("Accept", "text/event-stream")], "")).await;
+        let mut upstream = next(&mut accepted).await;
+        upstream.send(crate::http::streaming::EVENTS).await;
+        client.until("\r\n\r\n").await;
+        streams.push((client, upstream));
+    }
+    let mut kept = Vec::new();
+    for number in 0..260 {
+        let mut client = Wire::new(tokio::net::TcpStream::connect(edge.address).await.expect("the edge listens"));
+        client.send(&request("GET", &format!("/{number}"), &[], "")).await;
+        assert_eq!(crate::harness::read_reply(&mut client.stream).await.status, 200, "{number}");
+        kept.push(client);
+        if number % 50 == 0 {
+            let livez = exchange(edge.admin, request("GET", "/livez", &[], "")).await;
+            assert_eq!(livez.status, 200);
+        }
+    }
+    for (client, upstream) in &mut streams {
+        upstream.send(&chunk("data: still here\n\n")).await;
+        client.until("data: still here\n\n").await;
+    }
+    // The last one is still open.
+    let last = kept.last_mut().expect("there are some");
+    last.send(&request("GET", "/again", &[], "")).await;
+    assert_eq!(crate::harness::read_reply(&mut last.stream).await.status, 200);
+}
