@@ -177,6 +177,10 @@ pub const ENDPOINT_EVENT_BYTES: usize = 8 << 10;
 pub const SCAN_BYTES: u64 = 8 << 20;
 /// How long the answer to a client that has left is read on, when leaving does not cancel the request.
 pub const ABANDONED_TIME: Duration = Duration::from_secs(600);
+/// How many answers of one caller are read on like this at once; further ones are cancelled.
+pub const ABANDONED_OF_CALLER: usize = 32;
+/// How many answers of all callers are read on like this at once.
+pub const ABANDONED: usize = 4_096;
 /// How long an event that has begun may go on when the time of its stream is over.
 pub const EVENT_GRACE: Duration = Duration::from_secs(1);
 

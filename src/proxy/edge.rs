@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use pingora::connectors::http::Connector;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 
+use super::abandoned::Abandoned;
 use super::context::RequestContext;
 use super::held::Held;
 use super::listener::ListenerContext;
@@ -29,6 +30,8 @@ pub struct Edge {
     /// The same for messages whose senders are not known yet.
     pub(super) held_early: Held,
     pub(super) resumptions: Resumptions,
+    /// The exchanges that go on without their clients.
+    pub(super) abandoned: Arc<Abandoned>,
 }
 
 impl std::fmt::Debug for Edge {
@@ -54,6 +57,7 @@ impl Edge {
             held: Held::default(),
             held_early: Held::default(),
             resumptions: Resumptions::default(),
+            abandoned: Arc::default(),
         }
     }
 

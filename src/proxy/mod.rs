@@ -3,6 +3,7 @@
 //! From top to bottom, each using only what is below it: `front` and `hooks` (who reads a connection), `serve` (one request),
 //! `exchange` and `admit`, `respond` and `log`, `client` and the small files, `context`.
 
+mod abandoned;
 mod admit;
 mod client;
 mod context;
@@ -17,6 +18,7 @@ mod headers;
 mod held;
 mod hooks;
 mod listener;
+mod location;
 mod log;
 mod mcp_session;
 mod outbox;

@@ -153,9 +153,10 @@ impl<A: ServerApp + Send + Sync + 'static> Acceptor<A> {
 
     /// Serves a connection on this thread, or on another one that has much less to do.
     async fn serve(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
-        let permit = self.permit().await?;
+        let place = self.place().await?;
         let other = self.workers.less_busy(self.thread);
         let connection = Connection {
+            place,
             room: Arc::clone(&self.bounds.room[other.unwrap_or(self.thread)]),
             peer,
             local: self.address,
@@ -163,7 +164,7 @@ impl<A: ServerApp + Send + Sync + 'static> Acceptor<A> {
             tls: self.tls.clone(),
             header_timeout: self.bounds.header_timeout,
         };
-        let counted = (permit, Open::new(self.bounds.open.clone()));
+        let counted = Open::new(self.bounds.open.clone());
         let (app, shutdown) = (Arc::clone(&self.app), self.shutdown.clone());
         match other {
             None => self.workers.open_here(async move {
@@ -185,7 +186,7 @@ impl<A: ServerApp + Send + Sync + 'static> Acceptor<A> {
     }
 
     /// Waits until another connection may be open. Idle connections make room.
-    async fn permit(&self) -> io::Result<OwnedSemaphorePermit> {
+    async fn place(&self) -> io::Result<OwnedSemaphorePermit> {
         let Bounds { connections, room, .. } = &self.bounds;
         if let Ok(permit) = Arc::clone(connections).try_acquire_owned() {
             return Ok(permit);
@@ -205,6 +206,7 @@ impl<A: ServerApp + Send + Sync + 'static> Acceptor<A> {
 /// A connection that was accepted.
 struct Connection {
     room: Arc<Notify>,
+    place: OwnedSemaphorePermit,
     peer: SocketAddr,
     local: SocketAddr,
     accepted: Instant,
@@ -245,7 +247,15 @@ impl Connection {
             None => Wire::Tcp(stream),
             Some(tls) => Wire::Pingora(Box::pin(self.handshake(tls, stream)).await?),
         };
-        Ok(Box::new(ClientStream::new(wire, Arc::new(digest), self.accepted, self.header_timeout, first, self.room)))
+        Ok(Box::new(ClientStream::new(
+            wire,
+            Arc::new(digest),
+            self.accepted,
+            self.header_timeout,
+            first,
+            self.room,
+            self.place,
+        )))
     }
 
     /// What a client of a cleartext listener sends first. With TLS, nothing is taken out of the stream.

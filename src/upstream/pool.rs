@@ -149,7 +149,7 @@ impl Upstream {
     fn new_endpoint(&self, address: SocketAddr, origin: &config::Endpoint) -> Endpoint {
         let metrics = self.metrics.endpoint(&address.to_string());
         let peer = self.template.peer(address, &origin.host);
-        Endpoint::new(address, origin.authority(), origin.weight, peer, metrics)
+        Endpoint::new(address, origin.authority(self.settings.tls.is_some()), origin.weight, peer, metrics)
     }
 
     /// What `/status` shows.

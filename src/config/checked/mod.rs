@@ -166,10 +166,13 @@ impl Endpoint {
         self.host.parse().ok().map(|ip| SocketAddr::new(ip, self.port))
     }
 
-    /// `HOST:PORT`, in the form of a `Host` field.
-    pub fn authority(&self) -> String {
+    /// The endpoint in the form of a `Host` field. The default port is left out: servers compare the field with their name (RFC 9110
+    /// section 4.2.3).
+    pub fn authority(&self, tls: bool) -> String {
         let Self { host, port, .. } = self;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let default = if tls { 443 } else { 80 };
+        if *port == default { host } else { format!("{host}:{port}") }
     }
 }
 

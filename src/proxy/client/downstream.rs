@@ -138,6 +138,13 @@ impl<'a> Downstream<'a> {
         matches!(self.wire, Wire::Http2(_))
     }
 
+    /// The client has left, and its request goes on: its connection does not count any more.
+    pub(crate) fn makes_room(&mut self) {
+        if let Wire::Http1(request) = &mut self.wire {
+            request.makes_room();
+        }
+    }
+
     /// The connection closes after this answer.
     pub(crate) fn close_after(&mut self) {
         match &mut self.wire {

@@ -92,6 +92,10 @@ impl<'c> Http1Downstream<'c> {
     }
 
     /// The connection closes after this answer.
+    pub(crate) fn makes_room(&mut self) {
+        self.connection.stream.makes_room();
+    }
+
     pub(crate) fn close_after(&mut self) {
         self.keepalive = false;
     }

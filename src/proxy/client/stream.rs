@@ -20,7 +20,7 @@ use pingora::protocols::{
 };
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
@@ -53,6 +53,8 @@ pub struct ClientStream {
     is_h2: bool,
     /// Tells an idle connection to make room for another one.
     room: Arc<Notify>,
+    /// Its place among the connections that may be open.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl fmt::Debug for ClientStream {
@@ -63,7 +65,7 @@ impl fmt::Debug for ClientStream {
 
 impl ClientStream {
     /// A connection that was accepted at `accepted`. Its first request head must have come `limit` later. `first`: what was
-    /// read of it. `room`: tells it to make room for another one, while it is idle.
+    /// read of it. `room`: tells it to make room for another one, while it is idle. `place`: its place among the connections that may be open.
     pub fn new(
         inner: Wire,
         socket: Arc<SocketDigest>,
@@ -71,6 +73,7 @@ impl ClientStream {
         limit: Duration,
         first: Vec<u8>,
         room: Arc<Notify>,
+        place: OwnedSemaphorePermit,
     ) -> Self {
         let is_h2 = matches!(alpn(&inner), Some(ALPN::H2));
         Self {
@@ -84,7 +87,13 @@ impl ClientStream {
             peeked: first,
             is_h2,
             room,
+            place: Some(place),
         }
+    }
+
+    /// Gives the connection's place to another one.
+    pub(crate) fn makes_room(&mut self) {
+        self.place = None;
     }
 
     /// Tells the connection to make room for another one, if it is idle.

@@ -19,6 +19,8 @@ pub(crate) struct ClientWatch {
     full: bool,
     /// The client does not read any more, and its request goes on.
     gone: bool,
+    /// The client has left, its request goes on, and nobody has taken notice yet.
+    left_behind: bool,
     /// How many bytes came although the client should wait.
     stray: usize,
     /// When a client that has closed its side has left.
@@ -28,7 +30,7 @@ pub(crate) struct ClientWatch {
 impl ClientWatch {
     /// `ends`: a client that leaves cancels its request.
     pub(crate) fn new(ends: bool) -> Self {
-        Self { ends, silent: false, full: false, gone: false, stray: 0, leaves: None }
+        Self { ends, silent: false, full: false, gone: false, left_behind: false, stray: 0, leaves: None }
     }
 
     /// True when it still matters what the client does.
@@ -44,6 +46,11 @@ impl ClientWatch {
     /// True when nobody reads the answer.
     pub(crate) fn is_gone(&self) -> bool {
         self.gone
+    }
+
+    /// True once after the client has left while its request goes on.
+    pub(crate) fn takes_leave(&mut self) -> bool {
+        std::mem::take(&mut self.left_behind)
     }
 
     /// When the client has left, if it has closed its side of the connection.
@@ -69,7 +76,7 @@ impl ClientWatch {
                 Ok(())
             }
             Ok(Seen::Closed | Seen::Reset) | Err(_) if !self.ends => {
-                self.silent = true;
+                (self.silent, self.left_behind) = (true, true);
                 Ok(())
             }
             Ok(Seen::Closed) => {
@@ -92,6 +99,7 @@ impl ClientWatch {
     /// # Errors
     /// `error`, when a client that leaves cancels its request.
     pub(crate) fn is_lost(&mut self, error: Box<Error>) -> pingora::Result<()> {
+        self.left_behind |= !self.silent;
         (self.silent, self.gone) = (true, true);
         if self.ends { Err(error.into_down()) } else { Ok(()) }
     }

@@ -18,6 +18,7 @@ use self::call::CallRecord;
 use self::client_fields::ClientFields;
 use self::opened_session::LastOpened;
 use self::rejection::Rejection;
+use super::abandoned::Abandonment;
 use super::snapshot::{RouteContext, Snapshot};
 use crate::auth::{CachedLookup, Permit, ShownCredential};
 use crate::mcp::MessageId;
@@ -116,6 +117,8 @@ pub(super) struct Attempt {
     pub(super) upstream_status: Option<u16>,
     /// When the upstream's response head had come.
     pub(super) head_at: Option<Instant>,
+    /// The client has left, and the exchange goes on.
+    pub(super) abandoned: Option<Abandonment>,
 }
 
 impl Client {

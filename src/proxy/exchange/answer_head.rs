@@ -15,7 +15,7 @@ use crate::proxy::context::call::Outgoing;
 use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::mcp_session::SESSION_HEADER;
 use crate::proxy::snapshot::RouteContext;
-use crate::proxy::{headers, mcp_session};
+use crate::proxy::{headers, location, mcp_session};
 
 /// The head of an answer with a body, or without one.
 pub(super) fn head_for_client(
@@ -56,6 +56,7 @@ pub(super) fn head_for_client(
     if !bodiless && chunks && !answer.holds_head() && !head.headers.contains_key(CONTENT_LENGTH) {
         head.insert_header(TRANSFER_ENCODING, "chunked")?;
     }
+    location::make_public(&mut head, route, &context.client, &context.attempt);
     headers::to_client(&mut head, context, route)?;
     Ok(head)
 }

@@ -5,6 +5,7 @@
 //! needs both. So this is one loop that can be read from top to bottom: acquire the credential, choose an endpoint, connect,
 //! send the request while waiting for the head of the answer, pass the answer on.
 
+mod alone;
 mod answer;
 mod answer_head;
 mod clock;
@@ -27,6 +28,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorSource, ErrorType};
 use tokio::time::Instant;
 
+use self::alone::go_on_alone;
 use self::head_clock::{HeadClock, Late};
 use self::link::{Link, is_answer, was_not_processed};
 use self::pump::{Event, Limits, Pump, Wanted};
@@ -81,7 +83,7 @@ pub(super) async fn run(
         };
         context.attempt.connected = true;
         route.upstream.metrics().connected(reused);
-        let request = Request { route, outgoing: &outgoing, upgrade: upgrade.as_ref() };
+        let request = Request { edge, route, outgoing: &outgoing, upgrade: upgrade.as_ref() };
         let mut pump = Pump { downstream, link: &mut link, upload: &mut upload, client: &mut client };
         let head = match send(&mut pump, context, request).await {
             Ok(head) => head,
@@ -226,6 +228,7 @@ async fn choose(
 /// What is sent.
 #[derive(Clone, Copy)]
 struct Request<'a> {
+    edge: &'a Edge,
     route: &'a RouteContext,
     outgoing: &'a Outgoing,
     upgrade: Option<&'a Upgrade>,
@@ -237,7 +240,7 @@ async fn send(
     context: &mut RequestContext,
     request: Request<'_>,
 ) -> Result<Box<ResponseHeader>, Stop> {
-    let Request { route, outgoing, upgrade } = request;
+    let Request { edge, route, outgoing, upgrade } = request;
     let (first, end) = poll_fn(|cx| Poll::Ready(pump.upload.begin(cx, pump.downstream))).await?;
     let length = match &outgoing.body {
         OutgoingBody::Held(body) => BodyLength::Exact(body.bytes.len() as u64),
@@ -278,6 +281,7 @@ async fn send(
                     return Err(late.into_error(pump).into());
                 }
             }
+            Event::Abandoned => go_on_alone(edge, pump.downstream, context)?,
             Event::Piece(_) | Event::End | Event::Written | Event::CredentialEnded => {}
         }
     }

@@ -49,6 +49,8 @@ pub(crate) enum Event {
     Late,
     /// The client has left, which cancels its request.
     Left,
+    /// The client has left, and its request goes on.
+    Abandoned,
     /// The caller's credential has ended.
     CredentialEnded,
 }
@@ -112,6 +114,9 @@ impl Pump<'_, '_> {
         }
         if self.client.is_full() && self.downstream.is_read_closed() {
             self.client.saw(Ok(Seen::Closed), within.patience)?;
+        }
+        if self.client.takes_leave() {
+            return Ok(Poll::Ready(Event::Abandoned));
         }
         self.poll_time(cx, within)
     }

@@ -12,6 +12,7 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType};
 use tokio::time::Instant;
 
+use super::alone::go_on_alone;
 use super::answer::Answer;
 use super::answer_head::{head_for_client, head_of_tunnel};
 use super::clock::Clock;
@@ -83,7 +84,7 @@ pub(crate) async fn relay(
         context.becomes_stream();
     }
     let pump = Pump { downstream, link, upload, client };
-    let mut relay = Relay { pump, context, route, outgoing, answer, kind };
+    let mut relay = Relay { edge, pump, context, route, outgoing, answer, kind };
     let relayed = match kind {
         Kind::Tunnel => relay.tunnel(head).await,
         Kind::Events | Kind::Other => relay.run(head, lasts).await,
@@ -111,6 +112,7 @@ async fn remember(edge: &Edge, downstream: &Downstream<'_>, head: &ResponseHeade
 }
 
 struct Relay<'x, 'd> {
+    edge: &'x Edge,
     pump: Pump<'x, 'd>,
     context: &'x mut RequestContext,
     route: &'x RouteContext,
@@ -269,6 +271,7 @@ impl Relay<'_, '_> {
                 Event::End => return Ok(Next::Piece(None)),
                 Event::Written => return Ok(Next::Written),
                 Event::Head(_) => {}
+                Event::Abandoned => go_on_alone(self.edge, self.pump.downstream, self.context)?,
                 // The client of a tunnel closes its side first.
                 Event::Left if self.kind == Kind::Tunnel => return Ok(Next::Over),
                 Event::Left => return Err(ClientWatch::has_left().into()),

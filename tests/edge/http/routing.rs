@@ -240,6 +240,46 @@ upstreams:\n{}routes:
     assert_eq!(seen.headers("x-forwarded-for"), ["[2001:db8::1]:80, 127.0.0.1"]);
 }
 
+/// Case B1: servers on Starlette redirect `/mcp` to `/mcp/`, with the host that they were asked for, or with a path alone.
+#[tokio::test]
+async fn redirects_of_an_upstream_lead_back_through_the_edge() {
+    let origin = Origin::answering(|seen| {
+        let location = seen.header("x-location").unwrap_or_default();
+        let host = seen.header("host").unwrap_or_default();
+        let location = location.replace("HOST", host);
+        format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nContent-Location: {location}\r\nContent-Length: 0\r\n\r\n")
+            .into_bytes()
+    })
+    .await;
+    let edge = TestEdge::start(&format!(
+        "listeners: [{{address: '127.0.0.1:0', hosts: [edge.example], trusted_proxies: [127.0.0.0/8]}}]
+upstreams:\n{}routes:
+  - {{path: /fin/, upstream: a, protocol: mcp, auth: none}}
+  - {{path: /web/, upstream: a, auth: none, host: endpoint}}
+",
+        upstream("a", &origin)
+    ))
+    .await;
+    let mut http2 = crate::harness::http2::Http2::connect(edge.address).await;
+    for path in ["/fin", "/web"] {
+        for (location, expected) in [
+            ("http://HOST/mcp/", format!("https://edge.example{path}/mcp/")),
+            ("/mcp/?a=b", format!("{path}/mcp/?a=b")),
+            (&format!("http://{}/x", origin.address), format!("https://edge.example{path}/x")),
+            ("https://login.example/?to=/mcp/", "https://login.example/?to=/mcp/".to_owned()),
+        ] {
+            let fields = [("X-Location", location), ("X-Forwarded-Proto", "https"), ("Accept", "text/event-stream")];
+            let reply = edge.get(&format!("{path}/mcp"), &fields).await;
+            let seen = (reply.status, reply.header("location"), reply.header("content-location"));
+            assert_eq!(seen, (307, Some(&*expected), Some(&*expected)), "{path} {location}");
+            let fields = fields.map(|(name, value)| (name.to_ascii_lowercase(), value));
+            let fields = fields.each_ref().map(|(name, value)| (name.as_str(), *value));
+            let response = http2.get(&format!("{path}/mcp"), &fields).await;
+            assert_eq!(response.headers()["location"], expected.as_str(), "{path} {location}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_route_changes_fields_and_host() {
     let origin = Origin::answering(|_| {

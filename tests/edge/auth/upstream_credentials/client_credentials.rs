@@ -56,7 +56,7 @@ async fn a_token_endpoint_that_refuses_the_edge_is_an_outage() {
 async fn probes_request_no_token() {
     let (issuer, origin) = (issuer("").await, upstream().await);
     let yaml = yaml(&origin, &grant("client_credentials", &issuer, ""))
-        .replace("}]}}", "}], health: {http: {path: /health}, interval: 50ms}}}");
+        .replace("{connect: 20s}}}", "{connect: 20s}, health: {http: {path: /health}, interval: 50ms}}}");
     let edge = TestEdge::start_with(&yaml, &[SECRET]).await;
     eventually("the upstream is probed", async || origin.count() >= 2).await;
     assert_eq!(issuer.connections(), 0);

@@ -49,7 +49,7 @@ fn grant(kind: &str, issuer: &Origin, more: &str) -> String {
 fn yaml(origin: &Origin, credential: &str) -> String {
     format!(
         "auth: {{cache: {{negative_ttl: 0s}}, providers: {{{}}}}}
-upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}], timeouts: {{connect: 20s}}}}}}
 routes:
   - {{path: /mcp/, upstream: a, protocol: mcp, auth: {{providers: [local]}}, tools: [{{match: get}}], credential: {{{credential}}}}}
   - {{path: /http/, upstream: a, auth: {{providers: [local]}}, credential: {{{credential}}}}}

@@ -217,3 +217,43 @@ async fn the_deadline_of_a_tool_counts_the_time_that_its_message_takes() {
     assert_eq!((reply.status, &reply.json()["id"]), (200, &1.into()));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
+
+/// Case F1: calls of older revisions go on when their clients leave. They do not keep others out, and each caller may have so many.
+#[tokio::test]
+async fn calls_that_go_on_alone_keep_nobody_out_and_are_bounded() {
+    let (origin, mut accepted) = held().await;
+    let edge = TestEdge::start(&format!(
+        "limits: {{connections: 20}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /, upstream: a, protocol: mcp, auth: none}}]
+",
+        origin.address
+    ))
+    .await;
+    let mut alone = Vec::new();
+    // 32 of one caller may go on; that is more than there are connections.
+    for number in 0..32 {
+        let client = Wire::open(&edge, &post("/mcp", &[], &call("1", "x"))).await;
+        alone.push(next(&mut accepted).await);
+        client.reset();
+        eventually(&format!("client {number} has made room"), async || {
+            edge.metric("mcp_edge_client_connections").await >= f64::from(number + 1)
+        })
+        .await;
+    }
+    for _ in 0..3 {
+        let client = Wire::open(&edge, &post("/mcp", &[], &call("1", "x"))).await;
+        let one_more = next(&mut accepted).await;
+        client.reset();
+        ends_promptly(one_more, "one call too many").await;
+    }
+    for mut upstream in alone {
+        upstream.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}").await;
+    }
+    // When these have ended, others may go on.
+    eventually("all have ended", async || edge.metric("mcp_edge_client_connections").await == 0.0).await;
+    let client = Wire::open(&edge, &post("/mcp", &[], &call("1", "x"))).await;
+    let upstream = next(&mut accepted).await;
+    client.reset();
+    is_read_to_the_end(upstream, true, "a call after them").await;
+}

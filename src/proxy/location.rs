@@ -1,0 +1,135 @@
+//! `Location` and `Content-Location` of answers. A server names itself as it sees itself: without the prefix of its route, and with
+//! the host and the scheme inside. A client would lose its way.
+
+use http::HeaderValue;
+use http::header::{CONTENT_LOCATION, LOCATION};
+use pingora::http::ResponseHeader;
+
+use super::context::{Attempt, Client};
+use super::headers::upstream_host;
+use super::snapshot::RouteContext;
+use crate::config::Rewrite;
+
+/// Makes the locations in the head of an answer public. A location at another host stays as it is.
+pub(super) fn make_public(response: &mut ResponseHeader, route: &RouteContext, client: &Client, attempt: &Attempt) {
+    for name in [LOCATION, CONTENT_LOCATION] {
+        let Some(written) = response.headers.get(&name).and_then(|value| value.to_str().ok()) else { continue };
+        let own = Own {
+            host: upstream_host(route, client, attempt),
+            endpoint: attempt.endpoint.as_ref().map(|guard| [guard.endpoint().authority(), guard.endpoint().label()]),
+            prefix: &route.settings.prefix,
+            rewrite: &route.settings.rewrite,
+            scheme: client.scheme,
+            authority: &client.authority,
+        };
+        if let Some(public) = own.public(written)
+            && let Ok(value) = HeaderValue::from_str(&public)
+        {
+            // The name is valid, so this cannot fail.
+            let _ = response.insert_header(name, value);
+        }
+    }
+}
+
+/// What the upstream calls itself, and what clients call it.
+struct Own<'a> {
+    /// The `Host` that the upstream got.
+    host: &'a str,
+    /// Its address, as configured and as resolved.
+    endpoint: Option<[&'a str; 2]>,
+    prefix: &'a str,
+    rewrite: &'a Rewrite,
+    scheme: &'a str,
+    authority: &'a str,
+}
+
+impl Own<'_> {
+    /// The public form of a location. `None`: it is public already, or at another host.
+    fn public(&self, location: &str) -> Option<String> {
+        let (scheme, rest) = match location.split_once("://") {
+            Some((scheme, rest)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+                (Some(scheme), rest)
+            }
+            _ => match location.strip_prefix("//") {
+                Some(rest) => (Some(self.scheme), rest),
+                // A path without a slash is relative to what the client has asked for, so it leads to the right place.
+                None => return location.starts_with('/').then(|| self.public_path(location)).flatten(),
+            },
+        };
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let plain = without_default_port(authority, scheme?);
+        let mut names = self.endpoint.into_iter().flatten().chain([self.host]);
+        if !names.any(|name| without_default_port(name, scheme.unwrap_or_default()).eq_ignore_ascii_case(plain)) {
+            return None;
+        }
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        let path = self.public_path(&path).unwrap_or(path);
+        Some(format!("{}://{}{path}", self.scheme, self.authority))
+    }
+
+    /// The public form of a path, with what follows it. `None`: it is public already.
+    fn public_path(&self, written: &str) -> Option<String> {
+        let (path, _) = written.split_at(written.find(['?', '#']).unwrap_or(written.len()));
+        match self.rewrite {
+            Rewrite::Keep => None,
+            // The server knows under which prefix clients see it.
+            Rewrite::Strip if self.prefix.is_empty() || is_under(path, self.prefix) => None,
+            Rewrite::Strip => Some(format!("{}{written}", self.prefix)),
+            Rewrite::Replace(inner) if is_under(path, inner) => {
+                Some(format!("{}{}", self.prefix, &written[inner.len()..]))
+            }
+            Rewrite::Replace(_) => None,
+        }
+    }
+}
+
+fn is_under(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn without_default_port<'a>(authority: &'a str, scheme: &str) -> &'a str {
+    let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
+    authority.strip_suffix(port).unwrap_or(authority)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_at_the_upstream_is_public_afterwards() {
+        let inner = Rewrite::Replace("/inner".to_owned());
+        for (rewrite, location, expected) in [
+            (&Rewrite::Strip, "/mcp/", Some("/fin/mcp/")),
+            (&Rewrite::Strip, "/mcp/?a=/b#c", Some("/fin/mcp/?a=/b#c")),
+            (&Rewrite::Strip, "http://edge.example/mcp/", Some("https://edge.example/fin/mcp/")),
+            (&Rewrite::Strip, "http://EDGE.example:80/mcp/", Some("https://edge.example/fin/mcp/")),
+            (&Rewrite::Strip, "http://fin.internal:8001/mcp/", Some("https://edge.example/fin/mcp/")),
+            (&Rewrite::Strip, "http://10.0.0.7:8001?x", Some("https://edge.example/fin/?x")),
+            (&Rewrite::Strip, "//10.0.0.7:8001/x", Some("https://edge.example/fin/x")),
+            (&Rewrite::Strip, "http://edge.example/fin/mcp/", Some("https://edge.example/fin/mcp/")),
+            (&Rewrite::Strip, "/fin/mcp/", None),
+            (&Rewrite::Strip, "/fin", None),
+            (&Rewrite::Strip, "/finance", Some("/fin/finance")),
+            (&Rewrite::Strip, "mcp/", None),
+            (&Rewrite::Strip, "?x=http://10.0.0.7:8001/", None),
+            (&Rewrite::Strip, "https://login.example/authorize", None),
+            (&Rewrite::Strip, "http://10.0.0.7:8002/", None),
+            (&Rewrite::Strip, "myapp://callback", None),
+            (&Rewrite::Keep, "/fin/mcp/", None),
+            (&Rewrite::Keep, "http://10.0.0.7:8001/fin/mcp/", Some("https://edge.example/fin/mcp/")),
+            (&inner, "/inner/mcp/", Some("/fin/mcp/")),
+            (&inner, "/other/", None),
+        ] {
+            let own = Own {
+                host: "edge.example",
+                endpoint: Some(["fin.internal:8001", "10.0.0.7:8001"]),
+                prefix: "/fin",
+                rewrite,
+                scheme: "https",
+                authority: "edge.example",
+            };
+            assert_eq!(own.public(location).as_deref(), expected, "{rewrite:?} {location}");
+        }
+    }
+}
