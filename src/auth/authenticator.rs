@@ -70,6 +70,11 @@ impl Authenticator {
         self.providers.iter().filter_map(|provider| provider.issuer())
     }
 
+    /// True when a client may get a token for this route from an authorization server. Keys and certificates come from elsewhere.
+    pub fn takes_tokens(&self) -> bool {
+        self.providers.iter().any(|provider| provider.api_keys().is_none() && !provider.is_mtls())
+    }
+
     /// The revocations of operators.
     pub fn revocations(&self) -> &Revocations {
         self.cache.revocations()

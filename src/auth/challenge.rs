@@ -14,8 +14,8 @@ pub struct Challenge<'a> {
     pub description: Option<&'a str>,
     /// All scopes that the operation needs.
     pub scopes: &'a ScopeSet,
-    /// The URL of the resource metadata (RFC 9728 section 5.1).
-    pub resource_metadata: &'a str,
+    /// The URL of the resource metadata (RFC 9728 section 5.1). `None`: no authorization server gives tokens for the route.
+    pub resource_metadata: Option<&'a str>,
 }
 
 impl Challenge<'_> {
@@ -23,18 +23,16 @@ impl Challenge<'_> {
     /// `description`, `resource_metadata` is made of a checked host and a canonical path, and scopes are
     /// [`Scope`](crate::types::Scope)s.
     pub fn to_header(&self) -> HeaderValue {
-        let mut text = String::from("Bearer ");
-        if let Some(error) = self.error {
-            text.push_str(&format!("error=\"{error}\", "));
-        }
-        if let Some(description) = self.description {
-            text.push_str(&format!("error_description=\"{description}\", "));
-        }
-        if !self.scopes.is_empty() {
-            text.push_str(&format!("scope=\"{}\", ", self.scopes));
-        }
-        text.push_str(&format!("resource_metadata=\"{}\"", self.resource_metadata));
-        HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Bearer"))
+        let scopes = (!self.scopes.is_empty()).then(|| self.scopes.to_string());
+        let parts = [
+            ("error", self.error),
+            ("error_description", self.description),
+            ("scope", scopes.as_deref()),
+            ("resource_metadata", self.resource_metadata),
+        ];
+        let parts = parts.into_iter().filter_map(|(name, value)| Some(format!("{name}=\"{}\"", value?)));
+        let text = format!("Bearer {}", parts.collect::<Vec<_>>().join(", "));
+        HeaderValue::from_str(text.trim_end()).unwrap_or_else(|_| HeaderValue::from_static("Bearer"))
     }
 }
 
@@ -74,7 +72,7 @@ mod tests {
         let scopes: ScopeSet = ["b", "a"].into_iter().map(|scope| scope.parse().expect("legal")).collect();
         let url = "https://edge.example/.well-known/oauth-protected-resource/fininfo/mcp";
         let header =
-            |error| Challenge { error, description: None, scopes: &scopes, resource_metadata: url }.to_header();
+            |error| Challenge { error, description: None, scopes: &scopes, resource_metadata: Some(url) }.to_header();
         assert_eq!(
             header(Some("insufficient_scope")),
             format!("Bearer error=\"insufficient_scope\", scope=\"a b\", resource_metadata=\"{url}\"")

@@ -96,6 +96,7 @@ impl<'a> Message<'a> {
             let keys = ["params", "jsonrpc", "id", "method", "result", "error"];
             Fields::read(cursor, keys, "the message must be an object", |cursor, index| match index {
                 // `params` is read in the same pass: a second pass over the arguments would cost as much as the first.
+                0 if cursor.peek() == Some(b'n') => cursor.value(),
                 0 => cursor.passed(|cursor| {
                     params =
                         Some(Fields::read(cursor, PARAMS, "`params` must be an object", |cursor, _| cursor.value())?);
@@ -107,6 +108,9 @@ impl<'a> Message<'a> {
         if version != Some("\"2.0\"") {
             return Err(BadMessage::invalid("`jsonrpc` is not \"2.0\""));
         }
+        let error = present(error);
+        // An error for a message whose id could not be read has the id `null` (JSON-RPC 2.0 section 5).
+        let id = if error.is_some() { present(id) } else { id };
         let id = match id.map(MessageId::written) {
             Some(None) => {
                 return Err(BadMessage::invalid("`id` is neither a string nor a number, or it is too long"));
@@ -173,6 +177,11 @@ impl<'a> Message<'a> {
 
 const LISTEN: &str = "subscriptions/listen";
 
+/// A member whose value is `null` is absent for every parser. Some clients write those that they do not use.
+fn present(value: Option<&str>) -> Option<&str> {
+    value.filter(|value| *value != "null")
+}
+
 /// The keys of `params` that are read, or that must not appear twice.
 const PARAMS: [&str; 7] = ["name", "uri", "taskId", "ref", "notifications", "_meta", "arguments"];
 
@@ -197,7 +206,7 @@ fn read_params<'a>(
         "resources/read" | "resources/subscribe" | "resources/unsubscribe" | "resources/directory/read" => {
             resource(string(uri, "`params.uri` must be a string")?)
         }
-        "completion/complete" => match reference {
+        "completion/complete" => match present(reference) {
             Some(reference) => {
                 let [kind, name, uri] = fields(reference, ["type", "name", "uri"], "`params.ref` must be an object")?;
                 match kind {
@@ -212,11 +221,11 @@ fn read_params<'a>(
             }
             None => MessageTarget::Nothing,
         },
-        LISTEN => match notifications {
+        LISTEN => match present(notifications) {
             Some(notifications) => {
                 let [resources] =
                     fields(notifications, ["resourceSubscriptions"], "`params.notifications` must be an object")?;
-                match resources {
+                match present(resources) {
                     Some(uris) => MessageTarget::Resources(resource_uris(uris)?),
                     None => MessageTarget::Nothing,
                 }
@@ -228,7 +237,7 @@ fn read_params<'a>(
         }
         _ => MessageTarget::Nothing,
     };
-    let version = match meta {
+    let version = match present(meta) {
         Some(meta) => {
             let [version] = fields(meta, [META_VERSION], "`params._meta` must be an object")?;
             string(version, "the protocol version in `_meta` must be a string")?
@@ -277,6 +286,12 @@ mod tests {
             (call(r#"{"name":"get","arguments":{"name":"x","Name":"y"}}"#), r#"Targeted("tools/call", Tool("get"))"#),
             (call(r#"{"name":"g\u0065t"}"#), r#"Targeted("tools/call", Tool("get"))"#),
             (call("{}"), r#"Method("tools/call")"#),
+            (call("null"), r#"Method("tools/call")"#),
+            (call(r#"{"name":"get","_meta":null}"#), r#"Targeted("tools/call", Tool("get"))"#),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"ping","params": null }"#.into(), r#"Method("ping")"#),
+            (r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"x"}}"#.into(), "Answer"),
+            (r#"{"jsonrpc":"2.0","id":1,"result":{},"error":null}"#.into(), "Answer"),
+            (r#"{"jsonrpc":"2.0","id":1,"result":null}"#.into(), "Answer"),
             (r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.into(), r#"Method("notifications/initialized")"#),
             (r#" {"jsonrpc":"2.0","id":"a","result":{}} "#.into(), "Answer"),
             (
@@ -308,6 +323,11 @@ mod tests {
         let long_id = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "x".repeat(2_000));
         for body in [
             call(r#"{"name":"a","name":"b"}"#),
+            call("[]"),
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":null,"params":{"name":"a"}}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","id":null,"result":{}}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","id":1,"error":null}"#.to_owned(),
             call(r#"{"name":"a","Name":"b"}"#),
             call(r#"{"NAME":"a"}"#),
             call(r#"{"n\u0061me":"a"}"#),

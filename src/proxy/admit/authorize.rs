@@ -75,7 +75,7 @@ pub(crate) async fn authorize(
                 }
                 false => Err(AuthError::Denied("the token is for another audience")),
             });
-            Some(meant.map_err(|error| unauthenticated(error, auth, &context.client))?)
+            Some(meant.map_err(|error| unauthenticated(error, auth, route, &context.client))?)
         }
         (None, None) => None,
         // A snapshot has both or none. If it had only one, nobody would get in.
@@ -93,8 +93,16 @@ fn is_meant_for(principal: &Principal, audiences: &RouteAudiences) -> bool {
     match audiences {
         RouteAudiences::OfProviders => true,
         RouteAudiences::Listed(listed) => meant.iter().any(|audience| listed.contains(audience)),
-        RouteAudiences::Own(url, providers) => !providers.contains(principal.provider()) || meant.contains(url),
+        RouteAudiences::Own(url, providers) => {
+            let is_own = |audience: &String| audience == url || is_host(audience, url);
+            !providers.contains(principal.provider()) || meant.iter().any(is_own)
+        }
     }
+}
+
+/// True when `url` is that of a whole host, and `audience` is the same without the slash at its end (RFC 3986 section 6.2.3).
+fn is_host(audience: &str, url: &str) -> bool {
+    url.strip_suffix('/') == Some(audience) && url.matches('/').count() == 3
 }
 
 /// 403 with all scopes that are needed (RFC 6750 section 3.1, MCP "Authorization", insufficient scope).
@@ -108,31 +116,31 @@ pub(crate) fn denied(denial: &Denial, route: &RouteContext, client: &Client) -> 
     match &route.settings.auth {
         // Where no scope helps, a challenge would send the client to the login page for nothing (RFC 6750 section 3.1).
         Some(auth) if !denial.scopes.is_empty() => {
-            rejection.with_challenge(challenge(Some("insufficient_scope"), &denial.scopes, auth, client))
+            rejection.with_challenge(challenge(Some("insufficient_scope"), &denial.scopes, auth, route, client))
         }
         _ => rejection,
     }
 }
 
 /// Passes on what the authentication server said, with the URL of the metadata, which only the edge knows.
-fn refused(refusal: &Refusal, auth: &Authentication, client: &Client) -> Rejection {
+fn refused(refusal: &Refusal, auth: &Authentication, route: &RouteContext, client: &Client) -> Rejection {
     let (reason, message, error) = match refusal.forbidden {
         false => (Reason::InvalidToken, "the authentication server does not accept the credential", "invalid_token"),
         true => (Reason::InsufficientScope, "the authentication server refuses the request", "insufficient_scope"),
     };
-    let resource = ResourceUrl::new(auth, client, &client.path);
+    let metadata = metadata(auth, route, client);
     let challenge = Challenge {
         error: Some(refusal.error.as_deref().unwrap_or(error)),
         description: refusal.description.as_deref(),
         scopes: if refusal.scopes.is_empty() { &auth.scopes } else { &refusal.scopes },
-        resource_metadata: &resource.metadata,
+        resource_metadata: metadata.as_deref(),
     };
     let rejection = Rejection::new(reason, message).with_challenge(challenge.to_header());
     refusal.others.iter().cloned().fold(rejection, Rejection::with_challenge)
 }
 
-fn unauthenticated(error: AuthError, auth: &Authentication, client: &Client) -> Rejection {
-    let challenge = |error| challenge(error, &auth.scopes, auth, client);
+fn unauthenticated(error: AuthError, auth: &Authentication, route: &RouteContext, client: &Client) -> Rejection {
+    let challenge = |error| challenge(error, &auth.scopes, auth, route, client);
     match error {
         AuthError::Missing => {
             Rejection::new(Reason::Unauthenticated, "no credential was sent").with_challenge(challenge(None))
@@ -143,14 +151,26 @@ fn unauthenticated(error: AuthError, auth: &Authentication, client: &Client) -> 
         AuthError::Forbidden(message) => {
             Rejection::new(Reason::InsufficientScope, message).with_challenge(challenge(Some("insufficient_scope")))
         }
-        AuthError::Refused(refusal) => refused(&refusal, auth, client),
+        AuthError::Refused(refusal) => refused(&refusal, auth, route, client),
         AuthError::BadRequest(message) => Rejection::new(Reason::BadRequest, message),
         AuthError::Unavailable(message) => Rejection::new(Reason::AuthUnavailable, message),
     }
 }
 
-/// The URL of the metadata is made only for those who are refused.
-fn challenge(error: Option<&'static str>, scopes: &ScopeSet, auth: &Authentication, client: &Client) -> HeaderValue {
-    let resource = ResourceUrl::new(auth, client, &client.path);
-    Challenge { error, description: None, scopes, resource_metadata: &resource.metadata }.to_header()
+fn challenge(
+    error: Option<&'static str>,
+    scopes: &ScopeSet,
+    auth: &Authentication,
+    route: &RouteContext,
+    client: &Client,
+) -> HeaderValue {
+    let metadata = metadata(auth, route, client);
+    Challenge { error, description: None, scopes, resource_metadata: metadata.as_deref() }.to_header()
+}
+
+/// The URL of the route's metadata, which is made only for those who are refused. `None`: the route takes keys or
+/// certificates only, and a client that looked for an authorization server would register nowhere.
+fn metadata(auth: &Authentication, route: &RouteContext, client: &Client) -> Option<String> {
+    route.authenticator.as_ref().filter(|authenticator| authenticator.takes_tokens())?;
+    Some(ResourceUrl::new(auth, client, &client.path).metadata)
 }

@@ -42,7 +42,9 @@ impl ResourceUrl {
             Some(url) => {
                 let path = if url.path() == "/" { "" } else { url.path() };
                 let metadata = format!("{}{PREFIX}{path}", url.origin().ascii_serialization());
-                Self { resource: url.to_string(), metadata }
+                // MCP writes the URL of a whole host without a slash ("Authorization", "Canonical Server URI").
+                let resource = if path.is_empty() { url.as_str().trim_end_matches('/') } else { url.as_str() };
+                Self { resource: resource.to_owned(), metadata }
             }
             None => {
                 let origin = format!("{}://{}", client.scheme, client.authority);
@@ -54,7 +56,7 @@ impl ResourceUrl {
 }
 
 /// Answers a request for the metadata of a route. It needs no credential, and any page may read it. False when the request
-/// asks for something else, or when the route of that path is open or does not exist: then the request is like any other, and
+/// asks for something else, or when the route of that path is open, takes no tokens, or does not exist: then the request is like any other, and
 /// a server behind the edge may have a document of its own.
 ///
 /// # Errors
@@ -63,6 +65,14 @@ pub(crate) async fn answer(downstream: &mut Downstream<'_>, context: &RequestCon
     let Some(path) = resource_path(&context.client.path) else { return Ok(false) };
     let Some(route) = context.snapshot.router.find(&context.client.host, path) else { return Ok(false) };
     let (Some(authenticator), Some(auth)) = (&route.authenticator, &route.settings.auth) else { return Ok(false) };
+    if !authenticator.takes_tokens() {
+        // MCP requires at least one authorization server in the document, "Authorization", "Protected Resource Metadata".
+        return Ok(false);
+    }
+    if auth.public_url.as_ref().is_some_and(|url| url.path().trim_end_matches('/') != path.trim_end_matches('/')) {
+        // The document would name another resource than the one that it was asked for (RFC 9728 section 3.3).
+        return Err(Rejection::new(RejectionReason::NotFound, "there is no such resource here").into());
+    }
     let header = downstream.req_header();
     if origin::is_preflight(header) {
         let mut head = ResponseHeader::build(StatusCode::NO_CONTENT, Some(6))?;

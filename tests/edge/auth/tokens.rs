@@ -155,6 +155,67 @@ async fn metadata_needs_no_token_and_names_the_issuer() {
     assert_eq!(edge.get("/.well-known/oauth-protected-resource/none", &[]).await.status, 404);
 }
 
+/// Case A5: where nobody gives tokens, a client must not look for somebody who does.
+#[tokio::test]
+async fn a_route_with_keys_only_has_no_metadata() {
+    let origin = Origin::saying("in").await;
+    let yaml = format!(
+        "auth: {{providers: {{robots: {{api_keys: {{file: keys.yaml, header: X-API-Key}}}}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /keys/, upstream: a, auth: {{providers: [robots], scopes: [read]}}}}]
+",
+        origin.address
+    );
+    let key = mcp_edge::types::new_api_key("one").expect("there is randomness");
+    let keys = format!("- {{id: one, hash: '{}', subject: robot}}\n", mcp_edge::types::KeyHash::sha256(&key));
+    let edge = TestEdge::start_with(&yaml, &[("keys.yaml", &keys)]).await;
+    assert_eq!(edge.get("/.well-known/oauth-protected-resource/keys/mcp", &[]).await.status, 404);
+    for (headers, status) in [(vec![], 401), (vec![("X-API-Key", key.as_str())], 403)] {
+        let reply = edge.get("/keys/mcp", &headers).await;
+        let challenge = reply.header("www-authenticate").expect("a challenge");
+        assert_eq!(reply.status, status, "{reply:?}");
+        assert!(challenge.starts_with("Bearer") && !challenge.contains("resource_metadata"), "{challenge}");
+    }
+    assert_eq!(origin.count(), 0);
+}
+
+/// Cases E1 and E2: the URL of a whole host with a slash and without, and metadata at the path of the resource only.
+#[tokio::test]
+async fn the_public_url_of_a_route_is_its_resource() {
+    let origin = Origin::saying("in").await;
+    let provider = Tokens::PROVIDER.replace("audiences: [mcp-edge], ", "");
+    let yaml = format!(
+        "auth: {{providers: {{{provider}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes:
+  - {{path: /, upstream: a, auth: {{providers: [local], public_url: 'https://edge.example'}}}}
+  - {{path: /fin/, upstream: a, auth: {{providers: [local], public_url: 'https://edge.example/fin/mcp'}}}}
+",
+        origin.address
+    );
+    let edge = TestEdge::start(&yaml).await;
+    for (path, audience, status) in [
+        ("/", "https://edge.example", 200),
+        ("/", "https://edge.example/", 200),
+        ("/", "https://edge.example/fin/mcp", 401),
+        ("/", "https://other.example", 401),
+        ("/fin/mcp", "https://edge.example/fin/mcp", 200),
+        ("/fin/mcp", "https://edge.example", 401),
+    ] {
+        let token = Tokens::sign(&Claims::good("alice", "").with("aud", json!(audience)).0);
+        assert_eq!(edge.get_as(&token, path).await.status, status, "{path} {audience}");
+    }
+    for (path, resource) in
+        [("", Some("https://edge.example")), ("/fin/mcp", Some("https://edge.example/fin/mcp")), ("/fin/sse", None)]
+    {
+        let reply = edge.get(&format!("/.well-known/oauth-protected-resource{path}"), &[]).await;
+        match resource {
+            Some(resource) => assert_eq!((reply.status, &reply.json()["resource"]), (200, &json!(resource)), "{path}"),
+            None => assert_eq!(reply.status, 404, "{path}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_token_is_validated_once_and_then_found_in_the_cache() {
     let origin = Origin::saying("in").await;

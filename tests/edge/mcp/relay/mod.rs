@@ -10,7 +10,8 @@ mod time;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Origin, PATIENCE, Reply, TestEdge, answer, call, eventually, message, post, post_stateless, request,
+    Origin, PATIENCE, Reply, TestEdge, answer, call, eventually, message, post, post_stateless, reads_through_pingora,
+    request,
 };
 use crate::http::streaming::wire::{Wire, chunk, held, held_calls, next, parse, raw};
 use crate::http::streaming::{EVENTS, PROMPTLY};
