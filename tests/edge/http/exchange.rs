@@ -351,3 +351,43 @@ async fn a_web_socket_over_http_2_is_a_stream() {
     assert_eq!(origin.connections(), 1);
     driver.abort();
 }
+
+/// MadeYouReset (CVE-2025-8671): a client that makes the edge reset one stream after the other, by errors of its own, loses its
+/// connection. So it cannot start more work than its streams allow.
+#[tokio::test]
+async fn a_client_that_makes_the_edge_reset_its_streams_loses_its_connection() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "", "").await;
+    let mut stream = tokio::net::TcpStream::connect(edge.address).await.expect("the edge listens");
+    let frame = |kind: u8, flags: u8, id: u32, payload: &[u8]| {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags], &id.to_be_bytes(), payload].concat()
+    };
+    let mut sent = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat();
+    // `:method: GET`, `:scheme: http`, `:path: /opaque/`, `:authority: edge.example` (RFC 7541 appendix A).
+    let head = [&[0x82, 0x86, 0x04, 8][..], b"/opaque/", &[0x01, 12], b"edge.example"].concat();
+    for number in 0..200 {
+        let id = 2 * number + 1;
+        sent.extend(frame(1, 0x4, id, &head));
+        // With this, the window of the stream is larger than the largest (RFC 9113 section 6.9.1).
+        sent.extend(frame(8, 0, id, &0x7FFF_FFFF_u32.to_be_bytes()));
+    }
+    let (mut reading, mut writing) = stream.split();
+    let mut seen = Vec::new();
+    // The edge may end the connection before it has read everything.
+    let (_, end) =
+        tokio::join!(writing.write_all(&sent), tokio::time::timeout(PATIENCE, reading.read_to_end(&mut seen)));
+    assert!(end.is_ok(), "the connection ends");
+    let (mut frames, mut goodbye) = (seen.as_slice(), None);
+    while let Some((head, rest)) = frames.split_first_chunk::<9>() {
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let Some((payload, rest)) = rest.split_at_checked(length) else { break };
+        if head[3] == 7 {
+            goodbye = payload.split_first_chunk::<8>().map(|(fixed, _)| *fixed);
+        }
+        frames = rest;
+    }
+    let [_, _, _, last, reason @ ..] = goodbye.expect("a GOAWAY");
+    assert_eq!(u32::from_be_bytes(reason), u32::from(Reason::ENHANCE_YOUR_CALM));
+    assert_eq!(last, 2 * 100 + 1, "the stream after the hundredth");
+}

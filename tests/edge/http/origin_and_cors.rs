@@ -298,6 +298,18 @@ async fn pages_can_read_answers_and_refusals() {
         }
         assert_eq!(fields(&reply, "Vary"), ["Origin"], "{expected}");
     }
+    // Case A6: without these fields, a page would not even see the status.
+    let headers = [("Origin", APP), ("Authorization", good.as_str())];
+    let text = [&headers[..], &[("Content-Type", "text/plain")]].concat();
+    for (request, expected) in [
+        (request("PUT", "/cors/", &headers, ""), 405),
+        (request("POST", "/cors/", &text, "hello"), 415),
+        (post("/cors/", &headers, "{"), 400),
+    ] {
+        let reply = exchange(edge.address, request).await;
+        assert_eq!(reply.status, expected, "{reply:?}");
+        assert_eq!(fields(&reply, "Access-Control-Allow-Origin"), [APP], "{expected}");
+    }
 }
 
 #[tokio::test]
