@@ -42,11 +42,7 @@ routes:
     println!("idle: {:.1} MiB resident", idle as f64 / 1024.0);
     let streams: Vec<TcpStream> = (0..STREAMS).map(|_| open_stream(edge.address)).collect();
     let busy = edge.resident_kib();
-    println!(
-        "{STREAMS} idle event streams: {:.1} MiB resident, {:.1} KiB for each",
-        busy as f64 / 1024.0,
-        (busy - idle) as f64 / STREAMS as f64
-    );
+    report(&format!("{STREAMS} idle event streams"), idle, busy, STREAMS);
     drop(streams);
     edge.end();
     for (what, request) in [("kept after a request", Some(call())), ("without a byte yet", None)] {
@@ -55,11 +51,7 @@ routes:
         let open: Vec<TcpStream> =
             (0..CONNECTIONS).map(|_| open_connection(edge.address, request.as_deref())).collect();
         let busy = edge.resident_kib();
-        println!(
-            "{CONNECTIONS} idle connections {what}: {:.1} MiB resident, {:.1} KiB for each",
-            busy as f64 / 1024.0,
-            (busy - idle) as f64 / CONNECTIONS as f64
-        );
+        report(&format!("{CONNECTIONS} idle connections {what}"), idle, busy, CONNECTIONS);
         drop(open);
         edge.end();
     }
@@ -75,6 +67,12 @@ routes:
         (known - idle) as f64 * 1024.0 / PRINCIPALS as f64
     );
     edge.end();
+}
+
+/// Prints how much memory `count` things take: resident were `before` KiB without them, and are `after` KiB with them.
+fn report(what: &str, before: u64, after: u64, count: usize) {
+    let (resident, each) = (after as f64 / 1024.0, (after - before) as f64 / count as f64);
+    println!("{what}: {resident:.1} MiB resident, {each:.1} KiB for each");
 }
 
 /// Sends requests with the tokens of `count` principals. The tokens are valid, but do not have the scope of the route,

@@ -5,7 +5,7 @@ import re
 import subprocess
 import time
 
-from proxies import token
+from proxies import pinned, token
 
 def call(symbol):
     """A call of a tool."""
@@ -29,6 +29,11 @@ def fields(session=None, bearer=None):
     if session:
         named["Mcp-Session-Id"] = session
     return named
+
+
+def options(option, headers):
+    """The header fields as options of a command."""
+    return [part for key, value in headers.items() for part in (option, f"{key}: {value}")]
 
 
 DIFFERENT = 100_000
@@ -67,9 +72,7 @@ UNITS = {"us": 1, "ms": 1e3, "s": 1e6, "m": 6e7}
 
 def wrk(url, lua, seconds, connections, threads, cpus):
     command = ["wrk", "--latency", "-t", str(threads), "-c", str(connections), "-d", f"{seconds}s", "-s", lua, url]
-    if cpus is not None:
-        command = ["taskset", "-c", cpus, *command]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    text = subprocess.run(pinned(command, cpus), check=True, capture_output=True, text=True).stdout
 
     def latency(percentile):
         value, unit = re.search(rf"{percentile}%\s+([\d.]+)(us|ms|s|m)", text).groups()
@@ -84,10 +87,8 @@ def wrk(url, lua, seconds, connections, threads, cpus):
 def h2load(url, body, seconds, connections, streams, cpus, headers):
     """HTTP/2 at the highest throughput."""
     command = ["h2load", "-D", str(seconds), "-c", str(connections), "-m", str(streams), "-t", "1", "-d", body]
-    for key, value in headers.items():
-        command += ["-H", f"{key}: {value}"]
-    command = ["taskset", "-c", cpus, *command, url] if cpus is not None else [*command, url]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command += options("-H", headers)
+    text = subprocess.run(pinned([*command, url], cpus), check=True, capture_output=True, text=True).stdout
     took, per_second = re.search(r"finished in ([\d.]+)s, ([\d.]+) req/s", text).groups()
     done, failed, errored = re.search(r"(\d+) done, \d+ succeeded, (\d+) failed, (\d+) errored", text).groups()
     return {"requests": int(done), "per_second": float(per_second), "failed": int(failed) + int(errored)}
@@ -96,33 +97,23 @@ def h2load(url, body, seconds, connections, streams, cpus, headers):
 def chat(fleet, url, seconds, connections, cpus, headers):
     """WebSocket messages there and back."""
     command = [fleet, "chat", "--url", url, "--connections", str(connections), "--seconds", str(seconds)]
-    for key, value in headers.items():
-        command += ["--header", f"{key}: {value}"]
-    if cpus is not None:
-        command = ["taskset", "-c", cpus, *command]
-    seen = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    command += options("--header", headers)
+    seen = json.loads(subprocess.run(pinned(command, cpus), check=True, capture_output=True, text=True).stdout)
     return {**seen, "requests": seen["count"], "per_second": seen["count"] / seconds, "failed": 0}
 
 
 def steady(fleet, url, rate, connections, seconds, session, cpus):
     """Latency at a steady rate. With `rate` 0, one request follows the other."""
     command = [fleet, "load", "--url", url, "--rate", str(rate), "--connections", str(connections), "--seconds", str(seconds), "--body", BODY]
-    for key, value in fields(session).items():
-        command += ["--header", f"{key}: {value}"]
-    if cpus is not None:
-        command = ["taskset", "-c", cpus, *command]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    command += options("--header", fields(session))
+    return json.loads(subprocess.run(pinned(command, cpus), check=True, capture_output=True, text=True).stdout)
 
 
 def streams(fleet, url, count, seconds, session, cpus, used):
     """Delays of events over many open streams; `used` returns the CPU seconds that the target has used so far."""
     command = [fleet, "listen", "--url", url, "--count", str(count), "--seconds", str(seconds)]
-    for key, value in fields(session).items():
-        if key != "Content-Type":
-            command += ["--header", f"{key}: {value}"]
-    if cpus is not None:
-        command = ["taskset", "-c", cpus, *command]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
+    command += options("--header", {key: value for key, value in fields(session).items() if key != "Content-Type"})
+    with subprocess.Popen(pinned(command, cpus), stdout=subprocess.PIPE, text=True) as listener:
         listener.stdout.readline()
         begun, before = time.monotonic(), used()
         time.sleep(seconds)

@@ -48,13 +48,17 @@ def token(subject="alice", number=0):
     return (message + b"." + part(hmac.new(SECRET.encode(), message, hashlib.sha256).digest())).decode()
 
 
+def pinned(command, cpus):
+    """The command on these processors. `cpus` is `None`: on any."""
+    return ["taskset", "-c", cpus, *command] if cpus is not None else command
+
+
 class Process:
     """A server process that was started here, and that is ended by its process id."""
 
     def __init__(self, name, command, folder, ready_port, cpus=None):
         self.name, self.port = name, ready_port
-        if cpus is not None:
-            command = ["taskset", "-c", cpus, *command]
+        command = pinned(command, cpus)
         os.makedirs(os.path.join(folder, "logs"), exist_ok=True)
         self.log = open(os.path.join(folder, "logs", f"{name}.log"), "wb")
         self.child = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)

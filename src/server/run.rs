@@ -251,13 +251,8 @@ fn threads(config: &Config) -> usize {
 }
 
 fn pipeline(config: &Config, edge: Arc<Edge>) -> HttpProxy<Hooks> {
-    let threads = threads(config);
-    let conf = ServerConf {
-        threads,
-        upstream_keepalive_pool_size: limits::POOL_PER_THREAD * threads,
-        ..ServerConf::default()
-    };
-    let mut pipeline = HttpProxy::new(Hooks(edge), Arc::new(conf));
+    // The settings are those of Pingora's own way to upstreams, which no request takes.
+    let mut pipeline = HttpProxy::new(Hooks(edge), Arc::new(ServerConf::default()));
     pipeline.handle_init_modules();
     let mut options = HttpServerOptions::default();
     options.h2c = true;

@@ -114,7 +114,8 @@ fn is_quiet(stream: &mut Wire) -> bool {
         let peeked = SockRef::from(&*stream).peek(&mut [MaybeUninit::uninit()]);
         return peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
     }
-    // With TLS, records that the replica may send at any time, such as session tickets, are no answer.
+    // With TLS, the kernel would also show records that do not belong to an answer, such as session tickets. So TLS itself is
+    // asked.
     let mut byte = [0; 1];
     // `unconstrained`, because a read that has used up Tokio's cooperative budget returns `Pending`, as if nothing had
     // arrived.

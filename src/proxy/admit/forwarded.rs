@@ -58,8 +58,8 @@ impl Forwarded {
         }
     }
 
-    /// The address of the client: from the right, the first one that is not of a trusted proxy. What is left of something
-    /// that is no address may be made up.
+    /// The address of the client: from the right, the first one that is not of a trusted proxy. An item that is not an
+    /// address ends the search, because the client may have made up the items before it.
     pub(crate) fn client(&self, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         self.chain.iter().rev().map_while(|hop| address(hop)).find(|hop| !is_trusted(*hop))
     }

@@ -19,7 +19,7 @@ const SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 pub(crate) struct WebSocketKey(String);
 
 impl WebSocketKey {
-    /// A new key. It is no secret: it only shows that the server has understood the request.
+    /// A new key. It need not be secret: the server's answer to it shows that it speaks WebSocket.
     pub(crate) fn generate() -> Self {
         let mut bytes = [0; 16];
         fastrand::fill(&mut bytes);

@@ -120,34 +120,28 @@ async fn a_broken_answer_is_not_asked_for_again() {
 /// Case B9: what a server sends without being asked, with its answer or later, never reaches the next caller.
 #[tokio::test]
 async fn a_second_answer_that_nobody_asked_for_reaches_nobody() {
-    for delay in [None, Some(Duration::from_millis(5))] {
-        let origin = Origin::scripted(move |mut stream, recorder| async move {
-            while recorder.read(&mut stream).await.is_some() {
-                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
-                let (own, other) = (format!("{head}Content-Length: 2\r\n\r\n{{}}"), "HTTP/1.1 200 OK\r\n\r\n");
-                let (first, second) = match delay {
-                    None => (own + other, ""),
-                    Some(_) => (own, other),
-                };
-                if stream.write_all(first.as_bytes()).await.is_err() {
-                    break;
-                }
-                tokio::time::sleep(delay.unwrap_or_default()).await;
-                if stream.write_all(second.as_bytes()).await.is_err() {
-                    break;
-                }
-            }
-        })
-        .await;
-        let edge = edge(&origin, "", "").await;
+    let (origin, mut accepted) = raw().await;
+    let edge = edge(&origin, "", "").await;
+    let own = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    let other = "HTTP/1.1 200 OK\r\n\r\n";
+    // They stay open, so that only the second answer can keep the edge from using them again.
+    let mut open = Vec::new();
+    for is_late in [false, true] {
         for path in PATHS {
             for number in 0..5 {
                 let before = origin.connections();
-                let reply = exchange(edge.address, post(path, &[], &message("1", "ping", "{}"))).await;
-                assert_eq!((reply.status, reply.body.as_str()), (200, "{}"), "{path} {number} {delay:?}: {reply:?}");
+                let asked = tokio::spawn(exchange(edge.address, post(path, &[], &message("1", "ping", "{}"))));
+                let mut upstream = next(&mut accepted).await;
+                upstream.until("\r\n\r\n").await;
+                upstream.send(&if is_late { own.to_owned() } else { format!("{own}{other}") }).await;
+                let reply = asked.await.expect("a reply");
+                assert_eq!((reply.status, reply.body.as_str()), (200, "{}"), "{path} {number} {is_late}: {reply:?}");
                 assert_eq!(origin.connections(), before + 1, "the connection before is not used again");
-                // Until the second answer has come.
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                if is_late {
+                    // On loopback, it is there for the edge to read when this returns.
+                    upstream.send(other).await;
+                }
+                open.push(upstream);
             }
         }
     }
@@ -244,10 +238,13 @@ async fn an_answer_says_that_the_connection_ends_when_the_edge_stops() {
         let client = Wire::open(&edge, &post(path, &[], &message("1", "ping", "{}"))).await;
         clients.push((path, client, next(&mut accepted).await));
     }
+    let address = edge.address;
     let stopped = edge.drain_in_background(Duration::from_secs(10));
-    // The edge has begun to stop when it accepts no connection any more.
+    eventually("the edge accepts no connection any more", async || {
+        tokio::net::TcpStream::connect(address).await.is_err()
+    })
+    .await;
     for (path, mut client, mut upstream) in clients {
-        tokio::time::sleep(Duration::from_millis(50)).await;
         upstream.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}").await;
         let reply = read_reply(&mut client.stream).await;
         assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "{path}");
