@@ -9,6 +9,7 @@ use super::context::{Attempt, Client};
 use super::headers::upstream_host;
 use super::snapshot::RouteContext;
 use crate::config::Rewrite;
+use crate::types::{Authority, Origin};
 
 /// Makes the locations in the head of an answer public. A location at another host stays as it is.
 pub(super) fn make_public(response: &mut ResponseHeader, route: &RouteContext, client: &Client, attempt: &Attempt) {
@@ -48,18 +49,18 @@ impl Own<'_> {
     fn public(&self, location: &str) -> Option<String> {
         let (scheme, rest) = match location.split_once("://") {
             Some((scheme, rest)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
-                (Some(scheme), rest)
+                (scheme, rest)
             }
             _ => match location.strip_prefix("//") {
-                Some(rest) => (Some(self.scheme), rest),
+                Some(rest) => (self.scheme, rest),
                 // A path without a slash is relative to what the client has asked for, so it leads to the right place.
                 None => return location.starts_with('/').then(|| self.public_path(location)).flatten(),
             },
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let plain = without_default_port(authority, scheme?);
+        let origin: Origin = format!("{scheme}://{authority}").parse().ok()?;
         let mut names = self.endpoint.into_iter().flatten().chain([self.host]);
-        if !names.any(|name| without_default_port(name, scheme.unwrap_or_default()).eq_ignore_ascii_case(plain)) {
+        if !names.any(|name| Authority::parse(name).is_ok_and(|name| origin.same_as(scheme, &name))) {
             return None;
         }
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
@@ -85,11 +86,6 @@ impl Own<'_> {
 
 fn is_under(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-fn without_default_port<'a>(authority: &'a str, scheme: &str) -> &'a str {
-    let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
-    authority.strip_suffix(port).unwrap_or(authority)
 }
 
 #[cfg(test)]
