@@ -13,6 +13,10 @@ use crate::types::{Authority, Origin};
 
 /// Makes the locations in the head of an answer public. A location at another host stays as it is.
 pub(super) fn make_public(response: &mut ResponseHeader, route: &RouteContext, client: &Client, attempt: &Attempt) {
+    // Most answers have neither, and comparing the few names that there are is cheaper than two lookups.
+    if !response.headers.keys().any(|name| *name == LOCATION || *name == CONTENT_LOCATION) {
+        return;
+    }
     for name in [LOCATION, CONTENT_LOCATION] {
         let Some(written) = response.headers.get(&name).and_then(|value| value.to_str().ok()) else { continue };
         let own = Own {
