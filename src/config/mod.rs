@@ -33,4 +33,4 @@ pub use written::route::{HostHeader, OpenStreams, Protocol, Refusals};
 pub use written::schema::json_schema;
 pub use written::server::{AccessLog, Identity, Log, LogFormat, Server, Threads};
 pub use written::token_grant::SubjectTokenType;
-pub use written::upstream::{Balance, HashOn, Revision, Timeouts};
+pub use written::upstream::{Balance, Forwarded, HashOn, Revision, Timeouts};

@@ -11,8 +11,8 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType};
 
 use super::context::{Access, Attempt, Client, RequestContext};
-use super::snapshot::{RouteContext, Snapshot};
-use crate::config::{HeaderChange, HostHeader, Identity};
+use super::snapshot::RouteContext;
+use crate::config::{Forwarded, HeaderChange, HostHeader};
 use crate::types::is_connection_field;
 
 /// The media type of event streams.
@@ -21,7 +21,7 @@ pub(super) const EVENT_STREAM: &str = "text/event-stream";
 /// Carries the request's id, to the upstream and to the client.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What every upstream is told, whatever a route sets.
+/// What upstreams are told. The configuration cannot set these.
 static SET_LAST: [HeaderName; 4] = [
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-forwarded-proto"),
@@ -32,21 +32,32 @@ static SET_LAST: [HeaderName; 4] = [
 /// What a web page may read of an answer, beside its body.
 const EXPOSED: &str = "Mcp-Session-Id, MCP-Protocol-Version, WWW-Authenticate, Retry-After, X-Request-Id";
 
-/// True for fields that only the edge may write: a client, or a proxy before the edge, could lie in them.
+/// True for fields that only the edge, or a proxy that stands for it, may write: servers take addresses, users, hosts and paths from
+/// them, and a client could lie.
 fn is_of_the_edge(name: &str) -> bool {
-    matches!(
-        name,
-        "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
-            | "x-forwarded-proto"
-            | "x-original-method"
-            | "x-original-uri"
-            | "x-original-url"
-            | "x-real-ip"
-            | "x-request-id"
-    )
+    let families = ["x-forwarded-", "x-original-", "x-auth-request-"];
+    families.iter().any(|family| name.starts_with(family))
+        || matches!(
+            name,
+            "cf-connecting-ip"
+                | "client-ip"
+                | "fastly-client-ip"
+                | "forwarded"
+                | "front-end-https"
+                | "remote-addr"
+                | "remote-groups"
+                | "remote-user"
+                | "true-client-ip"
+                | "x-client-ip"
+                | "x-cluster-client-ip"
+                | "x-forwarded"
+                | "x-groups"
+                | "x-real-ip"
+                | "x-remote-user"
+                | "x-request-id"
+                | "x-rewrite-url"
+                | "x-webauth-user"
+        )
 }
 
 /// The fields of `headers` that belong to one connection only (RFC 9110 section 7.6.1), including those that `Connection`
@@ -74,10 +85,13 @@ pub(super) fn named_in_connection(headers: &HeaderMap) -> impl Iterator<Item = H
 
 /// True for fields of clients that no upstream sees: those that only the edge may write, in any spelling that a CGI-like
 /// server would read as the same name; those that carry credentials; and those that the route removes or sets itself.
-pub(super) fn stays_at_edge(name: &HeaderName, snapshot: &Snapshot, route: &RouteContext) -> bool {
+pub(super) fn stays_at_edge(name: &HeaderName, context: &RequestContext, route: &RouteContext) -> bool {
     let settings = &route.settings;
-    let Identity { subject_header, scopes_header } = &snapshot.config.identity;
     let plain = in_hyphens(name.as_str());
+    if matches!(plain, Cow::Owned(_)) && !context.client.keeps_underscores {
+        return true;
+    }
+    let is_identity = context.snapshot.config.identity.names().any(|name| *plain == *name.as_str());
     // A field that the authentication server was shown, in another spelling.
     let is_respelt = || {
         let shown: Option<HeaderName> = matches!(plain, Cow::Owned(_)).then(|| plain.parse().ok()).flatten();
@@ -85,12 +99,11 @@ pub(super) fn stays_at_edge(name: &HeaderName, snapshot: &Snapshot, route: &Rout
     };
     is_of_the_edge(&plain)
         || is_respelt()
-        || *plain == *subject_header.0.as_str()
-        || *plain == *scopes_header.0.as_str()
+        || is_identity
         || settings.credential.as_ref().is_some_and(|credential| *plain == *credential.header.as_str())
         || (!settings.forward_token && carries_credential(name, route))
         || settings.request_headers.iter().any(|change| match change {
-            HeaderChange::Set(changed, _) | HeaderChange::Remove(changed) => changed == name,
+            HeaderChange::Set(changed, _) | HeaderChange::Remove(changed) => *in_hyphens(changed.as_str()) == *plain,
         })
 }
 
@@ -116,21 +129,24 @@ pub(super) fn of_the_edge(
     }
     for change in &route.settings.request_headers {
         match change {
-            HeaderChange::Set(name, value) if !SET_LAST.contains(name) => add(name, value.as_bytes()),
-            HeaderChange::Set(..) | HeaderChange::Remove(_) => {}
+            HeaderChange::Set(name, value) => add(name, value.as_bytes()),
+            HeaderChange::Remove(_) => {}
         }
     }
     let client = &context.client;
     add(&HOST, upstream_host(route, client, &context.attempt).as_bytes());
     let [forwarded_for, forwarded_proto, forwarded_host, request_id] = &SET_LAST;
-    add(forwarded_for, client.forwarded_for.as_bytes());
-    add(forwarded_proto, client.scheme.as_bytes());
-    add(forwarded_host, client.authority.as_bytes());
+    if route.upstream.settings().forwarded == Forwarded::Full {
+        add(forwarded_for, client.forwarded_for.as_bytes());
+        add(forwarded_proto, client.scheme.as_bytes());
+        add(forwarded_host, client.authority.as_bytes());
+    }
     add(request_id, context.id.as_str().as_bytes());
     if let Some(principal) = permit.principal() {
         let identity = &context.snapshot.config.identity;
         add(&identity.subject_header.0, principal.subject().as_bytes());
         add(&identity.scopes_header.0, principal.grant().scopes_text().as_bytes());
+        add(&identity.provider_header.0, principal.provider().as_bytes());
     }
     Ok(())
 }
@@ -232,10 +248,10 @@ mod tests {
 
     #[test]
     fn fields_that_only_the_edge_may_write_are_known_in_every_spelling() {
-        for name in ["x_forwarded_for", "x-real_ip", "x-request-id", "forwarded"] {
+        for name in ["x_forwarded_for", "x-real_ip", "x-request-id", "forwarded", "x-original-host", "x_rewrite_url"] {
             assert!(is_of_the_edge(&in_hyphens(name)), "{name}");
         }
-        assert!(!is_of_the_edge("x-forwarded"));
+        assert!(!is_of_the_edge("x-forward") && !is_of_the_edge("x-user-agent"));
     }
 
     #[test]

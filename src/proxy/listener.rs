@@ -18,6 +18,7 @@ pub struct ListenerContext {
     origins: Vec<OriginPattern>,
     trusted_proxies: Vec<IpNet>,
     trusted_fields: Vec<TrustedField>,
+    underscores_in_headers: bool,
 }
 
 impl ListenerContext {
@@ -30,6 +31,7 @@ impl ListenerContext {
             origins: settings.origins.clone(),
             trusted_proxies: settings.trusted_proxies.clone(),
             trusted_fields: settings.trusted_fields.clone(),
+            underscores_in_headers: settings.underscores_in_headers,
         }
     }
 
@@ -65,6 +67,11 @@ impl ListenerContext {
         &self.trusted_fields
     }
 
+    /// True when upstreams get fields whose names have underscores.
+    pub(crate) fn keeps_underscores(&self) -> bool {
+        self.underscores_in_headers
+    }
+
     /// True when this is the address of a trusted proxy.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
@@ -87,6 +94,7 @@ mod tests {
                 origins: Vec::new(),
                 trusted_proxies: Vec::new(),
                 trusted_fields: Vec::new(),
+                underscores_in_headers: false,
             };
             context.accepted(local.parse().expect("an address"))
         };

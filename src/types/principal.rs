@@ -28,6 +28,9 @@ pub enum PrincipalError {
     /// field.
     #[error("the subject contains a control character")]
     ControlCharacter,
+    /// The subject begins or ends with white space, which a header field cannot carry: the upstream would see somebody else.
+    #[error("the subject begins or ends with white space")]
+    OuterSpace,
 }
 
 impl Principal {
@@ -44,6 +47,9 @@ impl Principal {
         }
         if subject.chars().any(char::is_control) {
             return Err(PrincipalError::ControlCharacter);
+        }
+        if subject.trim() != subject {
+            return Err(PrincipalError::OuterSpace);
         }
         let grant = Arc::new(grant.into());
         Ok(Self { subject: subject.into(), grant, provider, expires_at, token_id: None, credential: None })
@@ -120,6 +126,8 @@ mod tests {
     fn a_subject_that_would_split_a_header_is_refused() {
         assert_eq!(principal("eve\r\nX-Admin: 1").err(), Some(PrincipalError::ControlCharacter));
         assert_eq!(principal("").err(), Some(PrincipalError::EmptySubject));
+        assert_eq!(principal(" admin").err(), Some(PrincipalError::OuterSpace));
+        assert_eq!(principal("admin\u{a0}").err(), Some(PrincipalError::OuterSpace));
         assert_eq!(principal("Zoë").expect("UTF-8 is legal").subject(), "Zoë");
         // Every subject that is accepted must be a legal header value.
         for byte in 0..=u8::MAX {

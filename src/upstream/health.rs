@@ -165,7 +165,10 @@ impl HealthCheck for HealthProbe {
         let jitter = self.health.interval.as_millis() as u64 / 10;
         tokio::time::sleep(Duration::from_millis(fastrand::u64(..=jitter))).await;
         let peer = self.template.peer(*address, &origin.host);
-        let authority = origin.authority(self.upstream.tls.is_some());
+        let authority = match self.upstream.probe_host.as_ref().and_then(|host| host.to_str().ok()) {
+            Some(host) => host.to_owned(),
+            None => origin.authority(self.upstream.tls.is_some()),
+        };
         match tokio::time::timeout(self.health.timeout, self.probe(&peer, &authority)).await {
             Ok(outcome) => outcome,
             Err(_) => Error::e_explain(ErrorType::ReadTimedout, "the probe took too long"),

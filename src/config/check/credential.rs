@@ -67,7 +67,7 @@ impl Resolver<'_> {
     /// Reports a field that has another meaning, or that another key of the route writes.
     fn credential_header(&mut self, written: &Header, route: &Route, place: &Place, identity: &Identity) {
         let header = &written.0;
-        let reserved = [&identity.subject_header.0, &identity.scopes_header.0].contains(&header)
+        let reserved = identity.names().any(|of_identity| of_identity == header)
             || is_reserved(header)
             || ["host", "cookie", "mcp-session-id"].contains(&header.as_str());
         if reserved {

@@ -38,6 +38,7 @@ impl Resolver<'_> {
                     tls,
                     trusted_proxies: written.trusted_proxies.iter().map(|network| network.0).collect(),
                     trusted_fields: written.trusted_fields.clone(),
+                    underscores_in_headers: written.underscores_in_headers,
                     origins: written.origins.iter().map(|origin| origin.0.clone()).collect(),
                 });
             }

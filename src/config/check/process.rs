@@ -56,18 +56,20 @@ impl Resolver<'_> {
     pub(super) fn identity(&mut self) -> Identity {
         let identity = self.only("identity", |source| source.file.identity.clone()).unwrap_or_default();
         let place = Place::new(self.file_of(|source| source.file.identity.is_some()), "identity");
-        let (subject, scopes) = (&identity.subject_header.0, &identity.scopes_header.0);
-        for (key, name) in [("subject_header", subject), ("scopes_header", scopes)] {
+        let Identity { subject_header, scopes_header, provider_header } = &identity;
+        let fields = [
+            ("subject_header", &subject_header.0),
+            ("scopes_header", &scopes_header.0),
+            ("provider_header", &provider_header.0),
+        ];
+        for (at, (key, name)) in fields.into_iter().enumerate() {
             if is_reserved(name) || [HOST, AUTHORIZATION, COOKIE].contains(name) {
                 self.problems
                     .add(&place.key(key), format!("`{name}` has another meaning: write a name such as `X-User`"));
             }
-        }
-        if subject == scopes {
-            self.problems.add(
-                &place.key("scopes_header"),
-                format!("`{scopes}` is also the `subject_header`: write another name"),
-            );
+            if let Some((other, _)) = fields[..at].iter().find(|(_, other)| *other == name) {
+                self.problems.add(&place.key(key), format!("`{name}` is also the `{other}`: write another name"));
+            }
         }
         identity
     }

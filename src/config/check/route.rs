@@ -18,6 +18,9 @@ use crate::config::written::route::{
 use crate::config::written::server::Identity;
 use crate::types::canonical_path;
 
+/// What every upstream is told, whatever a route sets.
+const EDGE_FIELDS: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+
 impl Resolver<'_> {
     pub(crate) fn routes(&mut self, sections: Sections<'_>) -> Vec<Arc<Route>> {
         let mut routes = Vec::new();
@@ -124,7 +127,7 @@ impl Resolver<'_> {
                 ),
             );
         }
-        if let HostHeader::Rewrite(host) = &written.host
+        if let Some(HostHeader::Rewrite(host)) = &written.host
             && host.0.to_str().ok().and_then(|host| crate::types::Authority::parse(host).ok()).is_none()
         {
             self.problems.add(
@@ -176,7 +179,7 @@ impl Resolver<'_> {
                 None => None,
             },
             websocket: !written.upgrade.is_empty(),
-            host: written.host.clone(),
+            host: written.host.clone().unwrap_or_else(|| HostHeader::default_of(written.protocol)),
             request_headers,
             response_headers,
             body_bytes: body_bytes.0,
@@ -328,7 +331,12 @@ impl Resolver<'_> {
         if *name == HOST {
             self.problems.add(place, "the upstream's host has its own setting: write `host: {rewrite: NAME}`");
         }
-        if *name == identity.subject_header.0 || *name == identity.scopes_header.0 {
+        if EDGE_FIELDS.contains(&name.as_str()) {
+            let hint = if *name == "x-request-id" { "" } else { ", or write `forwarded: none` in the upstream" };
+            self.problems
+                .add(place, format!("the edge itself sets `{name}`, so this would have no effect: take it out{hint}"));
+        }
+        if identity.names().any(|of_identity| of_identity == name) {
             self.problems.add(
                 place,
                 format!("`{name}` tells the upstream who the caller is, and only the edge may set it: take it out"),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::material::KeyPairFiles;
 use super::resolver::{Resolver, upstreams_of};
@@ -14,7 +14,8 @@ use crate::config::units::SecretSource;
 use crate::config::written::upstream::{
     Balance, Health as WrittenHealth, HttpProbe, Upstream as Written, UpstreamTls as WrittenTls,
 };
-use crate::types::{Authority, Secret};
+use crate::config::{HostHeader, Protocol};
+use crate::types::{Authority, HostPattern, Secret};
 
 impl Resolver<'_> {
     pub(crate) fn upstreams(&mut self) -> BTreeMap<Arc<str>, Arc<Upstream>> {
@@ -46,12 +47,30 @@ impl Resolver<'_> {
                     None => None,
                 },
                 http2: written.http2,
+                probe_host: resolver.probe_host(&name),
+                forwarded: written.forwarded,
                 resolve: written.resolve.0,
             };
             upstreams.insert(name, Arc::new(upstream));
             Some(())
         });
         upstreams
+    }
+
+    /// The `Host` that requests of the first route to the upstream get, if it is always the same one.
+    fn probe_host(&self, upstream: &str) -> Option<HeaderValue> {
+        let mut routes = self.sources.iter().flat_map(|source| &source.file.routes);
+        let route = routes.find(|route| route.upstream == upstream)?;
+        match (&route.host, route.hosts.as_slice()) {
+            (Some(HostHeader::Rewrite(host)), _) => Some(host.0.clone()),
+            (Some(HostHeader::Endpoint), _) => None,
+            (None, _) if route.protocol == Protocol::Mcp => None,
+            (Some(HostHeader::Preserve) | None, [only]) => match &only.0 {
+                HostPattern::Exact(host) => HeaderValue::from_str(host).ok(),
+                HostPattern::Wildcard(_) => None,
+            },
+            (Some(HostHeader::Preserve) | None, _) => None,
+        }
     }
 
     fn endpoints(&mut self, written: &Written, place: &Place) -> Vec<Endpoint> {

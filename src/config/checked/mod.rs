@@ -21,7 +21,7 @@ use super::limits::Limits;
 use super::written::auth::Cache;
 use super::written::route::{HostHeader, OpenStreams, Protocol, Refusals};
 use super::written::server::{Identity, Log, Server};
-use super::written::upstream::{Balance, Revision, Timeouts};
+use super::written::upstream::{Balance, Forwarded, Revision, Timeouts};
 use crate::config::written::TrustedField;
 use crate::types::{HostPattern, OriginPattern, ScopeSet, Secret};
 use auth::Provider;
@@ -91,6 +91,8 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// The fields in which they are believed.
     pub trusted_fields: Vec<TrustedField>,
+    /// Whether fields whose names have underscores are passed on.
+    pub underscores_in_headers: bool,
     /// The values of `Origin` that MCP routes accept; empty: the listener's own origin, and any loopback origin when
     /// `address` is loopback.
     pub origins: Vec<OriginPattern>,
@@ -145,6 +147,10 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// Whether the edge uses HTTP/2 to the endpoints.
     pub http2: bool,
+    /// The `Host` of probes: the one that requests get. `None`: the endpoint's own.
+    pub probe_host: Option<HeaderValue>,
+    /// What the endpoints are told about the client.
+    pub forwarded: Forwarded,
     /// How often the names of endpoints are resolved.
     pub resolve: Duration,
 }

@@ -72,9 +72,9 @@ pub struct Route {
     /// Protocols that a client may upgrade to: only `websocket`. Needs `protocol: http`.
     #[serde(default)]
     pub upgrade: Vec<Upgrade>,
-    /// Which `Host` the edge sends to the upstream (default `preserve`).
-    #[serde(default)]
-    pub host: HostHeader,
+    /// Which `Host` the edge sends to the upstream. Default: `endpoint` with `protocol: mcp`, because MCP servers refuse hosts that
+    /// they do not know; else `preserve`. `X-Forwarded-Host` has the host of the client.
+    pub host: Option<HostHeader>,
     /// Changes to the header fields of requests.
     #[serde(default)]
     pub request_headers: HeaderChanges,
@@ -208,11 +208,10 @@ pub enum Upgrade {
 }
 
 /// Which `Host` the edge sends to the upstream.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HostHeader {
     /// The `Host` of the client.
-    #[default]
     Preserve,
     /// The endpoint's address as written in the configuration.
     Endpoint,
@@ -250,6 +249,16 @@ impl<'de> Deserialize<'de> for HostHeader {
             }
         }
         deserializer.deserialize_any(Choice)
+    }
+}
+
+impl HostHeader {
+    /// What a route has that does not say it.
+    pub(crate) fn default_of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Mcp => Self::Endpoint,
+            Protocol::Http => Self::Preserve,
+        }
     }
 }
 

@@ -81,8 +81,8 @@ pub struct Listener {
     /// from none).
     #[serde(default)]
     pub trusted_proxies: Vec<Cidr>,
-    /// The fields that these proxies set, whatever their own clients send. Default: `X-Forwarded-For`, `X-Forwarded-Proto` and
-    /// `X-Forwarded-Host`. List only those that they do set: the others come from clients.
+    /// The fields that these proxies set, whatever their own clients send. Default: `X-Forwarded-For`, `X-Forwarded-Proto`,
+    /// `X-Forwarded-Host` and `X-Request-Id`. List only those that they do set: the others come from clients.
     #[serde(default = "TrustedField::defaults")]
     pub trusted_fields: Vec<TrustedField>,
     /// The origins of web pages that may send requests. A request with another `Origin` gets 403, unless `cors` of the
@@ -91,6 +91,10 @@ pub struct Listener {
     /// `Origin` are not affected.
     #[serde(default)]
     pub origins: Vec<WebOrigin>,
+    /// Whether upstreams get fields whose names have underscores (default false, as in nginx). Many servers read `X_User` as
+    /// `X-User`.
+    #[serde(default)]
+    pub underscores_in_headers: bool,
 }
 
 /// A field in which a proxy tells what it knows of the client.
@@ -107,11 +111,14 @@ pub enum TrustedField {
     XForwardedHost,
     /// All of this in one field (RFC 7239). It comes before the others.
     Forwarded,
+    /// The id of the request. It replaces the edge's own if it has 1 to 128 letters, digits and `-._~:+/=@`.
+    #[serde(rename = "X-Request-Id")]
+    XRequestId,
 }
 
 impl TrustedField {
     pub(crate) fn defaults() -> Vec<Self> {
-        vec![Self::XForwardedFor, Self::XForwardedProto, Self::XForwardedHost]
+        vec![Self::XForwardedFor, Self::XForwardedProto, Self::XForwardedHost, Self::XRequestId]
     }
 
     /// The name of the field, in lower case.
@@ -121,6 +128,7 @@ impl TrustedField {
             Self::XForwardedProto => "x-forwarded-proto",
             Self::XForwardedHost => "x-forwarded-host",
             Self::Forwarded => "forwarded",
+            Self::XRequestId => "x-request-id",
         }
     }
 }
@@ -182,6 +190,16 @@ pub struct Identity {
     pub subject_header: Header,
     /// The field with the caller's scopes, separated by spaces (default `X-Scopes`).
     pub scopes_header: Header,
+    /// The field with the name of the provider that knows the caller (default `X-User-Provider`). The same subject at another
+    /// provider is somebody else.
+    pub provider_header: Header,
+}
+
+impl Identity {
+    /// The three fields.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &http::HeaderName> {
+        [&self.subject_header.0, &self.scopes_header.0, &self.provider_header.0].into_iter()
+    }
 }
 
 impl Default for Identity {
@@ -189,6 +207,7 @@ impl Default for Identity {
         Self {
             subject_header: Header(http::HeaderName::from_static("x-user")),
             scopes_header: Header(http::HeaderName::from_static("x-scopes")),
+            provider_header: Header(http::HeaderName::from_static("x-user-provider")),
         }
     }
 }

@@ -29,6 +29,9 @@ pub struct Upstream {
     /// Whether the edge uses HTTP/2 to the replicas (default false): by ALPN with `tls`, by prior knowledge without.
     #[serde(default)]
     pub http2: bool,
+    /// What the edge tells the replicas about the client and its own place (default `full`).
+    #[serde(default)]
+    pub forwarded: Forwarded,
     /// How often the names of endpoints are resolved again (default 30s).
     #[serde(default = "default_resolve")]
     pub resolve: Span,
@@ -36,6 +39,18 @@ pub struct Upstream {
 
 pub(crate) fn default_resolve() -> Span {
     Span(Duration::from_secs(30))
+}
+
+/// What replicas are told about the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Forwarded {
+    /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    #[default]
+    Full,
+    /// None of them. For servers of others: they could log addresses that are not theirs to know, or take `http` in
+    /// `X-Forwarded-Proto` for their own scheme.
+    None,
 }
 
 /// One entry of `endpoints`.

@@ -7,7 +7,7 @@ use super::gate::Gates;
 use super::pool::{Pools, Target};
 use super::sources::{Nginx, Scopes, add_rules};
 use crate::config::written::{Route, RouteAuth, Size, Upgrade};
-use crate::config::{Limits, Protocol};
+use crate::config::{HostHeader, Limits, Protocol};
 use crate::import::draft::blank::{blank_route, is_path, required};
 use crate::import::draft::{Draft, Item};
 use crate::import::nginx::place::encoded;
@@ -195,7 +195,8 @@ impl Converter<'_> {
             let text = "nginx forwarded the client's Authorization header by default, and the edge does not: if the upstream needs it, write `forward_token: true`";
             draft.note(file, location.at, text);
         }
-        (route.host, route.request_headers, route.response_headers) = (fields.host, fields.request, fields.response);
+        (route.request_headers, route.response_headers) = (fields.request, fields.response);
+        route.host = fields.host.filter(|host| *host != HostHeader::default_of(route.protocol));
         for (at, text) in fields.notes {
             draft.note(file, at, text);
         }

@@ -13,7 +13,8 @@ use crate::types::{Authority, excerpt};
 /// What a location does with header fields.
 #[derive(Debug, Default)]
 pub(crate) struct Fields {
-    pub(crate) host: HostHeader,
+    /// `None`: the default of the route's protocol.
+    pub(crate) host: Option<HostHeader>,
     pub(crate) request: HeaderChanges,
     pub(crate) response: HeaderChanges,
     /// `Upgrade` is sent to the upstream.
@@ -76,11 +77,11 @@ pub(crate) fn fields(chain: &Chain<'_>, target: &Target, is_group: bool) -> Fiel
 }
 
 /// The `Host` that nginx sends by default: the host of `proxy_pass`.
-fn of_proxy(target: &Target, is_group: bool) -> HostHeader {
+fn of_proxy(target: &Target, is_group: bool) -> Option<HostHeader> {
     if !is_group {
-        return HostHeader::Endpoint;
+        return Some(HostHeader::Endpoint);
     }
-    target.authority.parse().map(HostHeader::Rewrite).unwrap_or_default()
+    target.authority.parse().map(HostHeader::Rewrite).ok()
 }
 
 fn is_of_connection(name: &HeaderName) -> bool {
@@ -100,10 +101,10 @@ impl Fields {
         let note = |text: String| (at, text);
         if *name == HOST {
             match value {
-                "$host" | "$http_host" | "$host:$server_port" => self.host = HostHeader::Preserve,
+                "$host" | "$http_host" | "$host:$server_port" => self.host = Some(HostHeader::Preserve),
                 "$proxy_host" => self.host = of_proxy(target, is_group),
                 _ if Authority::parse(value).is_ok() => {
-                    self.host = value.parse().map(HostHeader::Rewrite).unwrap_or_default();
+                    self.host = value.parse().map(HostHeader::Rewrite).ok();
                 }
                 _ => self.notes.push(note(format!(
                     "nginx set the upstream's Host to `{}`, which the edge cannot do: write `host: {{rewrite: NAME}}`",
@@ -189,10 +190,10 @@ mod tests {
 
     #[test]
     fn hosts() {
-        let rewrite = |name: &str| HostHeader::Rewrite(name.parse().expect("valid input"));
-        assert_eq!(read("", false).host, HostHeader::Endpoint);
+        let rewrite = |name: &str| Some(HostHeader::Rewrite(name.parse().expect("valid input")));
+        assert_eq!(read("", false).host, Some(HostHeader::Endpoint));
         assert_eq!(read("", true).host, rewrite("pool"));
-        assert_eq!(read("proxy_set_header Host $host;", true).host, HostHeader::Preserve);
+        assert_eq!(read("proxy_set_header Host $host;", true).host, Some(HostHeader::Preserve));
         assert_eq!(read("proxy_set_header host a.example;", true).host, rewrite("a.example"));
         assert_eq!(read("proxy_set_header Host $x;", false).notes.len(), 1);
     }

@@ -6,7 +6,7 @@ use crate::config::written::{
     Bind, Endpoint, HeaderChanges, Listener, RequiredAuth, Rewrite, Route, RouteAuth, ScopeName, TrustedField,
     Upstream, default_resolve,
 };
-use crate::config::{Balance, HostHeader, Protocol, Timeouts};
+use crate::config::{Balance, Forwarded, Protocol, Timeouts};
 use crate::types::{Scope, canonical_path};
 
 /// A scope that no caller has. A route that requires it rejects all requests.
@@ -69,7 +69,7 @@ pub(crate) fn blank_route(path: &str, upstream: &str, auth: RouteAuth) -> Route 
         refusals: None,
         cors: None,
         upgrade: Vec::new(),
-        host: HostHeader::default(),
+        host: None,
         request_headers: HeaderChanges::default(),
         response_headers: HeaderChanges::default(),
         body_bytes: None,
@@ -86,6 +86,7 @@ pub(crate) fn blank_upstream(endpoints: Vec<Endpoint>) -> Upstream {
         timeouts: Timeouts::default(),
         tls: None,
         http2: false,
+        forwarded: Forwarded::default(),
         resolve: default_resolve(),
     }
 }
@@ -98,6 +99,7 @@ pub(crate) fn blank_listener(address: SocketAddr) -> Listener {
         tls: None,
         trusted_proxies: Vec::new(),
         trusted_fields: TrustedField::defaults(),
+        underscores_in_headers: false,
         origins: Vec::new(),
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use http::HeaderMap;
 
 use crate::config::TrustedField;
+use crate::types::RequestId;
 
 /// What trusted proxies say, as far as they say it.
 #[derive(Debug, Default, PartialEq)]
@@ -62,6 +63,16 @@ impl Forwarded {
     /// address ends the search, because the client may have made up the items before it.
     pub(crate) fn client(&self, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         self.chain.iter().rev().map_while(|hop| address(hop)).find(|hop| !is_trusted(*hop))
+    }
+}
+
+/// What a trusted proxy has called the request.
+pub(crate) fn request_id(headers: &HeaderMap, trusted: &[TrustedField]) -> Option<RequestId> {
+    let field = TrustedField::XRequestId;
+    let mut values = headers.get_all(field.name()).iter().filter(|_| trusted.contains(&field));
+    match (values.next(), values.next()) {
+        (Some(value), None) => RequestId::given(value.as_bytes()),
+        _ => None,
     }
 }
 

@@ -80,6 +80,7 @@ fn read_client(
     let trusted = listener.is_some_and(|listener| listener.trusts(peer));
     client.address = peer;
     client.behind_proxy = trusted;
+    client.keeps_underscores = listener.is_some_and(ListenerContext::keeps_underscores);
     client.scheme = if listener.is_some_and(|listener| listener.tls) { "https" } else { "http" };
     let written = host(header)?;
     let mut authority = Authority::parse(&written).map_err(|_| bad("the Host field is malformed"))?;

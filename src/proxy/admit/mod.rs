@@ -54,6 +54,11 @@ pub(super) fn locate<'e>(
         Some(client) => context.client = client,
         None => identify::identify(downstream, listener, &context.snapshot.config.limits, &mut context.client)?,
     }
+    if let Some(listener) = listener.filter(|_| context.client.behind_proxy)
+        && let Some(id) = forwarded::request_id(&downstream.req_header().headers, listener.trusted_fields())
+    {
+        context.id = id;
+    }
     downstream.length().map_err(|reason| Rejection::new(Reason::BadRequest, reason))?;
     let Client { host, path, .. } = &context.client;
     let route = context.snapshot.router.find(host, path).map(Arc::clone);

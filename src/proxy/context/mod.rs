@@ -65,6 +65,8 @@ pub(super) struct Client {
     pub(super) behind_proxy: bool,
     /// `X-Forwarded-For` for the upstream.
     pub(super) forwarded_for: String,
+    /// Upstreams get fields whose names have underscores.
+    pub(super) keeps_underscores: bool,
 }
 
 /// What is remembered from one request of a connection to the next, so that a head that repeats costs less.
@@ -133,6 +135,7 @@ impl Client {
             query: None,
             behind_proxy: false,
             forwarded_for: String::new(),
+            keeps_underscores: false,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The head of a request as its upstream may see it.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, ORIGIN, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderName, HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
@@ -154,14 +156,14 @@ impl<'a> UpstreamHead<'a> {
                 || *name == CONTENT_LENGTH
                 || is_connection_field(name)
                 || named.contains(name)
-                || (is_mcp && (is_of_mcp_exchange(name) || headers::misleads(name)))
+                || (is_mcp && (*name == ORIGIN || is_of_mcp_exchange(name) || headers::misleads(name)))
                 || (is_split && *name == COOKIE)
-                || headers::stays_at_edge(name, &context.snapshot, route);
+                || headers::stays_at_edge(name, context, route);
             if !is_left_out {
                 add(name, value.as_bytes());
             }
         }
-        if is_split && !headers::stays_at_edge(&COOKIE, &context.snapshot, route) {
+        if is_split && !headers::stays_at_edge(&COOKIE, context, route) {
             let crumbs: Vec<&[u8]> = header.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
             add(&COOKIE, &crumbs.join(&b"; "[..]));
         }

@@ -243,11 +243,11 @@ async fn fields_that_the_server_decides_by_must_be_unambiguous() {
         let reply = exchange(edge.address, post("/a/mcp", fields, &call("1", "get_a"))).await;
         assert_eq!((reply.status, server.count(), origin.count()), (400, 0, 0), "{fields:?}");
     }
-    let spelt = [("X-Key", "k"), ("X-Tenant", "blue"), ("X_Tenant", "red"), ("X_Key", "other"), ("X_Other", "stays")];
+    let spelt = [("X-Key", "k"), ("X-Tenant", "blue"), ("X_Tenant", "red"), ("X_Key", "other"), ("X_Other", "x")];
     assert_eq!(exchange(edge.address, post("/a/mcp", &spelt, &call("1", "get_a"))).await.status, 200);
     let sent = origin.last();
     let seen = ["x-tenant", "x_tenant", "x_key", "x_other"].map(|name| sent.header(name));
-    assert_eq!(seen, [Some("blue"), None, None, Some("stays")]);
+    assert_eq!(seen, [Some("blue"), None, None, None]);
     // The provider does not read bearer tokens. So the server is not asked about this one, and the body is not read.
     let reply = exchange(edge.address, post("/a/mcp", &[("Authorization", "Bearer t")], &call("1", "get_a"))).await;
     assert_eq!((reply.status, server.count()), (401, 1));

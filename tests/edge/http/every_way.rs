@@ -47,7 +47,7 @@ impl Setting {
 limits: {{header_bytes: 100KiB, header_count: 200}}
 upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
 routes:
-  - {{path: /mcp, upstream: a, protocol: mcp, auth: none}}
+  - {{path: /mcp, upstream: a, protocol: mcp, auth: none, host: preserve}}
   - {{path: /opaque/, upstream: a, auth: none}}
 ",
             origin.address

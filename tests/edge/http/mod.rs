@@ -2,6 +2,7 @@
 
 mod every_way;
 mod exchange;
+mod fields;
 mod http1;
 mod limits;
 mod origin_and_cors;
