@@ -28,7 +28,7 @@ fn id(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("request_id");
     group.bench_function("generate", |bencher| bencher.iter(RequestId::generate));
     let id = RequestId::generate();
-    group.bench_function("to_header", |bencher| bencher.iter(|| black_box(id).to_header()));
+    group.bench_function("to_header", |bencher| bencher.iter(|| black_box(&id).to_header()));
     group.finish();
 }
 

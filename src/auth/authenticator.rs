@@ -36,8 +36,8 @@ pub struct CachedLookup {
 enum Credential<'a> {
     /// The value after `Authorization: Bearer`. It may be a credential of any kind.
     Token(&'a str),
-    /// The value of a provider's header field for API keys. It can only be an API key.
-    Key(&'a str, &'a Arc<Provider>),
+    /// The value of a provider's own header field.
+    Own(&'a str, &'a Arc<Provider>),
 }
 
 /// The provider that decides who the caller of a request is.
@@ -56,13 +56,25 @@ pub struct Authenticator {
     choices: Arc<Choices>,
     cache: Arc<TokenCache>,
     settings: CacheSettings,
+    /// A provider reads `Authorization` and no field of its own.
+    takes_authorization: bool,
+}
+
+/// True if `provider` is certainly the one for `credential`.
+fn knows(provider: &Provider, credential: &str) -> bool {
+    match provider.api_keys() {
+        Some(keys) => api_key_id(credential).is_some_and(|id| keys.knows(id)),
+        None => claimed_issuer(credential).is_some_and(|issuer| provider.issues(&issuer)),
+    }
 }
 
 impl Authenticator {
     /// `providers` must have at least one provider.
     pub fn new(providers: Vec<Arc<Provider>>, cache: Arc<TokenCache>, settings: CacheSettings) -> Self {
         let choices = Arc::new(Choices::among(providers.len()));
-        Self { providers: providers.into(), choices, cache, settings }
+        let takes_authorization =
+            providers.iter().any(|provider| provider.reads_authorization() && provider.own_field().is_none());
+        Self { providers: providers.into(), choices, cache, settings, takes_authorization }
     }
 
     /// The authorization servers where clients get tokens for this route.
@@ -133,9 +145,9 @@ impl Authenticator {
                     Err(AuthError::Denied("no provider of this route accepts tokens of this kind or from this issuer"))
                 }
             },
-            Some(Credential::Key(key, provider)) => Ok(Choice::Token(provider, key)),
+            Some(Credential::Own(value, provider)) => Ok(Choice::Token(provider, value)),
             // An authentication server may decide by other header fields than `Authorization`.
-            None => match (certified, self.by_other_credential(request)) {
+            None => match (certified, self.by_other_credential(request).or_else(|| self.of_anybody())) {
                 (Some((provider, certificate)), _) => Ok(Choice::Certificate(provider, certificate)),
                 (None, Some(provider)) => Ok(Choice::Token(provider, "")),
                 (None, None) => Err(AuthError::Missing),
@@ -146,9 +158,8 @@ impl Authenticator {
     /// True for a header field, other than `Authorization`, that may carry a credential. Like `Authorization`, such a
     /// field is meant for the edge and not for the upstream.
     pub fn reads(&self, name: &HeaderName) -> bool {
-        let of_keys = |provider: &Provider| provider.api_keys().is_some_and(|keys| keys.header() == Some(name));
         let of_lookup = |provider: &Provider| provider.lookup().is_some_and(|lookup| lookup.headers().contains(name));
-        self.find(|provider| of_keys(provider) || of_lookup(provider)).is_some()
+        self.find(|provider| provider.own_field() == Some(name) || of_lookup(provider)).is_some()
     }
 
     /// True for a header field that is sent to an authentication server. Its decision depends on the field, so the
@@ -162,47 +173,79 @@ impl Authenticator {
         self.providers.iter().filter_map(|provider| provider.lookup()).flat_map(LookupValidator::context_headers)
     }
 
-    /// The one credential of a request, from `Authorization` or a header field for API keys.
+    /// True if `Authorization` of a request is meant for the upstream: the credential for the edge came in a field of its own, and
+    /// no provider of the route would read it in `Authorization`.
+    pub fn leaves_authorization(&self, headers: &HeaderMap) -> bool {
+        if self.takes_authorization {
+            return false;
+        }
+        let Ok(Some((own, _))) = self.own_credential(headers) else { return false };
+        match bearer(headers) {
+            Ok(token) => token != own && api_key_id(token).is_none(),
+            Err(BearerError::Ambiguous) => false,
+            Err(BearerError::Missing | BearerError::Malformed | BearerError::TooLong) => true,
+        }
+    }
+
+    /// The one credential of a request, from `Authorization` or a provider's own header field.
     fn credential<'a>(&'a self, headers: &'a HeaderMap) -> Result<Option<Credential<'a>>, AuthError> {
+        let own = self.own_credential(headers)?;
+        if own.is_none() && !self.providers.iter().any(|provider| provider.reads_authorization()) {
+            return Ok(None);
+        }
         let token = match bearer(headers) {
             Ok(token) => Some(token),
             Err(BearerError::Missing) => None,
             Err(BearerError::Ambiguous) => {
                 return Err(AuthError::BadRequest("there is more than one Authorization field"));
             }
+            Err(BearerError::Malformed | BearerError::TooLong) if own.is_some() && !self.takes_authorization => None,
             Err(BearerError::Malformed) => {
-                return Err(AuthError::Denied("the bearer token in the Authorization field is malformed or too long"));
+                return Err(AuthError::Denied("the bearer token in the Authorization field is malformed"));
+            }
+            Err(BearerError::TooLong) => {
+                return Err(AuthError::Denied("the bearer token in the Authorization field is longer than 16 KiB"));
             }
         };
-        let mut key: Option<(&str, &Arc<Provider>)> = None;
-        for (provider, name) in
-            self.providers.iter().filter_map(|provider| Some((provider, provider.api_keys()?.header()?)))
-        {
+        match (token, own) {
+            (Some(token), Some((own, _)))
+                if token != own && (self.takes_authorization || api_key_id(token).is_some()) =>
+            {
+                Err(AuthError::BadRequest("there are different credentials in several fields"))
+            }
+            (Some(token), Some((own, _))) if token == own && self.takes_authorization => {
+                Ok(Some(Credential::Token(token)))
+            }
+            (_, Some((own, provider))) => Ok(Some(Credential::Own(own, provider))),
+            (Some(token), None) => Ok(Some(Credential::Token(token))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The credential in the own header field of a provider, and the provider that decides on it.
+    fn own_credential<'a>(&'a self, headers: &'a HeaderMap) -> Result<Option<(&'a str, &'a Arc<Provider>)>, AuthError> {
+        let mut found: Option<(&str, &Arc<Provider>)> = None;
+        let with_field = self.providers.iter().filter_map(|provider| Some((provider, provider.own_field()?)));
+        for (provider, name) in with_field {
             let mut fields = headers.get_all(name).iter();
             let Some(field) = fields.next() else { continue };
             if fields.next().is_some() {
-                return Err(AuthError::BadRequest("there is more than one field with an API key"));
+                return Err(AuthError::BadRequest("there is more than one field with a credential of the same name"));
             }
-            let Ok(field) = bearer::token(field.as_bytes()) else {
-                return Err(AuthError::Denied("the API key is malformed or too long"));
+            let Ok(field) = bearer::own_field(field.as_bytes()) else {
+                return Err(AuthError::Denied(
+                    "the credential in a field of its own is malformed or longer than 16 KiB",
+                ));
             };
-            if token.or(key.map(|(key, _)| key)).is_some_and(|other| other != field) {
+            if found.is_some_and(|(other, _)| other != field) {
                 return Err(AuthError::BadRequest("there are different credentials in several fields"));
             }
-            let knows = |provider: &Arc<Provider>| {
-                let id = api_key_id(field);
-                id.is_some_and(|id| provider.api_keys().is_some_and(|keys| keys.knows(id)))
-            };
-            // Several providers may share a header field. The provider that knows the id of the key is chosen.
-            if key.is_none_or(|(_, other)| !knows(other)) {
-                key = Some((field, provider));
+            // Several providers may share a header field.
+            if found.is_none_or(|(_, other)| !knows(other, field)) {
+                found = Some((field, provider));
             }
         }
-        Ok(match (token, key) {
-            (Some(token), _) => Some(Credential::Token(token)),
-            (None, Some((key, provider))) => Some(Credential::Key(key, provider)),
-            (None, None) => None,
-        })
+        Ok(found)
     }
 
     fn by_other_credential(&self, request: &OriginalRequest<'_>) -> Option<&Arc<Provider>> {
@@ -211,8 +254,14 @@ impl Authenticator {
         self.providers.iter().find(sees)
     }
 
+    /// The provider that is asked about requests without a credential.
+    fn of_anybody(&self) -> Option<&Arc<Provider>> {
+        self.find(|provider| provider.lookup().is_some_and(LookupValidator::asks_about_anybody))
+    }
+
+    /// The provider that decides on a token in `Authorization`.
     fn provider_for(&self, token: &str) -> Option<&Arc<Provider>> {
-        let mut known_by_token = self.providers.iter().filter(|provider| !provider.is_mtls());
+        let mut known_by_token = self.providers.iter().filter(|provider| provider.reads_authorization());
         if let (Some(only), None) = (known_by_token.next(), known_by_token.next()) {
             return Some(only);
         }
@@ -239,7 +288,7 @@ impl Authenticator {
 
     fn by_issuer(&self, token: &str) -> Option<&Arc<Provider>> {
         let issuer = claimed_issuer(token)?;
-        self.find(|provider| provider.issues(&issuer))
+        self.find(|provider| provider.issues(&issuer) && provider.reads_authorization())
     }
 
     fn find(&self, fits: impl Fn(&Provider) -> bool) -> Option<&Arc<Provider>> {

@@ -12,8 +12,10 @@ pub enum BearerError {
     Missing,
     /// There is more than one `Authorization` field. The edge and the upstream could use different ones.
     Ambiguous,
-    /// `Bearer` is not followed by a well-formed token, or the token is too long.
+    /// `Bearer` is not followed by a well-formed token.
     Malformed,
+    /// The token is longer than [`limits::TOKEN_BYTES`].
+    TooLong,
 }
 
 /// The token of `Authorization: Bearer TOKEN`; the scheme's name is case-insensitive (RFC 9110 section 11.1).
@@ -32,9 +34,20 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, BearerError> {
     token(&field[scheme.len() + spaces..])
 }
 
+/// The credential in a field of its own: as it is, or after `Bearer`, which some clients write in any field.
+pub(in crate::auth) fn own_field(field: &[u8]) -> Result<&str, BearerError> {
+    match field.split_at_checked(7) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => token(rest.trim_ascii_start()),
+        _ => token(field),
+    }
+}
+
 /// Checks the form and the length of a token, in whatever header field it was sent.
 pub(super) fn token(token: &[u8]) -> Result<&str, BearerError> {
-    if token.len() > limits::TOKEN_BYTES || !is_token68(token) {
+    if token.len() > limits::TOKEN_BYTES {
+        return Err(BearerError::TooLong);
+    }
+    if !is_token68(token) {
         return Err(BearerError::Malformed);
     }
     std::str::from_utf8(token).map_err(|_| BearerError::Malformed)
@@ -89,6 +102,6 @@ mod tests {
         {
             assert_eq!(read(&[text]), Err(BearerError::Malformed), "{text}");
         }
-        assert_eq!(read(&[&format!("Bearer {}", "a".repeat(limits::TOKEN_BYTES + 1))]), Err(BearerError::Malformed));
+        assert_eq!(read(&[&format!("Bearer {}", "a".repeat(limits::TOKEN_BYTES + 1))]), Err(BearerError::TooLong));
     }
 }

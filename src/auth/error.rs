@@ -18,6 +18,14 @@ pub enum AuthError {
     /// The credential is not valid here: 401 `invalid_token`.
     #[error("{0}")]
     Denied(&'static str),
+    /// A claim of the token is missing, or has another value than the provider requires: 401 `invalid_token`.
+    #[error("the claim `{name}` of the token {problem}")]
+    Claim {
+        /// The name of the claim, from the configuration or from a standard.
+        name: Arc<str>,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The provider knows the caller, but does not allow access: 403.
     #[error("{0}")]
     Forbidden(&'static str),

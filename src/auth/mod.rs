@@ -26,6 +26,6 @@ pub use outbound::client::OutboundClient;
 pub use policy::{Denial, Permit, Policy};
 pub use provider::Provider;
 pub use provider::lookup::{OperationFields, OriginalRequest};
-pub use refusal::Refusal;
+pub use refusal::{Refusal, announced_metadata};
 pub use revocation::{Revocation, Revocations, TooManyRefusals, credential_digest};
 pub use upstream::{ShownCredential, UpstreamCredential, UpstreamTokenError, UpstreamTokens};

@@ -51,16 +51,23 @@ impl Policy {
         principal: Option<Arc<Principal>>,
         operations: impl IntoIterator<Item = Operation<'o>>,
     ) -> Result<Permit, Denial> {
-        let denials: Vec<Denial> =
-            operations.into_iter().filter_map(|operation| self.decide(principal.as_deref(), operation).err()).collect();
-        if denials.is_empty() {
-            return Ok(Permit { principal });
+        let (mut missing, mut is_denied, mut name_bytes) = (Vec::new(), false, 0);
+        for operation in operations {
+            // Each name is held against all rules, so this bounds the work of one message.
+            name_bytes += operation.target().map_or(0, |target| self.compared_bytes(target));
+            if name_bytes > limits::NAMES_BYTES {
+                return Err(Denial::default());
+            }
+            if let Err(denial) = self.decide(principal.as_deref(), operation) {
+                // If no scope would allow one of the operations, the denial names no scopes: requesting them would not help.
+                if denial.scopes.is_empty() {
+                    return Err(denial);
+                }
+                is_denied = true;
+                missing.extend(denial.scopes.iter().cloned());
+            }
         }
-        // If no scope would allow one of the operations, the denial names no scopes: requesting them would not help.
-        if denials.iter().any(|denial| denial.scopes.is_empty()) {
-            return Err(Denial::default());
-        }
-        Err(Denial { scopes: denials.iter().flat_map(|denial| denial.scopes.iter()).cloned().collect() })
+        if is_denied { Err(Denial { scopes: missing.into_iter().collect() }) } else { Ok(Permit { principal }) }
     }
 
     /// True if a list may show `target` to the caller: exactly when the caller may use it.
@@ -144,6 +151,12 @@ impl Policy {
             Some(rule) => needs.apply(&rule.access),
             None => Err(Denial::default()),
         }
+    }
+
+    /// How many bytes of the name of `target` are held against rules.
+    fn compared_bytes(&self, target: Target<'_>) -> usize {
+        let (Target::Tool(name) | Target::Prompt(name) | Target::Resource(name) | Target::Task(name)) = target;
+        if self.rules_for(target).is_some() { name.len() } else { 0 }
     }
 
     fn rules_for(&self, target: Target<'_>) -> Option<&[Rule]> {
@@ -316,6 +329,35 @@ mod tests {
         assert!(open.authorize(None, [Operation::Request]).is_ok());
         let closed = Policy { scopes: Some(ScopeSet::default()), ..open };
         assert!(closed.authorize(None, [Operation::Request]).is_err());
+    }
+
+    /// Case C13: with 1,000 rules, 4 MiB of URIs would take seconds.
+    #[test]
+    fn the_names_of_one_message_are_bounded_together() {
+        let resources = vec![rule("file:///*", all(""))];
+        let policy = policy(config::Policy { resources: Some(resources), ..Default::default() });
+        let uri = format!("file:///{}", "x".repeat(8_000));
+        let read = |count: usize| {
+            let operation = Operation::Targeted("resources/subscribe", Target::Resource(&uri));
+            policy.authorize(caller("base"), std::iter::repeat_n(operation, count)).is_ok()
+        };
+        assert!(read(limits::NAMES_BYTES / uri.len()) && !read(limits::NAMES_BYTES / uri.len() + 1));
+        let open = Policy { scopes: None, rules: config::Policy::default() };
+        let operation = Operation::Targeted("resources/subscribe", Target::Resource(&uri));
+        assert!(
+            open.authorize(None, std::iter::repeat_n(operation, 1_000)).is_ok(),
+            "there is nothing to compare with"
+        );
+    }
+
+    #[test]
+    fn after_an_operation_that_no_scope_allows_no_other_is_decided() {
+        let tools = vec![rule("a", all("x"))];
+        let policy = policy(config::Policy { tools: Some(tools), ..Default::default() });
+        let mut seen = 0;
+        let all = [call("a"), call("none"), call("a")].into_iter().inspect(|_| seen += 1);
+        assert_eq!(policy.authorize(caller("base"), all).err(), Some(Denial::default()));
+        assert_eq!(seen, 2);
     }
 
     #[test]

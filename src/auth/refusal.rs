@@ -23,6 +23,14 @@ pub struct Refusal {
     pub others: Vec<HeaderValue>,
 }
 
+/// The URLs of metadata in a `WWW-Authenticate` field (RFC 9728 section 5.1). `None` if the field cannot be parsed.
+pub fn announced_metadata(field: &HeaderValue) -> Option<Vec<String>> {
+    let challenges = http_auth::parse_challenges(field.to_str().ok()?).ok()?;
+    let params = challenges.iter().flat_map(|challenge| &challenge.params);
+    let urls = params.filter(|(name, _)| name.eq_ignore_ascii_case("resource_metadata"));
+    Some(urls.map(|(_, value)| value.to_unescaped()).collect())
+}
+
 impl Refusal {
     /// Reads the header fields of the answer.
     pub(super) fn read(forbidden: bool, headers: &HeaderMap) -> Self {

@@ -71,7 +71,7 @@ impl Revocation {
                     && provider.as_ref().is_none_or(|provider| **principal.provider() == **provider)
             }
             Self::TokenId(id) => principal.token_id() == Some(id),
-            Self::Token(digest) => principal.credential() == Some(digest),
+            Self::Token(digest) => principal.has_credential(digest),
         }
     }
 }

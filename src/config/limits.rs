@@ -163,6 +163,8 @@ pub const BATCH_MESSAGES: usize = 100;
 pub const MESSAGE_RESOURCES: usize = 1_000;
 /// The longest name of a tool, prompt or resource that a rule may match, in bytes.
 pub const NAME_BYTES: usize = 8 << 10;
+/// The longest names of one message together, if there are rules for them, in bytes.
+pub const NAMES_BYTES: usize = 64 << 10;
 /// The longest session id of an upstream, in bytes. The sealed id is a third longer.
 pub const SESSION_ID_BYTES: usize = 2 << 10;
 /// The largest head of an MCP upstream's answer, in bytes.

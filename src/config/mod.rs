@@ -27,6 +27,7 @@ pub use units::Span;
 pub use written::TrustedField;
 pub use written::api_keys::ApiKeyEntry;
 pub use written::auth::{Algorithm, Cache};
+pub use written::lookup::Anonymous;
 pub use written::mtls::CertificateName;
 pub use written::reference::reference;
 pub use written::route::{HostHeader, OpenStreams, Protocol, Refusals};

@@ -12,7 +12,7 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::types::bounds::LONGEST_DURATION;
-use crate::types::{HostPattern, NamePattern, OriginPattern, Scope};
+use crate::types::{HostPattern, NamePattern, OriginPattern, PublicUrl, Scope};
 
 /// Defines a scalar type that is written as a string: with its parser, its display form and its JSON Schema.
 macro_rules! text_scalar {
@@ -190,6 +190,15 @@ text_scalar!(
     ToString::to_string,
     "Url",
     "an absolute URL such as `https://server.example/path`"
+);
+
+text_scalar!(
+    /// The URL of a resource as clients know it. `{host}` stands for the host of the request.
+    ResourceUrl(PublicUrl),
+    |text| text.parse().map_err(|error: crate::types::PublicUrlError| error.to_string()),
+    ToString::to_string,
+    "ResourceUrl",
+    "an absolute URL such as `https://edge.example/fin/mcp`, or `https://{host}/fin/mcp` for each host that is served"
 );
 
 fn split_unit(text: &str) -> Option<(u64, &str)> {

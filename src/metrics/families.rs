@@ -22,6 +22,7 @@ pub struct Metrics {
     pub(super) request_duration: HistogramVec,
     pub(super) requests_in_flight: IntGaugeVec,
     pub(super) streams_open: IntGaugeVec,
+    pub(super) misleading_answers: IntCounterVec,
     pub(super) mcp_calls: IntCounterVec,
     pub(super) mcp_call_duration: HistogramVec,
     pub(super) tool_labels_dropped: IntCounterVec,
@@ -69,6 +70,11 @@ impl Metrics {
             )?,
             requests_in_flight: new.gauges("requests_in_flight", "Requests that are being served.", &["route"])?,
             streams_open: new.gauges("streams_open", "Open event streams and upgraded connections.", &["route"])?,
+            misleading_answers: new.counters(
+                "misleading_answers_total",
+                "Answers in which an upstream would have led clients to another host, by its challenge or the endpoint of a session.",
+                &["route"],
+            )?,
             mcp_calls: new.counters(
                 "mcp_calls_total",
                 "MCP requests and notifications by outcome.",

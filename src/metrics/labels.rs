@@ -58,6 +58,8 @@ labels! {
         NoEndpoint = "no_endpoint",
         /// The edge could not connect to the upstream, or the upstream broke off its answer.
         UpstreamFailed = "upstream_failed",
+        /// The upstream does not accept the credential that the edge has shown.
+        UpstreamRefused = "upstream_refused",
         /// The upstream did not answer in time.
         UpstreamTimeout = "upstream_timeout",
         /// The body is not an MCP message, or two readers could read it differently.

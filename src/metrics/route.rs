@@ -17,6 +17,8 @@ pub struct RouteMetrics {
     pub in_flight: IntGauge,
     /// Open event streams and upgraded connections.
     pub streams: IntGauge,
+    /// Answers in which the upstream would have led clients to another host.
+    pub misleading: IntCounter,
     /// MCP calls.
     pub calls: CallMetrics,
     duration: Histogram,
@@ -32,6 +34,7 @@ impl RouteMetrics {
             families: Arc::clone(families),
             in_flight: families.requests_in_flight.with_label_values(&[route]),
             streams: families.streams_open.with_label_values(&[route]),
+            misleading: families.misleading_answers.with_label_values(&[route]),
             calls: CallMetrics::new(families, route),
             duration: families.request_duration.with_label_values(&[route]),
             codes: Mutex::default(),
@@ -63,6 +66,7 @@ impl Drop for RouteMetrics {
         }
         let _ = self.families.requests_in_flight.remove_label_values(&[route]);
         let _ = self.families.streams_open.remove_label_values(&[route]);
+        let _ = self.families.misleading_answers.remove_label_values(&[route]);
         let _ = self.families.request_duration.remove_label_values(&[route]);
         self.families.forget_upstream_tokens(route);
     }

@@ -101,14 +101,15 @@ pub(super) fn stays_at_edge(name: &HeaderName, context: &RequestContext, route: 
         || is_respelt()
         || is_identity
         || settings.credential.as_ref().is_some_and(|credential| *plain == *credential.header.as_str())
-        || (!settings.forward_token && carries_credential(name, route))
+        || (!settings.forward_token && carries_credential(name, &context.access, route))
         || settings.request_headers.iter().any(|change| match change {
             HeaderChange::Set(changed, _) | HeaderChange::Remove(changed) => *in_hyphens(changed.as_str()) == *plain,
         })
 }
 
-fn carries_credential(name: &HeaderName, route: &RouteContext) -> bool {
-    *name == AUTHORIZATION || route.authenticator.as_ref().is_some_and(|providers| providers.reads(name))
+fn carries_credential(name: &HeaderName, access: &Access, route: &RouteContext) -> bool {
+    (*name == AUTHORIZATION && !access.leaves_authorization)
+        || route.authenticator.as_ref().is_some_and(|providers| providers.reads(name))
 }
 
 /// Hands the fields that the edge sets to `add`, each name once.

@@ -8,7 +8,7 @@ use pingora::http::ResponseHeader;
 use super::context::{Attempt, Client};
 use super::headers::upstream_host;
 use super::snapshot::RouteContext;
-use crate::config::Rewrite;
+use crate::config::{Rewrite, Route};
 use crate::types::{Authority, Origin};
 
 /// Makes the locations in the head of an answer public. A location at another host stays as it is.
@@ -72,20 +72,52 @@ impl Own<'_> {
         Some(format!("{}://{}{path}", self.scheme, self.authority))
     }
 
-    /// The public form of a path, with what follows it. `None`: it is public already.
+    /// The public form of a path, with what follows it. `None`: it is public already, or does not belong to the route.
     fn public_path(&self, written: &str) -> Option<String> {
-        let (path, _) = written.split_at(written.find(['?', '#']).unwrap_or(written.len()));
-        match self.rewrite {
-            Rewrite::Keep => None,
-            // The server knows under which prefix clients see it.
-            Rewrite::Strip if self.prefix.is_empty() || is_under(path, self.prefix) => None,
-            Rewrite::Strip => Some(format!("{}{written}", self.prefix)),
-            Rewrite::Replace(inner) if is_under(path, inner) => {
-                Some(format!("{}{}", self.prefix, &written[inner.len()..]))
-            }
-            Rewrite::Replace(_) => None,
-        }
+        let (path, rest) = written.split_at(written.find(['?', '#']).unwrap_or(written.len()));
+        let MappedPath { public, .. } = mapped(path, self.prefix, self.rewrite)?;
+        (public != path).then(|| public + rest)
     }
+}
+
+/// A path as the upstream and as clients know it.
+#[derive(Debug, PartialEq)]
+pub(super) struct MappedPath {
+    pub(super) inner: String,
+    pub(super) public: String,
+}
+
+/// Both forms of a path that an upstream has written, in either form. `None`: it does not belong to the route.
+pub(super) fn map(path: &str, route: &Route) -> Option<MappedPath> {
+    mapped(path, &route.prefix, &route.rewrite)
+}
+
+fn mapped(path: &str, prefix: &str, rewrite: &Rewrite) -> Option<MappedPath> {
+    let inner = match rewrite {
+        Rewrite::Keep => {
+            return is_under(path, prefix).then(|| MappedPath { inner: path.to_owned(), public: path.to_owned() });
+        }
+        Rewrite::Strip => "",
+        Rewrite::Replace(inner) => inner,
+    };
+    let with = |before: &str, after: &str| format!("{before}{after}");
+    // The server may know under which prefix clients see it.
+    if is_under(path, prefix) && !(is_under(path, inner) && inner.len() > prefix.len()) {
+        let rest = &path[prefix.len()..];
+        let rest = if rest.is_empty() && inner.is_empty() { "/" } else { rest };
+        return Some(MappedPath { inner: with(inner, rest), public: path.to_owned() });
+    }
+    is_under(path, inner).then(|| MappedPath { inner: path.to_owned(), public: with(prefix, &path[inner.len()..]) })
+}
+
+/// True for a URL at the host at which clients know the route.
+pub(super) fn is_at_public_host(url: &str, route: &RouteContext, client: &Client) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let Ok(origin) = format!("{scheme}://{authority}").parse::<Origin>() else { return false };
+    let public = route.settings.auth.as_ref().and_then(|auth| auth.public_url.as_ref());
+    Authority::parse(&client.authority).is_ok_and(|own| origin.same_as(client.scheme, &own))
+        || public.is_some_and(|url| url.origin(&client.host).parse() == Ok(origin))
 }
 
 fn is_under(path: &str, folder: &str) -> bool {

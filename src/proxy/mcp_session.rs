@@ -9,8 +9,9 @@ use super::context::opened_session::{LastOpened, OpenSession};
 use super::context::rejection::Rejection;
 use super::context::{Access, RequestContext};
 use super::headers;
+use super::location;
+use super::location::MappedPath;
 use super::snapshot::RouteContext;
-use crate::config::Rewrite;
 use crate::mcp::{SessionOwner, SessionTarget};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::types::canonical_path;
@@ -73,10 +74,19 @@ pub(super) fn open(
         }
     };
     // A target that is a path belongs to the 2024-11-05 transport. An id of one transport is not valid in the other.
-    if target.id.starts_with('/') != legacy {
+    if target.id.starts_with('/') != legacy || (legacy && !leads_to(&context.target, &target.id, route)) {
         return Err(unknown());
     }
     Ok(Some(OpenSession { sealed: sealed.to_owned(), target, legacy }))
+}
+
+/// True when the path that the client has asked for, and that was authorized, leads to the path of its session. `asked`: as the
+/// upstream would see it.
+fn leads_to(asked: &str, sealed: &str, route: &RouteContext) -> bool {
+    let path = |target: &str| target.split('?').next().unwrap_or_default().to_owned();
+    let sealed = path(sealed);
+    // A path outside of what the route maps has no public form, so the client was given the path of its stream.
+    path(asked) == sealed || location::map(&sealed, &route.settings).is_none()
 }
 
 /// Replaces the upstream's own session id in an answer with a sealed one. `known`: the session of the request.
@@ -113,24 +123,17 @@ pub(super) fn public_endpoint(announced: &str, route: &RouteContext, context: &R
     let host = headers::upstream_host(route, &context.client, &context.attempt);
     let base = reqwest::Url::parse(&format!("http://{host}")).ok()?.join(&context.target).ok()?;
     let url = base.join(announced).ok()?;
-    if url.authority() != base.authority() && url.authority() != endpoint.authority() {
+    // A server may know its public host.
+    let names = [base.authority(), endpoint.authority(), endpoint.label(), &context.client.authority];
+    if !names.contains(&url.authority()) && !location::is_at_public_host(url.as_str(), route, &context.client) {
         return None;
     }
     let path = canonical_path(url.path().as_bytes()).ok()?;
-    let id = url.query().map_or_else(|| path.to_string(), |query| format!("{path}?{query}"));
+    // The path at which the stream was opened certainly belongs to this route.
+    let MappedPath { inner, public } = location::map(&path, &route.settings)
+        .unwrap_or_else(|| MappedPath { inner: path.to_string(), public: context.client.path.clone() });
+    let id = url.query().map_or_else(|| inner.clone(), |query| format!("{inner}?{query}"));
     let target = SessionTarget { endpoint: endpoint.address(), id };
     let sealed = context.snapshot.session_keys.seal(&target, owner(route, &context.access))?;
-    let prefix = &route.settings.prefix;
-    let public = match &route.settings.rewrite {
-        Rewrite::Strip => format!("{prefix}{path}"),
-        Rewrite::Keep if path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/')) => {
-            path.into_owned()
-        }
-        Rewrite::Replace(inner) if path.strip_prefix(inner.as_str()).is_some_and(|rest| rest.starts_with('/')) => {
-            format!("{prefix}{}", &path[inner.len()..])
-        }
-        // The path at which the stream was opened certainly belongs to this route.
-        Rewrite::Keep | Rewrite::Replace(_) => context.client.path.clone(),
-    };
     Some(format!("{public}?{SESSION_PARAMETER}={sealed}"))
 }

@@ -29,8 +29,8 @@ pub enum OriginError {
     Origin(String),
     /// The text does not have the form of a pattern.
     #[error(
-        "`{0}` is not a valid origin: write one such as `https://app.example`, `http://localhost:*` (any port) or \
-         `https://*.example`, or `*` for all"
+        "`{0}` is not a valid origin: write one such as `https://app.example`, `http://localhost:*` (any port), \
+         `https://*.example`, `moz-extension://*` (extensions only), or `*` for all"
     )]
     Pattern(String),
     /// The text contains a user name, and perhaps a password. So the error does not repeat it.
@@ -98,6 +98,11 @@ pub enum OriginPattern {
     Any,
     /// This origin only.
     Exact(Origin),
+    /// `moz-extension://*`: all origins of a scheme that web pages do not have.
+    AnyHost {
+        /// The scheme in lower case.
+        scheme: String,
+    },
     /// `http://localhost:*`: the host with any port.
     AnyPort {
         /// The scheme in lower case.
@@ -122,6 +127,7 @@ impl OriginPattern {
         match self {
             Self::Any => true,
             Self::Exact(exact) => exact == origin,
+            Self::AnyHost { scheme } => *scheme == origin.scheme,
             Self::AnyPort { scheme, host } => *scheme == origin.scheme && host.matches(&origin.host),
             Self::Below { scheme, host, port } => {
                 *scheme == origin.scheme && *port == origin.port && host.matches(&origin.host)
@@ -139,6 +145,10 @@ impl FromStr for OriginPattern {
         }
         let bad = || OriginError::Pattern(excerpt(text));
         let (scheme, rest) = split(text, bad)?;
+        // Each installation of an extension or of an editor has a host of its own.
+        if rest == "*" && !["http", "https", "file"].contains(&scheme.as_str()) {
+            return Ok(Self::AnyHost { scheme });
+        }
         let (below, rest) = rest.strip_prefix("*.").map_or((false, rest), |rest| (true, rest));
         let (any_port, rest) = rest.strip_suffix(":*").map_or((false, rest), |rest| (true, rest));
         let (host, port) = host_and_port(rest).ok_or_else(bad)?;
@@ -160,6 +170,7 @@ impl fmt::Display for OriginPattern {
         match self {
             Self::Any => f.write_str("*"),
             Self::Exact(origin) => origin.fmt(f),
+            Self::AnyHost { scheme } => write!(f, "{scheme}://*"),
             Self::AnyPort { scheme, host } => write!(f, "{scheme}://{host}:*"),
             Self::Below { scheme, host, port: Some(port) } => write!(f, "{scheme}://{host}:{port}"),
             Self::Below { scheme, host, port: None } => write!(f, "{scheme}://{host}"),
@@ -311,6 +322,11 @@ mod tests {
     fn patterns() {
         for (text, fits, others) in [
             ("*", &["https://a.example", "http://localhost:1", "app://x"][..], &[][..]),
+            (
+                "vscode-webview://*",
+                &["vscode-webview://0a1b2c", "vscode-webview://x.y"],
+                &["https://0a1b2c", "vscode-webviews://a"],
+            ),
             (
                 "https://App.example:443",
                 &["https://app.example"],

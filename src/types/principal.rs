@@ -16,6 +16,8 @@ pub struct Principal {
     expires_at: Option<UnixSeconds>,
     token_id: Option<Box<str>>,
     credential: Option<[u8; 32]>,
+    /// In a box, because most credentials have none.
+    twin: Option<Box<[u8; 32]>>,
 }
 
 /// The subject cannot be sent to an upstream.
@@ -52,7 +54,7 @@ impl Principal {
             return Err(PrincipalError::OuterSpace);
         }
         let grant = Arc::new(grant.into());
-        Ok(Self { subject: subject.into(), grant, provider, expires_at, token_id: None, credential: None })
+        Ok(Self { subject: subject.into(), grant, provider, expires_at, token_id: None, credential: None, twin: None })
     }
 
     /// Replaces the grant with an equal one that other principals use too.
@@ -71,6 +73,17 @@ impl Principal {
     #[must_use]
     pub fn with_credential(self, digest: [u8; 32]) -> Self {
         Self { credential: Some(digest), ..self }
+    }
+
+    /// Adds the SHA-256 digest of another text of the same credential.
+    #[must_use]
+    pub fn with_twin(self, digest: Option<[u8; 32]>) -> Self {
+        Self { twin: digest.map(Box::new), ..self }
+    }
+
+    /// True when `digest` is that of the credential, in any text that everybody can make of it.
+    pub fn has_credential(&self, digest: &[u8; 32]) -> bool {
+        self.credential.as_ref() == Some(digest) || self.twin.as_deref() == Some(digest)
     }
 
     /// The SHA-256 digest of the credential. `None` when the request carried no token, as with a client certificate.

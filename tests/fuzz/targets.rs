@@ -34,6 +34,7 @@ pub fn bearer(data: &[u8]) {
             assert!(!spaces.is_empty() && spaces.iter().all(|&byte| byte == b' '));
         }
         Err(BearerError::Ambiguous) => assert!(fields.len() > 1),
+        Err(BearerError::TooLong) => assert!(fields.iter().any(|field| field.len() > limits::TOKEN_BYTES)),
         Err(BearerError::Missing | BearerError::Malformed) => assert!(fields.len() <= 1),
     }
 }

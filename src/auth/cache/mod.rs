@@ -260,7 +260,10 @@ impl TokenCache {
 
     /// Caches a denial. An earlier entry can then not be used any more while the provider is unavailable.
     async fn deny(&self, key: TokenKey, error: &AuthError, settings: &Settings) {
-        if matches!(error, AuthError::Denied(_) | AuthError::Forbidden(_) | AuthError::Refused(_)) {
+        if matches!(
+            error,
+            AuthError::Denied(_) | AuthError::Claim { .. } | AuthError::Forbidden(_) | AuthError::Refused(_)
+        ) {
             self.stale.invalidate(&key).await;
             let denial = Denial { error: error.clone(), lifetime: settings.negative_ttl.0 };
             self.denials.insert(key, denial).await;

@@ -48,6 +48,7 @@ impl ApiKeyValidator {
             scopes,
             groups: Vec::new(),
             expires_at: entry.expires,
+            issued_at: None,
             audiences: None,
             token_id: None,
         })

@@ -16,6 +16,8 @@ pub(crate) struct Claims {
     pub(crate) groups: Vec<String>,
     /// When the credential ends. `None` if the provider does not state it.
     pub(crate) expires_at: Option<UnixSeconds>,
+    /// When it was issued (`iat`), if it says so. The inner `None`: it says so, but not with a valid number.
+    pub(crate) issued_at: Option<Option<UnixSeconds>>,
     /// The audiences of the credential (`aud`). `None` if the provider does not state them.
     pub(crate) audiences: Option<Vec<String>>,
     /// The id of the token (`jti`).
@@ -26,28 +28,41 @@ impl Claims {
     /// Reads claims that were validated.
     ///
     /// # Errors
-    /// The claims do not name a subject.
+    /// The claims do not name a subject, or there are control characters in the scope (RFC 6749 section 3.3).
     pub(crate) fn read(claims: &Map<String, Value>, names: &ClaimNames) -> Result<Self, AuthError> {
         let subject = claims.get(&names.subject).and_then(Value::as_str);
         let subject = subject.ok_or(AuthError::Denied("the token does not name its subject"))?.to_owned();
-        let scopes: HashSet<String> = [Some("scope"), Some("scp"), names.scopes.as_deref()]
-            .into_iter()
-            .flatten()
-            .flat_map(|claim| words(claims.get(claim)))
-            .collect();
+        let scope_claims = || [Some("scope"), Some("scp"), names.scopes.as_deref()].into_iter().flatten();
+        if scope_claims().any(|claim| claims.get(claim).is_some_and(has_control_characters)) {
+            return Err(AuthError::Denied("the scope of the token has control characters"));
+        }
+        let scopes: HashSet<String> = scope_claims().flat_map(|claim| words(claims.get(claim))).collect();
         let groups = match claims.get(&names.groups) {
             Some(Value::String(group)) => vec![group.clone()],
             other => words(other),
         };
         let expires_at = claims.get("exp").and_then(numeric_date);
-        let audiences = match claims.get("aud") {
-            Some(Value::String(audience)) => Some(vec![audience.clone()]),
-            Some(Value::Array(items)) => Some(items.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
-            Some(_) => Some(Vec::new()),
-            None => None,
-        };
+        let issued_at = claims.get("iat").filter(|date| !date.is_null()).map(numeric_date);
+        let audiences = audiences(claims.get("aud"));
         let token_id = claims.get("jti").and_then(Value::as_str).map(str::to_owned);
-        Ok(Self { subject, scopes: scopes.into_iter().collect(), groups, expires_at, audiences, token_id })
+        Ok(Self { subject, scopes: scopes.into_iter().collect(), groups, expires_at, issued_at, audiences, token_id })
+    }
+}
+
+/// The audiences in a claim. `None` if there is no such claim.
+pub(crate) fn audiences(claim: Option<&Value>) -> Option<Vec<String>> {
+    Some(match claim? {
+        Value::String(audience) => vec![audience.clone()],
+        Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    })
+}
+
+fn has_control_characters(claim: &Value) -> bool {
+    match claim {
+        Value::String(text) => text.chars().any(char::is_control),
+        Value::Array(items) => items.iter().any(has_control_characters),
+        _ => false,
     }
 }
 

@@ -94,8 +94,10 @@ impl IntrospectionValidator {
         if issuer.is_some() && member(answer, "iss").is_some_and(|iss| iss.as_str() != issuer) {
             return Err(Failure::Denied("the token is from another issuer"));
         }
-        let mut claims = Claims::read(answer, &self.settings.claims)
-            .map_err(|_| Failure::Denied("the authorization server does not name the token's subject"))?;
+        let mut claims = Claims::read(answer, &self.settings.claims).map_err(|error| match error {
+            AuthError::Denied(why) => Failure::Denied(why),
+            _ => Failure::Denied("the token is not valid"),
+        })?;
         if member(answer, "aud").is_none() {
             if !self.settings.audience_optional {
                 return Err(Failure::Denied("the token does not name its audience"));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::jwk::{Jwk, JwkSet, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use log::{info, warn};
 use serde::Deserialize;
@@ -217,7 +217,8 @@ fn parse(body: &[u8]) -> Vec<Key> {
 
 impl Key {
     fn new(jwk: &Jwk) -> Option<Self> {
-        if matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) {
+        let for_signatures = jwk.common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
+        if matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) || !for_signatures {
             return None;
         }
         let key = DecodingKey::from_jwk(jwk).ok()?;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
 
 use super::claims;
-use super::claims::Claims;
+use super::claims::{Claims, audiences};
 use super::discovery::Discovery;
 use super::jwks::{KeySet, Location};
 use super::members::Members;
@@ -16,6 +17,7 @@ use crate::auth::outbound::client::OutboundClient;
 use crate::config;
 use crate::config::{JwtKeys, JwtProvider};
 use crate::metrics::{KeyMetrics, Metrics};
+use crate::types::unix_now;
 
 /// Validates the tokens of one issuer.
 #[derive(Debug)]
@@ -40,13 +42,9 @@ impl JwtValidator {
             ..Validation::default()
         };
         validation.set_issuer(&[&settings.issuer]);
-        if settings.audiences.is_empty() {
-            // The route checks the audience instead, with the list that the principal keeps.
-            validation.validate_aud = false;
-        } else {
-            validation.set_audience(&settings.audiences);
-        }
-        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        // Checked below, also for issuers that write the audience in another claim.
+        validation.validate_aud = false;
+        validation.set_required_spec_claims(&["exp", "iss"]);
         let fetched = |location: Location, refresh: Duration| {
             let metrics = KeyMetrics::new(metrics, name);
             Keys::Set(Box::new(KeySet::fetched(Arc::clone(name), location, refresh, client.clone(), metrics)))
@@ -65,6 +63,11 @@ impl JwtValidator {
     /// The issuer whose tokens these are.
     pub(crate) fn issuer(&self) -> &str {
         &self.settings.issuer
+    }
+
+    /// The request field of its own from which the token is read.
+    pub(crate) fn header(&self) -> Option<&HeaderName> {
+        self.settings.header.as_ref()
     }
 
     /// See [`KeySet::keep_fresh`].
@@ -95,19 +98,65 @@ impl JwtValidator {
         // several families. So only the token's own algorithm, which was checked above, is accepted here.
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
         let claims = jsonwebtoken::decode::<Members>(token, &key, &validation)
-            .map_err(|error| AuthError::Denied(reason(error.kind())))?
+            .map_err(|error| refusal(error.kind()))?
             .claims
             .beyond_doubt()?;
-        if !self.settings.required_claims.iter().all(|required| claims::meets(&claims, required)) {
-            return Err(AuthError::Denied("the token lacks a claim that this provider requires"));
+        if let Some(required) = self.settings.required_claims.iter().find(|required| !claims::meets(&claims, required))
+        {
+            let name = required.name.as_str().into();
+            let problem = match claims.get(&required.name) {
+                None | Some(Value::Null) => "is missing",
+                Some(_) => "has none of the values that this provider requires",
+            };
+            return Err(AuthError::Claim { name, problem });
         }
+        let audiences = self.audiences(&claims)?;
         let claims = Claims::read(&claims, &self.settings.claims)?;
-        // `exp` was validated, so it is a number.
-        claims.expires_at.ok_or(AuthError::Denied("the token does not say when it expires"))?;
-        if claims.audiences.as_ref().is_none_or(Vec::is_empty) {
-            return Err(AuthError::Denied("the token does not name its audience"));
+        self.check_times(&claims)?;
+        Ok(Claims { audiences: Some(audiences), ..claims })
+    }
+
+    /// For whom the token was issued. It must be for one of this provider's `audiences`, if there are any.
+    fn audiences(&self, claims: &Map<String, Value>) -> Result<Vec<String>, AuthError> {
+        let own = self.settings.audience_claim.as_deref();
+        let mut all = Vec::new();
+        for name in own.into_iter().chain(["aud"]) {
+            let named = audiences(claims.get(name));
+            let problem = match named {
+                // RFC 7519 section 4.1.3: a token that names its audience is only for that audience.
+                None if own.is_some() && name == "aud" => continue,
+                None => "is missing",
+                Some(named) if named.is_empty() => "names nobody",
+                Some(named)
+                    if !self.settings.audiences.is_empty()
+                        && !named.iter().any(|one| self.settings.audiences.contains(one)) =>
+                {
+                    "names another audience"
+                }
+                Some(named) => {
+                    all.extend(named);
+                    continue;
+                }
+            };
+            return Err(AuthError::Claim { name: name.into(), problem });
         }
-        Ok(claims)
+        Ok(all)
+    }
+
+    /// The library takes a token for valid in the second in which it expires, and does not look at `iat`.
+    fn check_times(&self, claims: &Claims) -> Result<(), AuthError> {
+        let (now, leeway) = (unix_now(), self.settings.leeway.as_secs());
+        // `exp` was validated, so it is a number.
+        let end = claims.expires_at.ok_or(AuthError::Denied("the token does not say when it expires"))?;
+        if end.saturating_add(leeway) <= now {
+            return Err(AuthError::Denied("the token has expired"));
+        }
+        match claims.issued_at {
+            Some(Some(issued)) if issued <= now.saturating_add(leeway) => Ok(()),
+            None => Ok(()),
+            Some(Some(_)) => Err(AuthError::Claim { name: "iat".into(), problem: "is in the future" }),
+            Some(None) => Err(AuthError::Claim { name: "iat".into(), problem: "is not a valid number" }),
+        }
     }
 
     /// Without configured `types`, accepts `at+jwt` (RFC 9068 section 2.1). Also accepts `JWT` and tokens without
@@ -130,18 +179,17 @@ pub(crate) fn claimed_issuer(token: &str) -> Option<String> {
     claims.get("iss")?.as_str().map(str::to_owned)
 }
 
-fn reason(kind: &jsonwebtoken::errors::ErrorKind) -> &'static str {
+fn refusal(kind: &jsonwebtoken::errors::ErrorKind) -> AuthError {
     use jsonwebtoken::errors::ErrorKind::*;
-    match kind {
+    AuthError::Denied(match kind {
+        MissingRequiredClaim(name) => return AuthError::Claim { name: name.as_str().into(), problem: "is missing" },
         ExpiredSignature => "the token has expired",
         ImmatureSignature => "the token is not valid yet",
         InvalidSignature => "the token's signature is wrong",
-        InvalidAudience => "the token is for another audience",
         InvalidIssuer => "the token is from another issuer",
-        MissingRequiredClaim(_) => "the token lacks a required claim",
         InvalidAlgorithm | InvalidKeyFormat => "the token is signed with an algorithm that is not accepted",
         _ => "the token is not a valid JWT",
-    }
+    })
 }
 
 fn algorithm(algorithm: config::Algorithm) -> Algorithm {
@@ -165,7 +213,7 @@ fn algorithm(algorithm: config::Algorithm) -> Algorithm {
 mod tests {
     use super::*;
     use crate::config::{ClaimNames, RequiredClaim};
-    use crate::types::{Secret, unix_now};
+    use crate::types::Secret;
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use ring::hmac;
@@ -190,6 +238,8 @@ mod tests {
         JwtProvider {
             issuer: "https://idp".into(),
             audiences: vec!["mcp-edge".into()],
+            audience_claim: None,
+            header: None,
             keys: JwtKeys::Secret(Secret::new(SECRET)),
             algorithms: vec![config::Algorithm::HS256],
             leeway: Duration::from_secs(10),
@@ -256,7 +306,67 @@ mod tests {
             ("no sub", with(|claims| drop(claims.remove("sub")))),
             ("exp as a string", with(|claims| drop(claims.insert("exp".into(), json!("9999999999"))))),
         ] {
-            assert!(matches!(validate(&token).await, Err(AuthError::Denied(_))), "{what}");
+            let refused = validate(&token).await;
+            assert!(matches!(refused, Err(AuthError::Denied(_) | AuthError::Claim { .. })), "{what}");
+        }
+    }
+
+    /// Case E3: a token of Cognito has no `aud`, and one of a client that asked for a resource (RFC 8707) has both.
+    #[tokio::test]
+    async fn another_claim_may_bind_a_token_to_the_edge() {
+        let settings = JwtProvider {
+            audiences: vec!["web".into(), "https://edge.example/a/mcp".into()],
+            audience_claim: Some("client_id".into()),
+            ..settings()
+        };
+        for (client, aud, expected) in [
+            (json!("web"), Value::Null, Ok(1)),
+            (json!(["cli", "web"]), Value::Null, Ok(2)),
+            (json!("web"), json!("https://edge.example/a/mcp"), Ok(2)),
+            (
+                json!("web"),
+                json!("https://other.example/mcp"),
+                Err("the claim `aud` of the token names another audience"),
+            ),
+            (json!("cli"), Value::Null, Err("the claim `client_id` of the token names another audience")),
+            (json!("cli"), json!("web"), Err("the claim `client_id` of the token names another audience")),
+            (Value::Null, json!("web"), Err("the claim `client_id` of the token is missing")),
+            (json!([]), Value::Null, Err("the claim `client_id` of the token names nobody")),
+        ] {
+            let token = with(|claims| {
+                for (name, value) in [("client_id", &client), ("aud", &aud)] {
+                    match value {
+                        Value::Null => drop(claims.remove(name)),
+                        value => drop(claims.insert(name.into(), value.clone())),
+                    }
+                }
+            });
+            let found = validate_as(&settings, &token).await;
+            let found =
+                found.map(|claims| claims.audiences.unwrap_or_default().len()).map_err(|error| error.to_string());
+            assert_eq!(found, expected.map_err(str::to_owned), "{client} {aud}");
+        }
+    }
+
+    /// Case E9.
+    #[tokio::test]
+    async fn dates_and_scopes_are_read_strictly() {
+        let now = unix_now();
+        let strict = JwtProvider { leeway: Duration::ZERO, ..settings() };
+        for (claim, value, expected) in [
+            ("exp", json!(now), false),
+            ("exp", json!(now + 30), true),
+            ("iat", json!(now - 30), true),
+            ("iat", json!(now + 30), false),
+            ("iat", json!("now"), false),
+            ("iat", Value::Null, true),
+            ("scope", json!("a b"), true),
+            ("scope", json!("a\tb"), false),
+            ("scope", json!("a b\u{0}"), false),
+            ("scp", json!(["a", "b\n"]), false),
+        ] {
+            let token = with(|claims| drop(claims.insert(claim.into(), value.clone())));
+            assert_eq!(validate_as(&strict, &token).await.is_ok(), expected, "{claim} {value}");
         }
     }
 
@@ -300,8 +410,8 @@ mod tests {
         assert!(validate_as(&required("client_id", vec![]), &token).await.is_ok());
         assert!(validate_as(&required("client_id", vec![json!("web")]), &token).await.is_ok());
         for settings in [required("client_id", vec![json!("cli")]), required("tenant", vec![])] {
-            let error = AuthError::Denied("the token lacks a claim that this provider requires");
-            assert_eq!(validate_as(&settings, &token).await.err(), Some(error));
+            let error = validate_as(&settings, &token).await.expect_err("refused").to_string();
+            assert!(error.contains(&settings.required_claims[0].name), "{error}");
         }
     }
 }

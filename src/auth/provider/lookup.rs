@@ -9,7 +9,7 @@ use super::claims::Claims;
 use crate::auth::error::AuthError;
 use crate::auth::outbound::client::OutboundClient;
 use crate::auth::refusal::Refusal;
-use crate::config::LookupProvider;
+use crate::config::{Anonymous, LookupProvider};
 use crate::types::ClientCertificate;
 
 /// The operation of an MCP message, as values of header fields.
@@ -74,6 +74,11 @@ impl LookupValidator {
         self.settings.headers.contains(name) || self.settings.context_headers.contains(name)
     }
 
+    /// True if the server is asked about requests without a credential.
+    pub(crate) fn asks_about_anybody(&self) -> bool {
+        self.settings.anonymous == Anonymous::Ask
+    }
+
     /// True if the request has a header field that may carry a credential.
     pub(crate) fn has_credential(&self, headers: &HeaderMap) -> bool {
         self.settings.headers.iter().any(|name| headers.contains_key(name))
@@ -124,6 +129,7 @@ impl LookupValidator {
             scopes: words(text(&self.settings.scopes_header), &[' ']),
             groups: words(text(&self.settings.groups_header), &[',', ' ']),
             expires_at: None,
+            issued_at: None,
             audiences: None,
             token_id: None,
         })

@@ -9,11 +9,12 @@ pub(super) mod jwt;
 pub(super) mod lookup;
 pub(super) mod members;
 pub(super) mod mtls;
+mod twin;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -30,6 +31,7 @@ use introspection::IntrospectionValidator;
 use jwt::JwtValidator;
 use lookup::{LookupValidator, OriginalRequest};
 use mtls::MtlsValidator;
+use twin::twin;
 
 /// Everything that a provider needs to validate a credential. It owns its parts, so that it can outlive the request. It
 /// does not implement `Debug`, because it holds the credential.
@@ -135,6 +137,24 @@ impl Provider {
         }
     }
 
+    /// The request field of its own from which this provider reads its credential. API keys may come in `Authorization` too.
+    pub(super) fn own_field(&self) -> Option<&HeaderName> {
+        match &self.validator {
+            Validator::Jwt(jwt) => jwt.header(),
+            Validator::ApiKeys(keys) => keys.header(),
+            Validator::Lookup(_) | Validator::Introspection(_) | Validator::Mtls(_) => None,
+        }
+    }
+
+    /// True if the provider reads a credential in `Authorization`.
+    pub(super) fn reads_authorization(&self) -> bool {
+        match &self.validator {
+            Validator::Jwt(jwt) => jwt.header().is_none(),
+            Validator::Mtls(_) => false,
+            Validator::ApiKeys(_) | Validator::Lookup(_) | Validator::Introspection(_) => true,
+        }
+    }
+
     /// True if a server validates the tokens, because the edge cannot read them.
     pub(super) fn is_opaque(&self) -> bool {
         matches!(self.validator, Validator::Lookup(_) | Validator::Introspection(_))
@@ -173,7 +193,10 @@ impl Provider {
         let principal = self.principal(claims)?;
         match token {
             "" => Ok(principal),
-            token => Ok(principal.with_credential(credential_digest(token.as_bytes()))),
+            token => {
+                let twin = twin(token).map(|twin| credential_digest(twin.as_bytes()));
+                Ok(principal.with_credential(credential_digest(token.as_bytes())).with_twin(twin))
+            }
         }
     }
 
@@ -191,11 +214,15 @@ impl Provider {
     }
 
     fn principal(&self, claims: Claims) -> Result<Principal, AuthError> {
-        let Claims { subject, scopes, groups, expires_at, audiences, token_id } = claims;
+        let Claims { subject, scopes, groups, expires_at, audiences, token_id, issued_at: _ } = claims;
         let scopes = self.scopes(&scopes, &groups);
         Principal::new(&subject, Grant::new(scopes, audiences), Arc::clone(&self.settings.name), expires_at)
             .map(|principal| principal.with_token_id(token_id))
-            .map_err(|_| AuthError::Denied("the credential's subject is empty or has control characters"))
+            .map_err(|_| {
+                AuthError::Denied(
+                    "the credential's subject is empty, has control characters, or begins or ends with white space",
+                )
+            })
     }
 
     /// Waits until one more request to the provider's server may run. Clients can send any number of made-up tokens,

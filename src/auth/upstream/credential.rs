@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prometheus::IntCounter;
 
@@ -12,7 +13,7 @@ use super::endpoint::TokenEndpoint;
 use super::error::UpstreamTokenError;
 use super::token::{Token, field};
 use super::tokens::UpstreamTokens;
-use crate::auth::bearer::bearer;
+use crate::auth::bearer::{bearer, own_field};
 use crate::auth::outbound::client::OutboundClient;
 use crate::auth::revocation::credential_digest;
 use crate::config;
@@ -51,8 +52,8 @@ struct TokenSource {
     /// Distinguishes this instance from all others of the process in cache keys.
     instance: u64,
     endpoint: TokenEndpoint,
-    /// For an exchange: the providers whose callers have a bearer token that can be exchanged.
-    providers: Option<Vec<Arc<str>>>,
+    /// For an exchange: the providers whose callers have a bearer token that can be exchanged, and the request fields that carry it.
+    providers: Option<Vec<(Arc<str>, HeaderName)>>,
     tokens: Arc<UpstreamTokens>,
     hits: IntCounter,
     issued: IntCounter,
@@ -184,13 +185,16 @@ impl TokenSource {
 /// The bearer token with which `principal` authenticated, if it did so with a bearer token of one of `providers`.
 fn own_token<'a>(
     principal: &'a Arc<Principal>,
-    providers: &[Arc<str>],
+    providers: &[(Arc<str>, HeaderName)],
     headers: &'a HeaderMap,
 ) -> Option<(&'a Arc<Principal>, &'a str)> {
-    let token = bearer(headers).ok()?;
+    let (_, field) = providers.iter().find(|(name, _)| name == principal.provider())?;
+    let token = match *field == AUTHORIZATION {
+        true => bearer(headers).ok()?,
+        false => own_field(headers.get(field)?.as_bytes()).ok()?,
+    };
     // Only the token that was validated counts, not another one that the request may also carry.
-    let is_own = providers.contains(principal.provider())
-        && principal.credential() == Some(&credential_digest(token.as_bytes()));
+    let is_own = principal.credential() == Some(&credential_digest(token.as_bytes()));
     is_own.then_some((principal, token))
 }
 
@@ -207,7 +211,7 @@ mod tests {
         let headers = |fields: &[&'static str]| -> HeaderMap {
             fields.iter().map(|field| (http::header::AUTHORIZATION, HeaderValue::from_static(field))).collect()
         };
-        let providers = ["corp".into(), "opaque".into()];
+        let providers = ["corp", "opaque"].map(|name| (name.into(), AUTHORIZATION));
         let own = |principal: &Arc<Principal>, fields: &[&'static str]| {
             own_token(principal, &providers, &headers(fields)).map(|(_, token)| token.to_owned())
         };

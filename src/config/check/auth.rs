@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::resolver::{Resolver, providers_of};
+use http::HeaderName;
+use http::header::{AUTHORIZATION, COOKIE, HOST};
+
+use super::resolver::{Resolver, is_reserved, providers_of};
 use crate::config::checked::auth::{ClaimNames, JwtKeys, JwtProvider, Provider, ProviderKind, RequiredClaim};
 use crate::config::limits;
 use crate::config::read::place::Place;
@@ -96,6 +99,10 @@ impl<'a> Resolver<'a> {
             self.problems.add(&place.key("issuer"), "is empty: write the value of `iss` in this provider's tokens");
         }
         self.audiences(written.audiences.as_deref(), &place.key("audiences"));
+        self.audience_claim(written, place);
+        if let Some(header) = &written.header {
+            self.credential_field(&header.0, &place.key("header"));
+        }
         let claims =
             self.claim_names(&written.subject_claim, written.scopes_claim.as_deref(), &written.groups_claim, place);
         let required_claims = self.required_claims(&written.required_claims, &place.key("required_claims"));
@@ -126,6 +133,8 @@ impl<'a> Resolver<'a> {
         Some(JwtProvider {
             issuer: written.issuer.clone(),
             audiences: written.audiences.clone().unwrap_or_default(),
+            audience_claim: written.audience_claim.as_deref().filter(|claim| *claim != "aud").map(Arc::from),
+            header: written.header.as_ref().map(|header| header.0.clone()).filter(|header| *header != AUTHORIZATION),
             keys,
             algorithms: written.algorithms.clone(),
             leeway: written.leeway.0,
@@ -133,6 +142,25 @@ impl<'a> Resolver<'a> {
             required_claims,
             types,
         })
+    }
+
+    fn audience_claim(&mut self, written: &Jwt, place: &Place) {
+        let Some(claim) = &written.audience_claim else { return };
+        let problem = match (claim.as_str(), &written.audiences) {
+            ("", _) => "is empty: write the name of a claim, or take this out",
+            (_, None) => {
+                "needs `audiences`: write which values of this claim are meant for you, such as your client ids"
+            }
+            _ => return,
+        };
+        self.problems.add(&place.key("audience_claim"), problem);
+    }
+
+    /// Reports a field that cannot carry a credential.
+    pub(crate) fn credential_field(&mut self, name: &HeaderName, place: &Place) {
+        if is_reserved(name) || [HOST, COOKIE].contains(name) {
+            self.problems.add(place, format!("`{name}` has another meaning: write a name such as `X-Edge-Token`"));
+        }
     }
 
     /// Checks `subject_claim`, `scopes_claim` and `groups_claim` of a provider.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
 use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue};
 
 use super::resolver::{Resolver, Sections, is_reserved, providers_of};
 use crate::config::checked::credential::{
@@ -121,8 +121,13 @@ impl Resolver<'_> {
                 provider.api_keys.is_some() || provider.mtls.is_some() || provider.lookup.as_ref().is_some_and(unread)
             })
         };
-        let providers: Vec<Arc<str>> =
-            auth.providers.iter().filter(|name| !has_no_token(name)).map(|name| name.as_str().into()).collect();
+        let field = |name: &str| {
+            let jwt = self.written_provider(name).and_then(|provider| provider.jwt.as_ref());
+            jwt.and_then(|jwt| jwt.header.as_ref()).map_or(AUTHORIZATION, |header| header.0.clone())
+        };
+        let with_token = auth.providers.iter().filter(|name| !has_no_token(name));
+        let providers: Vec<(Arc<str>, HeaderName)> =
+            with_token.map(|name| (name.as_str().into(), field(name))).collect();
         if providers.is_empty() && !auth.providers.is_empty() {
             self.problems.add(place, "none of the route's providers takes bearer tokens, so there is nothing to exchange: name a provider of kind `jwt` or `introspection`, or a `lookup` with `Authorization` in `headers`, or write `client_credentials` or `assertion`");
         }

@@ -43,6 +43,7 @@ impl Resolver<'_> {
         LookupProvider {
             url: written.url.0.clone(),
             headers: written.headers.iter().map(|header| header.0.clone()).collect(),
+            anonymous: written.anonymous,
             context_headers: written.context_headers.iter().map(|header| header.0.clone()).collect(),
             operation: operation.map(|operation| (operation.method.0.clone(), operation.name.0.clone())),
             original_uri: written.original_uri,

@@ -105,7 +105,10 @@ impl Resolver<'_> {
         let rewrite = self.rewrite(&written.rewrite, &place.key("rewrite"));
         let auth = match &written.auth {
             RouteAuth::None => None,
-            RouteAuth::Required(required) => Some(self.authentication(required, &place.key("auth"))),
+            RouteAuth::Required(required) => {
+                self.public_url(required, written, &place.key("auth"));
+                Some(self.authentication(required, &place.key("auth")))
+            }
         };
         self.of_mcp_only(written, place);
         let policy = self.policy(written, place);
@@ -263,6 +266,17 @@ impl Resolver<'_> {
         }
     }
 
+    /// Reports a `public_url` whose host a client could choose.
+    fn public_url(&mut self, auth: &RequiredAuth, route: &Written, place: &Place) {
+        let of_any_host = auth.public_url.as_ref().is_some_and(|url| url.0.is_of_any_host());
+        let mut listeners = self.sources.iter().flat_map(|source| &source.file.listeners);
+        if of_any_host && route.hosts.is_empty() && listeners.any(|listener| listener.hosts.is_empty()) {
+            let message = "takes the host from requests, so only hosts that are listed may be asked for: write `hosts` in \
+                           the route, or in every listener";
+            self.problems.add(&place.key("public_url"), message);
+        }
+    }
+
     /// Decides which audiences the route accepts. If a provider lists no audiences, the route must name them with
     /// `audiences` or `public_url`. The host of a request cannot replace them, because the client chooses the host.
     fn route_audiences(&mut self, written: &RequiredAuth, place: &Place) -> RouteAudiences {
@@ -280,11 +294,17 @@ impl Resolver<'_> {
         match (bound.first(), &written.public_url) {
             (None, _) => RouteAudiences::OfProviders,
             (Some(_), Some(url)) => {
-                RouteAudiences::Own(url.0.to_string(), bound.into_iter().map(|name| name.as_str().into()).collect())
+                RouteAudiences::Own(url.0.clone(), bound.into_iter().map(|name| name.as_str().into()).collect())
             }
             (Some(name), None) => {
+                let introspection = self.written_provider(name).and_then(|provider| provider.introspection.as_ref());
+                let which = match introspection.is_some_and(|introspection| introspection.audience_optional) {
+                    // Also there, a token for another server must not open this one.
+                    true => "tokens that name their audience",
+                    false => "tokens",
+                };
                 let message = format!(
-                    "the provider `{name}` lists no audiences, so the route must say which tokens are for it: write \
+                    "the provider `{name}` lists no audiences, so the route must say which {which} are for it: write \
                      `public_url` or `audiences` here, or `audiences` in the provider"
                 );
                 self.problems.add(place, message);

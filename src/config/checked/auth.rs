@@ -9,6 +9,7 @@ use jsonwebtoken::jwk::JwkSet;
 use serde_json::Value;
 
 use crate::config::written::auth::Algorithm;
+use crate::config::written::lookup::Anonymous;
 use crate::config::written::mtls::CertificateName;
 use crate::types::{KeyHash, ScopeSet, Secret, SigningKey, UnixSeconds};
 
@@ -45,6 +46,10 @@ pub struct JwtProvider {
     pub issuer: String,
     /// One of these must be in `aud`; empty: the route decides which audiences are accepted.
     pub audiences: Vec<String>,
+    /// The claim that must have one of `audiences`; `None`: `aud`.
+    pub audience_claim: Option<Arc<str>>,
+    /// The request field that carries the token; `None`: `Authorization`.
+    pub header: Option<HeaderName>,
     /// Where the issuer's keys come from.
     pub keys: JwtKeys,
     /// The accepted signature algorithms: at least one, all symmetric or all asymmetric.
@@ -110,6 +115,8 @@ pub struct LookupProvider {
     pub url: reqwest::Url,
     /// The request fields that may carry the credential.
     pub headers: Vec<HeaderName>,
+    /// Whether the server is asked about requests without a credential.
+    pub anonymous: Anonymous,
     /// Further request fields that are sent to the server.
     pub context_headers: Vec<HeaderName>,
     /// The fields for the MCP method, and for the name or URI that it is about; `None`: they are not sent.

@@ -40,8 +40,9 @@ pub struct Exchange {
     pub grant: TokenGrant,
     /// The `subject_token_type` of the caller's token.
     pub subject_token_type: SubjectTokenType,
-    /// The names of those providers of the route whose callers have a bearer token; at least one.
-    pub providers: Vec<Arc<str>>,
+    /// The names of those providers of the route whose callers have a bearer token, each with the request field that carries the
+    /// token; at least one.
+    pub providers: Vec<(Arc<str>, HeaderName)>,
 }
 
 /// A token endpoint, and what the edge requests from it.

@@ -23,7 +23,7 @@ use super::written::route::{HostHeader, OpenStreams, Protocol, Refusals};
 use super::written::server::{Identity, Log, Server};
 use super::written::upstream::{Balance, Forwarded, Revision, Timeouts};
 use crate::config::written::TrustedField;
-use crate::types::{HostPattern, OriginPattern, ScopeSet, Secret};
+use crate::types::{HostPattern, OriginPattern, PublicUrl, ScopeSet, Secret};
 use auth::Provider;
 use credential::{Assertions, Credential};
 use key_pair::KeyPair;
@@ -304,7 +304,7 @@ pub struct Authentication {
     /// The scopes that a caller needs: all of them.
     pub scopes: ScopeSet,
     /// The URL of the resource as clients know it (RFC 9728 `resource`).
-    pub public_url: Option<reqwest::Url>,
+    pub public_url: Option<PublicUrl>,
     /// Which audiences the route accepts, in addition to the check of the provider.
     pub audiences: RouteAudiences,
     /// Whether open streams end when their credential ends or is revoked.
@@ -319,7 +319,7 @@ pub enum RouteAudiences {
     /// One of these must be in `aud`, in addition to what the provider requires.
     Listed(Vec<String>),
     /// The route's own URL must be in `aud` of credentials of the named providers, which list no audiences themselves.
-    Own(String, Vec<Arc<str>>),
+    Own(PublicUrl, Vec<Arc<str>>),
 }
 
 /// One change of a message's header fields.

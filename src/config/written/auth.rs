@@ -13,7 +13,7 @@ use super::introspection::Introspection;
 use super::lookup::Lookup;
 use super::mtls::Mtls;
 use crate::config::limits;
-use crate::config::units::{ScopeName, SecretSource, Span, Url};
+use crate::config::units::{Header, ScopeName, SecretSource, Span, Url};
 
 /// Section `auth.cache`. A change of `capacity` needs a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -76,6 +76,12 @@ pub struct Jwt {
     /// One of these must be in `aud`. Without the list, `aud` must contain one of `audiences` of the route, or else its
     /// `public_url`.
     pub audiences: Option<Vec<String>>,
+    /// The claim that must have one of `audiences`, for issuers whose access tokens have no `aud` (such as `client_id` with
+    /// Amazon Cognito). A token that has `aud` too must have one of `audiences` there as well. Default: `aud`.
+    pub audience_claim: Option<String>,
+    /// The field of requests that carries the token (default `Authorization`). With a field of its own, `Authorization` is the
+    /// upstream's, and is sent on to it.
+    pub header: Option<Header>,
     /// Where the issuer's public keys are, if its metadata does not say it or must not be used.
     pub jwks: Option<Jwks>,
     /// A secret of at least 32 bytes that the issuer has too. For HS256, HS384 and HS512 only.

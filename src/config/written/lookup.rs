@@ -18,6 +18,9 @@ pub struct Lookup {
     /// `forward_token: true`.
     #[serde(default = "default_lookup_headers")]
     pub headers: Vec<Header>,
+    /// What happens to requests that have none of `headers` (default `refuse`).
+    #[serde(default)]
+    pub anonymous: Anonymous,
     /// Further fields of the request that are sent to the server, such as a tenant. The decision is cached for their
     /// values too. They are also sent to the upstream.
     #[serde(default)]
@@ -44,6 +47,17 @@ pub struct Lookup {
     /// How long the server may take to answer (default and maximum 2s).
     #[serde(default = "default_lookup_timeout")]
     pub timeout: Span,
+}
+
+/// What happens to requests without a credential.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Anonymous {
+    /// 401.
+    #[default]
+    Refuse,
+    /// The server is asked: it may know the caller by a key in the query, or let anybody in.
+    Ask,
 }
 
 /// `operation` of a `lookup`: the fields that describe the MCP operation. A value that a field cannot hold is written

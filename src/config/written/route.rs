@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::credential::Credential;
 use super::policy::{Cors, RouteSessions, Rule, rules};
-use crate::config::units::{Header, HeaderText, Host, ScopeName, Size, Span, Url};
+use crate::config::units::{Header, HeaderText, Host, ResourceUrl, ScopeName, Size, Span};
 
 /// One route: which requests it matches, which upstream they go to, and who may send them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -144,8 +144,9 @@ pub struct RequiredAuth {
     /// The scopes that a caller needs, all of them.
     #[serde(default)]
     pub scopes: Vec<ScopeName>,
-    /// The URL of this resource as clients know it (RFC 9728 `resource`). Default: the URL that the client itself used.
-    pub public_url: Option<Url>,
+    /// The URL of this resource as clients know it (RFC 9728 `resource`). `{host}` in it stands for the host of the request.
+    /// Default: the URL that the client itself used.
+    pub public_url: Option<ResourceUrl>,
     /// One of these must be in a token's `aud`. `audiences` of its provider are checked as well. Default: only those of
     /// the provider, or `public_url` for providers that have none, so that a token for one route does not open another.
     pub audiences: Option<Vec<String>>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::fields::may_be_secret;
 use super::pool::Target;
+use crate::config::Anonymous;
 use crate::config::limits;
 use crate::config::text::Position;
 use crate::config::written::{Header, Lookup, Provider, Span, Url};
@@ -162,6 +163,7 @@ fn blank(url: Url) -> Provider {
     let headers =
         |names: &[&'static str]| names.iter().map(|name| Header(http::HeaderName::from_static(name))).collect();
     let lookup = Lookup {
+        anonymous: Anonymous::default(),
         url,
         headers: headers(&["authorization", "x-authorization"]),
         context_headers: Vec::new(),

@@ -66,14 +66,18 @@ pub(crate) async fn authorize(
     let principal = match (&route.authenticator, &route.settings.auth) {
         (Some(authenticator), Some(auth)) => {
             context.access.revocations_checked = authenticator.revocations().generation();
+            let headers = &downstream.req_header().headers;
+            context.access.leaves_authorization = authenticator.leaves_authorization(headers);
             let request = original(downstream, &context.client, operation);
             let caller = authenticator.authenticate(&request, context.memo.cached_lookup).await;
-            let meant = caller.and_then(|(principal, lookup)| match is_meant_for(&principal, &auth.audiences) {
-                true => {
-                    cached_lookup = lookup;
-                    Ok(principal)
+            let meant = caller.and_then(|(principal, lookup)| {
+                match is_meant_for(&principal, &auth.audiences, &context.client.host) {
+                    true => {
+                        cached_lookup = lookup;
+                        Ok(principal)
+                    }
+                    false => Err(AuthError::Denied("the token is for another audience")),
                 }
-                false => Err(AuthError::Denied("the token is for another audience")),
             });
             Some(meant.map_err(|error| unauthenticated(error, auth, route, &context.client))?)
         }
@@ -88,21 +92,16 @@ pub(crate) async fn authorize(
 }
 
 /// True when the caller's credential was issued for this route (MCP "Authorization", token audience binding).
-fn is_meant_for(principal: &Principal, audiences: &RouteAudiences) -> bool {
+fn is_meant_for(principal: &Principal, audiences: &RouteAudiences, host: &str) -> bool {
     let Some(meant) = principal.grant().audiences() else { return true };
     match audiences {
         RouteAudiences::OfProviders => true,
         RouteAudiences::Listed(listed) => meant.iter().any(|audience| listed.contains(audience)),
         RouteAudiences::Own(url, providers) => {
-            let is_own = |audience: &String| audience == url || is_host(audience, url);
+            let is_own = |audience: &String| url.is_named_by(audience, host);
             !providers.contains(principal.provider()) || meant.iter().any(is_own)
         }
     }
-}
-
-/// True when `url` is that of a whole host, and `audience` is the same without the slash at its end (RFC 3986 section 6.2.3).
-fn is_host(audience: &str, url: &str) -> bool {
-    url.strip_suffix('/') == Some(audience) && url.matches('/').count() == 3
 }
 
 /// 403 with all scopes that are needed (RFC 6750 section 3.1, MCP "Authorization", insufficient scope).
@@ -145,8 +144,8 @@ fn unauthenticated(error: AuthError, auth: &Authentication, route: &RouteContext
         AuthError::Missing => {
             Rejection::new(Reason::Unauthenticated, "no credential was sent").with_challenge(challenge(None))
         }
-        AuthError::Denied(message) => {
-            Rejection::new(Reason::InvalidToken, message).with_challenge(challenge(Some("invalid_token")))
+        AuthError::Denied(_) | AuthError::Claim { .. } => {
+            Rejection::new(Reason::InvalidToken, error.to_string()).with_challenge(challenge(Some("invalid_token")))
         }
         AuthError::Forbidden(message) => {
             Rejection::new(Reason::InsufficientScope, message).with_challenge(challenge(Some("insufficient_scope")))

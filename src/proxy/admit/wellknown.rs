@@ -41,10 +41,8 @@ impl ResourceUrl {
         match &auth.public_url {
             Some(url) => {
                 let path = if url.path() == "/" { "" } else { url.path() };
-                let metadata = format!("{}{PREFIX}{path}", url.origin().ascii_serialization());
-                // MCP writes the URL of a whole host without a slash ("Authorization", "Canonical Server URI").
-                let resource = if path.is_empty() { url.as_str().trim_end_matches('/') } else { url.as_str() };
-                Self { resource: resource.to_owned(), metadata }
+                let metadata = format!("{}{PREFIX}{path}", url.origin(&client.host));
+                Self { resource: url.resource(&client.host), metadata }
             }
             None => {
                 let origin = format!("{}://{}", client.scheme, client.authority);

@@ -91,6 +91,8 @@ pub(super) struct Access {
     pub(super) credential: Option<ShownCredential>,
     /// The generation of revocations that the caller's credential was checked against.
     pub(super) revocations_checked: u64,
+    /// `Authorization` of the request is meant for the upstream.
+    pub(super) leaves_authorization: bool,
     /// The origin of the web page that may read the answer.
     pub(super) cors_origin: Option<HeaderValue>,
 }

@@ -112,7 +112,7 @@ impl Rejection {
             RejectionReason::AuthUnavailable | RejectionReason::NoEndpoint | RejectionReason::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            RejectionReason::UpstreamFailed => StatusCode::BAD_GATEWAY,
+            RejectionReason::UpstreamFailed | RejectionReason::UpstreamRefused => StatusCode::BAD_GATEWAY,
             RejectionReason::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             RejectionReason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -120,8 +120,8 @@ impl Rejection {
 
     /// True for failures behind the edge. When the request was JSON-RPC, the answer is a JSON-RPC error too.
     pub(crate) fn is_upstream_failure(&self) -> bool {
-        use RejectionReason::{AuthUnavailable, NoEndpoint, UpstreamFailed, UpstreamTimeout};
-        matches!(self.reason, AuthUnavailable | NoEndpoint | UpstreamFailed | UpstreamTimeout)
+        use RejectionReason::{AuthUnavailable, NoEndpoint, UpstreamFailed, UpstreamRefused, UpstreamTimeout};
+        matches!(self.reason, AuthUnavailable | NoEndpoint | UpstreamFailed | UpstreamRefused | UpstreamTimeout)
     }
 
     /// True when MCP or JSON-RPC defines an error code for this case.

@@ -218,10 +218,13 @@ impl Answer {
             }
             Plan::Events { rewrite, filters, announces } => {
                 let (mut out, mut failed, private) = (Vec::with_capacity(piece.len()), false, self.private);
+                let mut misleads = false;
                 let mut judge = |event: &str, data: &[u8]| {
                     let announced = std::mem::take(announces) && event == ENDPOINT_EVENT;
                     let changed = if announced {
-                        Ok(public_endpoint(data, route, context))
+                        let public = public_endpoint(data, route, context);
+                        misleads = public.is_none() && route.settings.auth.is_some();
+                        Ok(public)
                     } else if event != MESSAGE_EVENT && !matches!(data.trim_ascii_start(), [b'{' | b'[', ..]) {
                         // Some servers send `ping` events with the time. They contain no list.
                         Ok(None)
@@ -239,6 +242,11 @@ impl Answer {
                 rewrite.push(&piece, &mut out, &mut judge).map_err(|_| too_long())?;
                 if failed {
                     return Err(unreadable());
+                }
+                if misleads {
+                    route.metrics.misleading.inc();
+                    let message = "the upstream has announced an endpoint at another host";
+                    return Err(Rejection::new(Reason::UpstreamFailed, message));
                 }
                 out.into()
             }

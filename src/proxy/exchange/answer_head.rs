@@ -5,6 +5,7 @@ use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
 use super::answer::Answer;
+use super::upstream_challenge;
 use super::upstream_head::Upgrade;
 use super::websocket_key::ACCEPT_FIELD;
 use crate::mcp::Era;
@@ -26,6 +27,7 @@ pub(super) fn head_for_client(
     route: &RouteContext,
     outgoing: &Outgoing,
 ) -> Result<Box<ResponseHeader>, Stop> {
+    upstream_challenge::check(&mut head, route, &context.client)?;
     let is_chunked = head.headers.contains_key(TRANSFER_ENCODING);
     headers::strip_connection_fields(&mut head);
     if let Some(call) = &outgoing.call {

@@ -15,6 +15,7 @@ mod pump;
 mod relay;
 mod resume;
 mod upload;
+mod upstream_challenge;
 mod upstream_head;
 mod websocket_key;
 

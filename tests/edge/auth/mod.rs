@@ -12,6 +12,8 @@ mod key_sets;
 mod lookup;
 mod lookup_operations;
 mod outbound;
+mod own_fields;
+mod provider_examples;
 mod revocation;
 mod token_cache;
 mod tokens;

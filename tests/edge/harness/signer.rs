@@ -83,6 +83,23 @@ impl Signer {
     }
 }
 
+impl Signer {
+    /// The other text of a token that is signed with ES256: with n - s in place of s, where n is the order of P-256.
+    pub fn other_signature(token: &str) -> String {
+        const ORDER: [u64; 4] = [0xffff_ffff_0000_0000, u64::MAX, 0xbce6_faad_a717_9e84, 0xf3b9_cac2_fc63_2551];
+        let (message, signature) = token.rsplit_once('.').expect("a token");
+        let mut signature = URL_SAFE_NO_PAD.decode(signature).expect("base64");
+        let mut borrow = 0_i128;
+        for (word, order) in signature[32..].chunks_exact_mut(8).zip(ORDER).rev() {
+            let s = u64::from_be_bytes((&*word).try_into().expect("eight bytes"));
+            let difference = i128::from(order) - i128::from(s) + borrow;
+            borrow = if difference < 0 { -1 } else { 0 };
+            word.copy_from_slice(&(difference.rem_euclid(1 << 64) as u64).to_be_bytes());
+        }
+        format!("{message}.{}", encode(&signature))
+    }
+}
+
 /// The signed part of a token.
 pub fn message(header: &str, claims: &[u8]) -> String {
     format!("{}.{}", encode(header.as_bytes()), encode(claims))

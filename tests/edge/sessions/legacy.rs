@@ -265,7 +265,7 @@ async fn the_public_path_follows_the_rewrite_of_the_route() {
 }
 
 #[tokio::test]
-async fn urls_in_any_form_lead_to_the_server_and_urls_of_other_hosts_are_unchanged() {
+async fn urls_in_any_form_lead_to_the_server_and_urls_of_other_hosts_are_refused() {
     type Case = (&'static str, fn(&Recorded, &str) -> String);
     let same_host = |request: &Recorded, id: &str| {
         let host = request.header("host").expect("a host");
@@ -288,10 +288,78 @@ async fn urls_in_any_form_lead_to_the_server_and_urls_of_other_hosts_are_unchang
         "http://x@other.example/m",
     ] {
         let origin = Old::server("a", move |_, _| format!("event: endpoint\ndata: {foreign}\n\n"), false).await;
+        // Case B3: a client would post its messages, and perhaps its token, to that host.
         let edge = start(&[&origin], "").await;
-        let client = Client::open(&edge, "alice").await;
-        assert_eq!(client.url, foreign, "the edge does not change a URL of another host");
+        let authorization = format!("Bearer {}", Tokens::token("alice", "read write"));
+        let fields = [("authorization", authorization.as_str()), ("accept", "text/event-stream")];
+        let mut response = Http2::connect(edge.address).await.get("/old/sse", &fields).await;
+        // The first event may come together with the head, or later.
+        if response.status() != 502 {
+            let first = piece(response.body_mut()).await;
+            assert!(first.is_none_or(|piece| piece.is_err()), "the stream ends without an event");
+        }
+        assert_eq!(edge.metric(r#"mcp_edge_misleading_answers_total{route="/old/"}"#).await, 1.0);
+        // An open route has no credential that could get lost.
+        let open = TestEdge::start(&format!(
+            "upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}\nroutes: [{{path: /old/, upstream: a, protocol: mcp, auth: none}}]\n",
+            origin.address
+        ))
+        .await;
+        assert_eq!(Client::open(&open, "alice").await.url, foreign);
     }
+}
+
+/// Case B4: `uvicorn --root-path /old`, or a server with its public URL in its settings.
+#[tokio::test]
+async fn a_server_that_knows_its_public_path_is_not_given_the_prefix_again() {
+    let announcements: [fn(&Recorded, &str) -> String; 3] = [
+        |_, id| format!("event: endpoint\ndata: /old/message?sessionId={id}\n\n"),
+        |_, id| format!("event: endpoint\ndata: http://edge.example/old/message?sessionId={id}\n\n"),
+        |_, id| format!("event: endpoint\ndata: https://public.example/old/message?sessionId={id}\n\n"),
+    ];
+    for announcement in announcements {
+        let origins = [Old::server("a", announcement, false).await, Old::server("b", announcement, false).await];
+        let items: Vec<String> = origins.iter().map(|origin| format!("{{address: '{}'}}", origin.address)).collect();
+        let edge = TestEdge::start(&format!(
+            "auth: {{providers: {{{}}}}}
+upstreams: {{a: {{endpoints: [{}], balance: round_robin}}}}
+routes: [{{path: /old/, upstream: a, protocol: mcp, auth: {{providers: [local], public_url: 'https://public.example/old/sse'}}}}]
+",
+            Tokens::PROVIDER,
+            items.join(", ")
+        ))
+        .await;
+        let mut homes = Vec::new();
+        for _ in 0..2 {
+            let mut client = Client::open(&edge, "alice").await;
+            assert!(client.url.starts_with("/old/message?"), "{}", client.url);
+            assert!(!client.url.contains("sessionId"), "{}", client.url);
+            homes.push(client.who().await);
+            for _ in 0..4 {
+                assert_eq!(&client.who().await, homes.last().expect("a home"));
+            }
+        }
+        homes.sort();
+        assert_eq!(homes, ["a", "b"]);
+        assert!(posts(&origins[0]).iter().all(|post| post.line().starts_with("POST /message?sessionId=a-1 ")));
+    }
+}
+
+/// Case E12: what was authorized is the path that the client asked for.
+#[tokio::test]
+async fn a_session_is_reached_at_its_own_path_only() {
+    let origin = Old::server("a", usual, false).await;
+    let edge = start(&[&origin], "").await;
+    let mut client = Client::open(&edge, "alice").await;
+    assert_eq!(client.who().await, "a");
+    let own = client.url.clone();
+    for other in ["/old/other", "/old/", "/old/message/", "/old/sse"] {
+        client.url = own.replacen("/old/message", other, 1);
+        assert_eq!(client.post(CALL).await.status, 404, "{other}");
+    }
+    client.url = own;
+    assert_eq!(client.who().await, "a");
+    assert_eq!(posts(&origin).len(), 2);
 }
 
 #[tokio::test]
@@ -410,14 +478,10 @@ async fn a_url_that_the_edge_did_not_make_is_unknown() {
         assert_eq!(post(edge.address, &url, &client.authorization, CALL).await.status, 404, "{made_up:?}");
     }
     assert!(posts(&origin).is_empty(), "nothing reached the server");
-    // The path and the other parameters do not matter: the request goes to the URL of the session.
-    for url in [
-        format!("/old/other/path?{parameter}={sealed}"),
-        format!("/old/message?x=y&{parameter}={sealed}&sessionId=a-2"),
-    ] {
-        assert_eq!(post(edge.address, &url, &client.authorization, INITIALIZED).await.status, 202);
-        assert_eq!(origin.last().line(), "POST /message?sessionId=a-1 HTTP/1.1");
-    }
+    // The other parameters do not matter: the request goes to the URL of the session.
+    let url = format!("/old/message?x=y&{parameter}={sealed}&sessionId=a-2");
+    assert_eq!(post(edge.address, &url, &client.authorization, INITIALIZED).await.status, 202);
+    assert_eq!(origin.last().line(), "POST /message?sessionId=a-1 HTTP/1.1");
     assert_eq!(client.who().await, "a");
 }
 

@@ -1,5 +1,7 @@
 //! Balancing, health checks and failures of replicas.
 
+mod challenges;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
