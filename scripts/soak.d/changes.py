@@ -1,6 +1,7 @@
 """What is done to the edge and its replicas while traffic runs: kills, restarts and reloads."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import random
@@ -36,13 +37,10 @@ class Changes:
     async def reload_often(self, end):
         while time.monotonic() < end:
             await asyncio.sleep(random.uniform(2, 4))
-            try:
-                if random.random() < 0.3:
-                    await self.reload_broken()
-                else:
-                    await self.reload(spare=random.random() < 0.5, extra=random.random() < 0.5)
-            except (Broken, Hang, OSError, ValueError, KeyError) as error:
-                self.ledger.wrong("reloads", f"the admin listener: {error!r}")
+            if random.random() < 0.3:
+                await self.reload_broken()
+            else:
+                await self.reload(spare=random.random() < 0.5, extra=random.random() < 0.5)
         await self.reload(spare=True, extra=True)
 
     def write(self, text):
@@ -50,6 +48,15 @@ class Changes:
         name = random.choice(["edge.yaml", "edge.yaml.new"])
         self.fleet.write(name, text)
         os.replace(os.path.join(self.fleet.folder, name), self.fleet.path)
+
+    @contextlib.asynccontextmanager
+    async def exchange(self):
+        """Requests to the admin listener, none of which may fail."""
+        try:
+            yield
+            self.ledger.good["reloads"] += 1
+        except (Broken, Hang, OSError, ValueError, KeyError) as error:
+            self.ledger.wrong("reloads", f"the admin listener: {error!r}")
 
     async def reload(self, spare, extra):
         """Changes the configuration, and waits until the edge has it."""
@@ -61,33 +68,31 @@ class Changes:
         text = fleet.text()
         self.write(text)
         trigger = random.choice(["POST /reload", "SIGHUP", "a changed file"])
-        if trigger == "POST /reload":
-            status, body = await fleet.admin("POST", "/reload")
-            if status != 200:
-                self.ledger.wrong("reloads", f"POST /reload: {status} {body!r}")
-        elif trigger == "SIGHUP":
-            fleet.edge.process.send_signal(signal.SIGHUP)
-        wanted, deadline = hashlib.sha256(text.encode()).hexdigest(), time.monotonic() + APPLIED
-        while (await fleet.status())["files"][0]["sha256"] != wanted:
-            if time.monotonic() > deadline:
-                self.ledger.wrong("reloads", f"after {APPLIED} s the edge does not have the configuration ({trigger})")
-                return
-            await asyncio.sleep(0.05)
-        fleet.known_extra, fleet.least_stamp = extra, fleet.stamp
-        if comes_back:
-            fleet.removals[-1][2] = time.monotonic()
-        self.ledger.good["reloads"] += 1
-        self.ledger.notes[f"reloads by {trigger}"] += 1
+        async with self.exchange():
+            if trigger == "POST /reload":
+                status, body = await fleet.admin("POST", "/reload")
+                if status != 200:
+                    raise Broken(f"POST /reload: {status} {body[:300]!r}")
+            elif trigger == "SIGHUP":
+                fleet.edge.process.send_signal(signal.SIGHUP)
+            wanted, deadline = hashlib.sha256(text.encode()).hexdigest(), time.monotonic() + APPLIED
+            while (await fleet.status())["files"][0]["sha256"] != wanted:
+                if time.monotonic() > deadline:
+                    raise Hang(f"after {APPLIED} s the edge does not have the configuration ({trigger})")
+                await asyncio.sleep(0.05)
+            fleet.known_extra, fleet.least_stamp = extra, fleet.stamp
+            if comes_back:
+                fleet.removals[-1][2] = time.monotonic()
+            self.ledger.notes[f"reloads by {trigger}"] += 1
 
     async def reload_broken(self):
         """Writes a configuration that does not load. The edge must keep the one that it has."""
-        before = (await self.fleet.status())["generation"]
-        self.write(random.choice(self.fleet.broken_texts()))
-        status, body = await self.fleet.admin("POST", "/reload")
-        after = await self.fleet.status()
+        async with self.exchange():
+            before = (await self.fleet.status())["generation"]
+            self.write(random.choice(self.fleet.broken_texts()))
+            status, body = await self.fleet.admin("POST", "/reload")
+            after = await self.fleet.status()
+            if status != 422 or after["generation"] != before or after["last_reload"]["result"] != "failure":
+                raise Broken(f"a broken configuration: {status} {body!r}, generation {before} became {after}")
+            self.ledger.notes["broken configurations"] += 1
         self.write(self.fleet.text())
-        if status != 422 or after["generation"] != before or after["last_reload"]["result"] != "failure":
-            text = f"{status} {body!r}, generation {before} became {after['generation']}: {after['last_reload']}"
-            self.ledger.wrong("reloads", f"a broken configuration: {text}")
-        self.ledger.good["reloads"] += 1
-        self.ledger.notes["broken configurations"] += 1

@@ -107,19 +107,21 @@ class Answer:
 
 
 class Connection:
-    """A connection to the edge. Each has a host name of its own, which the edge logs. So the log tells which endpoint had a request
-    even if no answer came that names the request's id."""
+    """A connection to the edge. Unless `host` is given, each has a host name of its own, which the edge logs. So the log tells which
+    endpoint had a request even if no answer came that names the request's id."""
 
     numbers = itertools.count()
 
-    def __init__(self, port, window=None, most=PIECE):
+    def __init__(self, port, host=None, window=None, most=PIECE):
         self.port, self.window, self.most = port, window, most
-        self.host = self.writer = self.writing = None
+        self.host, self.has_own = host, host is None
+        self.writer = self.writing = None
 
     async def open(self):
         if self.writer is not None:
             return
-        self.host = f"c{next(self.numbers)}.soak.test"
+        if self.has_own:
+            self.host = f"c{next(self.numbers)}.soak.test"
         made = socket.socket()
         made.setblocking(False)
         if self.window:

@@ -5,7 +5,7 @@ import json
 import os
 
 from child import CannotStart, Child, port
-from client import Connection
+from client import Broken, Connection
 
 SECRET = "0123456789abcdef0123456789abcdef"
 ISSUER = "https://idp.example"
@@ -113,7 +113,7 @@ routes:
 
     async def admin(self, method, path):
         """A request to the admin listener: the status and the body of the answer."""
-        connection = Connection(self.admin_port)
+        connection = Connection(self.admin_port, host="127.0.0.1")
         try:
             answer = await connection.send(method, path, {"Connection": "close"}, b"" if method == "POST" else None)
             return answer.status, await answer.body()
@@ -121,4 +121,7 @@ routes:
             connection.close()
 
     async def status(self):
-        return json.loads((await self.admin("GET", "/status"))[1])
+        status, body = await self.admin("GET", "/status")
+        if status != 200:
+            raise Broken(f"GET /status: {status} {body[:300]!r}")
+        return json.loads(body)

@@ -15,6 +15,7 @@ there, silence.
 import asyncio
 import collections
 import contextlib
+import json
 import re
 import time
 
@@ -24,7 +25,7 @@ WINDOW = 1
 # The edge writes its log beside the requests. So a failure is judged a little later, in seconds.
 LOG_DELAY = 2
 # How many lines of the edge's log are remembered: those of some minutes.
-LINES = 100_000
+LINES = 60_000
 # How many unexpected failures are shown, and how many of those that differ in numbers only.
 SHOWN, SHOWN_ALIKE = 20, 3
 
@@ -94,10 +95,11 @@ class Ledger:
         self.keep(f"unexpected: {kind}: {text}")
         self.show(f"{kind}: {text}")
 
-    def logged(self, entry):
+    def logged(self, line):
         """Takes an access line of the edge."""
+        entry = json.loads(line)
         for known, key in ((self.by_id, entry["request_id"]), (self.by_host, entry["host"])):
-            known[key] = entry
+            known[key] = line
             if len(known) > LINES:
                 known.popitem(last=False)
 
@@ -136,13 +138,13 @@ class Ledger:
     def entry(self, exchange):
         """The line of the log: the one with the id in the answer, else the last one of the connection."""
         if exchange.request_id:
-            return self.by_id.get(exchange.request_id, {})
-        return self.by_host.get(exchange.host, {})
+            return json.loads(self.by_id.get(exchange.request_id, "{}"))
+        return json.loads(self.by_host.get(exchange.host, "{}"))
 
     def home(self, session):
         """The endpoint that has opened the session."""
         if session.home is None:
-            session.home = self.by_id.get(session.opened_by, {}).get("endpoint")
+            session.home = json.loads(self.by_id.get(session.opened_by, "{}")).get("endpoint")
         return session.home
 
     def told(self, exchange):

@@ -58,7 +58,9 @@ async def ends(client, listening):
     """The stream of a session ends with the session."""
     done, _ = await asyncio.wait([listening], timeout=5)
     if not done:
-        client.traffic.ledger.wrong("GET streams", f"GET {client.route}: the stream is still open 5 s after DELETE of its session")
+        home = client.traffic.ledger.home(client.session)
+        text = f"the stream is still open 5 s after DELETE of its session, which {home} opened and {client.replica} served last"
+        client.traffic.ledger.wrong("GET streams", f"GET {client.route}: {text}")
 
 
 async def stateless(traffic):

@@ -4,7 +4,7 @@ whether an answer is its own."""
 import asyncio
 import urllib.parse
 
-from client import Broken, pieces, read_head
+from client import Broken, Hang, pieces, read_head
 
 
 def pattern(name, count):
@@ -39,8 +39,8 @@ class Origin:
         try:
             while await self.answer(reader, writer):
                 pass
-        except (Broken, OSError, TimeoutError):
-            # The edge has closed the connection, or keeps it idle for long.
+        except (Broken, Hang, OSError):
+            # The edge has closed the connection, or has kept it idle for long.
             pass
         finally:
             self.tasks.discard(task)

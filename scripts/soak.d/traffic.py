@@ -76,16 +76,15 @@ class Traffic:
         end = time.monotonic() + seconds
         tasks = [asyncio.create_task(self.repeat(kind, end), name=kind.__name__) for kind, count in TASKS.items() for _ in range(count)]
         try:
-            _, hung = await asyncio.wait(tasks, timeout=seconds + LAST)
+            ended, hung = await asyncio.wait(tasks, timeout=seconds + LAST, return_when=asyncio.FIRST_EXCEPTION)
+            for task in ended:
+                task.result()
             for task in hung:
-                self.ledger.wrong(task.get_name(), f"has not ended {LAST} s after the end: {task.get_stack()[-1]}")
+                self.ledger.wrong(task.get_name(), f"has not ended {LAST} s after its time: {task.get_stack()[-1]}")
         finally:
             for task in tasks:
                 task.cancel()
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
-        for error in ended:
-            if isinstance(error, Exception):
-                raise error
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def repeat(self, kind, end):
         # Tasks of one kind do not begin at the same moment.

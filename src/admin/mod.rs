@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use log::info;
 use pingora::apps::http_app::ServeHttp;
@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::auth::{TokenCache, TooManyRefusals, UpstreamTokens};
 use crate::config::limits;
 use crate::metrics::Metrics;
-use crate::types::Secret;
+use crate::types::{Authority, Secret};
 
 mod control;
 mod jwks;
@@ -37,6 +37,8 @@ pub struct Admin {
     pub ready: Arc<AtomicBool>,
     /// The bearer token that requests must send to change something.
     pub token: Option<Secret>,
+    /// Only this machine can reach the listener.
+    pub on_loopback: bool,
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -50,6 +52,10 @@ impl Admin {
         let (method, path, headers) = (header.method.clone(), header.uri.path().to_owned(), header.headers.clone());
         let (method, path) = (&method, path.as_str());
         let reads = method == Method::GET || method == Method::HEAD;
+        if self.on_loopback && !names_loopback(&headers) {
+            let message = "this listener is on loopback and answers to loopback hosts only, such as `localhost`\n";
+            return respond(StatusCode::MISDIRECTED_REQUEST, TEXT, message);
+        }
         match path {
             "/livez" if reads => respond(StatusCode::OK, TEXT, "ok\n"),
             "/readyz" if reads && self.ready.load(Ordering::Relaxed) => respond(StatusCode::OK, TEXT, "ready\n"),
@@ -101,7 +107,12 @@ impl Admin {
 
     async fn purge(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let mut body = Vec::new();
-        while let Ok(Some(piece)) = session.read_request_body().await {
+        loop {
+            let piece = match session.read_request_body().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(_) => return respond(StatusCode::BAD_REQUEST, TEXT, "the body is not complete\n"),
+            };
             body.extend_from_slice(&piece);
             if body.len() > limits::ADMIN_BODY_BYTES {
                 return respond(StatusCode::PAYLOAD_TOO_LARGE, TEXT, "the body is too large\n");
@@ -149,6 +160,12 @@ impl Admin {
     }
 }
 
+/// False when a web page could have made its own name resolve to this machine (DNS rebinding).
+fn names_loopback(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    hosts.all(|host| Authority::parse(host).is_ok_and(|host| host.is_loopback()))
+}
+
 fn not_allowed(methods: &'static str) -> Response<Vec<u8>> {
     let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("use {methods}\n"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
@@ -169,6 +186,8 @@ fn respond(status: StatusCode, content_type: HeaderValue, body: impl Into<Vec<u8
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        // There are few places for connections, and requests of operators and scrapes are rare.
+        session.set_keepalive(None);
         let mut response = self.answer(session).await;
         if session.req_header().method == Method::HEAD {
             response.body_mut().clear();

@@ -59,8 +59,8 @@ pub const HELD_BYTES: u64 = 1 << 20;
 pub const WATCH_POLL: Duration = Duration::from_secs(30);
 /// How long files must be quiet before a change of them is read.
 pub const SETTLED: Duration = Duration::from_millis(250);
-/// How often a change may wait for files that are still written to, before it is read anyway.
-pub const WATCH_POSTPONEMENTS: u32 = 20;
+/// How long a change may wait for files that are still written to, before it is read anyway.
+pub const WATCH_PATIENCE: Duration = Duration::from_secs(5);
 
 // `mcp-edge import` and `mcp-edge hash-key`
 
@@ -151,6 +151,10 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// A request body up to this size is always read: it does not count against the memory for large bodies, and when a request is
 /// refused, the rest of it is read so that the connection can be kept. In bytes.
 pub const SMALL_BODY_BYTES: usize = 64 << 10;
+/// The messages of one caller, and the lists of one upstream, together take at most this part of `limits.held_bytes`: one half.
+pub const HELD_PART: u64 = 2;
+/// How long the edge holds one message, request body or list, however slowly it comes.
+pub const HELD_TIME: Duration = Duration::from_secs(300);
 /// How slowly a client may send a message, in bytes per second, beside `limits.body_timeout`.
 pub const MESSAGE_RATE: u64 = 1 << 10;
 /// How deep a message of a client may be nested.
@@ -273,7 +277,8 @@ pub const LOOKUPS: usize = 64;
 pub const LOOKUP_WAIT: Duration = Duration::from_secs(1);
 /// The longest name or URI that an authentication server is told, in bytes.
 pub const LOOKUP_NAME_BYTES: usize = 2 << 10;
-/// Memory for all messages whose senders are not known yet (`lookup.operation`), in bytes.
+/// Memory for all messages whose senders are not known yet (`lookup.operation`), in bytes. Those of up to
+/// [`SMALL_BODY_BYTES`] have as much again for themselves.
 pub const EARLY_BYTES: u64 = 32 << 20;
 /// How many networks `auth.outbound.allow` may list.
 pub const OUTBOUND_NETWORKS: usize = 1_000;

@@ -61,6 +61,10 @@ impl std::fmt::Debug for RequestHead {
     }
 }
 
+fn no_method() -> Method {
+    Method::from_bytes(b"-").unwrap_or_default()
+}
+
 impl RequestHead {
     /// Takes the head of a request out of `buffer`, if the head has arrived completely.
     pub fn parse(buffer: &mut BytesMut) -> RequestParse {
@@ -74,11 +78,29 @@ impl RequestHead {
         }
     }
 
-    /// A head for a request that was refused before its head was read: its method is `-`, and it has no fields.
-    pub fn unread() -> Self {
+    /// A head for a request that was refused before its head could be read. It has what can be read of the beginning in
+    /// `bytes`: the method (else `-`), the target and the host. That is for the log only.
+    pub fn unread(bytes: &[u8]) -> Self {
         let (mut parts, ()) = http::Request::new(()).into_parts();
+        let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).skip_while(|line| line.is_empty());
+        let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
+        let method = words.next().filter(|word| word.iter().all(u8::is_ascii_uppercase));
         // `-` is a valid method name, and no server has it.
-        parts.method = Method::from_bytes(b"-").unwrap_or_default();
+        parts.method = method.and_then(|word| Method::from_bytes(word).ok()).unwrap_or_else(no_method);
+        if let Some(uri) = words.next().filter(|word| word.starts_with(b"/")).and_then(|word| Uri::try_from(word).ok())
+        {
+            parts.uri = uri;
+        }
+        let host = |line: &[u8]| {
+            Some(line.split_at_checked(5)?)
+                .filter(|(name, _)| name.eq_ignore_ascii_case(b"host:"))
+                .map(|(_, value)| value.trim_ascii().to_vec())
+        };
+        if let Some(host) =
+            lines.take_while(|line| !line.is_empty()).find_map(host).and_then(|host| HeaderValue::try_from(host).ok())
+        {
+            parts.headers.insert(http::header::HOST, host);
+        }
         let header = Box::new(parts.into());
         Self { header, raw: Bytes::new(), length: Ok(BodyLength::Exact(0)), keeps_alive: false, digits: None }
     }
@@ -194,6 +216,25 @@ fn position(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_can_be_read_of_a_bad_head_is_kept_for_the_log() {
+        let seen = |text: &str| {
+            let header = RequestHead::unread(text.as_bytes()).header;
+            let host = header.headers.get("host").map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
+            format!("{} {} {}", header.method, header.uri, host.unwrap_or_default())
+        };
+        for (text, expected) in [
+            ("GET /a?b HTTP/1.1\r\nX: \0\r\nHost: edge.example\r\n\r\n", "GET /a?b edge.example"),
+            ("\r\nPOST /a x HTTP/1.1\r\nhost:h\r\n", "POST /a h"),
+            ("GET /a HTTP/1.1\r\n\r\nHost: body", "GET /a "),
+            ("\x16\x03\x01", "- / "),
+            ("GET", "GET / "),
+            ("", "- / "),
+        ] {
+            assert_eq!(seen(text), expected, "{text:?}");
+        }
+    }
     use proptest::prelude::*;
 
     fn request(text: &[u8]) -> (RequestParse, BytesMut) {

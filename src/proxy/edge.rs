@@ -29,6 +29,8 @@ pub struct Edge {
     pub(super) held: Held,
     /// The same for messages whose senders are not known yet.
     pub(super) held_early: Held,
+    /// The same for small ones, which large ones must not keep out.
+    pub(super) held_early_small: Held,
     pub(super) resumptions: Resumptions,
     /// The exchanges that go on without their clients.
     pub(super) abandoned: Arc<Abandoned>,
@@ -56,6 +58,7 @@ impl Edge {
             upstreams: Connector::new(Some(ConnectorOptions::new(idle_connections))),
             held: Held::default(),
             held_early: Held::default(),
+            held_early_small: Held::default(),
             resumptions: Resumptions::default(),
             abandoned: Arc::default(),
         }

@@ -27,7 +27,8 @@ pub(super) fn choose(
         if attempt.tried.is_empty() {
             Rejection::new(RejectionReason::NoEndpoint, "no endpoint of the upstream is healthy")
         } else {
-            Rejection::new(RejectionReason::UpstreamFailed, "no endpoint of the upstream can be reached")
+            // Nothing was sent, and the same is true of any request: the client may come back.
+            Rejection::new(RejectionReason::NoEndpoint, "no endpoint of the upstream can be reached")
         }
     })
 }

@@ -1,57 +1,100 @@
 //! The memory that large request bodies and lists take while the edge checks or filters them. All together take at most
-//! `limits.held_bytes`.
+//! `limits.held_bytes`, and one caller or upstream, with several of them, at most a part of it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use crate::config::limits;
 
 /// How much all requests of an edge hold.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Held(Arc<AtomicU64>);
+pub(super) struct Held(Arc<Sums>);
+
+#[derive(Debug, Default)]
+struct Sums {
+    all: AtomicU64,
+    /// What each owner holds. Owners that hold nothing are not in it.
+    owners: Mutex<HashMap<Owner, u64>>,
+}
+
+/// Who a message counts for: a caller, a client's address, or an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Owner(u64);
+
+impl Owner {
+    /// `what` tells kinds of owners apart. Owners with the same hash share their part; nobody can choose hashes.
+    pub(super) fn of(what: &'static str, owner: impl Hash) -> Self {
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self(SEED.hash_one((what, owner)))
+    }
+}
 
 /// How much one request holds. It is given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct HeldBytes {
-    all: Held,
+    sums: Held,
+    owner: Owner,
     bytes: u64,
 }
 
 impl Held {
     /// Holds nothing yet.
-    pub(super) fn begin(&self) -> HeldBytes {
-        HeldBytes { all: self.clone(), bytes: 0 }
+    pub(super) fn begin(&self, owner: Owner) -> HeldBytes {
+        HeldBytes { sums: self.clone(), owner, bytes: 0 }
     }
 }
 
 impl HeldBytes {
-    /// Takes `more` bytes. False, and nothing is taken, when all requests together would hold more than `limit`.
+    /// Takes `more` bytes. False, and nothing is taken, when all requests together would hold more than `limit`, or several
+    /// requests of this owner more than their part of it.
     #[must_use]
     pub(super) fn take(&mut self, more: u64, limit: u64) -> bool {
+        let mut owners = self.sums.0.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = owners.get(&self.owner).copied().unwrap_or_default();
+        // One request alone may take what is free: otherwise the largest allowed body might not fit.
+        let is_alone = own == self.bytes;
+        let part = own.saturating_add(more) <= limit / limits::HELD_PART;
         let fits = |held: u64| held.checked_add(more).filter(|sum| *sum <= limit);
-        let taken = self.all.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        let taken =
+            (is_alone || part) && self.sums.0.all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
         if taken {
+            owners.insert(self.owner, own + more);
             self.bytes += more;
         }
         taken
     }
-}
 
-impl HeldBytes {
-    /// Changes what the request holds to `bytes`. False, and nothing changes, when all requests together would hold more than
-    /// `limit`.
+    /// Changes what the request holds to `bytes`. False, and nothing changes, when [`take`](Self::take) would be false.
     #[must_use]
     pub(super) fn set(&mut self, bytes: u64, limit: u64) -> bool {
         if bytes > self.bytes {
             return self.take(bytes - self.bytes, limit);
         }
-        self.all.0.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
-        self.bytes = bytes;
+        self.give_back(self.bytes - bytes);
         true
+    }
+
+    fn give_back(&mut self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        self.bytes -= bytes;
+        self.sums.0.all.fetch_sub(bytes, Ordering::Relaxed);
+        let mut owners = self.sums.0.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = owners.get_mut(&self.owner) {
+            *own = own.saturating_sub(bytes);
+            if *own == 0 {
+                owners.remove(&self.owner);
+            }
+        }
     }
 }
 
 impl Drop for HeldBytes {
     fn drop(&mut self) {
-        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.give_back(self.bytes);
     }
 }
 
@@ -62,12 +105,26 @@ mod tests {
     #[test]
     fn what_is_held_is_bounded_and_given_back() {
         let held = Held::default();
-        let (mut one, mut two) = (held.begin(), held.begin());
+        let (mut one, mut two) = (held.begin(Owner::of("a", 1)), held.begin(Owner::of("a", 2)));
         assert!(one.take(60, 100) && !two.take(50, 100) && two.take(40, 100) && !one.take(1, 100));
         drop(one);
         assert!(two.take(60, 100) && !two.take(u64::MAX, 100));
         assert!(two.set(10, 100) && two.set(100, 100) && !two.set(101, 100));
         drop(two);
-        assert_eq!(held.0.load(Ordering::Relaxed), 0);
+        assert_eq!(held.0.all.load(Ordering::Relaxed), 0);
+        assert!(held.0.owners.lock().expect("no panic").is_empty());
+    }
+
+    #[test]
+    fn one_owner_leaves_room_for_others() {
+        let held = Held::default();
+        let mut first = held.begin(Owner::of("caller", "alice"));
+        assert!(first.take(90, 100), "one message alone may take what is free");
+        drop(first);
+        let mut many: Vec<_> = (0..10).map(|_| held.begin(Owner::of("caller", "alice"))).collect();
+        let taken = many.iter_mut().filter_map(|one| one.take(10, 100).then_some(())).count();
+        assert_eq!(taken as u64, 10 / limits::HELD_PART);
+        assert!(held.begin(Owner::of("caller", "bob")).take(40, 100));
+        assert!(held.begin(Owner::of("upstream", "alice")).take(40, 100), "another kind of owner");
     }
 }

@@ -35,5 +35,5 @@ pub use edge::Edge;
 pub use front::Front;
 pub use hooks::Hooks;
 pub use listener::ListenerContext;
-pub(crate) use log::{LineMemory, TARGET as ACCESS_LOG};
+pub(crate) use log::{LineMemory, TARGET as ACCESS_LOG, escaped_json};
 pub use snapshot::{RouteContext, Snapshot};

@@ -17,6 +17,8 @@ pub(super) struct Resumptions {
     pub(super) messages: Cache<String, Bytes>,
     /// Where a session was moved to.
     pub(super) moved: Cache<String, SessionTarget>,
+    /// Sessions that were moved, and that their clients have ended. At the endpoint where they began, they may be open still.
+    ended: Cache<String, ()>,
 }
 
 impl Default for Resumptions {
@@ -29,6 +31,7 @@ impl Default for Resumptions {
                 .time_to_idle(limits::RESUME_IDLE)
                 .build(),
             moved: Cache::builder().max_capacity(limits::RESUMED_SESSIONS).time_to_idle(limits::RESUME_IDLE).build(),
+            ended: Cache::builder().max_capacity(limits::RESUMED_SESSIONS).time_to_idle(limits::RESUME_IDLE).build(),
         }
     }
 }
@@ -42,13 +45,18 @@ impl Resumptions {
     /// Forgets a session that its client has ended.
     pub(super) async fn forget(&self, sealed: &str) {
         self.messages.invalidate(sealed).await;
-        self.moved.invalidate(sealed).await;
+        if self.moved.remove(sealed).await.is_some() {
+            self.ended.insert(sealed.to_owned(), ()).await;
+        }
     }
 
-    /// Points `open` to the endpoint that the session was moved to, if it was.
-    pub(super) async fn follow(&self, open: &mut OpenSession) {
+    /// Points `open` to the endpoint that the session was moved to, if it was. False when the session has ended.
+    #[must_use]
+    pub(super) async fn follow(&self, open: &mut OpenSession) -> bool {
         if let Some(target) = self.moved.get(&open.sealed).await {
             open.target = target;
+            return true;
         }
+        self.ended.get(&open.sealed).await.is_none()
     }
 }

@@ -65,7 +65,7 @@ pub(super) async fn refuse(
     context: &mut RequestContext,
     rejection: Rejection,
 ) {
-    admit::identify_peer(downstream, &mut context.client);
+    admit::identify_unread(downstream, &mut context.client);
     let error = reject(downstream, context, rejection).await.err();
     log::finish(&edge.metrics, downstream, error.as_deref(), context);
 }

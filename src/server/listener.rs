@@ -40,6 +40,8 @@ pub(super) struct Bounds {
     pub(super) connections: Arc<Semaphore>,
     /// For each thread: what its idle connections listen to. The one that has waited for the longest time is told to make room.
     pub(super) room: Arc<[Arc<Notify>]>,
+    /// A connection that has not sent anything makes room too.
+    pub(super) silent_may_leave: bool,
     pub(super) header_timeout: Duration,
     pub(super) open: IntGauge,
 }
@@ -158,6 +160,7 @@ impl<A: ServerApp + Send + Sync + 'static> Acceptor<A> {
         let connection = Connection {
             place,
             room: Arc::clone(&self.bounds.room[other.unwrap_or(self.thread)]),
+            silent_may_leave: self.bounds.silent_may_leave,
             peer,
             local: self.address,
             accepted: Instant::now(),
@@ -206,6 +209,7 @@ impl<A: ServerApp + Send + Sync + 'static> Acceptor<A> {
 /// A connection that was accepted.
 struct Connection {
     room: Arc<Notify>,
+    silent_may_leave: bool,
     place: OwnedSemaphorePermit,
     peer: SocketAddr,
     local: SocketAddr,
@@ -221,9 +225,11 @@ impl Connection {
         app: Arc<A>,
         mut shutdown: watch::Receiver<bool>,
     ) {
-        let peer = self.peer;
+        let (peer, room, silent_may_leave) = (self.peer, Arc::clone(&self.room), self.silent_may_leave);
         let ready = tokio::select! {
+            biased;
             ready = self.prepare(stream) => ready,
+            () = room.notified(), if silent_may_leave => return,
             // A client that has not sent anything yet must not delay the shutdown.
             _ = shutdown.wait_for(|ending| *ending) => return,
         };

@@ -130,8 +130,11 @@ impl Reloader {
                 (Ok(ReloadOutcome::Swapped(generation)), ReloadStatus { needs_restart, ..status })
             }
             Err(errors) => {
-                errors.0.iter().for_each(|error| error!("the configuration is not reloaded: {error}"));
-                let texts = errors.0.iter().map(ToString::to_string).collect();
+                let texts: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+                // Files are read again from time to time. What is wrong with them is said once.
+                if trigger != Trigger::Watch || texts != self.status().errors {
+                    texts.iter().for_each(|error| error!("the configuration is not reloaded: {error}"));
+                }
                 (
                     Err(errors),
                     ReloadStatus { errors: texts, ..ReloadStatus::now(trigger, begun, ReloadResult::Failure) },
@@ -238,7 +241,8 @@ fn needs_restart(started: &Config, new: &Config) -> Vec<&'static str> {
     let listeners = |config: &Config| {
         let listeners = config.listeners.iter().map(|listener| {
             let tls = listener.tls.as_ref().map(|tls| (tls.client_ca.clone(), tls.client_optional));
-            let trusted = (listener.trusted_proxies.clone(), listener.trusted_fields.clone());
+            let trusted =
+                (listener.trusted_proxies.clone(), listener.trusted_fields.clone(), listener.underscores_in_headers);
             (listener.address, listener.hosts.clone(), trusted, listener.origins.clone(), tls)
         });
         listeners.collect::<Vec<_>>()

@@ -152,6 +152,7 @@ impl RunningEdge {
             connections: Arc::new(Semaphore::new(connections(config.limits.connections, workers.count()))),
             room: (0..workers.count()).map(|_| Arc::default()).collect(),
             header_timeout: config.limits.header_timeout.0,
+            silent_may_leave: false,
             open: shared.metrics.client_connections.clone(),
         };
         let (addresses, admin_address) = (bound.iter().map(|bound| bound.address).collect(), admin.address);
@@ -163,12 +164,14 @@ impl RunningEdge {
             upstream_tokens: Arc::clone(&shared.upstream_tokens),
             ready: Arc::clone(&ready),
             token: config.admin.token.clone(),
+            on_loopback: admin_address.ip().is_loopback(),
         };
         let admin_bounds = Bounds {
             connections: Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS)),
             // `client_connections` counts only the data path, so this gauge is not exposed.
             open: prometheus::IntGauge::new("admin_connections", "Not exposed.").map_err(SetUpError::from)?,
             room: [Arc::default()].into(),
+            silent_may_leave: true,
             ..bounds.clone()
         };
         // The admin listener does not use the workers, so a long scrape does not delay client requests.

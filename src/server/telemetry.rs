@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::log_queue::LogQueue;
 use crate::config::{LogFormat, limits};
-use crate::proxy::{ACCESS_LOG, LineMemory};
+use crate::proxy::{ACCESS_LOG, LineMemory, escaped_json};
 
 thread_local!(static MEMORY: LineMemory = const { LineMemory::new() });
 
@@ -55,7 +55,9 @@ impl Telemetry {
             LogFormat::Json => {
                 json!({"time": time, "level": level, "target": record.target(), "message": message}).to_string()
             }
-            LogFormat::Text => format!("time={time} level={level} message={}", json!(message)),
+            LogFormat::Text => {
+                format!("time={time} level={level} message={}", escaped_json(&json!(message).to_string()))
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Notices that files of the configuration have changed: they were edited, replaced by a rename, or swapped behind a
 //! symbolic link, as Kubernetes does with mounted ConfigMaps and Secrets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use log::warn;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::reload::{Reloader, Trigger};
 use crate::config::{Config, limits};
@@ -32,6 +33,7 @@ pub(super) async fn watch(reloader: Arc<Reloader>) {
             None
         }
     };
+    let mut seen = None;
     loop {
         // A file may change after it was read and before its folder is watched. Such a change causes no event, so the
         // configuration is read again after new folders are watched.
@@ -41,13 +43,17 @@ pub(super) async fn watch(reloader: Arc<Reloader>) {
             // Here and below, the result is not needed: `reload` reports errors in the log, in `/status` and in the
             // metrics.
             let _ = reloader.reload(Trigger::Watch).await;
+            // A folder that is made again all the time must not keep the edge busy.
+            tokio::time::sleep(limits::SETTLED).await;
         }
         let event = tokio::time::timeout(limits::WATCH_POLL, events.recv()).await;
         if let Ok(Some(())) = event {
-            for _ in 0..limits::WATCH_POSTPONEMENTS {
-                if tokio::time::timeout(limits::SETTLED, events.recv()).await.is_err() {
-                    break;
-                }
+            let latest = Instant::now() + limits::WATCH_PATIENCE;
+            while Instant::now() < latest && tokio::time::timeout(limits::SETTLED, events.recv()).await.is_ok() {}
+            // Other files may be in the same folders, such as a log.
+            let now = contents(&reloader).await;
+            if seen.replace(now.clone()) == Some(now) {
+                continue;
             }
         }
         let _ = reloader.reload(Trigger::Watch).await;
@@ -57,9 +63,8 @@ pub(super) async fn watch(reloader: Arc<Reloader>) {
 /// The folders to watch: the folders of all files, the folders of the files that symbolic links lead to, and the
 /// folders in which an include may find new files.
 async fn wanted(reloader: &Reloader) -> BTreeSet<Folder> {
-    let snapshot = reloader.snapshot();
-    let running: Vec<PathBuf> = snapshot.config.files.iter().map(|file| file.path.clone()).collect();
-    let include: Vec<PathBuf> = snapshot.config.include_folders.clone();
+    let running = files(reloader);
+    let include: Vec<PathBuf> = reloader.snapshot().config.include_folders.clone();
     // A configuration with errors also names files. A correction in one of them must be noticed.
     let broken = (!reloader.status().errors.is_empty()).then(|| reloader.path().to_owned());
     let folders = tokio::task::spawn_blocking(move || {
@@ -77,6 +82,26 @@ async fn wanted(reloader: &Reloader) -> BTreeSet<Folder> {
             .collect()
     });
     folders.await.unwrap_or_default()
+}
+
+/// The digests of all files that belong to the configuration, as they are now.
+async fn contents(reloader: &Reloader) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    let files = files(reloader);
+    let main = reloader.path().to_owned();
+    let read = tokio::task::spawn_blocking(move || {
+        let digest = |file: &PathBuf| {
+            let bytes = std::fs::read(file).ok()?;
+            Some(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref().to_vec())
+        };
+        let all: BTreeSet<PathBuf> = files.into_iter().chain(Config::known_files(&main)).collect();
+        all.into_iter().map(|file| (file.clone(), digest(&file))).collect()
+    });
+    read.await.unwrap_or_default()
+}
+
+/// The files of the running configuration.
+fn files(reloader: &Reloader) -> Vec<PathBuf> {
+    reloader.snapshot().config.files.iter().map(|file| file.path.clone()).collect()
 }
 
 fn folder(file: &Path) -> PathBuf {

@@ -53,7 +53,10 @@ impl Claims {
 pub(crate) fn audiences(claim: Option<&Value>) -> Option<Vec<String>> {
     Some(match claim? {
         Value::String(audience) => vec![audience.clone()],
-        Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        // A list with anything but text in it names nobody (RFC 7519 section 4.1.3).
+        Value::Array(items) => {
+            items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<_>>().unwrap_or_default()
+        }
         _ => Vec::new(),
     })
 }

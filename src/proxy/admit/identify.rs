@@ -64,9 +64,13 @@ pub(crate) fn identify(
     read_client(header, listener, downstream.peer(), client)
 }
 
-/// Notes the address at the other end of the connection: all that is known of a client whose head cannot be read.
-pub(crate) fn identify_peer(downstream: &Downstream<'_>, client: &mut Client) {
+/// Notes what is known of a client whose head cannot be read, for the log: the address at the other end of the connection, and
+/// what there is of path and host.
+pub(crate) fn identify_unread(downstream: &Downstream<'_>, client: &mut Client) {
     client.address = downstream.peer().map_or(client.address, |peer| peer.ip().to_canonical());
+    let header = downstream.req_header();
+    client.path = header.uri.path().to_owned();
+    client.authority = host(header).ok().filter(|host| Authority::parse(host).is_ok()).unwrap_or_default();
 }
 
 /// Who the client is and which host it asks for, also behind trusted proxies.

@@ -21,7 +21,7 @@ use crate::proxy::context::call::{Call, CallKind, CallRecord, HeldBody, Outgoing
 use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::context::{MessageFacts, RequestContext};
 use crate::proxy::edge::Edge;
-use crate::proxy::held::HeldBytes;
+use crate::proxy::held::{HeldBytes, Owner};
 use crate::proxy::snapshot::RouteContext;
 use crate::proxy::within::{at_once, within};
 use crate::proxy::{headers, mcp_session};
@@ -212,10 +212,18 @@ fn count_early(edge: &Edge, context: &RequestContext, early: HeldBody) -> Result
     if size <= limits::SMALL_BODY_BYTES as u64 {
         return Ok(HeldBody { bytes, held: None });
     }
-    let mut held = edge.held.begin();
+    let mut held = edge.held.begin(owner(context));
     match held.take(size, context.snapshot.config.limits.held_bytes.0) {
         true => Ok(HeldBody { bytes, held: Some(held) }),
         false => Err(no_memory()),
+    }
+}
+
+/// Who the message of a known sender counts for. On an open route, clients are told apart by their addresses.
+fn owner(context: &RequestContext) -> Owner {
+    match context.access.principal() {
+        Some(principal) => Owner::of("caller", (principal.provider(), principal.subject())),
+        None => Owner::of("address", context.client.address),
     }
 }
 
@@ -235,6 +243,10 @@ async fn read(
         downstream.write_continue().await?;
     }
     let (limit, patience) = (route.settings.body_bytes, context.snapshot.config.limits.body_timeout.0);
+    let owner = match sender {
+        Sender::Known => owner(context),
+        Sender::Unknown => Owner::of("address", context.client.address),
+    };
     let (mut begun, mut received) = (None, 0_u64);
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
@@ -251,7 +263,9 @@ async fn read(
                 let deadline = match sender {
                     // A body that comes slowly may take longer, but silence is always limited by `patience`. HTTP/2 has no other
                     // limit on silence.
-                    Sender::Known => (begun + earned).min(now) + patience,
+                    Sender::Known => {
+                        ((begun + earned).min(now) + patience).min(begun + limits::HELD_TIME.max(patience))
+                    }
                     Sender::Unknown => begun + patience,
                 };
                 let Ok(piece) = tokio::time::timeout_at(deadline, reading).await else {
@@ -266,12 +280,19 @@ async fn read(
             return Err(Rejection::too_large(limit).into());
         }
         if sender == Sender::Unknown || received > limits::SMALL_BODY_BYTES as u64 {
-            let more = if held.is_some() { piece.len() as u64 } else { received };
+            let is_small = received <= limits::SMALL_BODY_BYTES as u64;
             let (all, budget) = match sender {
                 Sender::Known => (&edge.held, context.snapshot.config.limits.held_bytes.0),
+                Sender::Unknown if is_small => (&edge.held_early_small, limits::EARLY_BYTES),
                 Sender::Unknown => (&edge.held_early, limits::EARLY_BYTES),
             };
-            if !held.get_or_insert_with(|| all.begin()).take(more, budget) {
+            // A message that is not small any more leaves the room for small ones.
+            let was_small = received - piece.len() as u64 <= limits::SMALL_BODY_BYTES as u64;
+            if sender == Sender::Unknown && was_small && !is_small {
+                held = None;
+            }
+            let more = if held.is_some() { piece.len() as u64 } else { received };
+            if !held.get_or_insert_with(|| all.begin(owner)).take(more, budget) {
                 return Err(no_memory().into());
             }
         }

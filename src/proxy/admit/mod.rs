@@ -7,7 +7,7 @@ mod message;
 mod origin;
 mod wellknown;
 
-pub(super) use identify::identify_peer;
+pub(super) use identify::identify_unread;
 
 use std::sync::Arc;
 

@@ -115,6 +115,8 @@ pub(super) struct Attempt {
     pub(super) connected: bool,
     /// Endpoints that this request has failed on.
     pub(super) tried: Vec<SocketAddr>,
+    /// True when a connection to the endpoint of the session has come too late once.
+    pub(super) waited: bool,
     /// True when the request was sent a second time.
     pub(super) retried: bool,
     /// The status of the upstream's answer.

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::time::Instant;
 
 use crate::config::limits;
 use crate::mcp::{
@@ -34,6 +35,8 @@ pub(crate) struct Answer {
     progressed: bool,
     /// The memory for what is held back.
     held: HeldBytes,
+    /// When it was last empty, once something is held back.
+    held_since: Option<Instant>,
     /// True when filtered lists are marked as valid for one caller only.
     private: bool,
     /// True when the status of the answer is not a success.
@@ -143,6 +146,7 @@ impl Answer {
             scanned: 0,
             progressed: false,
             held,
+            held_since: None,
             private,
             is_error,
             is_event_stream,
@@ -160,6 +164,7 @@ impl Answer {
             scanned: 0,
             progressed: false,
             held,
+            held_since: None,
             private: false,
             is_error: false,
             is_event_stream: is_of_type(headers, EVENT_STREAM),
@@ -264,6 +269,15 @@ impl Answer {
             Plan::HoldList(held) => held.capacity(),
             Plan::Events { rewrite, .. } => rewrite.held(),
         };
+        match (bytes, self.held_since) {
+            (0, _) => self.held_since = None,
+            (_, None) => self.held_since = Some(Instant::now()),
+            (_, Some(since)) if since.elapsed() > limits::HELD_TIME => {
+                let message = "the upstream sends a list too slowly to be filtered";
+                return Err(Rejection::new(Reason::UpstreamTimeout, message));
+            }
+            (_, Some(_)) => {}
+        }
         let bytes = if bytes > limits::SMALL_BODY_BYTES { bytes as u64 } else { 0 };
         if self.held.set(bytes, context.snapshot.config.limits.held_bytes.0) {
             return Ok(());

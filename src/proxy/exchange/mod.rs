@@ -71,13 +71,7 @@ pub(super) async fn run(
         let (mut link, reused) = match Link::open(edge, &route.upstream, &endpoint).await {
             Ok(connection) => connection,
             Err(error) => {
-                // Nothing was sent, so any request may go to another endpoint.
-                context.attempt.tried.push(endpoint.address());
-                if context.attempt.tried.len() >= limits::ATTEMPTS
-                    || !has_another(downstream, context, route, &outgoing)
-                {
-                    return Err(error.into_up().into());
-                }
+                unconnected(error, &endpoint, downstream.req_header(), context, route, &outgoing)?;
                 context.attempt.failed(EndpointResult::ConnectError);
                 continue;
             }
@@ -133,6 +127,45 @@ pub(super) async fn run(
         }
         return relayed;
     }
+}
+
+/// Decides what follows when there is no connection to `endpoint`. Nothing was sent, so any request may go to another endpoint.
+///
+/// # Errors
+/// No other attempt is made.
+fn unconnected(
+    error: Box<Error>,
+    endpoint: &Endpoint,
+    client: &RequestHeader,
+    context: &mut RequestContext,
+    route: &RouteContext,
+    outgoing: &Outgoing,
+) -> Result<(), Stop> {
+    let is_slow = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+    let in_session = outgoing.session().is_some();
+    if in_session && is_slow {
+        // It says nothing of the session: the queue of the endpoint may be full for a moment. Nobody else has the session.
+        if std::mem::replace(&mut context.attempt.waited, true) {
+            let message = "the endpoint of the session does not accept connections in time";
+            return Err(Rejection::new(Reason::NoEndpoint, message).into());
+        }
+        return Ok(());
+    }
+    context.attempt.tried.push(endpoint.address());
+    // `choose` decides where a session goes on.
+    let next =
+        if in_session { Ok(()) } else { endpoint::choose(client, &context.client, &context.attempt, route).map(drop) };
+    match next {
+        Ok(()) if context.attempt.tried.len() < limits::ATTEMPTS => Ok(()),
+        // Every endpoint refuses connections: the client may come back.
+        Err(no_endpoint) if is_refused(&error) => Err(no_endpoint.into()),
+        _ => Err(error.into_up().into()),
+    }
+}
+
+/// True when nobody accepts connections at an address.
+fn is_refused(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError)
 }
 
 /// True when there is another endpoint for a request that has failed on one.
@@ -206,8 +239,8 @@ async fn choose(
     let Some((open, kind)) = call.and_then(|call| Some((call.session.as_mut()?, call.kind))) else {
         return endpoint::choose(client, &context.client, &context.attempt, route);
     };
-    if route.settings.sessions.resume {
-        edge.resumptions.follow(open).await;
+    if route.settings.sessions.resume && !edge.resumptions.follow(open).await {
+        return Err(mcp_session::unknown());
     }
     let endpoint = route.upstream.endpoint(open.target.endpoint);
     let tried = |endpoint: &Arc<Endpoint>| context.attempt.tried.contains(&endpoint.address());

@@ -31,6 +31,7 @@ use crate::proxy::context::call::{CallKind, Outgoing, OutgoingBody};
 use crate::proxy::context::credential_end::CredentialEnd;
 use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::edge::Edge;
+use crate::proxy::held::Owner;
 use crate::proxy::mcp_session::SESSION_HEADER;
 use crate::proxy::snapshot::RouteContext;
 
@@ -60,7 +61,13 @@ pub(crate) async fn relay(
 ) -> Result<(), Stop> {
     let Passage { route, outgoing, upgrade, link, upload, client } = passage;
     let status = head.status;
-    let answer = Answer::new(status, &head.headers, outgoing.call.as_ref(), route, edge.held.begin())?;
+    let answer = Answer::new(
+        status,
+        &head.headers,
+        outgoing.call.as_ref(),
+        route,
+        edge.held.begin(Owner::of("upstream", &*route.settings.upstream)),
+    )?;
     let kind = match status {
         StatusCode::SWITCHING_PROTOCOLS => Kind::Tunnel,
         _ if answer.is_event_stream() => Kind::Events,

@@ -111,7 +111,8 @@ impl Front {
     /// Answers something whose head cannot be read. The connection ends.
     async fn refuse(&self, connection: &mut ClientConnection, rejection: Rejection) -> bool {
         let mut context = self.edge.begin();
-        let mut downstream = self.begin(connection, &context, RequestHead::unread());
+        let head = RequestHead::unread(&connection.http1.input);
+        let mut downstream = self.begin(connection, &context, head);
         refuse(&self.edge, &mut downstream, &mut context, rejection).await;
         let Some(request) = downstream.into_http1() else { return false };
         let end = request.end();

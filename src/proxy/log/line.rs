@@ -1,5 +1,6 @@
 //! An access line: its fields, and the two formats.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -96,7 +97,7 @@ impl Line<'_> {
         for (index, (key, value)) in fields.into_iter().enumerate() {
             let value = match value {
                 serde_json::Value::String(value) if is_plain(&value) => value,
-                other => other.to_string(),
+                other => escaped(&other.to_string()).into_owned(),
             };
             let separator = if index > 0 { " " } else { "" };
             // Writing to a string cannot fail.
@@ -182,6 +183,27 @@ fn text(out: &mut String, key: &str, value: &str) {
     out.push('"');
 }
 
+/// JSON with what a terminal would take for a command, or would show in another order, in its escaped form: C1 controls, and the
+/// marks for the direction of text (Unicode TR 36, section 3.2).
+pub(crate) fn escaped(json: &str) -> Cow<'_, str> {
+    let is_harmful = |sign: char| {
+        sign.is_control()
+            || matches!(sign, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    if json.is_ascii() || !json.contains(is_harmful) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for sign in json.chars() {
+        // All of them are in the basic plane, so four digits are enough. Writing to a string cannot fail.
+        match is_harmful(sign) {
+            true => drop(write!(out, "\\u{:04x}", u32::from(sign))),
+            false => out.push(sign),
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn three_digits(out: &mut String, value: u32) {
     for place in [100, 10, 1] {
         out.push(char::from(b'0' + (value / place % 10) as u8));
@@ -223,11 +245,13 @@ mod tests {
 
     #[test]
     fn values_cannot_leave_their_line_or_field() {
-        for evil in ["a\nb", "a b=c", "\u{1b}[31m", "\"", ""] {
+        for evil in ["a\nb", "a b=c", "\u{1b}[31m", "\"", "", "\u{9b}31m", "a\u{202e}b", "a\u{2066}b", "\u{7f}é"] {
             let mut text = String::new();
             line("t", Some(evil)).write_text(&mut text);
-            assert!(text.contains(&format!("subject={}", serde_json::Value::from(evil))), "{text}");
-            assert!(!text.contains(char::is_control), "{text:?}");
+            let (_, shown) = text.split_once("subject=").expect("a subject");
+            let shown = shown.split_once(" time=").expect("a time").0;
+            assert_eq!(serde_json::from_str::<String>(shown).ok().as_deref(), Some(evil), "{text}");
+            assert!(!text.contains(|sign: char| sign.is_control() || "\u{202e}\u{2066}".contains(sign)), "{text:?}");
         }
     }
 

@@ -11,6 +11,7 @@ use super::client::downstream::Downstream;
 use super::context::RequestContext;
 use crate::config::{AccessLog, LogFormat};
 use crate::metrics::{CallOutcome, EndpointResult, Label, Metrics, RejectionReason};
+pub(crate) use line::escaped as escaped_json;
 use line::{Line, Millis, Time};
 pub(crate) use memory::LineMemory;
 
@@ -82,7 +83,9 @@ fn is_denial(reason: RejectionReason) -> bool {
 
 fn endpoint_result(error: Option<&Error>, context: &RequestContext) -> EndpointResult {
     match error {
-        Some(_) if !context.attempt.connected => EndpointResult::ConnectError,
+        _ if !context.attempt.connected && (error.is_some() || context.rejection.is_some()) => {
+            EndpointResult::ConnectError
+        }
         Some(error) if *error.esource() == ErrorSource::Upstream => match error.etype() {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => EndpointResult::Timeout,
             _ => EndpointResult::Failed,

@@ -132,7 +132,10 @@ async fn a_certificate_names_the_caller_in_both_tls_versions_and_in_resumed_tls_
     assert_eq!(edge.metric(r#"mcp_edge_auth_cache_requests_total{result="miss"}"#).await, 0.0);
     // A subject that an operator refuses gets 401, although certificates are not cached.
     let purge = format!(r#"{{"subject": "{ROBOT}", "refuse_for": "1m"}}"#);
-    assert_eq!(exchange(edge.admin, request("POST", "/auth/purge", &[], &purge)).await.status, 200);
+    assert_eq!(
+        exchange(edge.admin, request("POST", "/auth/purge", &[("Host", "localhost")], &purge)).await.status,
+        200
+    );
     let mut stream = dial(&client(&authority, Some(&robot), "http/1.1", &rustls::version::TLS13), edge.address).await;
     assert_eq!(get(&mut stream, "/mesh/", &[]).await.status, 401);
 }

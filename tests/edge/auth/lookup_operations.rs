@@ -257,26 +257,41 @@ async fn fields_that_the_server_decides_by_must_be_unambiguous() {
 #[tokio::test]
 async fn bodies_of_unauthenticated_callers_have_their_own_limits() {
     let (server, origin) = (per_tool().await, upstream().await);
+    let listeners = "listeners: [{address: '127.0.0.1:0', hosts: [edge.example], trusted_proxies: [127.0.0.0/8]}]\n";
     let yaml = yaml(&server, &origin, OPERATION, ", local").replace("routes:", "limits: {body_timeout: 3s}\nroutes:");
+    let yaml = listeners.to_owned() + &yaml;
     let edge = TestEdge::start_with(&yaml, &[Tokens::SECRET_FILE]).await;
     let size = 4_000_000;
-    let begin = async |token: &str| {
+    let begin = async |address: &str, token: &str| {
         let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
         let length = (size + 100).to_string();
-        let fields =
-            [("Authorization", token), ("Content-Type", "application/json"), ("Content-Length", length.as_str())];
+        let fields = [
+            ("Authorization", token),
+            ("Content-Type", "application/json"),
+            ("Content-Length", length.as_str()),
+            ("X-Forwarded-For", address),
+        ];
         stream.write_all(request("POST", "/a/mcp", &fields, "").as_bytes()).await.expect("the edge reads");
         // The edge may refuse the request before the whole body is sent.
         let _ = stream.write_all(&vec![b' '; size]).await;
         stream
     };
     let mut held = Vec::new();
-    for number in 0..mcp_edge::config::limits::EARLY_BYTES as usize / size {
-        held.push(begin(&format!("Bearer {number}")).await);
-    }
+    let each = mcp_edge::config::limits::EARLY_BYTES as usize / size / 2;
     let begun = std::time::Instant::now();
-    let mut one_more = begin("Bearer another").await;
-    assert_eq!(read_reply(&mut one_more).await.status, 503);
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        for number in 0..each {
+            held.push(begin(address, &format!("Bearer {number}")).await);
+        }
+        // Case F3: one address leaves room for others.
+        let mut one_more = begin(address, "Bearer another").await;
+        assert_eq!(read_reply(&mut one_more).await.status, 503);
+    }
+    let mut one_more = begin("192.0.2.3", "Bearer another").await;
+    assert_eq!(read_reply(&mut one_more).await.status, 503, "all together have taken everything");
+    let small = [("X-Key", "k"), ("X-Forwarded-For", "192.0.2.1")];
+    let reply = exchange(edge.address, post("/a/mcp", &small, &call("1", "get_a"))).await;
+    assert_ne!(reply.status, 503, "case F3: large bodies leave room for small ones");
     let known = format!("Bearer {}", Tokens::token("alice", ""));
     let large = call("1", &"x".repeat(1 << 20));
     let reply = exchange(edge.address, post("/a/mcp", &[("Authorization", &known)], &large)).await;

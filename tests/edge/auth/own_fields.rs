@@ -182,7 +182,7 @@ routes: [{{path: /a/, upstream: a, auth: {{providers: [public]}}}}]
     let digest = mcp_edge::auth::credential_digest(token.as_bytes());
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     let body = json!({"token_sha256": hex, "refuse_for": "1h"}).to_string();
-    let reply = exchange(edge.admin, request("POST", "/auth/purge", &[], &body)).await;
+    let reply = exchange(edge.admin, request("POST", "/auth/purge", &[("Host", "localhost")], &body)).await;
     assert_eq!((reply.status, &reply.json()["purged"]), (200, &json!(2)));
     for token in [&token, &other] {
         assert_eq!(edge.get_as(token, "/a/").await.status, 401);

@@ -24,7 +24,7 @@ routes:
 }
 
 async fn purge(edge: &TestEdge, body: serde_json::Value) -> Reply {
-    exchange(edge.admin, request("POST", "/auth/purge", &[], &body.to_string())).await
+    exchange(edge.admin, request("POST", "/auth/purge", &[("Host", "localhost")], &body.to_string())).await
 }
 
 fn bearer(token: &str) -> String {
@@ -165,9 +165,10 @@ async fn streams_without_an_end_end_with_their_credential() {
 async fn purges_that_are_not_allowed_or_not_valid_are_refused() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin).await;
-    let get = exchange(edge.admin, request("GET", "/auth/purge", &[], "")).await;
+    let get = exchange(edge.admin, request("GET", "/auth/purge", &[("Host", "localhost")], "")).await;
     assert_eq!((get.status, get.header("allow")), (405, Some("POST")));
-    let page = request("POST", "/auth/purge", &[("Origin", "http://127.0.0.1")], r#"{"all":true}"#);
+    let page =
+        request("POST", "/auth/purge", &[("Host", "localhost"), ("Origin", "http://127.0.0.1")], r#"{"all":true}"#);
     assert_eq!(exchange(edge.admin, page).await.status, 403);
     for body in [json!({}), json!({"token": "x"}), json!({"token_sha256": "x"}), json!("x".repeat(10_000))] {
         let reply = purge(&edge, body.clone()).await;
@@ -186,7 +187,7 @@ routes: [{{path: /, upstream: a, auth: none}}]
     )
     .await;
     assert_eq!(purge(&guarded, json!({"all": true})).await.status, 401);
-    let shown = [("Authorization", "Bearer operators only")];
+    let shown = [("Host", "localhost"), ("Authorization", "Bearer operators only")];
     let reply = exchange(guarded.admin, request("POST", "/auth/purge", &shown, r#"{"all":true}"#)).await;
     assert_eq!(reply.status, 200);
 }

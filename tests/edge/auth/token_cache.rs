@@ -89,7 +89,7 @@ async fn a_denial_or_a_purge_ends_the_use_of_a_stale_entry() {
                     edge.metric(STALE_HITS).await > before
                 })
                 .await;
-                let fields = [("Content-Type", "application/json")];
+                let fields = [("Host", "localhost"), ("Content-Type", "application/json")];
                 let text = crate::harness::request("POST", "/auth/purge", &fields, r#"{"subject": "alice"}"#);
                 assert_eq!(crate::harness::exchange(edge.admin, text).await.status, 200);
             }

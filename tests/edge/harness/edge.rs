@@ -83,7 +83,7 @@ impl TestEdge {
     }
 
     pub async fn admin_get(&self, path: &str) -> Reply {
-        exchange(self.admin, request("GET", path, &[], "")).await
+        exchange(self.admin, request("GET", path, &[("Host", "localhost")], "")).await
     }
 
     pub async fn status(&self) -> serde_json::Value {

@@ -55,7 +55,7 @@ impl EdgeProcess {
 
     /// See [`TestEdge::metric`](super::TestEdge::metric).
     pub async fn metric(&self, series: &str) -> f64 {
-        let scrape = exchange(self.admin, request("GET", "/metrics", &[], "")).await.body;
+        let scrape = exchange(self.admin, request("GET", "/metrics", &[("Host", "localhost")], "")).await.body;
         let value = scrape.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().expect("a number"))
     }

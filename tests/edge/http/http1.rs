@@ -7,7 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::streaming::wire::{Wire, next, raw};
-use crate::harness::{Origin, TestEdge, call, eventually, message, post, read_reply, reads_through_pingora, request};
+use crate::harness::{
+    Origin, TestEdge, call, eventually, exchange, message, post, read_reply, reads_through_pingora, request,
+};
 
 /// An edge with two routes to `origin`: `/mcp` for MCP, and `/opaque/` for other HTTP.
 async fn edge(origin: &Origin, limits: &str) -> TestEdge {
@@ -164,4 +166,26 @@ async fn only_a_client_that_expects_100_continue_gets_it() {
         let reply = read_reply(&mut connect(&edge, &text).await).await;
         assert_eq!(reply.status == 100, told, "{version} {expected}: {}", reply.head);
     }
+}
+
+/// Case F13: what can be read of a head that is refused is in the log.
+#[tokio::test]
+async fn a_refused_head_is_logged_with_what_is_known_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("edge.yaml");
+    let yaml = "listeners: [{address: '127.0.0.1:0'}]\nadmin: {address: '127.0.0.1:0'}\n";
+    std::fs::write(&path, yaml).expect("the folder is writable");
+    let mut edge = crate::harness::EdgeProcess::start(&path).await;
+    let head = "GET /a/../b?token=1 HTTP/1.1\r\nHost: edge.example\r\nX: \0\r\n\r\n";
+    assert_eq!(exchange(edge.address, head).await.status, 400);
+    edge.signal("TERM");
+    let mut seen = None;
+    while let Some(line) = edge.line().await {
+        let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        seen = seen.or((line["status"] == 400).then_some(line));
+    }
+    let line = seen.expect("an access line");
+    let fields =
+        ["client", "method", "host", "path", "reason"].map(|name| line[name].as_str().unwrap_or_default().to_owned());
+    assert_eq!(fields, ["127.0.0.1", "GET", "edge.example", "/a/../b", "bad_request"]);
 }

@@ -128,7 +128,12 @@ async fn a_revoked_credential_is_refused_with_the_same_head() {
     for _ in 0..3 {
         assert_eq!(client.ask(&token, &call("1", "x")).await.status, 200);
     }
-    let purge = request("POST", "/auth/purge", &[], &json!({"subject": "alice", "refuse_for": "1h"}).to_string());
+    let purge = request(
+        "POST",
+        "/auth/purge",
+        &[("Host", "localhost")],
+        &json!({"subject": "alice", "refuse_for": "1h"}).to_string(),
+    );
     assert_eq!(exchange(edge.admin, purge).await.json()["purged"], 1);
     for _ in 0..3 {
         assert_eq!(client.ask(&token, &call("1", "x")).await.status, 401);

@@ -112,8 +112,10 @@ async fn admin_pages_have_fixed_paths_and_methods() {
     assert_eq!(edge.admin_get("/readyz").await.status, 200);
     assert_eq!(edge.admin_get("/metrics/..").await.status, 404);
     assert_eq!(edge.admin_get("/reload").await.status, 405);
-    let post =
-        async |path: &str, headers: &[(&str, &str)]| exchange(edge.admin, request("POST", path, headers, "")).await;
+    let post = async |path: &str, headers: &[(&str, &str)]| {
+        let headers = [&[("Host", "localhost")], headers].concat();
+        exchange(edge.admin, request("POST", path, &headers, "")).await
+    };
     assert_eq!(post("/metrics", &[]).await.status, 405);
     assert_eq!(
         post("/reload", &[("Origin", "http://evil.example")]).await.status,
@@ -131,8 +133,10 @@ async fn admin_pages_have_fixed_paths_and_methods() {
 async fn writes_need_the_admin_token_if_it_is_configured() {
     let origin = Origin::saying("in").await;
     let edge = edge(&origin, "admin: {address: '127.0.0.1:0', token: {file: issuer.secret}}\n").await;
-    let post =
-        async |headers: &[(&str, &str)]| exchange(edge.admin, request("POST", "/reload", headers, "")).await.status;
+    let post = async |headers: &[(&str, &str)]| {
+        let headers = [&[("Host", "localhost")], headers].concat();
+        exchange(edge.admin, request("POST", "/reload", &headers, "")).await.status
+    };
     assert_eq!(post(&[]).await, 401);
     assert_eq!(post(&[("Authorization", "Bearer wrong")]).await, 401);
     assert_eq!(post(&[("Authorization", &format!("Bearer {}", Tokens::SECRET_FILE.1))]).await, 200);
@@ -157,4 +161,38 @@ async fn tokens_and_secrets_are_not_shown() {
     shown += &edge.admin_get("/status").await.body;
     let signature = token.rsplit('.').next().expect("three parts");
     assert!(!shown.contains(signature) && !shown.contains(Tokens::SECRET_FILE.1));
+}
+
+/// Case F10: a page whose name leads to this machine, connections that say nothing, and clients of HTTP/1.0.
+#[tokio::test]
+async fn the_admin_listener_answers_at_once_and_to_names_of_this_machine_only() {
+    let origin = Origin::saying("in").await;
+    let edge = edge(&origin, "").await;
+    for (host, status) in [
+        ("localhost", 200),
+        ("127.0.0.1:9901", 200),
+        ("[::1]", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+    ] {
+        assert_eq!(
+            exchange(edge.admin, request("GET", "/livez", &[("Host", host)], "")).await.status,
+            status,
+            "{host}"
+        );
+    }
+    let begun = std::time::Instant::now();
+    let mut silent = Vec::new();
+    for _ in 0..mcp_edge::config::limits::ADMIN_CONNECTIONS + 8 {
+        silent.push(tokio::net::TcpStream::connect(edge.admin).await.expect("the edge listens"));
+    }
+    for text in ["GET /livez HTTP/1.0\r\n\r\n", "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        let mut client = tokio::net::TcpStream::connect(edge.admin).await.expect("the edge listens");
+        client.write_all(text.as_bytes()).await.expect("the edge reads");
+        let mut answer = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut client, &mut answer).await.expect("the connection is closed");
+        assert!(answer.starts_with("HTTP/1.") && answer.ends_with("ok\n"), "{answer}");
+    }
+    // Silent connections are closed after `limits.header_timeout`, 10 s.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(8), "{:?}", begun.elapsed());
 }

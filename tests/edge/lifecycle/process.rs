@@ -100,8 +100,10 @@ async fn draining_completes_requests_in_flight() {
     stream.write_all(request("POST", "/a/", &[], "x").as_bytes()).await.expect("the edge reads");
     eventually("the request is in flight", async || origin.count() == 1).await;
     let drained = edge.drain_in_background(Duration::from_secs(10));
-    eventually("readiness fails", async || exchange(admin, request("GET", "/readyz", &[], "")).await.status == 503)
-        .await;
+    eventually("readiness fails", async || {
+        exchange(admin, request("GET", "/readyz", &[("Host", "localhost")], "")).await.status == 503
+    })
+    .await;
     eventually("no connection is accepted", async || TcpStream::connect(address).await.is_err()).await;
     let reply = read_reply(&mut stream).await;
     assert_eq!((reply.status, reply.body.as_str(), reply.complete), (200, "done", true));
@@ -184,7 +186,7 @@ async fn a_blocked_log_never_blocks_a_request() {
         stream.write_all(text.as_bytes()).await.expect("the connection is open");
         assert_eq!(read_reply(&mut stream).await.status, 200);
     }
-    let metrics = exchange(edge.admin, request("GET", "/metrics", &[], "")).await.body;
+    let metrics = exchange(edge.admin, request("GET", "/metrics", &[("Host", "localhost")], "")).await.body;
     let dropped = metrics.lines().find_map(|line| line.strip_prefix("mcp_edge_log_lines_dropped_total "));
     assert!(
         dropped.expect("the metric exists").parse::<f64>().expect("a number") > 0.0,
@@ -263,7 +265,7 @@ routes: [{{path: /, upstream: a, auth: none}}, {{path: /events, upstream: b, aut
         assert_eq!(crate::harness::read_reply(&mut client.stream).await.status, 200, "{number}");
         kept.push(client);
         if number % 50 == 0 {
-            let livez = exchange(edge.admin, request("GET", "/livez", &[], "")).await;
+            let livez = exchange(edge.admin, request("GET", "/livez", &[("Host", "localhost")], "")).await;
             assert_eq!(livez.status, 200);
         }
     }

@@ -215,7 +215,8 @@ async fn changed_files_are_reloaded() {
     eventually("the rename is seen", async || serves("/four/").await).await;
     std::fs::write(at("v2/edge.yaml"), "routes: [").expect("writable");
     let failed = async || {
-        exchange(edge.admin, request("GET", "/status", &[], "")).await.json()["last_reload"]["result"] == "failure"
+        exchange(edge.admin, request("GET", "/status", &[("Host", "localhost")], "")).await.json()["last_reload"]["result"]
+            == "failure"
     };
     eventually("the broken edit is seen", failed).await;
     assert!(serves("/four/").await);
@@ -234,4 +235,43 @@ async fn changed_files_are_reloaded() {
     std::fs::write(at("v2/edge.yaml"), yaml("/seven/")).expect("writable");
     edge.signal("HUP");
     eventually("SIGHUP reloads", async || serves("/seven/").await).await;
+}
+
+/// Case F11: a log file in the folder of a configuration with an error.
+#[tokio::test]
+async fn other_files_in_the_folder_cause_no_reload_and_an_error_is_logged_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let good = "listeners: [{address: '127.0.0.1:0'}]\nadmin: {address: '127.0.0.1:0'}\n";
+    std::fs::write(at("edge.yaml"), good).expect("the folder is writable");
+    let mut edge = EdgeProcess::start(&at("edge.yaml")).await;
+    let count =
+        async |result: &str| edge.metric(&format!(r#"mcp_edge_config_reloads_total{{result="{result}"}}"#)).await;
+    // Replaced, so that the edge never sees a half-written file.
+    let replace = |text: &str| {
+        std::fs::write(at("new"), text).expect("the folder is writable");
+        std::fs::rename(at("new"), at("edge.yaml")).expect("the folder is writable");
+    };
+    replace("listeners: 1\n");
+    eventually("the error is noticed", async || count("failure").await >= 1.0).await;
+    let unchanged = count("unchanged").await;
+    let mut log = std::fs::File::create(at("other.log")).expect("the folder is writable");
+    for line in 0..40 {
+        use std::io::Write;
+        writeln!(log, "line {line}").expect("the file is open");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    replace(&format!(
+        "{good}# mended
+"
+    ));
+    eventually("the mended file is noticed", async || count("success").await >= 2.0).await;
+    assert_eq!(count("failure").await, 1.0);
+    assert_eq!(count("unchanged").await, unchanged);
+    edge.signal("TERM");
+    let mut said = 0;
+    while let Some(line) = edge.line().await {
+        said += usize::from(line.contains("is not reloaded"));
+    }
+    assert_eq!(said, 1);
 }

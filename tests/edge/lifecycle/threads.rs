@@ -78,7 +78,7 @@ async fn a_purge_and_a_shutdown_end_the_streams_of_all_threads() {
         streams.push((client, upstream));
     }
     let begun = std::time::Instant::now();
-    let purge = request("POST", "/auth/purge", &[], &json!({"subject": "alice"}).to_string());
+    let purge = request("POST", "/auth/purge", &[("Host", "localhost")], &json!({"subject": "alice"}).to_string());
     assert_eq!(exchange(edge.admin, purge).await.status, 200);
     let mut bobs = Vec::new();
     for (number, (mut client, mut upstream)) in streams.into_iter().enumerate() {

@@ -2,6 +2,7 @@
 
 mod affinity;
 mod connection;
+mod full_queue;
 mod legacy;
 mod resume;
 

@@ -218,6 +218,23 @@ async fn a_session_that_the_client_has_ended_does_not_come_back() {
     assert_eq!(origins[0].count(), 0);
 }
 
+/// The server at which it began comes back, and knows it still.
+#[tokio::test]
+async fn a_moved_session_that_the_client_has_ended_is_not_found_where_it_began() {
+    let origins = servers().await;
+    let all = addresses(&origins);
+    let edge = start(WITH_KEY, &all, "", RESUME).await;
+    let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
+    let home = caller.who().await;
+    let others: Vec<_> = all.iter().zip(["a", "b"]).filter(|(_, name)| **name != *home).map(|(all, _)| *all).collect();
+    edge.reload(&super::yaml(WITH_KEY, &others, "", RESUME)).await.expect("legal");
+    assert_ne!(caller.who().await, home, "the session has moved");
+    edge.reload(&super::yaml(WITH_KEY, &all, "", RESUME)).await.expect("legal");
+    assert_ne!(caller.who().await, home, "it stays there");
+    assert!(caller.send("DELETE", &[], "").await.status < 300);
+    assert_eq!(caller.post(CALL).await.status, 404);
+}
+
 #[tokio::test]
 async fn a_lost_session_is_unknown_if_the_other_server_does_not_open_one() {
     type Answer = fn(&crate::harness::Recorded) -> Vec<u8>;

@@ -87,22 +87,24 @@ async fn a_refused_connection_goes_to_another_replica() {
     assert_eq!(edge.metric(r#"mcp_edge_rejections_total{reason="upstream_failed"}"#).await, 0.0);
 }
 
+/// Case F16.
 #[tokio::test]
-async fn without_a_reachable_replica_the_client_gets_502_in_its_own_protocol() {
+async fn without_a_reachable_replica_the_client_gets_503_in_its_own_protocol() {
     let edge = TestEdge::start(&config(&[refused().await, refused().await], "")).await;
     let reply = edge.get("/", &[]).await;
-    assert_eq!((reply.status, reply.json()["error"].as_str()), (502, Some("upstream_failed")));
+    assert_eq!((reply.status, reply.json()["error"].as_str()), (503, Some("no_endpoint")));
+    assert!(reply.header("retry-after").is_some());
     assert_eq!(reply.json()["request_id"].as_str(), reply.header("x-request-id"));
     let message = r#"{"jsonrpc":"2.0","id":"abc","method":"tools/list"}"#;
     let reply = edge.send("POST", "/mcp/", &[("Content-Type", "application/json")], message).await;
-    assert_eq!((reply.status, reply.json()["id"].as_str()), (502, Some("abc")));
+    assert_eq!((reply.status, reply.json()["id"].as_str()), (503, Some("abc")));
     assert!(reply.json()["error"]["code"].as_i64().is_some_and(|code| (-32099..=-32000).contains(&code)));
     assert_eq!(reply.json()["error"]["data"]["request_id"].as_str(), reply.header("x-request-id"));
     // The same without a declared length.
     let headers = [("Transfer-Encoding", "chunked"), ("Content-Type", "application/json")];
     let head = request("POST", "/mcp/", &headers, "");
     let reply = exchange(edge.address, format!("{head}{:x}\r\n{message}\r\n0\r\n\r\n", message.len())).await;
-    assert_eq!((reply.status, reply.json()["id"].as_str()), (502, Some("abc")));
+    assert_eq!((reply.status, reply.json()["id"].as_str()), (503, Some("abc")));
 }
 
 /// Row 1: a safe request is repeated once, at another replica. A request that may have run is not repeated.

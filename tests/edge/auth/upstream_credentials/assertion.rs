@@ -167,6 +167,7 @@ async fn an_edge_without_keys_publishes_none_and_writes_to_the_set_are_refused()
     let yaml = yaml(&origin, "secret: {file: edge.secret}");
     let edge = TestEdge::start_with(&yaml, &[SECRET]).await;
     assert!(key_set(&edge).await.keys.is_empty());
-    let reply = exchange(edge.admin, crate::harness::request("POST", "/jwks.json", &[], "{}")).await;
+    let reply =
+        exchange(edge.admin, crate::harness::request("POST", "/jwks.json", &[("Host", "localhost")], "{}")).await;
     assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD")));
 }

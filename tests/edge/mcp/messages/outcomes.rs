@@ -215,7 +215,7 @@ async fn every_call_has_one_outcome() {
         calls.counted("/a/", "tools/call", label, "denied", 1.0).await;
         assert_eq!(calls.durations("/a/", "tools/call", label).await, 1.0, "{tool}");
     }
-    assert_eq!(calls.send("/dead/mcp", &call("ok")).await, 502);
+    assert_eq!(calls.send("/dead/mcp", &call("ok")).await, 503);
     calls.counted("/dead/", "tools/call", "ok", "failed", 1.0).await;
     // Messages that are not calls of tools are counted by their method.
     for (message, method, outcome) in [
