@@ -100,8 +100,10 @@ fn repair_upstream(draft: &mut Draft, path: &str, note: Note) -> bool {
     let rest = path[name.len()..].to_owned();
     let tls = item.value.tls.as_mut().filter(|_| rest.starts_with(".tls"));
     match tls {
-        // The certificate authorities of the system are used instead.
-        Some(tls) if tls.ca.is_some() && rest == ".tls.ca" => tls.ca = None,
+        Some(tls) if tls.ca.is_some() && rest == ".tls.ca" => {
+            tls.ca = None;
+            item.note_of_output("without `tls.ca`, the edge verifies the upstream's certificate with the certificate authorities of the system");
+        }
         Some(tls) if tls.server_name.is_some() && rest == ".tls.server_name" => tls.server_name = None,
         Some(tls) if tls.certificate.is_some() => (tls.certificate, tls.key) = (None, None),
         _ => {

@@ -9,7 +9,6 @@ use crate::import::nginx::pattern::beginning;
 use crate::import::nginx::place::Place;
 use crate::import::nginx::search::Search;
 use crate::import::nginx::site::{Kind, Location, Site};
-use crate::types::excerpt;
 
 /// A converted server.
 pub(crate) struct ConvertedSite<'a> {
@@ -79,7 +78,7 @@ impl Entry {
             beginning,
             candidate: Err(String::new()),
         };
-        let shown = excerpt(&location.path);
+        let shown = location.shown();
         match location.kind {
             Kind::Named => {
                 let text =
@@ -89,20 +88,20 @@ impl Entry {
             }
             Kind::Regex => {
                 let text = format!(
-                    "`location ~ {shown}` is a regular expression, and routes match prefixes: its requests go to the route with the longest matching prefix, whose access requirements are at least as strict. Write routes for what this location did"
+                    "{shown} is a regular expression, and routes match prefixes: its requests go to the route with the longest matching prefix, whose access requirements are at least as strict. Write routes for what this location did"
                 );
                 draft.note(file, location.at, text);
                 without_route(Some(beginning(&location.path, location.ignores_case())))
             }
             Kind::Exact | Kind::Prefix if outer.is_some() => {
-                let text = format!("`location {shown}` is left out: it is inside a regular expression location");
+                let text = format!("{shown} is left out: it is inside a regular expression location");
                 draft.note(file, location.at, text);
                 without_route(outer)
             }
             Kind::Exact | Kind::Prefix => {
                 let place = Place::of(&location.path, location.kind == Kind::Prefix);
                 if place.own.is_none() {
-                    let text = format!("`location {shown}` is left out: a route cannot have this path");
+                    let text = format!("{shown} is left out: a route cannot have this path");
                     draft.note(file, location.at, text);
                     return Self { place: Some(place), ..without_route(None) };
                 }

@@ -3,6 +3,7 @@
 //! Everything that cannot be converted gets a note, and the result is never more open than nginx. A location that nginx
 //! answered itself, or protected in a way that the edge does not support, becomes a route that rejects all requests.
 
+mod answered_fields;
 mod candidate;
 mod converted_site;
 mod fields;
@@ -10,9 +11,13 @@ pub(super) mod gate;
 mod hosts;
 mod listen;
 mod pool;
+mod request_field;
 mod requirement;
 mod rest;
+mod restriction;
+mod rewritten;
 mod routes;
+mod secret;
 pub(super) mod sources;
 mod table;
 
@@ -51,7 +56,7 @@ pub(super) fn convert(nginx: Option<Nginx<'_>>, scopes: Option<Scopes<'_>>) -> D
                 Server::Any => None,
             })
             .collect();
-        let mut gates = Gates::new(scopes.file);
+        let mut gates = Gates::new(scopes.file, &[], true);
         for (server, at) in named {
             if nginx.is_none() {
                 of_server(server, at, scopes, &mut gates, &mut draft);

@@ -7,13 +7,14 @@ use super::converted_site::ConvertedSite;
 use super::gate::Gates;
 use super::hosts::{Group, groups};
 use super::pool::Pools;
+use super::request_field::overwritten;
 use super::requirement::{Demand, Requirement};
 use super::sources::{Nginx, Scopes};
 use super::table::{Served, Table, Who};
 use super::{listen, rest};
 use crate::config::limits;
 use crate::config::text::Position;
-use crate::config::written::{Route, RouteAuth};
+use crate::config::written::{Header, Route, RouteAuth};
 use crate::import::draft::blank::{CLOSED, blank_route, required, shut};
 use crate::import::draft::{Draft, Item};
 use crate::import::nginx::site::{Kind, Location, Site, sites};
@@ -28,7 +29,7 @@ pub(crate) fn of_nginx(nginx: Nginx<'_>, scopes: Option<Scopes<'_>>, draft: &mut
     let used = used(&nginx, &sites, draft);
     let ports: BTreeSet<_> = used
         .iter()
-        .map(|index| listen::binds(&sites[*index]).iter().map(|bind| bind.address.port()).collect::<BTreeSet<_>>())
+        .map(|index| listen::serving(&sites[*index]).iter().map(|bind| bind.address.port()).collect::<BTreeSet<_>>())
         .collect();
     if ports.len() > 1 {
         draft.notes.push(Note::of_output(
@@ -40,10 +41,19 @@ pub(crate) fn of_nginx(nginx: Nginx<'_>, scopes: Option<Scopes<'_>>, draft: &mut
         nginx,
         scopes,
         pools: Pools::new(nginx.file, nginx.folder, nginx.root),
-        gates: Gates::new(nginx.file),
+        gates: Gates::new(nginx.file, nginx.root, scopes.is_some()),
         servers: BTreeSet::new(),
     };
     let in_groups: BTreeSet<usize> = groups.iter().flat_map(|group| group.sites.iter().copied()).collect();
+    for site in used.iter().filter(|index| !in_groups.contains(index)).map(|index| &sites[*index]) {
+        let text = match site.hosts() {
+            (hosts, other) if hosts.is_empty() && !other.is_empty() => {
+                "the edge cannot match the names of this server, so its locations are left out: write routes with `hosts`"
+            }
+            _ => "another server has the names and addresses of this server, so its locations are left out",
+        };
+        draft.note(nginx.file, site.at, text);
+    }
     let converted =
         in_groups.into_iter().map(|index| (index, ConvertedSite::new(&sites[index], &mut converter, draft))).collect();
     for group in &groups {
@@ -125,14 +135,18 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         }
     }
 
-    /// The location whose settings the route at `place` gets. A location that also serves the paths below is preferred.
+    /// The location whose settings the route at `place` gets. Locations of the servers that have the name of a host are
+    /// preferred, then locations that also serve the paths below.
     /// `None`: no location can become the route.
     fn chosen(&self, place: &str, served: &Served) -> Option<Chosen<'t, 'a>> {
         let of = |who: &(usize, usize)| {
             let (location, entry) = self.table.location(who.0, who.1)?;
             Some(Chosen { location, candidate: entry.candidate.as_ref().ok()?, who: *who })
         };
-        let chosen = served.owners.iter().find_map(of)?;
+        // The default server of an address may have another upstream than the server that has the name of a host.
+        let distance = |who: &(usize, usize)| self.table.distance(who.0, &self.group.hosts);
+        let nearest = served.owners.iter().map(distance).min()?;
+        let chosen = served.owners.iter().filter(|who| distance(who) == nearest).find_map(of)?;
         // `location = /` would become a route for all paths. If it must be closed, it would close all paths.
         let is_alone = place.is_empty() && chosen.location.kind == Kind::Exact && !self.group.falls_through;
         let requirement = served.demands.iter().fold(Requirement::Nothing, |all, (_, demand)| all.and(&demand.asked));
@@ -166,7 +180,11 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         let was = Requirement::by(&item.value.auth);
         let mut requirement = was.clone();
         let mut strictest: Option<(Who, Demand)> = None;
-        for (by, demand) in served.demands.iter().cloned().chain(self.unconverted(served)) {
+        let confined = candidate
+            .confined
+            .iter()
+            .map(|(at, why)| ((who.0, Some(who.1)), Demand { asked: Requirement::Nobody, at: *at, why: why.clone() }));
+        for (by, demand) in served.demands.iter().cloned().chain(self.unconverted(served)).chain(confined) {
             let both = requirement.and(&demand.asked);
             if both != requirement {
                 (requirement, strictest) = (both, Some((by, demand)));
@@ -176,6 +194,9 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
             let text = "`location =` matched one path, but a route also matches the paths below it";
             self.draft.note(file, location.at, text);
         }
+        let was_closed = strictest.as_ref().is_some_and(|(_, demand)| {
+            requirement == Requirement::Nobody && candidate.confined.as_ref().is_none_or(|(_, why)| *why != demand.why)
+        });
         if let Some((by, demand)) = strictest {
             let text = self.reason(&was, &requirement, who, by, &demand);
             let at = if by.1.is_some() { demand.at } else { location.at };
@@ -186,7 +207,53 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
                 _ => shut(&mut item.value, &self.provider(&candidate.item.value.auth, demand.at)),
             }
         }
+        if let Some((at, why)) = candidate.confined.as_ref().filter(|_| was_closed) {
+            item.note(
+                file,
+                *at,
+                format!("the upstream would get other paths than from nginx because {why}: see `rewrite` of routes"),
+            );
+        }
+        self.header_rules(&mut item, served, who);
         self.push(item);
+    }
+
+    /// Applies the header rules of the other locations whose requests go to a route, which is that of the location
+    /// `own`: what one of them overwrote does not come from clients.
+    fn header_rules(&self, item: &mut Item<Route>, served: &Served, own: (usize, usize)) {
+        let file = self.converter.nginx.file;
+        let others: BTreeSet<(usize, usize)> =
+            served.demands.iter().filter_map(|((site, index), _)| Some((*site, (*index)?))).collect();
+        for who in others.into_iter().filter(|who| *who != own) {
+            let Some((location, _)) = self.table.location(who.0, who.1) else { continue };
+            if location.chain.own("proxy_pass").is_empty() {
+                continue;
+            }
+            let (names, hides_token) = overwritten(&location.chain);
+            let changes = &mut item.value.request_headers;
+            let is_new = |name: &Header| {
+                !changes.set.keys().any(|set| name.0.as_str().eq_ignore_ascii_case(set))
+                    && !changes.remove.contains(name)
+            };
+            let names: Vec<Header> = names.into_iter().filter(is_new).collect();
+            changes.remove.extend(names.iter().cloned());
+            if !names.is_empty() {
+                let shown = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                let removed = if names.len() == 1 { "the field is" } else { "the fields are" };
+                let text = format!(
+                    "{} overwrote {shown}, and its requests go to this route: {removed} removed from all requests",
+                    location.shown()
+                );
+                item.note(file, location.at, text);
+            }
+            if hides_token && std::mem::take(&mut item.value.forward_token) {
+                let text = format!(
+                    "{} did not send the client's Authorization, and its requests go to this route: `forward_token` is off for all requests",
+                    location.shown()
+                );
+                item.note(file, location.at, text);
+            }
+        }
     }
 
     /// The demands of prefix locations at a route's place that cannot become routes: their requests must be rejected.
@@ -212,8 +279,8 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
     ) -> String {
         let shown = by.1.and_then(|index| self.table.location(by.0, index)).map(|(location, _)| location.shown());
         let open = match was {
-            Requirement::Nothing => format!("until you write `auth: none` or remove the scope `{CLOSED}`"),
-            _ => format!("until you remove the scope `{CLOSED}`"),
+            Requirement::Nothing => "write `auth: {providers: [NAME]}`, or `auth: none` for everybody".to_owned(),
+            _ => format!("remove the scope `{CLOSED}`"),
         };
         let why = &demand.why;
         match (requirement, &demand.asked, shown) {
@@ -225,17 +292,17 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
                     .to_owned()
             }
             (_, Requirement::Nobody, Some(_)) if by == (own.0, Some(own.1)) => {
-                format!("the access rules of nginx cannot be imported because {why}: this route rejects all requests {open}")
+                format!("this route rejects all requests because {why}. To open it, {open}")
             }
             (_, Requirement::Nobody, Some(shown)) => format!(
-                "{shown} is closed because {why}, and some of its requests go to this route: the route rejects all requests {open}"
+                "{shown} is closed because {why}, and some of its requests go to this route: the route rejects all requests. To open it, {open}"
             ),
             (_, Requirement::Nobody, None) => format!(
-                "nginx may have rejected some requests for this route, such as those for the paths below it (server, line {}: {why}): the route rejects all requests {open}",
+                "nginx may have rejected some requests for this route, such as those for the paths below it (server, line {}: {why}): the route rejects all requests. To open it, {open}",
                 demand.at.0
             ),
             (.., shown) => format!(
-                "{} required authentication by another provider, and some of its requests go to this route: the route rejects all requests {open}",
+                "{} required authentication by another provider, and some of its requests go to this route: the route rejects all requests. To open it, {open}",
                 shown.unwrap_or_else(|| "the server".to_owned())
             ),
         }

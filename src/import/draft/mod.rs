@@ -34,8 +34,20 @@ impl<T> Item<T> {
         Self { value, notes: Vec::new() }
     }
 
+    /// Adds a note, unless the item has it already.
     pub(super) fn note(&mut self, file: &Arc<str>, at: Position, text: impl Into<String>) {
-        self.notes.push(Note::new(file, at, text));
+        self.add(Note::new(file, at, text));
+    }
+
+    /// Adds a note about the output, unless the item has it already.
+    pub(super) fn note_of_output(&mut self, text: &str) {
+        self.add(Note::of_output(text));
+    }
+
+    fn add(&mut self, note: Note) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use http::Request;
 use crate::harness::http2::{Http2, head, text};
 use crate::harness::{Claims, Origin, Recorded, TestEdge, Tokens, answer, call, exchange, ok, post};
 
-const TRUSTED: &str = "listeners: [{address: '127.0.0.1:0', hosts: [edge.example], trusted_proxies: [127.0.0.0/8]MORE}]";
+const TRUSTED: &str =
+    "listeners: [{address: '127.0.0.1:0', hosts: [edge.example], trusted_proxies: [127.0.0.0/8]MORE}]";
 
 /// An edge whose clients are trusted proxies, with a route for each protocol. `more` stands in the listener, in the upstream and
 /// in both routes.
