@@ -105,7 +105,12 @@ fn repair_upstream(draft: &mut Draft, path: &str, note: Note) -> bool {
             item.note_of_output("without `tls.ca`, the edge verifies the upstream's certificate with the certificate authorities of the system");
         }
         Some(tls) if tls.server_name.is_some() && rest == ".tls.server_name" => tls.server_name = None,
-        Some(tls) if tls.certificate.is_some() => (tls.certificate, tls.key) = (None, None),
+        Some(tls) if tls.certificate.is_some() => {
+            (tls.certificate, tls.key) = (None, None);
+            item.note_of_output(
+                "without `tls.certificate` and `tls.key`, the edge sends no certificate of its own to the upstream",
+            );
+        }
         _ => {
             let unknown = unknown_upstream();
             let is_new = item.value != unknown;

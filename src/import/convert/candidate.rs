@@ -24,9 +24,9 @@ pub(crate) struct Candidate {
     pub(crate) item: Item<Route>,
     /// Whether nginx sent the client's `Authorization` to the upstream. `None`: the location does not set this header.
     pub(crate) token: Option<bool>,
-    /// The position and the reason when the upstream would get other paths than those that nginx sent: the route is
-    /// then closed. The reason is a clause to follow "because".
-    pub(crate) confined: Option<(Position, String)>,
+    /// The position and the reason when the route must be closed, although its access rules are known. The reason is a
+    /// clause to follow "because".
+    pub(crate) closed: Option<(Position, String)>,
 }
 
 /// Converts locations to routes, and makes the upstreams and providers that these routes need.
@@ -69,10 +69,17 @@ impl Converter<'_> {
         let token = fields.token;
         let provider = self.gates.provider(site, &location.chain, draft);
         let mut item = Item::new(blank_route(&encoded(&location.path), &upstream, RouteAuth::None));
-        let confined = self.rewrite(location, &target, &mut item, draft);
+        let mut closed = self.rewrite(location, &target, &mut item, draft);
         self.auth(site, location, &target, &fields, provider, &mut item, draft);
         self.settings(location, fields, &mut item, draft);
-        Ok(Candidate { item, token, confined })
+        if let Some(line) = location.chain.all().find(|line| copies_body(line))
+            && item.value.auth != RouteAuth::None
+            && item.value.protocol != Protocol::Mcp
+        {
+            let why = "nginx let the authentication server decide about each tool, and a route without `protocol: mcp` has no rules for tools";
+            closed.get_or_insert((line.at, why.to_owned()));
+        }
+        Ok(Candidate { item, token, closed })
     }
 
     /// Sets the rewrite of the route. Returns the position and the reason when the edge cannot send the same paths.

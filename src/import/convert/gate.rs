@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::answered_fields;
+use super::answered_fields::AnsweredFields;
 use super::pool::{Target, blocks, servers, with_port};
 use super::secret::is_secret_name;
 use crate::config::limits;
@@ -25,6 +25,8 @@ pub(crate) struct Gates<'a> {
     made: HashMap<String, String>,
     /// The location that serves each `auth_request`, by server and URI.
     targets: HashMap<(Position, bool, String), Option<usize>>,
+    /// The fields of the answers to each `auth_request`, by server and URI.
+    answered: HashMap<(Position, bool, String), AnsweredFields>,
     /// The `upstream` blocks.
     blocks: BTreeMap<&'a str, &'a Directive>,
     /// True when the rules for methods and tools are imported.
@@ -33,7 +35,8 @@ pub(crate) struct Gates<'a> {
 
 impl<'a> Gates<'a> {
     pub(crate) fn new(file: &'a Arc<str>, root: &'a [Directive], with_scopes: bool) -> Self {
-        Self { file, made: HashMap::new(), targets: HashMap::new(), blocks: blocks(root), with_scopes }
+        let (made, targets, answered) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { file, made, targets, answered, blocks: blocks(root), with_scopes }
     }
 
     /// The name of the provider for the `auth_request` that applies in `chain`. `None`: there is none, or it is `off`.
@@ -87,7 +90,8 @@ impl<'a> Gates<'a> {
         }
         self.settings(location, &mut item);
         if let Some(lookup) = &mut item.value.lookup {
-            answered_fields::read(site, uri, lookup);
+            let key = (site.at, site.is_server, uri.to_owned());
+            self.answered.entry(key).or_insert_with(|| AnsweredFields::of(site, uri)).apply(lookup);
         }
         let lookup = item.value.lookup.as_ref();
         let key = lookup
@@ -119,7 +123,7 @@ impl<'a> Gates<'a> {
             let is_copy = value == format!("$http_{}", name.replace('-', "_"));
             match (name.as_str(), is_copy) {
                 ("host" | "connection" | "content-length" | "content-type", _) => {}
-                ("x-original-uri" | "x-original-method" | "x-original-url" | "authorization", _) => {}
+                ("x-original-uri" | "x-original-method" | "x-original-url", _) => {}
                 // In nginx, Lua set this field from the body. In the edge, it would have the client's value.
                 ("x-body", _) => {}
                 (name, true) => {
@@ -136,12 +140,17 @@ impl<'a> Gates<'a> {
                     }
                 }
                 (name, false) => {
+                    // nginx did not send the client's own value.
+                    lookup.headers.retain(|header| header.0.as_str() != name);
                     notes.push((
                         line.at,
                         format!("the header `{}` is not sent to the authentication server", excerpt(name)),
                     ));
                 }
             }
+        }
+        if let Some(line) = location.chain.one("proxy_pass_request_headers").filter(|line| line.arg(0) == "off") {
+            notes.push((line.at, "nginx sent only the fields that `proxy_set_header` names to the authentication server: take the others out of `headers`".to_owned()));
         }
         for line in location.chain.own("proxy_read_timeout") {
             match time(line.arg(0)) {
@@ -248,6 +257,22 @@ mod tests {
         assert_eq!(of("server a:4180; keepalive 8;"), ("http://a:4180/y".to_owned(), 1));
         assert_eq!(of("server a down; server b; server c;"), ("http://b/y".to_owned(), 2));
         assert_eq!(of("server unix:/x;"), (UNKNOWN.to_owned(), 1));
+    }
+
+    #[test]
+    fn credentials_that_nginx_overwrote_are_not_sent() {
+        let of = |text: &str| {
+            let text = format!("location /x {{ auth_request /v; }} location = /v {{ proxy_pass http://a; {text} }}");
+            let lookup = read(&text).value.lookup.expect("a lookup");
+            lookup.headers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of(""), "authorization x-authorization");
+        assert_eq!(of("proxy_set_header Authorization $http_authorization;"), "authorization x-authorization");
+        assert_eq!(
+            of("proxy_set_header Authorization \"\"; proxy_set_header X-Api-Key $http_x_api_key;"),
+            "x-authorization x-api-key"
+        );
+        assert_eq!(of("proxy_set_header X-Authorization \"a\";"), "authorization");
     }
 
     #[test]

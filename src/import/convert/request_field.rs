@@ -1,12 +1,13 @@
 //! Decides what a location does with one header field of its requests, and which fields it does not take from clients.
 
 use http::HeaderName;
-use http::header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, UPGRADE};
 
 use super::secret::may_be_secret;
 use crate::config::text::Position;
 use crate::config::written::{Header, HeaderText};
 use crate::import::nginx::site::Chain;
+use crate::types::is_connection_field;
 
 /// What `proxy_set_header` does with a field.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,8 +91,7 @@ pub(crate) fn is_usual(name: &HeaderName, value: &str) -> bool {
 }
 
 pub(crate) fn is_of_connection(name: &HeaderName) -> bool {
-    let names = ["connection", "content-length", "te", "trailer", "transfer-encoding", "upgrade", "keep-alive"];
-    names.contains(&name.as_str()) || name.as_str() == "proxy-connection"
+    is_connection_field(name) || *name == CONTENT_LENGTH
 }
 
 /// The fields that upstreams never got from clients where `chain` applies, and whether `Authorization` is one of them,

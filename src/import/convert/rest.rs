@@ -1,5 +1,6 @@
 //! nginx directives that are not converted. Some are not needed in the edge, the others get a note.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::pool::blocks;
@@ -133,12 +134,10 @@ const NOT_NEEDED: &str =
 /// Adds a note for each directive of the file that no other file of this module reads.
 pub(crate) fn note(file: &Arc<str>, root: &[Directive], draft: &mut Draft) {
     inside(file, root, "", draft);
-    let mut targets = Vec::new();
+    let mut targets = BTreeSet::new();
     passes(root, &mut targets);
     for (name, block) in blocks(root) {
-        let is_named =
-            |target: &&str| target.split("://").nth(1).is_some_and(|rest| rest.split('/').next() == Some(name));
-        if !targets.iter().any(is_named) {
+        if !targets.contains(name) {
             let text = format!("`upstream {}` is left out: no `proxy_pass` names it", excerpt(name));
             draft.note(file, block.at, text);
         }
@@ -148,21 +147,29 @@ pub(crate) fn note(file: &Arc<str>, root: &[Directive], draft: &mut Draft) {
 /// Adds the notes for `block`, which is the block of the directive `outer`, and for its inner blocks. The parser limits
 /// how deep blocks are nested.
 fn inside(file: &Arc<str>, block: &[Directive], outer: &str, draft: &mut Draft) {
+    let any = block.iter().any(|line| line.name == "satisfy" && line.arg(0) == "any");
     for line in block {
         let name = line.name.as_str();
         if matches!(name, "http" | "server" | "location") {
             inside(file, line.children(), name, draft);
+        } else if any && matches!(name, "allow" | "deny" | "satisfy") {
+            draft.note(
+                file,
+                line.at,
+                "`satisfy any` is not supported: callers must authenticate, also from addresses that nginx let in",
+            );
         } else if let Some(text) = about(line, outer) {
             draft.note(file, line.at, text);
         }
     }
 }
 
-/// Adds the arguments of all `proxy_pass` in `block` and its inner blocks to `targets`.
-fn passes<'a>(block: &'a [Directive], targets: &mut Vec<&'a str>) {
+/// Adds the hosts in all `proxy_pass` of `block` and its inner blocks to `targets`.
+fn passes<'a>(block: &'a [Directive], targets: &mut BTreeSet<&'a str>) {
     for line in block {
         if line.name == "proxy_pass" {
-            targets.push(line.arg(0));
+            let host = line.arg(0).split_once("://").and_then(|(_, rest)| rest.split('/').next());
+            targets.extend(host);
         }
         passes(line.children(), targets);
     }
@@ -177,7 +184,7 @@ fn about(line: &Directive, outer: &str) -> Option<String> {
     if NEEDLESS.contains(&name) {
         return Some(NOT_NEEDED.to_owned());
     }
-    if READ.contains(&name) || copies_body(line) || is_harmless(line) && name == "include" || leads_to_https(line) {
+    if READ.contains(&name) || copies_body(line) || is_harmless(line) && name == "include" {
         return None;
     }
     Some(match name {
@@ -186,6 +193,9 @@ fn about(line: &Directive, outer: &str) -> Option<String> {
                 "`include {}` is not followed: replace it with the contents of the file, and import again",
                 excerpt(line.arg(0))
             )
+        }
+        "if" if leads_to_https(line) => {
+            "nginx redirected requests in cleartext to HTTPS: the listeners of this server without TLS are left out".to_owned()
         }
         "if" if line.args.iter().any(|arg| arg.contains("$request_method")) => {
             "`if` is not supported: to answer OPTIONS of web pages, write `cors: {origins: [ORIGIN]}`".to_owned()
@@ -233,9 +243,6 @@ fn in_block(line: &Directive, outer: &str) -> Option<&'static str> {
         ),
         ("real_ip_header" | "set_real_ip_from", "location") => {
             Some("the edge trusts proxies for a whole listener: write `trusted_proxies` there")
-        }
-        ("satisfy", _) if line.arg(0) == "any" => {
-            Some("`satisfy any` is not supported: callers must authenticate, also from addresses that nginx let in")
         }
         _ => None,
     }

@@ -180,11 +180,11 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         let was = Requirement::by(&item.value.auth);
         let mut requirement = was.clone();
         let mut strictest: Option<(Who, Demand)> = None;
-        let confined = candidate
-            .confined
+        let closed = candidate
+            .closed
             .iter()
             .map(|(at, why)| ((who.0, Some(who.1)), Demand { asked: Requirement::Nobody, at: *at, why: why.clone() }));
-        for (by, demand) in served.demands.iter().cloned().chain(self.unconverted(served)).chain(confined) {
+        for (by, demand) in served.demands.iter().cloned().chain(self.unconverted(served)).chain(closed) {
             let both = requirement.and(&demand.asked);
             if both != requirement {
                 (requirement, strictest) = (both, Some((by, demand)));
@@ -195,7 +195,7 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
             self.draft.note(file, location.at, text);
         }
         let was_closed = strictest.as_ref().is_some_and(|(_, demand)| {
-            requirement == Requirement::Nobody && candidate.confined.as_ref().is_none_or(|(_, why)| *why != demand.why)
+            requirement == Requirement::Nobody && candidate.closed.as_ref().is_none_or(|(_, why)| *why != demand.why)
         });
         if let Some((by, demand)) = strictest {
             let text = self.reason(&was, &requirement, who, by, &demand);
@@ -207,12 +207,8 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
                 _ => shut(&mut item.value, &self.provider(&candidate.item.value.auth, demand.at)),
             }
         }
-        if let Some((at, why)) = candidate.confined.as_ref().filter(|_| was_closed) {
-            item.note(
-                file,
-                *at,
-                format!("the upstream would get other paths than from nginx because {why}: see `rewrite` of routes"),
-            );
+        if let Some((at, why)) = candidate.closed.as_ref().filter(|_| was_closed) {
+            item.note(file, *at, format!("before you open this route, note that {why}"));
         }
         self.header_rules(&mut item, served, who);
         self.push(item);
