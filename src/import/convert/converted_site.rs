@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::candidate::{Candidate, Converter};
+use super::request_field::overwritten;
 use super::requirement::{Demand, Requirement};
+use crate::config::written::Header;
 use crate::import::draft::Draft;
 use crate::import::nginx::pattern::beginning;
 use crate::import::nginx::place::Place;
@@ -31,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) beginning: Option<String>,
     /// The route for the location, or the reason why there is none.
     pub(crate) candidate: Result<Candidate, String>,
+    /// The fields that the location's upstream never gets from clients, and whether it does not get `Authorization`.
+    pub(crate) overwritten: (Vec<Header>, bool),
 }
 
 impl<'a> ConvertedSite<'a> {
@@ -44,7 +48,11 @@ impl<'a> ConvertedSite<'a> {
             // A location comes before its inner locations in the list, so the entry of `parent` exists.
             let outer = location.parent.and_then(|parent| entries[parent].beginning.clone());
             let is_auth_target = location.kind == Kind::Exact && auth_targets.contains(location.path.as_str());
-            entries.push(Entry::new(site, location, outer, is_auth_target, converter, draft));
+            let mut entry = Entry::new(site, location, outer, is_auth_target, converter, draft);
+            if !location.chain.own("proxy_pass").is_empty() {
+                entry.overwritten = overwritten(&location.chain);
+            }
+            entries.push(entry);
         }
         let redirects = |flag: &str| matches!(flag, "redirect" | "permanent");
         let rewrites = site.chain.own("rewrite").into_iter().filter(|line| !redirects(line.arg(2)));
@@ -77,6 +85,7 @@ impl Entry {
             place: None,
             beginning,
             candidate: Err(String::new()),
+            overwritten: (Vec::new(), false),
         };
         let shown = location.shown();
         match location.kind {
@@ -106,7 +115,7 @@ impl Entry {
                     return Self { place: Some(place), ..without_route(None) };
                 }
                 let candidate = converter.candidate(site, location, is_auth_target, draft);
-                Self { demand, place: Some(place), beginning: None, candidate }
+                Self { place: Some(place), candidate, ..without_route(None) }
             }
         }
     }

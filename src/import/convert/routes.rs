@@ -1,13 +1,14 @@
 //! Converts the locations of an nginx configuration to routes and listeners.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use http::HeaderName;
 
 use super::candidate::{Candidate, Converter};
 use super::converted_site::ConvertedSite;
 use super::gate::Gates;
 use super::hosts::{Group, groups};
 use super::pool::Pools;
-use super::request_field::overwritten;
 use super::requirement::{Demand, Requirement};
 use super::sources::{Nginx, Scopes};
 use super::table::{Served, Table, Who};
@@ -210,29 +211,33 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         if let Some((at, why)) = candidate.closed.as_ref().filter(|_| was_closed) {
             item.note(file, *at, format!("before you open this route, note that {why}"));
         }
-        self.header_rules(&mut item, served, who);
+        if !self.header_rules(&mut item, served, who) {
+            let text = "this route rejects all requests because other locations whose requests go to it overwrote too many fields: write `remove` in `request_headers`";
+            item.note(file, location.at, text);
+            item.value.forward_token = false;
+            shut(&mut item.value, &self.provider(&candidate.item.value.auth, location.at));
+        }
         self.push(item);
     }
 
     /// Applies the header rules of the other locations whose requests go to a route, which is that of the location
-    /// `own`: what one of them overwrote does not come from clients.
-    fn header_rules(&self, item: &mut Item<Route>, served: &Served, own: (usize, usize)) {
+    /// `own`: what one of them overwrote does not come from clients. False when these are too many fields.
+    fn header_rules(&self, item: &mut Item<Route>, served: &Served, own: (usize, usize)) -> bool {
         let file = self.converter.nginx.file;
+        let changes = &item.value.request_headers;
+        let set = changes.set.keys().filter_map(|name| name.parse().ok());
+        let mut known: HashSet<HeaderName> = set.chain(changes.remove.iter().map(|name| name.0.clone())).collect();
+        let most = known.len() + limits::IMPORT_REMOVED_FIELDS;
         let others: BTreeSet<(usize, usize)> =
             served.demands.iter().filter_map(|((site, index), _)| Some((*site, (*index)?))).collect();
         for who in others.into_iter().filter(|who| *who != own) {
-            let Some((location, _)) = self.table.location(who.0, who.1) else { continue };
-            if location.chain.own("proxy_pass").is_empty() {
-                continue;
+            let Some((location, entry)) = self.table.location(who.0, who.1) else { continue };
+            let (names, hides_token) = &entry.overwritten;
+            let names: Vec<Header> = names.iter().filter(|name| known.insert(name.0.clone())).cloned().collect();
+            if known.len() > most {
+                return false;
             }
-            let (names, hides_token) = overwritten(&location.chain);
-            let changes = &mut item.value.request_headers;
-            let is_new = |name: &Header| {
-                !changes.set.keys().any(|set| name.0.as_str().eq_ignore_ascii_case(set))
-                    && !changes.remove.contains(name)
-            };
-            let names: Vec<Header> = names.into_iter().filter(is_new).collect();
-            changes.remove.extend(names.iter().cloned());
+            item.value.request_headers.remove.extend(names.iter().cloned());
             if !names.is_empty() {
                 let shown = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                 let removed = if names.len() == 1 { "the field is" } else { "the fields are" };
@@ -242,7 +247,7 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
                 );
                 item.note(file, location.at, text);
             }
-            if hides_token && std::mem::take(&mut item.value.forward_token) {
+            if *hides_token && std::mem::take(&mut item.value.forward_token) {
                 let text = format!(
                     "{} did not send the client's Authorization, and its requests go to this route: `forward_token` is off for all requests",
                     location.shown()
@@ -250,6 +255,7 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
                 item.note(file, location.at, text);
             }
         }
+        true
     }
 
     /// The demands of prefix locations at a route's place that cannot become routes: their requests must be rejected.

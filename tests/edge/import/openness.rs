@@ -205,4 +205,13 @@ fn routes_have_the_header_rules_of_all_their_locations() {
     let expected = "remove: [x-role, x-admin], set: {x-team: blue}";
     assert!(edge.yaml.contains(expected) && !edge.yaml.contains("forward_token: true"), "{}", edge.yaml);
     assert!(edge.yaml.contains("`location = /x` overwrote `x-role`"), "{}", edge.yaml);
+
+    let regex =
+        |index: usize| format!("location ~ x{index} {{ proxy_pass http://a:1; proxy_set_header X-A{index} \"\"; }}");
+    let text = |count: usize| {
+        let regexes: String = (0..count).map(regex).collect();
+        format!("server {{ listen 8080; location / {{ proxy_pass http://a:1; }} {regexes} }}")
+    };
+    let required = |count| Edge::of(&text(count), false).required(0, "else", "/").0;
+    assert_eq!((required(64), required(65)), (Requirement::Nothing, Requirement::Nobody));
 }
