@@ -22,15 +22,18 @@ pub(crate) fn binds(site: &Site<'_>) -> Vec<Listen> {
     lines.into_iter().filter_map(listen).collect()
 }
 
-/// The addresses where a server serves its locations: those from which it does not only redirect to HTTPS.
-pub(crate) fn serving(site: &Site<'_>) -> Vec<Listen> {
-    let chains = site.locations.iter().map(|location| &location.chain).chain([&site.chain]);
-    let only_https = chains.flat_map(Chain::all).any(leads_to_https);
-    binds(site).into_iter().filter(|bind| !only_https || is_tls(site, bind)).collect()
+/// The addresses that nginx serves with TLS: if one `listen` has `ssl`, the address has TLS for all servers.
+pub(crate) fn secured(sites: &[Site<'_>]) -> BTreeSet<SocketAddr> {
+    let all = sites.iter().flat_map(|site| binds(site).into_iter().map(move |bind| (site, bind)));
+    all.filter(|(site, bind)| bind.ssl || site.chain.value("ssl") == Some("on")).map(|(_, bind)| bind.address).collect()
 }
 
-fn is_tls(site: &Site<'_>, bind: &Listen) -> bool {
-    bind.ssl || site.chain.value("ssl") == Some("on")
+/// The addresses where a server serves its locations: those from which it does not only redirect to HTTPS. `secured`
+/// has the addresses with TLS.
+pub(crate) fn serving(site: &Site<'_>, secured: &BTreeSet<SocketAddr>) -> Vec<Listen> {
+    let chains = site.locations.iter().map(|location| &location.chain).chain([&site.chain]);
+    let only_https = chains.flat_map(Chain::all).any(leads_to_https);
+    binds(site).into_iter().filter(|bind| !only_https || secured.contains(&bind.address)).collect()
 }
 
 /// A listener that is not complete yet.
@@ -51,17 +54,24 @@ impl Found {
     }
 }
 
-/// Adds the listeners of `sites` to `draft`. Each site has routes.
-pub(crate) fn add(file: &Arc<str>, folder: &Path, sites: &[&Site<'_>], draft: &mut Draft) {
+/// Adds the listeners of `sites` to `draft`. Each site has routes. `secured` has the addresses with TLS.
+pub(crate) fn add(
+    file: &Arc<str>,
+    folder: &Path,
+    sites: &[&Site<'_>],
+    secured: &BTreeSet<SocketAddr>,
+    draft: &mut Draft,
+) {
     // `[::]` accepts IPv4 connections too, so `0.0.0.0` cannot be bound to the same port.
     let any_ipv6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    let all = sites.iter().flat_map(|site| serving(site)).map(|bind| bind.address);
+    let all = sites.iter().flat_map(|site| serving(site, secured)).map(|bind| bind.address);
     let both: BTreeSet<u16> = all.filter(|address| address.ip() == any_ipv6).map(|address| address.port()).collect();
     let mut found: BTreeMap<SocketAddr, Found> = BTreeMap::new();
     for site in sites {
-        notes(file, site, draft);
+        notes(file, site, secured, draft);
         let hosts = site.hosts().0;
-        for mut bind in serving(site) {
+        for mut bind in serving(site, secured) {
+            let is_secured = secured.contains(&bind.address);
             let is_merged =
                 bind.address.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) && both.contains(&bind.address.port());
             if is_merged {
@@ -78,7 +88,7 @@ pub(crate) fn add(file: &Arc<str>, folder: &Path, sites: &[&Site<'_>], draft: &m
                 }
             }
             proxies(file, site, &bind, &mut listener.item);
-            if is_tls(site, &bind) {
+            if is_secured || secured.contains(&bind.address) {
                 tls(file, folder, site, listener);
             }
             if bind.only_ipv6 {
@@ -115,8 +125,8 @@ const BOTH: &str = "this address also accepts IPv4 connections, so the listener 
 const ONLY_IPV6: &str = "nginx accepted only IPv6 connections here, and the edge also accepts IPv4 connections";
 
 /// Adds the notes about `listen` and `server_name` that have no listener.
-fn notes(file: &Arc<str>, site: &Site<'_>, draft: &mut Draft) {
-    let kept = serving(site);
+fn notes(file: &Arc<str>, site: &Site<'_>, secured: &BTreeSet<SocketAddr>, draft: &mut Draft) {
+    let kept = serving(site, secured);
     for line in site.chain.own("listen") {
         match listen(line) {
             None => {
@@ -224,7 +234,7 @@ mod tests {
         let root = nginx::parse(text).expect("valid input");
         let sites = site::sites(&root);
         let mut draft = Draft::default();
-        add(&"n".into(), Path::new("/etc/nginx"), &sites.iter().collect::<Vec<_>>(), &mut draft);
+        add(&"n".into(), Path::new("/etc/nginx"), &sites.iter().collect::<Vec<_>>(), &secured(&sites), &mut draft);
         draft
     }
 
@@ -312,5 +322,13 @@ mod tests {
         assert!(notes.iter().any(|note| note.text.contains("only redirected from here to HTTPS")), "{notes:?}");
         let text = format!("server {{ listen 80; {ssl} location /x {{ {redirect} }} }}");
         assert_eq!(read(&text), (vec!["0.0.0.0:443 [] tls".to_owned()], 0));
+    }
+
+    #[test]
+    fn an_address_has_tls_for_all_its_servers() {
+        let text = "server { listen 443 ssl; server_name a; ssl_certificate a; ssl_certificate_key b; } \
+                    server { listen 443; server_name b; ssl_certificate a; ssl_certificate_key b; \
+                    ssl_client_certificate c; ssl_verify_client on; }";
+        assert_eq!(read(text), (vec!["0.0.0.0:443 [a b] mtls".to_owned()], 0));
     }
 }

@@ -28,9 +28,12 @@ pub(crate) fn of_nginx(nginx: Nginx<'_>, scopes: Option<Scopes<'_>>, draft: &mut
     let sites = sites(nginx.root);
     rest::note(nginx.file, nginx.root, draft);
     let used = used(&nginx, &sites, draft);
+    let secured = listen::secured(&sites);
     let ports: BTreeSet<_> = used
         .iter()
-        .map(|index| listen::serving(&sites[*index]).iter().map(|bind| bind.address.port()).collect::<BTreeSet<_>>())
+        .map(|index| {
+            listen::serving(&sites[*index], &secured).iter().map(|bind| bind.address.port()).collect::<BTreeSet<_>>()
+        })
         .collect();
     if ports.len() > 1 {
         draft.notes.push(Note::of_output(
@@ -62,7 +65,7 @@ pub(crate) fn of_nginx(nginx: Nginx<'_>, scopes: Option<Scopes<'_>>, draft: &mut
     }
     let with_locations: Vec<&Site<'_>> =
         used.into_iter().map(|index| &sites[index]).filter(|site| !site.locations.is_empty()).collect();
-    listen::add(nginx.file, nginx.folder, &with_locations, draft);
+    listen::add(nginx.file, nginx.folder, &with_locations, &secured, draft);
     converter.servers
 }
 
