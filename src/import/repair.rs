@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::convert::gate;
-use super::draft::blank::{CLOSED, blank_listener, close, unknown_upstream};
+use super::draft::blank::{CLOSED, close, unknown_upstream};
 use super::draft::{Draft, Item};
 use super::note::Note;
 use super::render::render;
@@ -47,11 +47,9 @@ fn repair(draft: &mut Draft, error: &ConfigError) -> bool {
         item.notes.push(note());
         draft.listeners_off.push(item);
         if draft.listeners.is_empty() {
-            let mut item = Item::new(blank_listener(([127, 0, 0, 1], 8080).into()));
-            item.notes.push(Note::of_output(
+            draft.add_placeholder(
                 "no listener of nginx can be used: correct the listeners in the comments, and remove this one",
-            ));
-            draft.listeners.push(item);
+            );
         }
         return true;
     }

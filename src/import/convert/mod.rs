@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::gate::Gates;
 use self::routes::of_nginx;
 use self::sources::{Nginx, Scopes, add_rules};
-use super::draft::blank::{blank_listener, blank_route, blank_upstream, is_path, required};
+use super::draft::blank::{blank_route, blank_upstream, is_path, required};
 use super::draft::{Draft, Item};
 use super::note::Note;
 use super::scopes::Server;
@@ -78,9 +78,7 @@ pub(super) fn convert(nginx: Option<Nginx<'_>>, scopes: Option<Scopes<'_>>) -> D
         }
     }
     if draft.listeners.is_empty() {
-        let mut item = Item::new(blank_listener(([127, 0, 0, 1], 8080).into()));
-        item.notes.push(Note::of_output("the address to listen on is not known or cannot be used: write it"));
-        draft.listeners.push(item);
+        draft.add_placeholder("the address to listen on is not known or cannot be used: write it");
     }
     draft
 }

@@ -74,6 +74,17 @@ impl Draft {
         std::iter::once(name.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(name)
     }
 
+    /// Adds a listener on loopback, because there is no other. `text` says why.
+    pub(super) fn add_placeholder(&mut self, text: &str) {
+        let mut item = Item::new(blank::blank_listener(([127, 0, 0, 1], 8080).into()));
+        item.note_of_output(text);
+        let asks = |item: &Item<Listener>| item.value.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if self.listeners_off.iter().any(asks) {
+            item.note_of_output("nginx verified client certificates, and this listener does not: keep it on loopback");
+        }
+        self.listeners.push(item);
+    }
+
     /// All notes, in the order of the YAML.
     pub(super) fn all_notes(&self) -> impl Iterator<Item = &Note> {
         let listeners = self.listeners.iter().chain(&self.listeners_off).flat_map(|item| &item.notes);
