@@ -70,6 +70,8 @@ pub const IMPORT_FILE_BYTES: u64 = 4 << 20;
 pub const IMPORT_DEPTH: usize = 32;
 /// How many parts of an imported configuration may be taken back because `check` refuses them.
 pub const IMPORT_REPAIRS: usize = 1_000;
+/// How many header fields an imported route removes because of other locations. With more fields, it is closed.
+pub const IMPORT_REMOVED_FIELDS: usize = 64;
 /// How many lines of a file one note names.
 pub const NOTE_LINES: usize = 8;
 /// The longest API key that `hash-key --stdin` reads, in bytes.

@@ -17,6 +17,8 @@ mod note;
 mod render;
 mod repair;
 mod scopes;
+#[cfg(test)]
+mod tests;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::convert::gate;
-use super::draft::blank::{CLOSED, blank_listener, close, unknown_upstream};
+use super::draft::blank::{CLOSED, close, unknown_upstream};
 use super::draft::{Draft, Item};
 use super::note::Note;
 use super::render::render;
@@ -47,11 +47,9 @@ fn repair(draft: &mut Draft, error: &ConfigError) -> bool {
         item.notes.push(note());
         draft.listeners_off.push(item);
         if draft.listeners.is_empty() {
-            let mut item = Item::new(blank_listener(([127, 0, 0, 1], 8080).into()));
-            item.notes.push(Note::of_output(
+            draft.add_placeholder(
                 "no listener of nginx can be used: correct the listeners in the comments, and remove this one",
-            ));
-            draft.listeners.push(item);
+            );
         }
         return true;
     }
@@ -100,10 +98,17 @@ fn repair_upstream(draft: &mut Draft, path: &str, note: Note) -> bool {
     let rest = path[name.len()..].to_owned();
     let tls = item.value.tls.as_mut().filter(|_| rest.starts_with(".tls"));
     match tls {
-        // The certificate authorities of the system are used instead.
-        Some(tls) if tls.ca.is_some() && rest == ".tls.ca" => tls.ca = None,
+        Some(tls) if tls.ca.is_some() && rest == ".tls.ca" => {
+            tls.ca = None;
+            item.note_of_output("without `tls.ca`, the edge verifies the upstream's certificate with the certificate authorities of the system");
+        }
         Some(tls) if tls.server_name.is_some() && rest == ".tls.server_name" => tls.server_name = None,
-        Some(tls) if tls.certificate.is_some() => (tls.certificate, tls.key) = (None, None),
+        Some(tls) if tls.certificate.is_some() => {
+            (tls.certificate, tls.key) = (None, None);
+            item.note_of_output(
+                "without `tls.certificate` and `tls.key`, the edge sends no certificate of its own to the upstream",
+            );
+        }
         _ => {
             let unknown = unknown_upstream();
             let is_new = item.value != unknown;

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use super::fields::{Fields, fields};
 use super::gate::Gates;
 use super::pool::{Pools, Target};
+use super::restriction::copies_body;
+use super::rewritten::{Rewritten, redirects, rewritten};
 use super::sources::{Nginx, Scopes, add_rules};
+use crate::config::text::Position;
 use crate::config::written::{Route, RouteAuth, Size, Upgrade};
 use crate::config::{HostHeader, Limits, Protocol};
 use crate::import::draft::blank::{blank_route, is_path, required};
@@ -21,6 +24,9 @@ pub(crate) struct Candidate {
     pub(crate) item: Item<Route>,
     /// Whether nginx sent the client's `Authorization` to the upstream. `None`: the location does not set this header.
     pub(crate) token: Option<bool>,
+    /// The position and the reason when the route must be closed, although its access rules are known. The reason is a
+    /// clause to follow "because".
+    pub(crate) closed: Option<(Position, String)>,
 }
 
 /// Converts locations to routes, and makes the upstreams and providers that these routes need.
@@ -63,36 +69,51 @@ impl Converter<'_> {
         let token = fields.token;
         let provider = self.gates.provider(site, &location.chain, draft);
         let mut item = Item::new(blank_route(&encoded(&location.path), &upstream, RouteAuth::None));
-        self.rewrite(location, &target, &mut item, draft);
+        let mut closed = self.rewrite(location, &target, &mut item, draft);
         self.auth(site, location, &target, &fields, provider, &mut item, draft);
         self.settings(location, fields, &mut item, draft);
-        Ok(Candidate { item, token })
+        if let Some(line) = location.chain.all().find(|line| copies_body(line))
+            && item.value.auth != RouteAuth::None
+            && item.value.protocol != Protocol::Mcp
+        {
+            let why = "nginx let the authentication server decide about each tool, and a route without `protocol: mcp` has no rules for tools";
+            closed.get_or_insert((line.at, why.to_owned()));
+        }
+        Ok(Candidate { item, token, closed })
     }
 
-    fn rewrite(&self, location: &Location<'_>, target: &Target, item: &mut Item<Route>, draft: &mut Draft) {
+    /// Sets the rewrite of the route. Returns the position and the reason when the edge cannot send the same paths.
+    fn rewrite(
+        &self,
+        location: &Location<'_>,
+        target: &Target,
+        item: &mut Item<Route>,
+        draft: &mut Draft,
+    ) -> Option<(Position, String)> {
         let (at, file) = (location.at, self.nginx.file);
         if location.kind == Kind::Prefix && !location.path.ends_with('/') {
             let text = "a `location` without a final slash also matched longer names, such as `/xy` for `/x`. A route matches whole path segments only";
             draft.note(file, at, text);
         }
+        match rewritten(location) {
+            Rewritten::Unchanged => {}
+            Rewritten::Stripped => return None,
+            Rewritten::Other(at, why) => return Some((at, why.to_owned())),
+        }
         let Some(uri) = &target.uri else {
             item.value.rewrite.strip_prefix = Some(false);
-            return;
+            return None;
         };
+        let at_pass = location.chain.own("proxy_pass").first().map_or(at, |line| line.at);
         let path = uri.split(['?', '#']).next().unwrap_or_default();
         if path.len() < uri.len() {
-            item.note(file, at, "the query string of `proxy_pass` is not sent to the upstream");
+            return Some((
+                at_pass,
+                "nginx sent the query string of `proxy_pass`, and the edge sends that of the client".to_owned(),
+            ));
         }
         if !is_path(path) {
-            item.note(
-                file,
-                at,
-                format!(
-                    "the edge cannot send the path `{}` of `proxy_pass`: the route only removes its prefix",
-                    excerpt(path)
-                ),
-            );
-            return;
+            return Some((at_pass, format!("the edge cannot send the path `{}` of `proxy_pass`", excerpt(path))));
         }
         // If only one of the two ends in a slash, nginx appends the rest of the path directly to the new prefix.
         if location.kind == Kind::Prefix && location.path.ends_with('/') != path.ends_with('/') {
@@ -112,6 +133,7 @@ impl Converter<'_> {
         } else if path != "/" {
             item.value.rewrite.prefix = Some(path.to_owned());
         }
+        None
     }
 
     /// Sets who may use the route, and its protocol.
@@ -152,7 +174,8 @@ impl Converter<'_> {
             _ if path.is_empty() => false,
             (None, Some(_), Some(scopes)) => {
                 let any = scopes.read.grants.iter().any(|grant| grant.server == Server::Any);
-                let is_page = is_registry || is_websocket && !any;
+                let copies = location.chain.all().any(copies_body);
+                let is_page = !copies && (is_registry || is_websocket && !any);
                 if is_page {
                     let text = "no scope names this location, and it does not look like an MCP server: every authenticated caller may use the route. If it is an MCP server, write `protocol: mcp` and its rules";
                     item.note(file, at, text);
@@ -215,12 +238,8 @@ impl Converter<'_> {
                 ),
             }
         }
-        if location.chain.own("rewrite").iter().any(|line| !line.args.is_empty()) {
-            item.note(
-                file,
-                location.at,
-                "`rewrite` changed the path with a regular expression, which the edge does not support: see `rewrite` of routes",
-            );
+        for line in location.chain.own("rewrite").into_iter().filter(|line| redirects(line)) {
+            item.note(file, line.at, "`rewrite` redirected some requests, and the edge sends them to the upstream");
         }
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::candidate::{Candidate, Converter};
+use super::request_field::overwritten;
 use super::requirement::{Demand, Requirement};
+use crate::config::written::Header;
 use crate::import::draft::Draft;
 use crate::import::nginx::pattern::beginning;
 use crate::import::nginx::place::Place;
 use crate::import::nginx::search::Search;
 use crate::import::nginx::site::{Kind, Location, Site};
-use crate::types::excerpt;
 
 /// A converted server.
 pub(crate) struct ConvertedSite<'a> {
@@ -32,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) beginning: Option<String>,
     /// The route for the location, or the reason why there is none.
     pub(crate) candidate: Result<Candidate, String>,
+    /// The fields that the location's upstream never gets from clients, and whether it does not get `Authorization`.
+    pub(crate) overwritten: (Vec<Header>, bool),
 }
 
 impl<'a> ConvertedSite<'a> {
@@ -45,7 +48,11 @@ impl<'a> ConvertedSite<'a> {
             // A location comes before its inner locations in the list, so the entry of `parent` exists.
             let outer = location.parent.and_then(|parent| entries[parent].beginning.clone());
             let is_auth_target = location.kind == Kind::Exact && auth_targets.contains(location.path.as_str());
-            entries.push(Entry::new(site, location, outer, is_auth_target, converter, draft));
+            let mut entry = Entry::new(site, location, outer, is_auth_target, converter, draft);
+            if !location.chain.own("proxy_pass").is_empty() {
+                entry.overwritten = overwritten(&location.chain);
+            }
+            entries.push(entry);
         }
         let redirects = |flag: &str| matches!(flag, "redirect" | "permanent");
         let rewrites = site.chain.own("rewrite").into_iter().filter(|line| !redirects(line.arg(2)));
@@ -78,8 +85,9 @@ impl Entry {
             place: None,
             beginning,
             candidate: Err(String::new()),
+            overwritten: (Vec::new(), false),
         };
-        let shown = excerpt(&location.path);
+        let shown = location.shown();
         match location.kind {
             Kind::Named => {
                 let text =
@@ -89,25 +97,25 @@ impl Entry {
             }
             Kind::Regex => {
                 let text = format!(
-                    "`location ~ {shown}` is a regular expression, and routes match prefixes: its requests go to the route with the longest matching prefix, whose access requirements are at least as strict. Write routes for what this location did"
+                    "{shown} is a regular expression, and routes match prefixes: its requests go to the route with the longest matching prefix, whose access requirements are at least as strict. Write routes for what this location did"
                 );
                 draft.note(file, location.at, text);
                 without_route(Some(beginning(&location.path, location.ignores_case())))
             }
             Kind::Exact | Kind::Prefix if outer.is_some() => {
-                let text = format!("`location {shown}` is left out: it is inside a regular expression location");
+                let text = format!("{shown} is left out: it is inside a regular expression location");
                 draft.note(file, location.at, text);
                 without_route(outer)
             }
             Kind::Exact | Kind::Prefix => {
                 let place = Place::of(&location.path, location.kind == Kind::Prefix);
                 if place.own.is_none() {
-                    let text = format!("`location {shown}` is left out: a route cannot have this path");
+                    let text = format!("{shown} is left out: a route cannot have this path");
                     draft.note(file, location.at, text);
                     return Self { place: Some(place), ..without_route(None) };
                 }
                 let candidate = converter.candidate(site, location, is_auth_target, draft);
-                Self { demand, place: Some(place), beginning: None, candidate }
+                Self { place: Some(place), candidate, ..without_route(None) }
             }
         }
     }

@@ -1,10 +1,11 @@
-//! Converts `auth_request` to `lookup` providers, and finds other directives with which nginx rejects callers.
+//! Converts `auth_request` to `lookup` providers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::fields::may_be_secret;
-use super::pool::Target;
+use super::answered_fields::AnsweredFields;
+use super::pool::{Target, blocks, servers, with_port};
+use super::secret::is_secret_name;
 use crate::config::Anonymous;
 use crate::config::limits;
 use crate::config::text::Position;
@@ -25,11 +26,18 @@ pub(crate) struct Gates<'a> {
     made: HashMap<String, String>,
     /// The location that serves each `auth_request`, by server and URI.
     targets: HashMap<(Position, bool, String), Option<usize>>,
+    /// The fields of the answers to each `auth_request`, by server and URI.
+    answered: HashMap<(Position, bool, String), AnsweredFields>,
+    /// The `upstream` blocks.
+    blocks: BTreeMap<&'a str, &'a Directive>,
+    /// True when the rules for methods and tools are imported.
+    pub(crate) with_scopes: bool,
 }
 
 impl<'a> Gates<'a> {
-    pub(crate) fn new(file: &'a Arc<str>) -> Self {
-        Self { file, made: HashMap::new(), targets: HashMap::new() }
+    pub(crate) fn new(file: &'a Arc<str>, root: &'a [Directive], with_scopes: bool) -> Self {
+        let (made, targets, answered) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { file, made, targets, answered, blocks: blocks(root), with_scopes }
     }
 
     /// The name of the provider for the `auth_request` that applies in `chain`. `None`: there is none, or it is `off`.
@@ -46,12 +54,11 @@ impl<'a> Gates<'a> {
             return Some(self.unknown(line.at, text, draft));
         };
         let pass = location.chain.own("proxy_pass");
-        let target = pass.first().map(|pass| Target::parse(pass.arg(0)));
-        let url = match target {
-            Some(Ok(target)) => url(&target, location, uri),
-            Some(Err(why)) => Err(why),
-            None => Err("it has no `proxy_pass`"),
-        };
+        let target = pass.first().ok_or("it has no `proxy_pass`").and_then(|pass| Target::parse(pass.arg(0)));
+        let resolved = target.and_then(|target| self.server(target));
+        let is_tls = resolved.as_ref().is_ok_and(|(target, _)| target.tls);
+        let several = resolved.as_ref().ok().and_then(|(_, several)| *several);
+        let url = resolved.and_then(|(target, _)| url(&target, location, uri));
         let url = match url {
             Ok(url) => url,
             Err(why) => {
@@ -70,11 +77,29 @@ impl<'a> Gates<'a> {
                 "the query string of the URL is not imported because it may contain a secret",
             );
         }
+        if let Some(block) = several {
+            let text = format!(
+                "the provider uses only the first server of `upstream {}`: write the URL of a load balancer",
+                excerpt(block.arg(0))
+            );
+            item.note(self.file, block.at, text);
+        }
+        let tls = location.chain.all().filter(|line| is_tls && line.name.starts_with("proxy_ssl_"));
+        for line in tls.take(1) {
+            let text = "`proxy_ssl_*` is not imported for the authentication server: the edge verifies its certificate with the authorities of the system";
+            item.note(self.file, line.at, text);
+        }
         self.settings(location, &mut item);
+        if let Some(lookup) = &mut item.value.lookup {
+            let key = (site.at, site.is_server, uri.to_owned());
+            self.answered.entry(key).or_insert_with(|| AnsweredFields::of(site, uri)).apply(lookup);
+        }
         let lookup = item.value.lookup.as_ref();
         let key = lookup
             .map(|lookup| {
-                format!("{} {:?} {:?} {:?}", lookup.url, lookup.headers, lookup.context_headers, lookup.timeout)
+                let of_answer = (&lookup.subject_headers, &lookup.groups_header, &lookup.scopes_header);
+                let of_request = (&lookup.headers, &lookup.context_headers);
+                format!("{} {of_request:?} {of_answer:?} {:?}", lookup.url, lookup.timeout)
             })
             .unwrap_or_default();
         Some(self.made.entry(key).or_insert_with(|| add(uri, item, draft)).clone())
@@ -99,7 +124,7 @@ impl<'a> Gates<'a> {
             let is_copy = value == format!("$http_{}", name.replace('-', "_"));
             match (name.as_str(), is_copy) {
                 ("host" | "connection" | "content-length" | "content-type", _) => {}
-                ("x-original-uri" | "x-original-method" | "x-original-url" | "authorization", _) => {}
+                ("x-original-uri" | "x-original-method" | "x-original-url", _) => {}
                 // In nginx, Lua set this field from the body. In the edge, it would have the client's value.
                 ("x-body", _) => {}
                 (name, true) => {
@@ -107,7 +132,7 @@ impl<'a> Gates<'a> {
                     let Some(header) = header.filter(|header| !lookup.headers.contains(header)) else { continue };
                     // `headers` may be credentials and do not go to the upstream. nginx sent the other fields to the
                     // upstream too.
-                    let fields = match may_be_secret(&header.0) {
+                    let fields = match is_secret_name(&header.0) {
                         true => &mut lookup.headers,
                         false => &mut lookup.context_headers,
                     };
@@ -116,12 +141,17 @@ impl<'a> Gates<'a> {
                     }
                 }
                 (name, false) => {
+                    // nginx did not send the client's own value.
+                    lookup.headers.retain(|header| header.0.as_str() != name);
                     notes.push((
                         line.at,
                         format!("the header `{}` is not sent to the authentication server", excerpt(name)),
                     ));
                 }
             }
+        }
+        if let Some(line) = location.chain.one("proxy_pass_request_headers").filter(|line| line.arg(0) == "off") {
+            notes.push((line.at, "nginx sent only the fields that `proxy_set_header` names to the authentication server: take the others out of `headers`".to_owned()));
         }
         for line in location.chain.own("proxy_read_timeout") {
             match time(line.arg(0)) {
@@ -135,8 +165,20 @@ impl<'a> Gates<'a> {
         for (at, text) in notes {
             item.note(self.file, at, text);
         }
-        let text = "the authentication server gets only `headers`, `context_headers`, X-Original-URI, X-Original-Method and X-Original-URL of the client's request. nginx sent all headers, such as Cookie. The edge does not send the body, because it checks the rules for methods and tools itself";
+        let body = if self.with_scopes { ", because it checks the rules for methods and tools itself" } else { "" };
+        let text = format!(
+            "the authentication server gets only `headers`, `context_headers`, X-Original-URI, X-Original-Method and X-Original-URL of the client's request. nginx sent all headers, such as Cookie. The edge does not send the body{body}"
+        );
         item.note(self.file, location.at, text);
+    }
+
+    /// `target` with an address in place of the name of an `upstream` block, and the block if it has more servers.
+    fn server(&self, target: Target) -> Result<(Target, Option<&'a Directive>), &'static str> {
+        let Some(block) = self.blocks.get(target.authority.as_str()) else { return Ok((target, None)) };
+        let mut servers = servers(block);
+        let first = servers.next().ok_or("its `upstream` has no server that can be imported")?;
+        let authority = with_port(first, target.tls);
+        Ok((Target { authority, ..target }, servers.next().map(|_| *block)))
     }
 }
 
@@ -191,102 +233,65 @@ pub(crate) fn unknown_provider() -> Provider {
     blank(url)
 }
 
-/// The position and the reason when nginx may reject callers here in a way that the edge does not support. The route is
-/// then closed rather than open. `authenticated`: an `auth_request` applies too, which is enough for `satisfy any`.
-pub(crate) fn closed_by(site: &Chain<'_>, chain: &Chain<'_>, authenticated: bool) -> Option<(Position, String)> {
-    let any = authenticated && chain.value("satisfy") == Some("any");
-    let because = |line: &Directive| (line.at, format!("`{}` is not supported", excerpt(&line.name)));
-    if !any {
-        for name in BASIC {
-            if let Some(line) = chain.one(name).filter(|line| line.arg(0) != "off") {
-                return Some(because(line));
-            }
-        }
-        if let Some(line) = chain.effective("deny").first() {
-            return Some(because(line));
-        }
-    }
-    let keeps_out = |line: &&Directive| match line.name.as_str() {
-        "if" => line.children().iter().any(is_refusal),
-        name if name.starts_with("access_by_") || name.starts_with("server_rewrite_by_") => true,
-        name if name.starts_with("rewrite_by_") => !copies_body(line),
-        _ => false,
-    };
-    if let Some(line) = chain.all().find(keeps_out) {
-        return Some(because(line));
-    }
-    let refuses = |line: &Directive| line.name == "deny" || BASIC.contains(&line.name.as_str());
-    if let Some(line) = chain.own("limit_except").iter().find(|line| line.children().iter().any(refuses)) {
-        return Some(because(line));
-    }
-    // After such a `rewrite`, nginx looks for another location.
-    let leads_away = |line: &&Directive| !["break", "redirect", "permanent"].contains(&line.arg(2));
-    if let Some(line) = chain.own("rewrite").into_iter().find(leads_away) {
-        return Some((line.at, "`rewrite` sends requests to other locations".to_owned()));
-    }
-    let unknown = |line: &&Directive| line.name == "include" && !is_harmless(line);
-    chain.of_site(site).find(unknown).map(|line| {
-        let text = format!("the file of `include {}` is not imported and may reject callers", excerpt(line.arg(0)));
-        (line.at, text)
-    })
-}
-
-/// Directives that require credentials of callers, unless they are `off`.
-const BASIC: [&str; 5] = ["auth_basic", "auth_jwt", "auth_digest", "auth_pam", "auth_oidc"];
-
-/// True for the registry's own script, which copies the body for its authentication server.
-pub(crate) fn copies_body(line: &Directive) -> bool {
-    line.name == "rewrite_by_lua_file" && line.arg(0).ends_with("capture_body.lua")
-}
-
-/// True for an `include` of a file that does not restrict access.
-pub(crate) fn is_harmless(line: &Directive) -> bool {
-    line.arg(0).ends_with("mime.types")
-}
-
-/// True for a `return` with an error status.
-pub(crate) fn is_refusal(line: &Directive) -> bool {
-    line.name == "return" && line.arg(0).len() == 3 && line.arg(0).starts_with(['4', '5'])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::import::nginx::{self, site};
 
-    fn closed(text: &str, authenticated: bool) -> bool {
+    /// The provider for the first location.
+    fn read(text: &str) -> Item<Provider> {
         let root = nginx::parse(text).expect("valid input");
         let sites = site::sites(&root);
-        closed_by(&sites[0].chain, &sites[0].locations[0].chain, authenticated).is_some()
+        let (file, mut draft) = ("n".into(), Draft::default());
+        let name = Gates::new(&file, &root, false).provider(&sites[0], &sites[0].locations[0].chain, &mut draft);
+        draft.providers.remove(&name.expect("there is an `auth_request`")).expect("the provider was added")
     }
 
     #[test]
-    fn unsupported_restrictions_close_the_route() {
-        for text in [
-            "location /x { allow 10.0.0.0/8; deny all; }",
-            "deny all; location /x { }",
-            "location /x { auth_basic realm; }",
-            "location /x { access_by_lua_block { return } }",
-            "location /x { limit_except GET { deny all; } }",
-            "location /x { limit_except GET { auth_basic realm; } }",
-            "location /x { rewrite_by_lua_block { ngx.exit(403) } }",
-            "location /x { if ($http_x_key != k) { return 403; } }",
-            "if ($http_x_key != k) { return 444; } location /x { }",
-            "location /x { rewrite ^ /y last; }",
-            "location /x { include more.conf; }",
-            "server { include more.conf; location /x { } }",
-        ] {
-            assert!(closed(text, false) && closed(text, true), "{text}");
-        }
-        for text in [
-            "location /x { auth_basic off; if ($request_method = OPTIONS) { return 204; } }",
-            "location /x { rewrite_by_lua_file /etc/nginx/lua/capture_body.lua; }",
-            "location /x { rewrite ^/x/(.*) /$1 break; include /etc/nginx/mime.types; }",
-            "include conf.d/*.conf; server { location /x { } }",
-        ] {
-            assert!(!closed(text, false) && !closed(text, true), "{text}");
-        }
-        let either = "location /x { satisfy any; deny all; }";
-        assert!(closed(either, false) && !closed(either, true));
+    fn servers_of_blocks_are_used() {
+        let of = |block: &str| {
+            let text = format!(
+                "upstream u {{ {block} }} server {{ location /x {{ auth_request /v; }} location = /v {{ proxy_pass http://u/y; }} }}"
+            );
+            let item = read(&text);
+            (item.value.lookup.expect("a lookup").url.to_string(), item.notes.len())
+        };
+        assert_eq!(of("server a:4180; keepalive 8;"), ("http://a:4180/y".to_owned(), 1));
+        assert_eq!(of("server a down; server b; server c;"), ("http://b/y".to_owned(), 2));
+        assert_eq!(of("server unix:/x;"), (UNKNOWN.to_owned(), 1));
+    }
+
+    #[test]
+    fn credentials_that_nginx_overwrote_are_not_sent() {
+        let of = |text: &str| {
+            let text = format!("location /x {{ auth_request /v; }} location = /v {{ proxy_pass http://a; {text} }}");
+            let lookup = read(&text).value.lookup.expect("a lookup");
+            lookup.headers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of(""), "authorization x-authorization");
+        assert_eq!(of("proxy_set_header Authorization $http_authorization;"), "authorization x-authorization");
+        assert_eq!(
+            of("proxy_set_header Authorization \"\"; proxy_set_header X-Api-Key $http_x_api_key;"),
+            "x-authorization x-api-key"
+        );
+        assert_eq!(of("proxy_set_header X-Authorization \"a\";"), "authorization");
+    }
+
+    #[test]
+    fn fields_of_the_answer_are_those_that_upstreams_get() {
+        let text = "location /x { auth_request /v; auth_request_set $u $upstream_http_x_auth_request_user; \
+                    auth_request_set $g $upstream_http_x_auth_request_groups; auth_request_set $s $upstream_http_x_s; \
+                    proxy_set_header X-User $u; proxy_set_header X-Groups $g; proxy_set_header X-Scopes $s; } \
+                    location /y { auth_request /v; } location = /v { proxy_pass https://a; proxy_ssl_verify off; }";
+        let item = read(text);
+        let lookup = item.value.lookup.expect("a lookup");
+        assert_eq!(lookup.subject_headers.iter().map(ToString::to_string).collect::<Vec<_>>(), ["x-auth-request-user"]);
+        assert_eq!(
+            (lookup.groups_header.to_string(), lookup.scopes_header.to_string()),
+            ("x-auth-request-groups".to_owned(), "x-s".to_owned())
+        );
+        assert!(item.notes.iter().any(|note| note.text.contains("proxy_ssl_")));
+        let plain = read("location /x { auth_request /v; } location = /v { proxy_pass http://a; }").value.lookup;
+        assert_eq!(plain.expect("a lookup").subject_headers.len(), 2, "the default");
     }
 }

@@ -85,6 +85,17 @@ fn covers(wildcard: &Host, host: &Host) -> bool {
     is_same || name.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.ends_with('.'))
 }
 
+/// How well the names of `site` match one of `hosts`: 0 for the same name, 1 for a wildcard, otherwise 2.
+pub(crate) fn distance(site: &Site<'_>, hosts: &[Host]) -> usize {
+    let names = site.hosts().0;
+    let matched = |is: fn(&Host, &Host) -> bool| hosts.iter().any(|host| names.iter().any(|name| is(name, host)));
+    match (matched(|name, host| name == host), matched(covers)) {
+        (true, _) => 0,
+        (_, true) => 1,
+        _ => 2,
+    }
+}
+
 /// The servers of one address, in their order.
 struct Listener {
     sites: Vec<usize>,

@@ -3,6 +3,7 @@
 //! Everything that cannot be converted gets a note, and the result is never more open than nginx. A location that nginx
 //! answered itself, or protected in a way that the edge does not support, becomes a route that rejects all requests.
 
+mod answered_fields;
 mod candidate;
 mod converted_site;
 mod fields;
@@ -10,9 +11,13 @@ pub(super) mod gate;
 mod hosts;
 mod listen;
 mod pool;
+mod request_field;
 mod requirement;
 mod rest;
+mod restriction;
+mod rewritten;
 mod routes;
+mod secret;
 pub(super) mod sources;
 mod table;
 
@@ -21,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::gate::Gates;
 use self::routes::of_nginx;
 use self::sources::{Nginx, Scopes, add_rules};
-use super::draft::blank::{blank_listener, blank_route, blank_upstream, is_path, required};
+use super::draft::blank::{blank_route, blank_upstream, is_path, required};
 use super::draft::{Draft, Item};
 use super::note::Note;
 use super::scopes::Server;
@@ -51,7 +56,7 @@ pub(super) fn convert(nginx: Option<Nginx<'_>>, scopes: Option<Scopes<'_>>) -> D
                 Server::Any => None,
             })
             .collect();
-        let mut gates = Gates::new(scopes.file);
+        let mut gates = Gates::new(scopes.file, &[], true);
         for (server, at) in named {
             if nginx.is_none() {
                 of_server(server, at, scopes, &mut gates, &mut draft);
@@ -73,9 +78,7 @@ pub(super) fn convert(nginx: Option<Nginx<'_>>, scopes: Option<Scopes<'_>>) -> D
         }
     }
     if draft.listeners.is_empty() {
-        let mut item = Item::new(blank_listener(([127, 0, 0, 1], 8080).into()));
-        item.notes.push(Note::of_output("the address to listen on is not known or cannot be used: write it"));
-        draft.listeners.push(item);
+        draft.add_placeholder("the address to listen on is not known or cannot be used: write it");
     }
     draft
 }

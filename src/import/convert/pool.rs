@@ -51,6 +51,20 @@ impl Target {
     }
 }
 
+/// The `upstream` blocks of a file, by name.
+pub(crate) fn blocks(root: &[Directive]) -> BTreeMap<&str, &Directive> {
+    let inside = root.iter().filter(|directive| directive.name == "http").flat_map(Directive::children);
+    let blocks = root.iter().chain(inside).filter(|directive| directive.name == "upstream");
+    blocks.map(|block| (block.arg(0), block)).collect()
+}
+
+/// The addresses of the servers in an `upstream` block that nginx uses for requests.
+pub(crate) fn servers(block: &Directive) -> impl Iterator<Item = &str> {
+    let is_used = |line: &&Directive| !line.args.iter().any(|arg| arg == "down" || arg == "backup");
+    let lines = block.children().iter().filter(|line| line.name == "server").filter(is_used);
+    lines.map(|line| line.arg(0)).filter(|address| !address.starts_with("unix:") && Authority::parse(address).is_ok())
+}
+
 /// The `upstream` blocks of a file, and the upstreams that were made so far.
 pub(crate) struct Pools<'a> {
     file: &'a Arc<str>,
@@ -63,9 +77,7 @@ pub(crate) struct Pools<'a> {
 
 impl<'a> Pools<'a> {
     pub(crate) fn new(file: &'a Arc<str>, folder: &'a Path, root: &'a [Directive]) -> Self {
-        let inside = root.iter().filter(|directive| directive.name == "http").flat_map(Directive::children);
-        let blocks = root.iter().chain(inside).filter(|directive| directive.name == "upstream");
-        Self { file, folder, blocks: blocks.map(|block| (block.arg(0), block)).collect(), made: HashMap::new() }
+        Self { file, folder, blocks: blocks(root), made: HashMap::new() }
     }
 
     /// True when `authority` is the name of an `upstream` block.
@@ -152,6 +164,10 @@ impl<'a> Pools<'a> {
         if let (Some(certificate), Some(key)) = (certificate, key) {
             (tls.certificate, tls.key) = (Some(certificate), Some(key));
         }
+        if let Some(line) = chain.one("proxy_ssl_name").filter(|line| line.arg(0).contains('$')) {
+            let text = "`proxy_ssl_name` has a variable, which the edge does not support: it asks for the certificate of the endpoint's host, unless you write `tls: {server_name: NAME}`";
+            item.note(self.file, line.at, text);
+        }
         if !verify {
             let text = "nginx did not verify the upstream's certificate, and the edge always does: for a private certificate authority, write `tls: {ca: FILE}`";
             item.note(self.file, chain.one("proxy_ssl_verify").map_or(at, |line| line.at), text);
@@ -166,7 +182,13 @@ impl<'a> Pools<'a> {
             match line.name.as_str() {
                 "server" => self.server(line, tls, item),
                 "least_conn" => item.value.balance = Balance::LeastRequest,
-                "random" => item.value.balance = Balance::Random,
+                "random" => {
+                    item.value.balance = Balance::Random;
+                    if !line.args.is_empty() {
+                        let text = "`random two` is not supported: the balance is random. See `balance: least_request`";
+                        item.note(self.file, line.at, text);
+                    }
+                }
                 "ip_hash" => item.value.balance = client_address(),
                 "hash" => match hash(line.arg(0)) {
                     Some(balance) => item.value.balance = balance,
@@ -201,17 +223,17 @@ impl<'a> Pools<'a> {
         let mut weight = 1;
         for arg in line.args.iter().skip(1) {
             match arg.split_once('=').unwrap_or((arg, "")) {
-                ("weight", number) => match number.parse::<u64>() {
-                    Ok(number) if (1..=u64::from(limits::WEIGHT)).contains(&number) => weight = number,
-                    _ => {
-                        weight = u64::from(limits::WEIGHT);
-                        let text = format!(
-                            "weight {} of `{shown}` is out of range: the largest weight, {weight}, is used",
-                            excerpt(number)
+                ("weight", number) => {
+                    let (used, why) = weighted(number);
+                    weight = used;
+                    if let Some(why) = why {
+                        item.note(
+                            self.file,
+                            line.at,
+                            format!("weight `{}` of `{shown}` {why}: {used} is used", excerpt(number)),
                         );
-                        item.note(self.file, line.at, text);
                     }
-                },
+                }
                 ("down", _) => return item.note(self.file, line.at, format!("`server {shown} down` is left out")),
                 ("backup", _) => {
                     let text =
@@ -239,7 +261,19 @@ impl<'a> Pools<'a> {
     }
 }
 
-fn with_port(authority: &str, tls: bool) -> String {
+/// The weight for `text`, and the reason why it is another one.
+fn weighted(text: &str) -> (u64, Option<&'static str>) {
+    let most = u64::from(limits::WEIGHT);
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<u64>() {
+        Ok(number) if (1..=most).contains(&number) => (number, None),
+        Ok(0) => (1, Some("is not a valid weight")),
+        _ if is_number => (most, Some("is larger than the largest weight")),
+        _ => (1, Some("is not a valid weight")),
+    }
+}
+
+pub(crate) fn with_port(authority: &str, tls: bool) -> String {
     match Authority::parse(authority) {
         Ok(parsed) if parsed.port().is_none() => format!("{authority}:{}", if tls { 443 } else { 80 }),
         _ => authority.to_owned(),
@@ -281,6 +315,16 @@ mod tests {
         assert_eq!(with_port("a", false), "a:80");
         assert_eq!(with_port("[::1]", true), "[::1]:443");
         assert_eq!(with_port("a:1", true), "a:1");
+    }
+
+    #[test]
+    fn weights() {
+        for (text, expected) in [("3", 3), ("256", 256), ("257", 256), ("99999999999999999999", 256)] {
+            assert_eq!(weighted(text).0, expected, "{text}");
+        }
+        for text in ["0", "", "abc", "-1", "+2x"] {
+            assert_eq!(weighted(text), (1, Some("is not a valid weight")), "{text}");
+        }
     }
 
     #[test]

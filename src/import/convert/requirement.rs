@@ -1,6 +1,7 @@
 //! What nginx required of callers before it served their requests.
 
-use super::gate::{Gates, closed_by, is_refusal};
+use super::gate::Gates;
+use super::restriction::{closed_by, is_refusal};
 use crate::config::text::Position;
 use crate::config::written::RouteAuth;
 use crate::import::draft::Draft;
@@ -90,7 +91,7 @@ impl Demand {
             };
         }
         let provider = gates.provider(site, chain, draft);
-        if let Some((at, why)) = closed_by(&site.chain, chain, provider.is_some()) {
+        if let Some((at, why)) = closed_by(&site.chain, chain, provider.is_some(), gates.with_scopes) {
             return nobody(at, &why);
         }
         let answers = ["proxy_pass"].iter().chain(&CONTENT).any(|name| !chain.own(name).is_empty());
@@ -118,7 +119,8 @@ mod tests {
         let sites = site::sites(&root);
         let location = &sites[0].locations[0];
         let file = "n".into();
-        Demand::of(&sites[0], &location.chain, location.at, &mut Gates::new(&file), &mut Draft::default()).asked
+        let mut gates = Gates::new(&file, &root, false);
+        Demand::of(&sites[0], &location.chain, location.at, &mut gates, &mut Draft::default()).asked
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Converts the locations of an nginx configuration to routes and listeners.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use http::HeaderName;
 
 use super::candidate::{Candidate, Converter};
 use super::converted_site::ConvertedSite;
@@ -13,7 +15,7 @@ use super::table::{Served, Table, Who};
 use super::{listen, rest};
 use crate::config::limits;
 use crate::config::text::Position;
-use crate::config::written::{Route, RouteAuth};
+use crate::config::written::{Header, Route, RouteAuth};
 use crate::import::draft::blank::{CLOSED, blank_route, required, shut};
 use crate::import::draft::{Draft, Item};
 use crate::import::nginx::site::{Kind, Location, Site, sites};
@@ -26,9 +28,12 @@ pub(crate) fn of_nginx(nginx: Nginx<'_>, scopes: Option<Scopes<'_>>, draft: &mut
     let sites = sites(nginx.root);
     rest::note(nginx.file, nginx.root, draft);
     let used = used(&nginx, &sites, draft);
+    let secured = listen::secured(&sites);
     let ports: BTreeSet<_> = used
         .iter()
-        .map(|index| listen::binds(&sites[*index]).iter().map(|bind| bind.address.port()).collect::<BTreeSet<_>>())
+        .map(|index| {
+            listen::serving(&sites[*index], &secured).iter().map(|bind| bind.address.port()).collect::<BTreeSet<_>>()
+        })
         .collect();
     if ports.len() > 1 {
         draft.notes.push(Note::of_output(
@@ -40,10 +45,19 @@ pub(crate) fn of_nginx(nginx: Nginx<'_>, scopes: Option<Scopes<'_>>, draft: &mut
         nginx,
         scopes,
         pools: Pools::new(nginx.file, nginx.folder, nginx.root),
-        gates: Gates::new(nginx.file),
+        gates: Gates::new(nginx.file, nginx.root, scopes.is_some()),
         servers: BTreeSet::new(),
     };
     let in_groups: BTreeSet<usize> = groups.iter().flat_map(|group| group.sites.iter().copied()).collect();
+    for site in used.iter().filter(|index| !in_groups.contains(index)).map(|index| &sites[*index]) {
+        let text = match site.hosts() {
+            (hosts, other) if hosts.is_empty() && !other.is_empty() => {
+                "the edge cannot match the names of this server, so its locations are left out: write routes with `hosts`"
+            }
+            _ => "another server has the names and addresses of this server, so its locations are left out",
+        };
+        draft.note(nginx.file, site.at, text);
+    }
     let converted =
         in_groups.into_iter().map(|index| (index, ConvertedSite::new(&sites[index], &mut converter, draft))).collect();
     for group in &groups {
@@ -51,7 +65,7 @@ pub(crate) fn of_nginx(nginx: Nginx<'_>, scopes: Option<Scopes<'_>>, draft: &mut
     }
     let with_locations: Vec<&Site<'_>> =
         used.into_iter().map(|index| &sites[index]).filter(|site| !site.locations.is_empty()).collect();
-    listen::add(nginx.file, nginx.folder, &with_locations, draft);
+    listen::add(nginx.file, nginx.folder, &with_locations, &secured, draft);
     converter.servers
 }
 
@@ -125,14 +139,18 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         }
     }
 
-    /// The location whose settings the route at `place` gets. A location that also serves the paths below is preferred.
+    /// The location whose settings the route at `place` gets. Locations of the servers that have the name of a host are
+    /// preferred, then locations that also serve the paths below.
     /// `None`: no location can become the route.
     fn chosen(&self, place: &str, served: &Served) -> Option<Chosen<'t, 'a>> {
         let of = |who: &(usize, usize)| {
             let (location, entry) = self.table.location(who.0, who.1)?;
             Some(Chosen { location, candidate: entry.candidate.as_ref().ok()?, who: *who })
         };
-        let chosen = served.owners.iter().find_map(of)?;
+        // The default server of an address may have another upstream than the server that has the name of a host.
+        let distance = |who: &(usize, usize)| self.table.distance(who.0, &self.group.hosts);
+        let nearest = served.owners.iter().map(distance).min()?;
+        let chosen = served.owners.iter().filter(|who| distance(who) == nearest).find_map(of)?;
         // `location = /` would become a route for all paths. If it must be closed, it would close all paths.
         let is_alone = place.is_empty() && chosen.location.kind == Kind::Exact && !self.group.falls_through;
         let requirement = served.demands.iter().fold(Requirement::Nothing, |all, (_, demand)| all.and(&demand.asked));
@@ -166,7 +184,11 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
         let was = Requirement::by(&item.value.auth);
         let mut requirement = was.clone();
         let mut strictest: Option<(Who, Demand)> = None;
-        for (by, demand) in served.demands.iter().cloned().chain(self.unconverted(served)) {
+        let closed = candidate
+            .closed
+            .iter()
+            .map(|(at, why)| ((who.0, Some(who.1)), Demand { asked: Requirement::Nobody, at: *at, why: why.clone() }));
+        for (by, demand) in served.demands.iter().cloned().chain(self.unconverted(served)).chain(closed) {
             let both = requirement.and(&demand.asked);
             if both != requirement {
                 (requirement, strictest) = (both, Some((by, demand)));
@@ -176,6 +198,9 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
             let text = "`location =` matched one path, but a route also matches the paths below it";
             self.draft.note(file, location.at, text);
         }
+        let was_closed = strictest.as_ref().is_some_and(|(_, demand)| {
+            requirement == Requirement::Nobody && candidate.closed.as_ref().is_none_or(|(_, why)| *why != demand.why)
+        });
         if let Some((by, demand)) = strictest {
             let text = self.reason(&was, &requirement, who, by, &demand);
             let at = if by.1.is_some() { demand.at } else { location.at };
@@ -186,7 +211,54 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
                 _ => shut(&mut item.value, &self.provider(&candidate.item.value.auth, demand.at)),
             }
         }
+        if let Some((at, why)) = candidate.closed.as_ref().filter(|_| was_closed) {
+            item.note(file, *at, format!("before you open this route, note that {why}"));
+        }
+        if !self.header_rules(&mut item, served, who) {
+            let text = "this route rejects all requests because other locations whose requests go to it overwrote too many fields: write `remove` in `request_headers`";
+            item.note(file, location.at, text);
+            item.value.forward_token = false;
+            shut(&mut item.value, &self.provider(&candidate.item.value.auth, location.at));
+        }
         self.push(item);
+    }
+
+    /// Applies the header rules of the other locations whose requests go to a route, which is that of the location
+    /// `own`: what one of them overwrote does not come from clients. False when these are too many fields.
+    fn header_rules(&self, item: &mut Item<Route>, served: &Served, own: (usize, usize)) -> bool {
+        let file = self.converter.nginx.file;
+        let changes = &item.value.request_headers;
+        let set = changes.set.keys().filter_map(|name| name.parse().ok());
+        let mut known: HashSet<HeaderName> = set.chain(changes.remove.iter().map(|name| name.0.clone())).collect();
+        let most = known.len() + limits::IMPORT_REMOVED_FIELDS;
+        let others: BTreeSet<(usize, usize)> =
+            served.demands.iter().filter_map(|((site, index), _)| Some((*site, (*index)?))).collect();
+        for who in others.into_iter().filter(|who| *who != own) {
+            let Some((location, entry)) = self.table.location(who.0, who.1) else { continue };
+            let (names, hides_token) = &entry.overwritten;
+            let names: Vec<Header> = names.iter().filter(|name| known.insert(name.0.clone())).cloned().collect();
+            if known.len() > most {
+                return false;
+            }
+            item.value.request_headers.remove.extend(names.iter().cloned());
+            if !names.is_empty() {
+                let shown = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                let removed = if names.len() == 1 { "the field is" } else { "the fields are" };
+                let text = format!(
+                    "{} overwrote {shown}, and its requests go to this route: {removed} removed from all requests",
+                    location.shown()
+                );
+                item.note(file, location.at, text);
+            }
+            if *hides_token && std::mem::take(&mut item.value.forward_token) {
+                let text = format!(
+                    "{} did not send the client's Authorization, and its requests go to this route: `forward_token` is off for all requests",
+                    location.shown()
+                );
+                item.note(file, location.at, text);
+            }
+        }
+        true
     }
 
     /// The demands of prefix locations at a route's place that cannot become routes: their requests must be rejected.
@@ -212,8 +284,8 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
     ) -> String {
         let shown = by.1.and_then(|index| self.table.location(by.0, index)).map(|(location, _)| location.shown());
         let open = match was {
-            Requirement::Nothing => format!("until you write `auth: none` or remove the scope `{CLOSED}`"),
-            _ => format!("until you remove the scope `{CLOSED}`"),
+            Requirement::Nothing => "write `auth: {providers: [NAME]}`, or `auth: none` for everybody".to_owned(),
+            _ => format!("remove the scope `{CLOSED}`"),
         };
         let why = &demand.why;
         match (requirement, &demand.asked, shown) {
@@ -225,17 +297,17 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
                     .to_owned()
             }
             (_, Requirement::Nobody, Some(_)) if by == (own.0, Some(own.1)) => {
-                format!("the access rules of nginx cannot be imported because {why}: this route rejects all requests {open}")
+                format!("this route rejects all requests because {why}. To open it, {open}")
             }
             (_, Requirement::Nobody, Some(shown)) => format!(
-                "{shown} is closed because {why}, and some of its requests go to this route: the route rejects all requests {open}"
+                "{shown} is closed because {why}, and some of its requests go to this route: the route rejects all requests. To open it, {open}"
             ),
             (_, Requirement::Nobody, None) => format!(
-                "nginx may have rejected some requests for this route, such as those for the paths below it (server, line {}: {why}): the route rejects all requests {open}",
+                "nginx may have rejected some requests for this route, such as those for the paths below it (server, line {}: {why}): the route rejects all requests. To open it, {open}",
                 demand.at.0
             ),
             (.., shown) => format!(
-                "{} required authentication by another provider, and some of its requests go to this route: the route rejects all requests {open}",
+                "{} required authentication by another provider, and some of its requests go to this route: the route rejects all requests. To open it, {open}",
                 shown.unwrap_or_else(|| "the server".to_owned())
             ),
         }

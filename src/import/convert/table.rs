@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::converted_site::{ConvertedSite, Entry};
-use super::hosts::Group;
+use super::hosts::{Group, distance};
 use super::requirement::{Demand, Requirement};
+use crate::config::written::Host;
 use crate::import::nginx::place::{OTHER, covers, decoded, deepest};
 use crate::import::nginx::site::{Kind, Location};
 use crate::types::canonical_path;
@@ -91,6 +92,12 @@ impl<'t, 'a> Table<'t, 'a> {
     pub(crate) fn location(&self, site: usize, index: usize) -> Option<(&'t Location<'a>, &'t Entry)> {
         let (_, server) = self.servers.iter().find(|(other, _)| *other == site)?;
         Some((server.site.locations.get(index)?, server.entries.get(index)?))
+    }
+
+    /// How well the names of a server match one of `hosts`.
+    pub(crate) fn distance(&self, site: usize, hosts: &[Host]) -> usize {
+        let server = self.servers.iter().find(|(other, _)| *other == site);
+        server.map_or(usize::MAX, |(_, server)| distance(server.site, hosts))
     }
 
     /// How nginx served all paths of a route at `place`.

@@ -34,8 +34,20 @@ impl<T> Item<T> {
         Self { value, notes: Vec::new() }
     }
 
+    /// Adds a note, unless the item has it already.
     pub(super) fn note(&mut self, file: &Arc<str>, at: Position, text: impl Into<String>) {
-        self.notes.push(Note::new(file, at, text));
+        self.add(Note::new(file, at, text));
+    }
+
+    /// Adds a note about the output, unless the item has it already.
+    pub(super) fn note_of_output(&mut self, text: &str) {
+        self.add(Note::of_output(text));
+    }
+
+    fn add(&mut self, note: Note) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
     }
 }
 
@@ -60,6 +72,17 @@ impl Draft {
         }
         let numbered = (2..).map(|number| format!("{name}-{number}"));
         std::iter::once(name.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(name)
+    }
+
+    /// Adds a listener on loopback, because there is no other. `text` says why.
+    pub(super) fn add_placeholder(&mut self, text: &str) {
+        let mut item = Item::new(blank::blank_listener(([127, 0, 0, 1], 8080).into()));
+        item.note_of_output(text);
+        let asks = |item: &Item<Listener>| item.value.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if self.listeners_off.iter().any(asks) {
+            item.note_of_output("nginx verified client certificates, and this listener does not: keep it on loopback");
+        }
+        self.listeners.push(item);
     }
 
     /// All notes, in the order of the YAML.

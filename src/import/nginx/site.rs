@@ -41,6 +41,11 @@ impl<'a> Chain<'a> {
         self.0.iter().skip(site.0.len().saturating_sub(1)).flat_map(|block| block.iter().copied())
     }
 
+    /// The directives of the blocks around the server.
+    pub(crate) fn around_site(&self, site: &Self) -> impl Iterator<Item = &'a Directive> {
+        self.0.iter().take(site.0.len().saturating_sub(1)).flat_map(|block| block.iter().copied())
+    }
+
     /// The directives `name` that apply here: those of the innermost block that has any.
     pub(crate) fn effective(&self, name: &str) -> Vec<&'a Directive> {
         let blocks = self.0.iter().rev();
@@ -217,6 +222,8 @@ pub(crate) struct Listen {
     pub(crate) address: SocketAddr,
     pub(crate) ssl: bool,
     pub(crate) proxy_protocol: bool,
+    /// `[::]`, where nginx accepts only IPv6 connections.
+    pub(crate) only_ipv6: bool,
 }
 
 /// Reads a `listen` directive. `None`: it is not a TCP address.
@@ -240,7 +247,8 @@ pub(crate) fn listen(directive: &Directive) -> Option<Listen> {
         };
         SocketAddr::new(ip, port.parse().ok()?)
     };
-    (!has("quic")).then(|| Listen { address, ssl: has("ssl"), proxy_protocol: has("proxy_protocol") })
+    let only_ipv6 = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !has("ipv6only=off");
+    (!has("quic")).then(|| Listen { address, ssl: has("ssl"), proxy_protocol: has("proxy_protocol"), only_ipv6 })
 }
 
 /// Reads a duration of nginx: `60`, `60s`, `1m 30s`, `500ms`. `None`: it is not valid, or it is zero.

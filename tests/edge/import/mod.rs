@@ -171,6 +171,8 @@ fn no_secret_gets_into_the_result() {
         location /a/ { auth_request /v; proxy_pass http://a:1/x?key=hunter2; proxy_set_header Authorization \"Bearer hunter2\"; }
         location /b/ { proxy_pass http://user:hunter2@b:1/; }
         location /c/ { auth_request /w; proxy_pass http://c:1/; proxy_set_header X-Service-Token hunter2; proxy_set_header Cookie sid=hunter2; }
+        location /f/ { proxy_pass http://f:1/; proxy_set_header X-Team \"Bearer hunter2\"; proxy_set_header X-Verify hunter2; more_set_input_headers 'X-A: hunter2'; }
+        location /g/ { proxy_pass http://g:1/; proxy_set_header X-Team hunter2hunter2hunter2; proxy_set_header X-User hunter2; }
         location /d/ { if ($http_x_key != hunter2) { return 403; } proxy_pass http://d:1/; proxy_pass_header hunter2; }
         location /e/ { auth_request /v?key=hunter2; proxy_pass http://e:1/; return 403 hunter2; }
     }";
@@ -381,4 +383,19 @@ const WORDS: &[&str] = &[
     "real_ip_header X-Forwarded-For;",
     "set_real_ip_from 10.0.0.0/8;",
     "random;",
+    "listen [::]:443 ssl;",
+    "ssl_trusted_certificate c;",
+    "ssl_verify_client optional;",
+    "if ($scheme = http) { return 301 https://a; }",
+    "rewrite ^ /x break;",
+    "rewrite ^/a/(.*)$ /$1 break;",
+    "rewrite ^ /x permanent;",
+    "proxy_set_header Proxy-Authorization \"\";",
+    "proxy_set_header X-Forwarded-Proto https;",
+    "proxy_set_header X-Groups $g;",
+    "auth_request_set $g $upstream_http_x_g;",
+    "more_clear_input_headers X-A Cookie Host Content-Length X-Forwarded-For;",
+    "proxy_pass_request_headers off;",
+    "satisfy any;",
+    "server a:1 weight=abc;",
 ];

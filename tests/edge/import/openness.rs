@@ -157,10 +157,61 @@ fn examples_of_what_imported_routes_require() {
             &[("/", caller), ("/x", nothing)],
         ),
         ("rewrite ^/old/ /new; location / { OPEN }", &[("/old/x", nobody), ("/x", nothing)]),
+        ("location /x/ { if ($cookie_sid = '') { return 302 /login; } OPEN }", &[("/x/y", nobody)]),
+        ("location /x/ { if ($client = '') { rewrite ^ /login last; } OPEN }", &[("/x/y", nobody)]),
+        ("location /x/ { if ($request_method = OPTIONS) { return 204; } OPEN }", &[("/x/y", nothing)]),
+        ("location /x/ { limit_except GET { proxy_pass http://b:1; } OPEN }", &[("/x/y", nobody)]),
+        ("location /x/ { auth_ldap realm; OPEN }", &[("/x/y", nobody)]),
+        ("location /x/ { proxy_pass_request_headers off; OPEN }", &[("/x/y", nobody)]),
+        ("location /x/ { rewrite_by_lua_file capture_body.lua; CALLER }", &[("/x/y", nobody)]),
+        ("location /x/ { rewrite ^.*$ /mcp break; OPEN }", &[("/x/y", nobody)]),
+        ("location /x/ { rewrite ^/x/(.*)$ /$1 break; OPEN }", &[("/x/y", nothing)]),
+        ("location /x { rewrite ^/x(/.*)?$ $1 break; OPEN }", &[("/x/y", nothing)]),
+        ("location /x/ { proxy_pass http://a:1/data*/; }", &[("/x/y", nobody)]),
+        ("location /x/ { proxy_pass http://a:1/v1/..; }", &[("/x/y", nobody)]),
+        ("location /x/ { proxy_pass http://a:1/a%2Fb/; }", &[("/x/y", nobody)]),
+        ("location /x/ { proxy_pass http://a:1//x/; }", &[("/x/y", nobody)]),
+        ("location /x/ { proxy_pass http://a:1/mcp?tenant=a; }", &[("/x/y", nobody)]),
+        ("location /x/ { CALLER } location = /x { proxy_pass http://a:1/mcp?tenant=a; }", &[("/x/y", caller)]),
     ] {
         let edge = of(locations);
         for (path, required) in expected {
             assert_eq!(edge.required(0, "else", path).0, *required, "{path}: {locations}\n{}", edge.yaml);
         }
     }
+}
+
+/// nginx answered a host with the server that has its name, even if the default server of another address has the same
+/// location.
+#[test]
+fn hosts_have_the_upstream_of_their_own_server() {
+    let text = "server { listen 8080 default_server; listen [::]:8080 default_server; server_name _; location /x { proxy_pass http://first:1; } } \
+                server { listen 8080; server_name b.y; location /x { proxy_pass http://second:1; } }";
+    let edge = Edge::of(text, false);
+    let upstream = |host: &str| {
+        let path = canonical_path(b"/x").expect("valid input");
+        edge.router.find(host, &path).map(|route| route.upstream.to_string())
+    };
+    assert_eq!((upstream("b.y").as_deref(), upstream("else").as_deref()), (Some("second"), Some("first")));
+}
+
+/// What one location overwrote does not come from clients in the whole route.
+#[test]
+fn routes_have_the_header_rules_of_all_their_locations() {
+    let text = "server { listen 8080; location /x/ { proxy_pass http://a:1; proxy_set_header X-Team blue; } \
+                location = /x { proxy_pass http://a:1; proxy_set_header X-Team red; proxy_set_header X-Role \"\"; proxy_set_header Authorization \"\"; } \
+                location ~ ^/x/admin { proxy_pass http://a:1; proxy_set_header X-Admin $u; } }";
+    let edge = Edge::of(text, false);
+    let expected = "remove: [x-role, x-admin], set: {x-team: blue}";
+    assert!(edge.yaml.contains(expected) && !edge.yaml.contains("forward_token: true"), "{}", edge.yaml);
+    assert!(edge.yaml.contains("`location = /x` overwrote `x-role`"), "{}", edge.yaml);
+
+    let regex =
+        |index: usize| format!("location ~ x{index} {{ proxy_pass http://a:1; proxy_set_header X-A{index} \"\"; }}");
+    let text = |count: usize| {
+        let regexes: String = (0..count).map(regex).collect();
+        format!("server {{ listen 8080; location / {{ proxy_pass http://a:1; }} {regexes} }}")
+    };
+    let required = |count| Edge::of(&text(count), false).required(0, "else", "/").0;
+    assert_eq!((required(64), required(65)), (Requirement::Nothing, Requirement::Nobody));
 }

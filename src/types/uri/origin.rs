@@ -7,9 +7,9 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::excerpt::excerpt;
 use super::host;
 use super::host::{Authority, HostPattern};
+use crate::types::excerpt::excerpt;
 
 /// A serialized origin (RFC 6454 section 6.2), `scheme://host[:port]`, in lower case. The text `null` is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! URIs of MCP resources: whether a pattern can decide on them.
 
-use super::bounds::RESOURCE_URI_BYTES;
+use crate::types::bounds::RESOURCE_URI_BYTES;
 use reqwest::Url;
 
 /// True when `uri` has only one spelling, so that a pattern can decide on it. MCP's SDKs look a resource up by its URI
