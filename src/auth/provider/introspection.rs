@@ -239,7 +239,12 @@ mod tests {
             optional.decide(answer.as_object().expect("an object")).ok().expect("the token is active").audiences
         };
         assert_eq!(audiences(json!(null)), None);
-        for (aud, expected) in [(json!("a"), vec!["a"]), (json!(["a", 1, "b"]), vec!["a", "b"]), (json!([]), vec![])] {
+        for (aud, expected) in [
+            (json!("a"), vec!["a"]),
+            (json!(["a", "b"]), vec!["a", "b"]),
+            (json!(["a", 1]), vec![]),
+            (json!([]), vec![]),
+        ] {
             assert_eq!(audiences(aud), Some(expected.into_iter().map(str::to_owned).collect()));
         }
         for aud in [json!(1), json!({}), json!(false)] {

@@ -3,6 +3,7 @@
 mod every_way;
 mod exchange;
 mod fields;
+mod fronts;
 mod http1;
 mod limits;
 mod origin_and_cors;
