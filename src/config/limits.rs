@@ -211,6 +211,8 @@ pub const RESUME_RESPONSE_BYTES: usize = 256 << 10;
 
 /// How many endpoints one request may try.
 pub const ATTEMPTS: usize = 3;
+/// The same for an `initialize`.
+pub const INITIALIZE_ATTEMPTS: usize = 2;
 /// How many points of the hash ring are looked at before the ring is given up: several rounds of a large pool.
 pub const HASH_RING_STEPS: usize = 65_536;
 /// How many idle HTTP/1 connections of MCP routes each thread keeps for each endpoint.

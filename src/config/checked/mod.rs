@@ -330,3 +330,24 @@ pub enum HeaderChange {
     /// Removes all fields of this name.
     Remove(HeaderName),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Case D4: servers compare `Host` with their name, and hosted ones have no port in it.
+    #[test]
+    fn the_default_port_is_not_in_the_host_of_an_endpoint() {
+        for (host, port, tls, expected) in [
+            ("name", 443, true, "name"),
+            ("name", 80, false, "name"),
+            ("name", 443, false, "name:443"),
+            ("name", 80, true, "name:80"),
+            ("::1", 443, true, "[::1]"),
+            ("::1", 8443, true, "[::1]:8443"),
+        ] {
+            let endpoint = Endpoint { host: host.to_owned(), port, weight: 1 };
+            assert_eq!(endpoint.authority(tls), expected);
+        }
+    }
+}

@@ -39,7 +39,7 @@ use self::upstream_head::{Upgrade, UpstreamHead};
 use self::websocket_key::WebSocketKey;
 use super::client::downstream::Downstream;
 use super::client::watch::ClientWatch;
-use super::context::call::{Outgoing, OutgoingBody};
+use super::context::call::{CallKind, Outgoing, OutgoingBody};
 use super::context::rejection::{Rejection, Stop};
 use super::context::{RequestContext, repeat};
 use super::edge::Edge;
@@ -155,8 +155,11 @@ fn unconnected(
     // `choose` decides where a session goes on.
     let next =
         if in_session { Ok(()) } else { endpoint::choose(client, &context.client, &context.attempt, route).map(drop) };
+    // An `initialize` is tried at one other endpoint only: a client that waits for its session is better told.
+    let is_first = outgoing.call.as_ref().is_some_and(|call| call.kind == CallKind::Initialize);
+    let most = if is_first { limits::INITIALIZE_ATTEMPTS } else { limits::ATTEMPTS };
     match next {
-        Ok(()) if context.attempt.tried.len() < limits::ATTEMPTS => Ok(()),
+        Ok(()) if context.attempt.tried.len() < most => Ok(()),
         // Every endpoint refuses connections: the client may come back.
         Err(no_endpoint) if is_refused(&error) => Err(no_endpoint.into()),
         _ => Err(error.into_up().into()),

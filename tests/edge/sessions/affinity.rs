@@ -616,3 +616,23 @@ async fn a_request_without_a_session_id_is_refused_by_the_server() {
     let text = request("POST", "/a/mcp", &[("Content-Type", "application/json"), ("Mcp-Session-Id", "a-1")], CALL);
     assert_eq!(crate::harness::exchange(edge.address, text).await.status, 401, "a session id authenticates nobody");
 }
+
+/// Case A4: a dial that fails is repeated elsewhere once.
+#[tokio::test]
+async fn an_initialize_is_dialed_at_two_endpoints_at_most() {
+    let mut addresses = Vec::new();
+    for _ in 0..4 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        addresses.push(listener.local_addr().expect("it is bound"));
+    }
+    let edge = start("", &addresses, "", "").await;
+    let caller = Caller::new(edge.address, "/a/mcp", "alice");
+    assert_eq!(caller.post(INITIALIZE).await.status, 502);
+    let mut dials = 0.0;
+    for address in &addresses {
+        let series =
+            format!(r#"mcp_edge_endpoint_requests_total{{endpoint="{address}",result="connect_error",upstream="a"}}"#);
+        dials += edge.metric(&series).await;
+    }
+    assert_eq!(dials, 2.0);
+}
