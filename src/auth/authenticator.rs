@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::bearer::{self, BearerError, bearer};
 use super::cache::{TokenCache, TokenKey, Validation};
@@ -139,6 +139,8 @@ impl Authenticator {
                 Some(provider) if provider.lookup().is_some_and(|lookup| !lookup.shows(&AUTHORIZATION)) => self
                     .by_other_credential(request)
                     .map(|provider| Choice::Token(provider, ""))
+                    // The token is for nobody here, so it does not keep a certificate from deciding.
+                    .or(certified.map(|(provider, certificate)| Choice::Certificate(provider, certificate)))
                     .ok_or(AuthError::Missing),
                 Some(provider) => Ok(Choice::Token(provider, token)),
                 None => {
@@ -147,11 +149,14 @@ impl Authenticator {
             },
             Some(Credential::Own(value, provider)) => Ok(Choice::Token(provider, value)),
             // An authentication server may decide by other header fields than `Authorization`.
-            None => match (certified, self.by_other_credential(request).or_else(|| self.of_anybody())) {
-                (Some((provider, certificate)), _) => Ok(Choice::Certificate(provider, certificate)),
-                (None, Some(provider)) => Ok(Choice::Token(provider, "")),
-                (None, None) => Err(AuthError::Missing),
-            },
+            None => {
+                match (certified, self.by_other_credential(request).or_else(|| self.for_requests_without_credential()))
+                {
+                    (Some((provider, certificate)), _) => Ok(Choice::Certificate(provider, certificate)),
+                    (None, Some(provider)) => Ok(Choice::Token(provider, "")),
+                    (None, None) => Err(AuthError::Missing),
+                }
+            }
         }
     }
 
@@ -179,9 +184,16 @@ impl Authenticator {
         if self.takes_authorization {
             return false;
         }
-        let Ok(Some((own, _))) = self.own_credential(headers) else { return false };
+        let Ok(own) = self.own_credential(headers) else { return false };
+        let asked = self.providers.iter().filter_map(|provider| provider.lookup()).flat_map(LookupValidator::headers);
+        let own: Vec<&[u8]> = own
+            .map(|(own, _)| own.as_bytes())
+            .into_iter()
+            .chain(asked.filter_map(|name| headers.get(name)).map(HeaderValue::as_bytes))
+            .collect();
         match bearer(headers) {
-            Ok(token) => token != own && api_key_id(token).is_none(),
+            _ if own.is_empty() => false,
+            Ok(token) => !own.iter().any(|own| own.ends_with(token.as_bytes())) && !self.may_be_key(token),
             Err(BearerError::Ambiguous) => false,
             Err(BearerError::Missing | BearerError::Malformed | BearerError::TooLong) => true,
         }
@@ -208,9 +220,7 @@ impl Authenticator {
             }
         };
         match (token, own) {
-            (Some(token), Some((own, _)))
-                if token != own && (self.takes_authorization || api_key_id(token).is_some()) =>
-            {
+            (Some(token), Some((own, _))) if token != own && (self.takes_authorization || self.may_be_key(token)) => {
                 Err(AuthError::BadRequest("there are different credentials in several fields"))
             }
             (Some(token), Some((own, _))) if token == own && self.takes_authorization => {
@@ -222,6 +232,11 @@ impl Authenticator {
         }
     }
 
+    /// True for a token that a provider of API keys may know.
+    fn may_be_key(&self, token: &str) -> bool {
+        api_key_id(token).is_some() && self.find(|provider| provider.api_keys().is_some()).is_some()
+    }
+
     /// The credential in the own header field of a provider, and the provider that decides on it.
     fn own_credential<'a>(&'a self, headers: &'a HeaderMap) -> Result<Option<(&'a str, &'a Arc<Provider>)>, AuthError> {
         let mut found: Option<(&str, &Arc<Provider>)> = None;
@@ -230,13 +245,12 @@ impl Authenticator {
             let mut fields = headers.get_all(name).iter();
             let Some(field) = fields.next() else { continue };
             if fields.next().is_some() {
-                return Err(AuthError::BadRequest("there is more than one field with a credential of the same name"));
+                return Err(AuthError::BadRequest("a field that carries a credential is sent more than once"));
             }
-            let Ok(field) = bearer::own_field(field.as_bytes()) else {
-                return Err(AuthError::Denied(
-                    "the credential in a field of its own is malformed or longer than 16 KiB",
-                ));
-            };
+            let field = bearer::own_field(field.as_bytes()).map_err(|error| match error {
+                BearerError::TooLong => AuthError::Denied("the credential in a header field is longer than 16 KiB"),
+                _ => AuthError::Denied("the credential in a header field is malformed"),
+            })?;
             if found.is_some_and(|(other, _)| other != field) {
                 return Err(AuthError::BadRequest("there are different credentials in several fields"));
             }
@@ -255,7 +269,7 @@ impl Authenticator {
     }
 
     /// The provider that is asked about requests without a credential.
-    fn of_anybody(&self) -> Option<&Arc<Provider>> {
+    fn for_requests_without_credential(&self) -> Option<&Arc<Provider>> {
         self.find(|provider| provider.lookup().is_some_and(LookupValidator::asks_about_anybody))
     }
 

@@ -27,6 +27,8 @@ pub struct Permit {
 pub struct Denial {
     /// All scopes that the operations need. Empty if no scope would allow them.
     pub scopes: ScopeSet,
+    /// The names in the message are together longer than [`limits::NAMES_BYTES`].
+    pub too_long: bool,
 }
 
 impl Permit {
@@ -56,7 +58,7 @@ impl Policy {
             // Each name is held against all rules, so this bounds the work of one message.
             name_bytes += operation.target().map_or(0, |target| self.compared_bytes(target));
             if name_bytes > limits::NAMES_BYTES {
-                return Err(Denial::default());
+                return Err(Denial { too_long: true, ..Denial::default() });
             }
             if let Err(denial) = self.decide(principal.as_deref(), operation) {
                 // If no scope would allow one of the operations, the denial names no scopes: requesting them would not help.
@@ -67,7 +69,11 @@ impl Policy {
                 missing.extend(denial.scopes.iter().cloned());
             }
         }
-        if is_denied { Err(Denial { scopes: missing.into_iter().collect() }) } else { Ok(Permit { principal }) }
+        if is_denied {
+            Err(Denial { scopes: missing.into_iter().collect(), too_long: false })
+        } else {
+            Ok(Permit { principal })
+        }
     }
 
     /// True if a list may show `target` to the caller: exactly when the caller may use it.
@@ -106,13 +112,13 @@ impl Policy {
         // A denial names all needed scopes. They are collected only now, because most decisions do not need them.
         needs.scopes = Some(Vec::new());
         self.apply_rules(operation, &mut needs)?;
-        Err(Denial { scopes: needs.scopes.into_iter().flatten().collect() })
+        Err(Denial { scopes: needs.scopes.into_iter().flatten().collect(), too_long: false })
     }
 
     fn apply_rules(&self, operation: Operation<'_>, needs: &mut Needs<'_>) -> Result<(), Denial> {
         match &self.scopes {
             Some(scopes) if needs.principal.is_some() => needs.all(scopes),
-            Some(scopes) => return Err(Denial { scopes: scopes.clone() }),
+            Some(scopes) => return Err(Denial { scopes: scopes.clone(), too_long: false }),
             None => {}
         }
         if let Some(method) = operation.method() {
@@ -156,7 +162,8 @@ impl Policy {
     /// How many bytes of the name of `target` are held against rules.
     fn compared_bytes(&self, target: Target<'_>) -> usize {
         let (Target::Tool(name) | Target::Prompt(name) | Target::Resource(name) | Target::Task(name)) = target;
-        if self.rules_for(target).is_some() { name.len() } else { 0 }
+        // A longer name matches no rule, and is not compared.
+        if self.rules_for(target).is_some() && name.len() <= limits::NAME_BYTES { name.len() } else { 0 }
     }
 
     fn rules_for(&self, target: Target<'_>) -> Option<&[Rule]> {

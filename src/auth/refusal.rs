@@ -23,8 +23,13 @@ pub struct Refusal {
     pub others: Vec<HeaderValue>,
 }
 
-/// The URLs of metadata in a `WWW-Authenticate` field (RFC 9728 section 5.1). `None` if the field cannot be parsed.
+/// The URLs of metadata in a `WWW-Authenticate` field (RFC 9728 section 5.1). `None` if the field may have some that cannot be
+/// read.
 pub fn announced_metadata(field: &HeaderValue) -> Option<Vec<String>> {
+    const NAME: &[u8] = b"resource_metadata";
+    if !field.as_bytes().windows(NAME.len()).any(|text| text.eq_ignore_ascii_case(NAME)) {
+        return Some(Vec::new());
+    }
     let challenges = http_auth::parse_challenges(field.to_str().ok()?).ok()?;
     let params = challenges.iter().flat_map(|challenge| &challenge.params);
     let urls = params.filter(|(name, _)| name.eq_ignore_ascii_case("resource_metadata"));

@@ -55,6 +55,8 @@ pub const HELD_BYTES: u64 = 1 << 20;
 
 // Reloads
 
+/// How much of the path of a refused request is logged, in characters.
+pub const LOGGED_PATH: usize = 1024;
 /// How often files are looked at without any event: network file systems send none.
 pub const WATCH_POLL: Duration = Duration::from_secs(30);
 /// How long files must be quiet before a change of them is read.
@@ -154,7 +156,7 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// refused, the rest of it is read so that the connection can be kept. In bytes.
 pub const SMALL_BODY_BYTES: usize = 64 << 10;
 /// The messages of one caller, and the lists of one upstream, together take at most this part of `limits.held_bytes`: one half.
-pub const HELD_PART: u64 = 2;
+pub const HELD_DIVISOR: u64 = 2;
 /// How long the edge holds one message, request body or list, however slowly it comes.
 pub const HELD_TIME: Duration = Duration::from_secs(300);
 /// How slowly a client may send a message, in bytes per second, beside `limits.body_timeout`.

@@ -57,7 +57,10 @@ impl Era {
 
     /// Versions are dates, so they compare as text. A version that is not a date is left for the upstream to refuse.
     fn of_version(version: Option<&str>) -> Self {
-        let is_date = |text: &str| text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        let is_date = |text: &str| {
+            let fits = |(at, byte): (usize, u8)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() };
+            text.len() == 10 && text.bytes().enumerate().all(fits)
+        };
         match version {
             Some(version) if is_date(version) && version > LAST_WITH_SESSIONS => Self::Stateless,
             _ => Self::Sessions,

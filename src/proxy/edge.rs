@@ -13,7 +13,7 @@ use super::held::Held;
 use super::listener::ListenerContext;
 use super::resumptions::Resumptions;
 use super::snapshot::Snapshot;
-use crate::config::Limits;
+use crate::config::{Limits, LogFormat};
 use crate::metrics::Metrics;
 
 /// The state of one edge.
@@ -32,6 +32,8 @@ pub struct Edge {
     /// The same for small ones, which large ones must not keep out.
     pub(super) held_early_small: Held,
     pub(super) resumptions: Resumptions,
+    /// How access lines are written. Read at start, as that of other lines.
+    pub(super) log_format: LogFormat,
     /// The exchanges that go on without their clients.
     pub(super) abandoned: Arc<Abandoned>,
 }
@@ -50,7 +52,9 @@ impl Edge {
         metrics: Arc<Metrics>,
         idle_connections: usize,
     ) -> Self {
+        let log_format = snapshot.load().config.log.format;
         Self {
+            log_format,
             snapshot,
             listeners,
             metrics,

@@ -13,7 +13,7 @@ use pingora::{Error, ErrorType};
 use super::context::{Access, Attempt, Client, RequestContext};
 use super::snapshot::RouteContext;
 use crate::config::{Forwarded, HeaderChange, HostHeader};
-use crate::types::is_connection_field;
+use crate::types::{is_connection_field, is_edge_field};
 
 /// The media type of event streams.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
@@ -21,8 +21,8 @@ pub(super) const EVENT_STREAM: &str = "text/event-stream";
 /// Carries the request's id, to the upstream and to the client.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What upstreams are told. The configuration cannot set these.
-static SET_LAST: [HeaderName; 4] = [
+/// What upstreams are told about the client. Routes cannot set these.
+static TOLD: [HeaderName; 4] = [
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-forwarded-proto"),
     HeaderName::from_static("x-forwarded-host"),
@@ -31,34 +31,6 @@ static SET_LAST: [HeaderName; 4] = [
 
 /// What a web page may read of an answer, beside its body.
 const EXPOSED: &str = "Mcp-Session-Id, MCP-Protocol-Version, WWW-Authenticate, Retry-After, X-Request-Id";
-
-/// True for fields that only the edge, or a proxy that stands for it, may write: servers take addresses, users, hosts and paths from
-/// them, and a client could lie.
-fn is_of_the_edge(name: &str) -> bool {
-    let families = ["x-forwarded-", "x-original-", "x-auth-request-"];
-    families.iter().any(|family| name.starts_with(family))
-        || matches!(
-            name,
-            "cf-connecting-ip"
-                | "client-ip"
-                | "fastly-client-ip"
-                | "forwarded"
-                | "front-end-https"
-                | "remote-addr"
-                | "remote-groups"
-                | "remote-user"
-                | "true-client-ip"
-                | "x-client-ip"
-                | "x-cluster-client-ip"
-                | "x-forwarded"
-                | "x-groups"
-                | "x-real-ip"
-                | "x-remote-user"
-                | "x-request-id"
-                | "x-rewrite-url"
-                | "x-webauth-user"
-        )
-}
 
 /// The fields of `headers` that belong to one connection only (RFC 9110 section 7.6.1), including those that `Connection`
 /// names.
@@ -97,7 +69,7 @@ pub(super) fn stays_at_edge(name: &HeaderName, context: &RequestContext, route: 
         let shown: Option<HeaderName> = matches!(plain, Cow::Owned(_)).then(|| plain.parse().ok()).flatten();
         shown.is_some_and(|shown| route.authenticator.as_ref().is_some_and(|providers| providers.shows(&shown)))
     };
-    is_of_the_edge(&plain)
+    is_edge_field(&plain)
         || is_respelt()
         || is_identity
         || settings.credential.as_ref().is_some_and(|credential| *plain == *credential.header.as_str())
@@ -136,7 +108,7 @@ pub(super) fn of_the_edge(
     }
     let client = &context.client;
     add(&HOST, upstream_host(route, client, &context.attempt).as_bytes());
-    let [forwarded_for, forwarded_proto, forwarded_host, request_id] = &SET_LAST;
+    let [forwarded_for, forwarded_proto, forwarded_host, request_id] = &TOLD;
     if route.upstream.settings().forwarded == Forwarded::Full {
         add(forwarded_for, client.forwarded_for.as_bytes());
         add(forwarded_proto, client.scheme.as_bytes());
@@ -250,9 +222,9 @@ mod tests {
     #[test]
     fn fields_that_only_the_edge_may_write_are_known_in_every_spelling() {
         for name in ["x_forwarded_for", "x-real_ip", "x-request-id", "forwarded", "x-original-host", "x_rewrite_url"] {
-            assert!(is_of_the_edge(&in_hyphens(name)), "{name}");
+            assert!(is_edge_field(&in_hyphens(name)), "{name}");
         }
-        assert!(!is_of_the_edge("x-forward") && !is_of_the_edge("x-user-agent"));
+        assert!(!is_edge_field("x-forward") && !is_edge_field("x-user-agent"));
     }
 
     #[test]

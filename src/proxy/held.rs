@@ -55,7 +55,7 @@ impl HeldBytes {
         let own = owners.get(&self.owner).copied().unwrap_or_default();
         // One request alone may take what is free: otherwise the largest allowed body might not fit.
         let is_alone = own == self.bytes;
-        let part = own.saturating_add(more) <= limit / limits::HELD_PART;
+        let part = own.saturating_add(more) <= limit / limits::HELD_DIVISOR;
         let fits = |held: u64| held.checked_add(more).filter(|sum| *sum <= limit);
         let taken =
             (is_alone || part) && self.sums.0.all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
@@ -123,7 +123,7 @@ mod tests {
         drop(first);
         let mut many: Vec<_> = (0..10).map(|_| held.begin(Owner::of("caller", "alice"))).collect();
         let taken = many.iter_mut().filter_map(|one| one.take(10, 100).then_some(())).count();
-        assert_eq!(taken as u64, 10 / limits::HELD_PART);
+        assert_eq!(taken as u64, 10 / limits::HELD_DIVISOR);
         assert!(held.begin(Owner::of("caller", "bob")).take(40, 100));
         assert!(held.begin(Owner::of("upstream", "alice")).take(40, 100), "another kind of owner");
     }

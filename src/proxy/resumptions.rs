@@ -45,8 +45,9 @@ impl Resumptions {
     /// Forgets a session that its client has ended.
     pub(super) async fn forget(&self, sealed: &str) {
         self.messages.invalidate(sealed).await;
-        if self.moved.remove(sealed).await.is_some() {
+        if self.moved.contains_key(sealed) {
             self.ended.insert(sealed.to_owned(), ()).await;
+            self.moved.invalidate(sealed).await;
         }
     }
 

@@ -54,7 +54,7 @@ pub(super) async fn serve(
         Some(error) => respond::fail(downstream, context, error).await,
         None => true,
     };
-    log::finish(&edge.metrics, downstream, error.as_deref(), context);
+    log::finish(edge, downstream, error.as_deref(), context);
     Served { is_located, broken: error.filter(|_| !is_told) }
 }
 
@@ -65,9 +65,9 @@ pub(super) async fn refuse(
     context: &mut RequestContext,
     rejection: Rejection,
 ) {
-    admit::identify_unread(downstream, &mut context.client);
+    admit::identify_refused(downstream, &mut context.client);
     let error = reject(downstream, context, rejection).await.err();
-    log::finish(&edge.metrics, downstream, error.as_deref(), context);
+    log::finish(edge, downstream, error.as_deref(), context);
 }
 
 async fn reject(

@@ -1,12 +1,12 @@
 //! Accepts connections and hands them to an application.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use log::{debug, warn};
@@ -199,6 +199,10 @@ impl<A: ServerApp + Send + Sync + 'static> Acceptor<A> {
         loop {
             room[thread % room.len()].notify_one();
             if let Ok(permit) = tokio::time::timeout(limits::ROOM_PAUSE, waiting.as_mut()).await {
+                // If nobody was idle, the wish is kept. It must not close a connection later, when there is room.
+                for room in room.iter() {
+                    let _ = pin!(room.notified()).poll(&mut Context::from_waker(Waker::noop()));
+                }
                 return permit.map_err(io::Error::other);
             }
             thread += 1;

@@ -18,6 +18,8 @@ use crate::config::{Config, limits};
 /// Reloads the configuration when files change, until the future is dropped.
 pub(super) async fn watch(reloader: Arc<Reloader>) {
     let (sender, mut events) = mpsc::channel(1);
+    // Without a sender, the channel would be closed, and waiting for events would not wait.
+    let _open = sender.clone();
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Reading a file is also an event, and each reload reads all files. So access events do not trigger a reload.
         if event.is_ok_and(|event| !event.kind.is_access()) {
@@ -34,6 +36,7 @@ pub(super) async fn watch(reloader: Arc<Reloader>) {
         }
     };
     let mut seen = None;
+    let mut next_poll = Instant::now() + limits::WATCH_POLL;
     loop {
         // A file may change after it was read and before its folder is watched. Such a change causes no event, so the
         // configuration is read again after new folders are watched.
@@ -46,7 +49,7 @@ pub(super) async fn watch(reloader: Arc<Reloader>) {
             // A folder that is made again all the time must not keep the edge busy.
             tokio::time::sleep(limits::SETTLED).await;
         }
-        let event = tokio::time::timeout(limits::WATCH_POLL, events.recv()).await;
+        let event = tokio::time::timeout_at(next_poll, events.recv()).await;
         if let Ok(Some(())) = event {
             let latest = Instant::now() + limits::WATCH_PATIENCE;
             while Instant::now() < latest && tokio::time::timeout(limits::SETTLED, events.recv()).await.is_ok() {}
@@ -56,6 +59,8 @@ pub(super) async fn watch(reloader: Arc<Reloader>) {
                 continue;
             }
         }
+        // Not moved by other events: a broken configuration may name files that do not exist yet.
+        next_poll = Instant::now() + limits::WATCH_POLL;
         let _ = reloader.reload(Trigger::Watch).await;
     }
 }

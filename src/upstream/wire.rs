@@ -48,7 +48,15 @@ impl Wire {
             },
             None => connecting.await,
         };
-        let stream = connected.or_err(ErrorType::ConnectError, "connecting to the upstream")?;
+        let stream = connected.map_err(|error| {
+            let kind = match error.kind() {
+                io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
+                io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
+                _ => ErrorType::ConnectError,
+            };
+            Error::because(kind, "connecting to the upstream", error)
+        })?;
         stream.set_nodelay(true).or_err(ErrorType::SocketError, "setting TCP_NODELAY")?;
         keep_alive(&SockRef::from(&stream)).or_err(ErrorType::SocketError, "setting the keep-alive of TCP")?;
         Ok(Self::Tcp(stream))

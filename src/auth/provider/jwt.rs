@@ -126,7 +126,7 @@ impl JwtValidator {
                 // RFC 7519 section 4.1.3: a token that names its audience is only for that audience.
                 None if own.is_some() && name == "aud" => continue,
                 None => "is missing",
-                Some(named) if named.is_empty() => "names nobody",
+                Some(named) if named.is_empty() => "has no valid audience",
                 Some(named)
                     if !self.settings.audiences.is_empty()
                         && !named.iter().any(|one| self.settings.audiences.contains(one)) =>
@@ -331,7 +331,7 @@ mod tests {
             (json!("cli"), Value::Null, Err("the claim `client_id` of the token names another audience")),
             (json!("cli"), json!("web"), Err("the claim `client_id` of the token names another audience")),
             (Value::Null, json!("web"), Err("the claim `client_id` of the token is missing")),
-            (json!([]), Value::Null, Err("the claim `client_id` of the token names nobody")),
+            (json!([]), Value::Null, Err("the claim `client_id` of the token has no valid audience")),
         ] {
             let token = with(|claims| {
                 for (name, value) in [("client_id", &client), ("aud", &aud)] {

@@ -14,6 +14,7 @@ mod twin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -151,7 +152,8 @@ impl Provider {
         match &self.validator {
             Validator::Jwt(jwt) => jwt.header().is_none(),
             Validator::Mtls(_) => false,
-            Validator::ApiKeys(_) | Validator::Lookup(_) | Validator::Introspection(_) => true,
+            Validator::Lookup(lookup) => lookup.shows(&AUTHORIZATION),
+            Validator::ApiKeys(_) | Validator::Introspection(_) => true,
         }
     }
 

@@ -4,6 +4,7 @@ use super::resolver::{Resolver, is_reserved};
 use crate::config::checked::auth::LookupProvider;
 use crate::config::read::place::Place;
 use crate::config::written::lookup::{Lookup, LookupOperation};
+use crate::types::is_edge_field;
 
 impl Resolver<'_> {
     pub(crate) fn lookup(&mut self, written: &Lookup, place: &Place) -> LookupProvider {
@@ -23,6 +24,13 @@ impl Resolver<'_> {
                     );
                     self.problems.add(&place, message);
                 }
+                if key == "context_headers" && (is_edge_field(name.0.as_str()) || name.0.as_str().contains('_')) {
+                    let message = format!(
+                        "`{}` of clients does not reach upstreams, so the server would decide by what the upstream does not see: take it out",
+                        name.0
+                    );
+                    self.problems.add(&place, message);
+                }
                 if key == "context_headers" && written.headers.contains(name) {
                     self.problems.add(&place, format!("`{}` is also in `headers`: take one of the two out", name.0));
                 }
@@ -37,6 +45,10 @@ impl Resolver<'_> {
                 &place.key("subject_headers"),
                 "is empty: write which field of the response names the caller, such as `[X-User]`",
             );
+        }
+        if written.issuer.as_deref() == Some("") {
+            self.problems
+                .add(&place.key("issuer"), "is empty: write the URL where clients get tokens, or take this out");
         }
         self.auth_timeout(&written.timeout, place);
         self.reachable(&written.url.0, &place.key("url"));

@@ -23,8 +23,14 @@ impl Resolver<'_> {
                  write `allow`",
             );
         }
+        let is_dns = written.subject == CertificateName::SanDns;
+        let mut seen: Vec<&String> = Vec::new();
         for name in written.subjects.keys() {
             let place = place.key("subjects").key(name);
+            if let Some(other) = seen.iter().find(|other| is_dns && other.eq_ignore_ascii_case(name)) {
+                self.problems.add(&place, format!("is the same DNS name as `{other}`: keep one of the two"));
+            }
+            seen.push(name);
             if let Err(error) = Principal::new(name, ScopeSet::default(), "".into(), None) {
                 self.problems
                     .add(&place, format!("is not a valid name ({error}): write the name as it is in the certificate"));
@@ -33,7 +39,6 @@ impl Resolver<'_> {
             }
         }
         let scopes = |scopes: &[ScopeName]| scopes.iter().map(|scope| scope.0.clone()).collect::<ScopeSet>();
-        let is_dns = written.subject == CertificateName::SanDns;
         let subject = |name: &String| if is_dns { name.to_ascii_lowercase() } else { name.clone() };
         let unlisted = if written.subjects.is_empty() { Unlisted::Allow } else { Unlisted::Deny };
         MtlsProvider {

@@ -16,9 +16,10 @@ use crate::config::written::route::{
     HeaderChanges, HostHeader, Protocol, RequiredAuth, Rewrite as WrittenRewrite, Route as Written, RouteAuth,
 };
 use crate::config::written::server::Identity;
+use crate::config::written::upstream::Forwarded;
 use crate::types::canonical_path;
 
-/// What every upstream is told, whatever a route sets.
+/// What upstreams are told, whatever a route sets.
 const EDGE_FIELDS: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
 
 impl Resolver<'_> {
@@ -156,7 +157,9 @@ impl Resolver<'_> {
             .credential
             .as_ref()
             .map(|credential| self.credential(credential, written, &place.key("credential"), sections));
-        let request_headers = self.changes(&written.request_headers, &place.key("request_headers"), Some(identity));
+        let forwarded = upstream.map(|upstream| upstream.forwarded).unwrap_or_default();
+        let request_headers =
+            self.changes(&written.request_headers, &place.key("request_headers"), Some((identity, forwarded)));
         let response_headers = self.changes(&written.response_headers, &place.key("response_headers"), None);
         Some(Route {
             name,
@@ -315,7 +318,12 @@ impl Resolver<'_> {
 
     /// Checks changes of header fields. `identity` is `Some` for changes of requests: a route cannot set the fields in
     /// which the edge tells the upstream who the caller is.
-    fn changes(&mut self, written: &HeaderChanges, place: &Place, identity: Option<&Identity>) -> Vec<HeaderChange> {
+    fn changes(
+        &mut self,
+        written: &HeaderChanges,
+        place: &Place,
+        identity: Option<(&Identity, Forwarded)>,
+    ) -> Vec<HeaderChange> {
         let mut changes = Vec::new();
         for (index, name) in written.remove.iter().enumerate() {
             self.changeable(&name.0, &place.key("remove").item(index), identity);
@@ -343,16 +351,17 @@ impl Resolver<'_> {
         changes
     }
 
-    fn changeable(&mut self, name: &HeaderName, place: &Place, identity: Option<&Identity>) {
+    fn changeable(&mut self, name: &HeaderName, place: &Place, identity: Option<(&Identity, Forwarded)>) {
         if is_reserved(name) {
             self.problems.add(place, format!("`{name}` belongs to the connection: take it out"));
         }
-        let Some(identity) = identity else { return };
+        let Some((identity, forwarded)) = identity else { return };
         if *name == HOST {
             self.problems.add(place, "the upstream's host has its own setting: write `host: {rewrite: NAME}`");
         }
-        if EDGE_FIELDS.contains(&name.as_str()) {
-            let hint = if *name == "x-request-id" { "" } else { ", or write `forwarded: none` in the upstream" };
+        let is_id = *name == "x-request-id";
+        if EDGE_FIELDS.contains(&name.as_str()) && (is_id || forwarded == Forwarded::Full) {
+            let hint = if is_id { "" } else { ", or write `forwarded: none` in the upstream" };
             self.problems
                 .add(place, format!("the edge itself sets `{name}`, so this would have no effect: take it out{hint}"));
         }

@@ -71,7 +71,7 @@ pub(crate) async fn authorize(
             let request = original(downstream, &context.client, operation);
             let caller = authenticator.authenticate(&request, context.memo.cached_lookup).await;
             let meant = caller.and_then(|(principal, lookup)| {
-                match is_meant_for(&principal, &auth.audiences, &context.client.host) {
+                match is_meant_for(&principal, &auth.audiences, &context.client, route) {
                     true => {
                         cached_lookup = lookup;
                         Ok(principal)
@@ -92,13 +92,16 @@ pub(crate) async fn authorize(
 }
 
 /// True when the caller's credential was issued for this route (MCP "Authorization", token audience binding).
-fn is_meant_for(principal: &Principal, audiences: &RouteAudiences, host: &str) -> bool {
+fn is_meant_for(principal: &Principal, audiences: &RouteAudiences, client: &Client, route: &RouteContext) -> bool {
     let Some(meant) = principal.grant().audiences() else { return true };
     match audiences {
         RouteAudiences::OfProviders => true,
         RouteAudiences::Listed(listed) => meant.iter().any(|audience| listed.contains(audience)),
         RouteAudiences::Own(url, providers) => {
-            let is_own = |audience: &String| url.is_named_by(audience, host);
+            // `check` sees what is configured, and the listener is as it was at start.
+            let is_checked = client.host_is_listed || !route.settings.hosts.is_empty();
+            let is_own =
+                |audience: &String| (is_checked || !url.is_of_any_host()) && url.is_named_by(audience, &client.host);
             !providers.contains(principal.provider()) || meant.iter().any(is_own)
         }
     }

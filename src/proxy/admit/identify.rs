@@ -8,7 +8,7 @@ use http::{HeaderValue, Method};
 use pingora::http::RequestHeader;
 
 use super::forwarded::Forwarded;
-use crate::config::Limits;
+use crate::config::{Limits, limits};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::client::downstream::Downstream;
 use crate::proxy::context::Client;
@@ -64,13 +64,19 @@ pub(crate) fn identify(
     read_client(header, listener, downstream.peer(), client)
 }
 
-/// Notes what is known of a client whose head cannot be read, for the log: the address at the other end of the connection, and
+/// Notes what is known of a client whose head was refused, for the log: the address at the other end of the connection, and
 /// what there is of path and host.
-pub(crate) fn identify_unread(downstream: &Downstream<'_>, client: &mut Client) {
-    client.address = downstream.peer().map_or(client.address, |peer| peer.ip().to_canonical());
+pub(crate) fn identify_refused(downstream: &Downstream<'_>, client: &mut Client) {
+    if client.address.is_unspecified() {
+        client.address = downstream.peer().map_or(client.address, |peer| peer.ip().to_canonical());
+    }
     let header = downstream.req_header();
-    client.path = header.uri.path().to_owned();
-    client.authority = host(header).ok().filter(|host| Authority::parse(host).is_ok()).unwrap_or_default();
+    if client.path.is_empty() {
+        client.path = header.uri.path().chars().take(limits::LOGGED_PATH).collect();
+    }
+    if client.authority.is_empty() {
+        client.authority = host(header).ok().filter(|host| Authority::parse(host).is_ok()).unwrap_or_default();
+    }
 }
 
 /// Who the client is and which host it asks for, also behind trusted proxies.
@@ -84,6 +90,7 @@ fn read_client(
     let trusted = listener.is_some_and(|listener| listener.trusts(peer));
     client.address = peer;
     client.behind_proxy = trusted;
+    client.host_is_listed = listener.is_some_and(ListenerContext::names_hosts);
     client.keeps_underscores = listener.is_some_and(ListenerContext::keeps_underscores);
     client.scheme = if listener.is_some_and(|listener| listener.tls) { "https" } else { "http" };
     let written = host(header)?;

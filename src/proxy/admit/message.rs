@@ -25,7 +25,7 @@ use crate::proxy::held::{HeldBytes, Owner};
 use crate::proxy::snapshot::RouteContext;
 use crate::proxy::within::{at_once, within};
 use crate::proxy::{headers, mcp_session};
-use crate::types::{KnownMethod, Operation, Target};
+use crate::types::{KnownMethod, Operation, Target, client_network};
 
 /// A body that was read before its sender is known, and what it asks for.
 pub(crate) struct EarlyBody {
@@ -223,7 +223,7 @@ fn count_early(edge: &Edge, context: &RequestContext, early: HeldBody) -> Result
 fn owner(context: &RequestContext) -> Owner {
     match context.access.principal() {
         Some(principal) => Owner::of("caller", (principal.provider(), principal.subject())),
-        None => Owner::of("address", context.client.address),
+        None => Owner::of("address", client_network(context.client.address)),
     }
 }
 
@@ -245,7 +245,7 @@ async fn read(
     let (limit, patience) = (route.settings.body_bytes, context.snapshot.config.limits.body_timeout.0);
     let owner = match sender {
         Sender::Known => owner(context),
-        Sender::Unknown => Owner::of("address", context.client.address),
+        Sender::Unknown => Owner::of("address", client_network(context.client.address)),
     };
     let (mut begun, mut received) = (None, 0_u64);
     let mut first = Bytes::new();
@@ -338,6 +338,13 @@ fn check(
     let era = Era::check(headers, &messages).map_err(|misfit| misfit_of(misfit, &context.message))?;
     let permit = route.policy.authorize(context.access.principal().cloned(), messages.operations());
     context.access.permit = Some(permit.map_err(|denial| {
+        if denial.too_long {
+            let message = format!(
+                "the names in the message are together longer than {} bytes: send several messages",
+                limits::NAMES_BYTES
+            );
+            return Rejection::of_message(Reason::InvalidMessage, INVALID_PARAMS, message);
+        }
         let refusal = authorize::denied(&denial, route, &context.client);
         let by_error = match route.settings.refusals {
             Refusals::Auto => denial.scopes.is_empty(),

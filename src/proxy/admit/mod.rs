@@ -7,7 +7,7 @@ mod message;
 mod origin;
 mod wellknown;
 
-pub(super) use identify::identify_unread;
+pub(super) use identify::identify_refused;
 
 use std::sync::Arc;
 
@@ -52,7 +52,11 @@ pub(super) fn locate<'e>(
     let listener = downstream.local().and_then(|local| edge.listener(local));
     match known {
         Some(client) => context.client = client,
-        None => identify::identify(downstream, listener, &context.snapshot.config.limits, &mut context.client)?,
+        None => {
+            let limits = &context.snapshot.config.limits;
+            let identified = identify::identify(downstream, listener, limits, &mut context.client);
+            identified.inspect_err(|_| identify_refused(downstream, &mut context.client))?;
+        }
     }
     if let Some(listener) = listener.filter(|_| context.client.behind_proxy)
         && let Some(id) = forwarded::request_id(&downstream.req_header().headers, listener.trusted_fields())

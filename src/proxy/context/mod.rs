@@ -65,6 +65,8 @@ pub(super) struct Client {
     pub(super) behind_proxy: bool,
     /// `X-Forwarded-For` for the upstream.
     pub(super) forwarded_for: String,
+    /// The host is one that the listener names.
+    pub(super) host_is_listed: bool,
     /// Upstreams get fields whose names have underscores.
     pub(super) keeps_underscores: bool,
 }
@@ -115,8 +117,8 @@ pub(super) struct Attempt {
     pub(super) connected: bool,
     /// Endpoints that this request has failed on.
     pub(super) tried: Vec<SocketAddr>,
-    /// True when a connection to the endpoint of the session has come too late once.
-    pub(super) waited: bool,
+    /// True when a connection to the endpoint of the session could not be made in time once.
+    pub(super) connect_timed_out: bool,
     /// True when the request was sent a second time.
     pub(super) retried: bool,
     /// The status of the upstream's answer.
@@ -139,6 +141,7 @@ impl Client {
             query: None,
             behind_proxy: false,
             forwarded_for: String::new(),
+            host_is_listed: false,
             keeps_underscores: false,
         }
     }

@@ -8,6 +8,7 @@ use crate::proxy::client::watch::ClientWatch;
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::rejection::Stop;
 use crate::proxy::edge::Edge;
+use crate::types::client_network;
 
 /// The client has left, and the exchange goes on without it. Its connection makes room for others.
 ///
@@ -20,7 +21,7 @@ pub(super) fn go_on_alone(
 ) -> Result<(), Stop> {
     let caller = match context.access.principal() {
         Some(principal) => Caller::Principal(Arc::clone(principal.provider()), principal.subject().to_owned()),
-        None => Caller::Address(context.client.address),
+        None => Caller::Address(client_network(context.client.address)),
     };
     let abandonment = edge.abandoned.enter(caller).ok_or_else(ClientWatch::has_left)?;
     context.attempt.abandoned = Some(abandonment);

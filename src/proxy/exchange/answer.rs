@@ -6,10 +6,9 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
+use super::lists::{filter, label_tools, target, too_long, unreadable};
 use crate::config::limits;
-use crate::mcp::{
-    Era, EventRewrite, EventScan, ListError, ListKind, MessageScan, Scanned, Verdict, filter_list, listed_tools,
-};
+use crate::mcp::{Era, EventRewrite, EventScan, ListError, ListKind, MessageScan, Scanned, Verdict};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::{Call, CallKind};
@@ -18,7 +17,6 @@ use crate::proxy::headers::{EVENT_STREAM, is_of_type};
 use crate::proxy::held::HeldBytes;
 use crate::proxy::mcp_session;
 use crate::proxy::snapshot::RouteContext;
-use crate::types::Target;
 
 /// The body of one answer.
 #[derive(Debug)]
@@ -56,9 +54,20 @@ enum Plan {
         rewrite: EventRewrite,
         /// True when lists are filtered.
         filters: bool,
-        /// True when the next event may announce an endpoint. Only the first event can.
-        announces: bool,
+        announces: Announces,
     },
+}
+
+/// Which events may announce the endpoint of a 2024-11-05 session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Announces {
+    /// None of them, or none any more.
+    Nothing,
+    /// The next one.
+    Next,
+    /// Every one, because clients have credentials that they must not take elsewhere. Some clients take an announcement at any
+    /// time.
+    Any,
 }
 
 #[derive(Debug)]
@@ -109,7 +118,7 @@ impl Answer {
             Plan::Events {
                 rewrite: EventRewrite::new(limits::LIST_BYTES),
                 filters: true,
-                announces: may_announce(call),
+                announces: announces(call, route),
             }
         } else if filtered && json && call.kind != CallKind::Get {
             Plan::HoldList(Vec::new())
@@ -119,9 +128,14 @@ impl Answer {
                 Reason::UpstreamFailed,
                 "the upstream sent a list in a form that cannot be filtered",
             ));
-        } else if may_announce(call) && events {
-            let rewrite = EventRewrite::only_first(ENDPOINT_EVENT, limits::ENDPOINT_EVENT_BYTES);
-            Plan::Events { rewrite, filters: false, announces: true }
+        } else if events {
+            let announces = announces(call, route);
+            let rewrite = match announces {
+                Announces::Any => Some(EventRewrite::new(limits::LIST_BYTES)),
+                Announces::Next => Some(EventRewrite::only_first(ENDPOINT_EVENT, limits::ENDPOINT_EVENT_BYTES)),
+                Announces::Nothing => None,
+            };
+            rewrite.map_or(Plan::Pass, |rewrite| Plan::Events { rewrite, filters: false, announces })
         } else {
             Plan::Pass
         };
@@ -224,12 +238,18 @@ impl Answer {
             Plan::Events { rewrite, filters, announces } => {
                 let (mut out, mut failed, private) = (Vec::with_capacity(piece.len()), false, self.private);
                 let mut misleads = false;
+                let goes_on = *filters || *announces == Announces::Any;
                 let mut judge = |event: &str, data: &[u8]| {
-                    let announced = std::mem::take(announces) && event == ENDPOINT_EVENT;
+                    let announced = *announces != Announces::Nothing && event == ENDPOINT_EVENT;
+                    if *announces == Announces::Next {
+                        *announces = Announces::Nothing;
+                    }
                     let changed = if announced {
                         let public = public_endpoint(data, route, context);
-                        misleads = public.is_none() && route.settings.auth.is_some();
+                        misleads |= public.is_none() && *announces == Announces::Any;
                         Ok(public)
+                    } else if !*filters {
+                        Ok(None)
                     } else if event != MESSAGE_EVENT && !matches!(data.trim_ascii_start(), [b'{' | b'[', ..]) {
                         // Some servers send `ping` events with the time. They contain no list.
                         Ok(None)
@@ -237,7 +257,7 @@ impl Answer {
                         filter(data, private, route, context)
                     };
                     failed |= changed.is_err();
-                    match (changed, &*filters) {
+                    match (changed, goes_on) {
                         (Ok(Some(data)), true) => Verdict::Replace(data),
                         (Ok(Some(data)), false) => Verdict::ReplaceAndStop(data),
                         (_, true) => Verdict::Keep,
@@ -250,12 +270,16 @@ impl Answer {
                 }
                 if misleads {
                     route.metrics.misleading.inc();
-                    let message = "the upstream has announced an endpoint at another host";
+                    let message = "the upstream has announced an endpoint that is at another host, or is not valid";
                     return Err(Rejection::new(Reason::UpstreamFailed, message));
                 }
                 out.into()
             }
         };
+        if !out.is_empty() {
+            // What was held before has gone out.
+            self.held_since = None;
+        }
         self.hold(context)?;
         self.scan(&out);
         Ok(out)
@@ -375,9 +399,13 @@ const ENDPOINT_EVENT: &str = "endpoint";
 /// The type of events that carry MCP messages, and of events without a type.
 const MESSAGE_EVENT: &str = "message";
 
-/// True when the answer may be the stream of the 2024-11-05 transport.
-fn may_announce(call: &Call) -> bool {
-    call.kind == CallKind::Get && call.era == Era::Sessions && call.session.is_none()
+fn announces(call: &Call, route: &RouteContext) -> Announces {
+    // Only the stream of a 2024-11-05 session begins without a session.
+    match call.kind == CallKind::Get && call.era == Era::Sessions && call.session.is_none() {
+        true if route.settings.auth.is_some() => Announces::Any,
+        true => Announces::Next,
+        false => Announces::Nothing,
+    }
 }
 
 fn public_endpoint(data: &[u8], route: &RouteContext, context: &RequestContext) -> Option<Vec<u8>> {
@@ -387,49 +415,4 @@ fn public_endpoint(data: &[u8], route: &RouteContext, context: &RequestContext) 
 
 fn answered(seen: Scanned) -> Option<Scanned> {
     matches!(seen, Scanned::Result { .. } | Scanned::Error).then_some(seen)
-}
-
-/// Gives metrics of their own to the tools that `message` lists.
-fn label_tools(message: &[u8], route: &RouteContext) {
-    let names = listed_tools(message);
-    route.metrics.calls.learn(names.iter().map(String::as_str));
-}
-
-fn target(list: ListKind, name: &str) -> Target<'_> {
-    match list {
-        ListKind::Tools => Target::Tool(name),
-        ListKind::Prompts => Target::Prompt(name),
-        // A rule for resources matches the text of a template.
-        ListKind::Resources | ListKind::ResourceTemplates => Target::Resource(name),
-    }
-}
-
-/// Filters the lists in `message`, and gives metrics of their own to the tools.
-fn filter(
-    message: &[u8],
-    private: bool,
-    route: &RouteContext,
-    context: &RequestContext,
-) -> Result<Option<Vec<u8>>, ListError> {
-    // All names in one string, because most have metrics already and are only looked up.
-    let (mut names, mut ends) = (String::new(), Vec::new());
-    let mut shows = |list: ListKind, name: &str| {
-        if ends.len() < limits::LISTED_LABELS && list.is_label(name) {
-            names.push_str(name);
-            ends.push(names.len());
-        }
-        context.access.permit.as_ref().is_some_and(|permit| route.policy.shows(permit, target(list, name)))
-    };
-    let filtered = filter_list(message, &mut shows, private)?;
-    let begins = std::iter::once(0).chain(ends.iter().copied());
-    route.metrics.calls.learn(begins.zip(&ends).map(|(begin, &end)| &names[begin..end]));
-    Ok(filtered)
-}
-
-fn too_long() -> Rejection {
-    Rejection::new(Reason::UpstreamFailed, "the upstream sent a list that is too long to be filtered")
-}
-
-fn unreadable() -> Rejection {
-    Rejection::new(Reason::UpstreamFailed, "the upstream sent a list that is not JSON, or can be read in two ways")
 }

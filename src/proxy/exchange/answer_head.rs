@@ -27,7 +27,7 @@ pub(super) fn head_for_client(
     route: &RouteContext,
     outgoing: &Outgoing,
 ) -> Result<Box<ResponseHeader>, Stop> {
-    upstream_challenge::check(&mut head, route, &context.client)?;
+    upstream_challenge::check(&mut head, route, context)?;
     let is_chunked = head.headers.contains_key(TRANSFER_ENCODING);
     headers::strip_connection_fields(&mut head);
     if let Some(call) = &outgoing.call {

@@ -11,6 +11,7 @@ mod answer_head;
 mod clock;
 mod head_clock;
 mod link;
+mod lists;
 mod pump;
 mod relay;
 mod resume;
@@ -145,11 +146,15 @@ fn unconnected(
     let in_session = outgoing.session().is_some();
     if in_session && is_slow {
         // It says nothing of the session: the queue of the endpoint may be full for a moment. Nobody else has the session.
-        if std::mem::replace(&mut context.attempt.waited, true) {
+        if std::mem::replace(&mut context.attempt.connect_timed_out, true) {
             let message = "the endpoint of the session does not accept connections in time";
             return Err(Rejection::new(Reason::NoEndpoint, message).into());
         }
         return Ok(());
+    }
+    if in_session && !is_refused(&error) {
+        // The edge itself may lack ports or descriptors.
+        return Err(Rejection::new(Reason::NoEndpoint, "the endpoint of the session cannot be reached").into());
     }
     context.attempt.tried.push(endpoint.address());
     // `choose` decides where a session goes on.
@@ -160,15 +165,17 @@ fn unconnected(
     let most = if is_first { limits::INITIALIZE_ATTEMPTS } else { limits::ATTEMPTS };
     match next {
         Ok(()) if context.attempt.tried.len() < most => Ok(()),
-        // Every endpoint refuses connections: the client may come back.
-        Err(no_endpoint) if is_refused(&error) => Err(no_endpoint.into()),
+        // The endpoints refuse connections: the client may come back.
+        _ if is_refused(&error) => {
+            Err(Rejection::new(Reason::NoEndpoint, "no endpoint of the upstream can be reached").into())
+        }
         _ => Err(error.into_up().into()),
     }
 }
 
 /// True when nobody accepts connections at an address.
 fn is_refused(error: &Error) -> bool {
-    matches!(error.etype(), ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError)
+    matches!(error.etype(), ErrorType::ConnectRefused | ErrorType::ConnectNoRoute)
 }
 
 /// True when there is another endpoint for a request that has failed on one.

@@ -6,8 +6,8 @@ use pingora::http::ResponseHeader;
 
 use crate::auth::announced_metadata;
 use crate::metrics::RejectionReason as Reason;
-use crate::proxy::context::Client;
 use crate::proxy::context::rejection::Rejection;
+use crate::proxy::context::{Client, RequestContext};
 use crate::proxy::location::is_at_public_host;
 use crate::proxy::snapshot::RouteContext;
 
@@ -16,12 +16,19 @@ use crate::proxy::snapshot::RouteContext;
 ///
 /// # Errors
 /// The upstream refuses the credential that the edge has shown. The caller is not at fault, and the challenge is not for them.
-pub(super) fn check(response: &mut ResponseHeader, route: &RouteContext, client: &Client) -> Result<(), Rejection> {
+pub(super) fn check(
+    response: &mut ResponseHeader,
+    route: &RouteContext,
+    context: &RequestContext,
+) -> Result<(), Rejection> {
+    let (client, access) = (&context.client, &context.access);
+    // If the client's own `Authorization` went along, the refusal may be about that.
+    let only_of_the_edge = route.credential.is_some() && !route.settings.forward_token && !access.leaves_authorization;
     let is_challenge = response.headers.contains_key(WWW_AUTHENTICATE);
     match response.status {
         // A 403 without a challenge may be about what the caller wants to do.
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
-            if route.credential.is_some() && (is_challenge || response.status == StatusCode::UNAUTHORIZED) =>
+            if only_of_the_edge && (is_challenge || response.status == StatusCode::UNAUTHORIZED) =>
         {
             let message = "the upstream does not accept the credential of the edge";
             return Err(Rejection::new(Reason::UpstreamRefused, message));
@@ -42,7 +49,13 @@ pub(super) fn check(response: &mut ResponseHeader, route: &RouteContext, client:
     Ok(())
 }
 
-/// True for a challenge that leads nowhere, or to the host at which the client has called.
+/// True for a challenge without a metadata URL, or with one at the host at which the client has called.
 fn is_own(field: &HeaderValue, route: &RouteContext, client: &Client) -> bool {
-    announced_metadata(field).is_some_and(|urls| urls.iter().all(|url| is_at_public_host(url, route, client)))
+    announced_metadata(field)
+        .is_some_and(|urls| urls.iter().all(|url| is_path(url) || is_at_public_host(url, route, client)))
+}
+
+/// True for a path, which stays at its host.
+fn is_path(url: &str) -> bool {
+    url.starts_with('/') && !url.starts_with("//")
 }

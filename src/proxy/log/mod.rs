@@ -9,8 +9,9 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::client::downstream::Downstream;
 use super::context::RequestContext;
+use super::edge::Edge;
 use crate::config::{AccessLog, LogFormat};
-use crate::metrics::{CallOutcome, EndpointResult, Label, Metrics, RejectionReason};
+use crate::metrics::{CallOutcome, EndpointResult, Label, RejectionReason};
 pub(crate) use line::escaped as escaped_json;
 use line::{Line, Millis, Time};
 pub(crate) use memory::LineMemory;
@@ -24,16 +25,11 @@ const CLIENT_GONE: u16 = 499;
 thread_local!(static MEMORY: LineMemory = const { LineMemory::new() });
 
 /// The request has ended: counts it, and writes its line.
-pub(super) fn finish(
-    metrics: &Metrics,
-    downstream: &Downstream<'_>,
-    error: Option<&Error>,
-    context: &mut RequestContext,
-) {
+pub(super) fn finish(edge: &Edge, downstream: &Downstream<'_>, error: Option<&Error>, context: &mut RequestContext) {
     let status = downstream.status().map_or(CLIENT_GONE, |status| status.as_u16());
     let duration = context.started.elapsed();
     if let Some(rejection) = &context.rejection {
-        metrics.rejected(rejection.reason);
+        edge.metrics.rejected(rejection.reason);
     }
     if let Some(guard) = &context.attempt.endpoint {
         guard.endpoint().finished(endpoint_result(error, context));
@@ -54,7 +50,7 @@ pub(super) fn finish(
     if wanted {
         let line = Line { outcome: outcome.map(Label::label), ..line(downstream, error, context, status, duration) };
         let write = |text: &mut String| {
-            match log.format {
+            match edge.log_format {
                 LogFormat::Json => line.write_json(text),
                 LogFormat::Text => line.write_text(text),
             }

@@ -14,6 +14,8 @@ const STAND_IN: &str = "host.invalid";
 /// A URL such as `https://edge.example/fin/mcp`, or `https://{host}/fin/mcp` for each host that the edge serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicUrl {
+    /// As written.
+    text: Box<str>,
     url: Url,
     of_any_host: bool,
 }
@@ -44,9 +46,15 @@ impl PublicUrl {
         if self.of_any_host { origin.replace(STAND_IN, host) } else { origin }
     }
 
-    /// The whole URL, for a request to `host`, which has been checked. MCP writes the URL of a whole host without a slash
-    /// ("Authorization", "Canonical Server URI").
+    /// The whole URL as written, for a request to `host`, which has been checked. MCP writes the URL of a whole host without a
+    /// slash ("Authorization", "Canonical Server URI").
     pub fn resource(&self, host: &str) -> String {
+        let text = self.text.replacen(HOST, host, 1);
+        if self.path() == "/" { text.trim_end_matches('/').to_owned() } else { text }
+    }
+
+    /// The same in the form of RFC 3986 section 6.2: the scheme and the host in lower case, without a default port.
+    fn normalized(&self, host: &str) -> String {
         let path = if self.path() == "/" { "" } else { self.path() };
         let query = self.url.query().map(|query| format!("?{query}")).unwrap_or_default();
         format!("{}{path}{query}", self.origin(host))
@@ -54,8 +62,8 @@ impl PublicUrl {
 
     /// True when `audience` names this resource. The slash at the end of a whole host does not matter (RFC 3986 section 6.2.3).
     pub fn is_named_by(&self, audience: &str, host: &str) -> bool {
-        let resource = self.resource(host);
-        audience == resource || (self.path() == "/" && audience.strip_suffix('/') == Some(&resource))
+        let audience = if self.path() == "/" { audience.strip_suffix('/').unwrap_or(audience) } else { audience };
+        audience == self.resource(host) || audience == self.normalized(host)
     }
 }
 
@@ -70,14 +78,13 @@ impl FromStr for PublicUrl {
             && url.username().is_empty()
             && url.password().is_none()
             && of_any_host == (url.host_str() == Some(STAND_IN));
-        if is_public { Ok(Self { url, of_any_host }) } else { Err(PublicUrlError) }
+        if is_public { Ok(Self { text: text.into(), url, of_any_host }) } else { Err(PublicUrlError) }
     }
 }
 
 impl fmt::Display for PublicUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.url.as_str();
-        if self.of_any_host { f.write_str(&text.replacen(STAND_IN, HOST, 1)) } else { f.write_str(text) }
+        f.write_str(&self.text)
     }
 }
 
@@ -106,6 +113,12 @@ mod tests {
             assert_eq!(url.to_string().trim_end_matches('/'), text.trim_end_matches('/'));
             assert!(url.is_named_by(resource, "a.example"));
         }
+        let written = url("https://Edge.example:443/mcp");
+        assert_eq!(written.resource("x"), "https://Edge.example:443/mcp");
+        assert!(
+            written.is_named_by("https://Edge.example:443/mcp", "x")
+                && written.is_named_by("https://edge.example/mcp", "x")
+        );
         assert!(!url("https://{host}/mcp").is_named_by("https://b.example/mcp", "a.example"));
         assert!(url("https://edge.example").is_named_by("https://edge.example/", "a.example"));
         assert!(!url("https://edge.example/mcp").is_named_by("https://edge.example/mcp/", "a.example"));

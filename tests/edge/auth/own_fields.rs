@@ -86,6 +86,28 @@ async fn a_key_in_a_field_of_its_own_leaves_authorization_to_the_upstream() {
     assert_eq!(edge.get("/both/", &two).await.status, 400, "two different credentials");
 }
 
+#[tokio::test]
+async fn an_authentication_server_with_a_field_of_its_own_leaves_authorization_to_the_upstream() {
+    let origin = Origin::answering(|_| ok("in")).await;
+    let server = Origin::answering(|_| b"HTTP/1.1 200 OK\r\nX-User: alice\r\nContent-Length: 0\r\n\r\n".to_vec()).await;
+    let edge = TestEdge::start(&format!(
+        "auth: {{providers: {{gate: {{lookup: {{url: 'http://{}/', headers: [X-Edge-Token]}}}}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /a/, upstream: a, auth: {{providers: [gate]}}}}]
+",
+        server.address, origin.address
+    ))
+    .await;
+    for theirs in ["Bearer server", "Bearer a b", "Basic YTpi", "Bearer mcpe_id_0123456789abcdef0123456789abcdef"] {
+        let reply = edge.get("/a/", &[("X-Edge-Token", "t"), ("Authorization", theirs)]).await;
+        assert_eq!(reply.status, 200, "{theirs}: {}", reply.body);
+        let seen = origin.last();
+        assert_eq!((seen.header("authorization"), seen.header("x-edge-token")), (Some(theirs), None));
+    }
+    assert_eq!(edge.get("/a/", &[("X-Edge-Token", "t"), ("Authorization", "Bearer t")]).await.status, 200);
+    assert_eq!(origin.last().header("authorization"), None, "the edge's own credential is not sent on");
+}
+
 /// Case E6: an authentication server may know callers by a key in the query, or let anybody in.
 #[tokio::test]
 async fn an_authentication_server_can_be_asked_about_requests_without_a_credential() {

@@ -627,7 +627,7 @@ async fn an_initialize_is_dialed_at_two_endpoints_at_most() {
     }
     let edge = start("", &addresses, "", "").await;
     let caller = Caller::new(edge.address, "/a/mcp", "alice");
-    assert_eq!(caller.post(INITIALIZE).await.status, 502);
+    assert_eq!(caller.post(INITIALIZE).await.status, 503);
     let mut dials = 0.0;
     for address in &addresses {
         let series =

@@ -309,6 +309,30 @@ async fn urls_in_any_form_lead_to_the_server_and_urls_of_other_hosts_are_refused
     }
 }
 
+/// Some clients take an announcement at any time, and with its lines in any order.
+#[tokio::test]
+async fn no_event_of_a_stream_can_lead_a_client_with_a_credential_elsewhere() {
+    for events in [
+        "data: https://evil.example/x\nevent: endpoint\n\n",
+        "event: ping\ndata: 1\n\nevent: endpoint\ndata: https://evil.example/x\n\n",
+        "event: endpoint\ndata: /message?sessionId=1\n\nevent: endpoint\ndata: https://evil.example/x\n\n",
+    ] {
+        for route in ["", ", tools: [{match: who}]"] {
+            let origin = Old::server("a", move |_, _| events.to_owned(), false).await;
+            let edge = start(&[&origin], route).await;
+            let authorization = format!("Bearer {}", Tokens::token("alice", "read write"));
+            let fields = [("authorization", authorization.as_str()), ("accept", "text/event-stream")];
+            let mut response = Http2::connect(edge.address).await.get("/old/sse", &fields).await;
+            let mut seen = String::new();
+            while let Some(Ok(piece)) = piece(response.body_mut()).await {
+                seen += &String::from_utf8_lossy(&piece);
+            }
+            assert!(!seen.contains("evil.example"), "{route} {seen}");
+            assert_eq!(edge.metric(r#"mcp_edge_misleading_answers_total{route="/old/"}"#).await, 1.0);
+        }
+    }
+}
+
 /// Case B4: `uvicorn --root-path /old`, or a server with its public URL in its settings.
 #[tokio::test]
 async fn a_server_that_knows_its_public_path_is_not_given_the_prefix_again() {
@@ -419,7 +443,7 @@ async fn comments_and_other_fields_around_the_announcement_stay() {
 const RULES: [&str; 2] = ["", ", tools: [{match: who}]"];
 
 #[tokio::test]
-async fn only_the_first_event_of_a_stream_can_be_the_announcement() {
+async fn every_announcement_of_a_stream_is_made_public() {
     const FIRST: [&str; 6] = [
         "event: ping\ndata: 2026-11-22T10:00:00Z\n\n",
         "data: {\"jsonrpc\":\"2.0\",\"method\":\"ping\",\"id\":1}\n\n",
@@ -435,14 +459,16 @@ async fn only_the_first_event_of_a_stream_can_be_the_announcement() {
             let edge = start(&[&origin], rules).await;
             let mut client = Client::connect(&edge, "alice").await;
             assert_eq!(client.event().await, first, "{rules}");
-            assert_eq!(client.event().await, later, "{rules}: {first:?} came first");
+            let event = client.event().await;
+            let url = event.strip_prefix("event: endpoint\ndata: ").expect("an announcement").trim_end();
+            assert!(url.starts_with("/old/message?") && !url.contains("sessionId"), "{rules}: {first:?} came first");
         }
-        // A second announcement behind the first one is not changed either.
+        // Some clients take a second one.
         let origin =
             Old::server("a", |request, id| usual(request, id) + "event: endpoint\ndata: /message?x=2\n\n", false).await;
         let edge = start(&[&origin], rules).await;
         let mut client = Client::open(&edge, "alice").await;
-        assert_eq!(client.event().await, "event: endpoint\ndata: /message?x=2\n\n", "{rules}");
+        assert!(client.event().await.starts_with("event: endpoint\ndata: /old/message?mcp_edge_session="), "{rules}");
         assert_eq!(client.who().await, "a");
     }
 }

@@ -1,0 +1,55 @@
+//! Lists of tools, prompts and resources in answers: what the policy shows of them, and the labels of metrics for tools.
+
+use crate::config::limits;
+use crate::mcp::{ListError, ListKind, filter_list, listed_tools};
+use crate::metrics::RejectionReason as Reason;
+use crate::proxy::context::RequestContext;
+use crate::proxy::context::rejection::Rejection;
+use crate::proxy::snapshot::RouteContext;
+use crate::types::Target;
+
+/// Gives metrics of their own to the tools that `message` lists.
+pub(super) fn label_tools(message: &[u8], route: &RouteContext) {
+    let names = listed_tools(message);
+    route.metrics.calls.learn(names.iter().map(String::as_str));
+}
+
+/// What the policy decides on for an item of a list.
+pub(super) fn target(list: ListKind, name: &str) -> Target<'_> {
+    match list {
+        ListKind::Tools => Target::Tool(name),
+        ListKind::Prompts => Target::Prompt(name),
+        // A rule for resources matches the text of a template.
+        ListKind::Resources | ListKind::ResourceTemplates => Target::Resource(name),
+    }
+}
+
+/// Filters the lists in `message`, and gives metrics of their own to the tools.
+pub(super) fn filter(
+    message: &[u8],
+    private: bool,
+    route: &RouteContext,
+    context: &RequestContext,
+) -> Result<Option<Vec<u8>>, ListError> {
+    // All names in one string, because most have metrics already and are only looked up.
+    let (mut names, mut ends) = (String::new(), Vec::new());
+    let mut shows = |list: ListKind, name: &str| {
+        if ends.len() < limits::LISTED_LABELS && list.is_label(name) {
+            names.push_str(name);
+            ends.push(names.len());
+        }
+        context.access.permit.as_ref().is_some_and(|permit| route.policy.shows(permit, target(list, name)))
+    };
+    let filtered = filter_list(message, &mut shows, private)?;
+    let begins = std::iter::once(0).chain(ends.iter().copied());
+    route.metrics.calls.learn(begins.zip(&ends).map(|(begin, &end)| &names[begin..end]));
+    Ok(filtered)
+}
+
+pub(super) fn too_long() -> Rejection {
+    Rejection::new(Reason::UpstreamFailed, "the upstream sent a list that is too long to be filtered")
+}
+
+pub(super) fn unreadable() -> Rejection {
+    Rejection::new(Reason::UpstreamFailed, "the upstream sent a list that is not JSON, or can be read in two ways")
+}
