@@ -10,6 +10,7 @@ mod answer;
 mod answer_head;
 mod clock;
 mod head_clock;
+mod lasting;
 mod link;
 mod lists;
 mod pump;

@@ -16,6 +16,7 @@ use super::alone::go_on_alone;
 use super::answer::Answer;
 use super::answer_head::{head_for_client, head_of_tunnel};
 use super::clock::Clock;
+use super::lasting::waits_for;
 use super::link::Link;
 use super::pump::{Event, Limits, Pump, Wanted};
 use super::upload::Upload;
@@ -33,6 +34,7 @@ use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::edge::Edge;
 use crate::proxy::held::Owner;
 use crate::proxy::mcp_session::SESSION_HEADER;
+use crate::proxy::resumptions::streams::SessionStream;
 use crate::proxy::snapshot::RouteContext;
 
 /// The comment that keeps a silent stream open.
@@ -91,7 +93,9 @@ pub(crate) async fn relay(
         context.becomes_stream();
     }
     let pump = Pump { downstream, link, upload, client };
-    let mut relay = Relay { edge, pump, context, route, outgoing, answer, kind };
+    let session = outgoing.session().filter(|open| route.settings.sessions.resume && !open.legacy);
+    let stream = session.filter(|_| lasts).map(|open| edge.resumptions.streams.open(&open.sealed));
+    let mut relay = Relay { edge, pump, context, route, outgoing, answer, kind, stream };
     let relayed = match kind {
         Kind::Tunnel => relay.tunnel(head).await,
         Kind::Events | Kind::Other => relay.run(head, lasts).await,
@@ -126,6 +130,8 @@ struct Relay<'x, 'd> {
     outgoing: &'x Outgoing,
     answer: Answer,
     kind: Kind,
+    /// On routes whose sessions can move.
+    stream: Option<SessionStream>,
 }
 
 /// What an answer is.
@@ -150,7 +156,8 @@ impl Relay<'_, '_> {
         }
         let mut clock = self.clock();
         // Made once, not for every piece.
-        let mut credential_end = pin!(waits_for(lasts.then(|| self.credential_end()).flatten()));
+        let credential_end = lasts.then(|| self.credential_end()).flatten();
+        let mut credential_end = pin!(waits_for(credential_end, self.stream.as_ref().map(SessionStream::watch)));
         let last = loop {
             let piece = match ahead.take() {
                 Some(piece) => piece?,
@@ -210,7 +217,7 @@ impl Relay<'_, '_> {
         self.pump.downstream.queue_switch(head)?;
         self.pump.upload.becomes_tunnel();
         let mut clock = self.clock();
-        let mut credential_end = pin!(waits_for(self.credential_end()));
+        let mut credential_end = pin!(waits_for(self.credential_end(), None));
         loop {
             match self.next(Wanted::Body, &mut clock, &None, credential_end.as_mut()).await? {
                 Next::Piece(Some(piece)) => {
@@ -282,6 +289,10 @@ impl Relay<'_, '_> {
                 // The client of a tunnel closes its side first.
                 Event::Left if self.kind == Kind::Tunnel => return Ok(Next::Over),
                 Event::Left => return Err(ClientWatch::has_left().into()),
+                // The session goes on at another endpoint, and so does the client when this stream has ended.
+                Event::CredentialEnded if self.stream.as_ref().is_some_and(SessionStream::is_over) => {
+                    return Ok(Next::Piece(None));
+                }
                 Event::CredentialEnded => {
                     let rejection = Rejection::new(Reason::InvalidToken, "the credential is no longer valid");
                     let error = Error::explain(ErrorType::ConnectionClosed, "the credential is no longer valid");
@@ -425,12 +436,4 @@ enum Next {
     Written,
     /// Nothing: the answer was ended.
     Over,
-}
-
-/// Waits for the end of a credential; for ever, if nothing watches one.
-async fn waits_for(end: Option<CredentialEnd>) {
-    match end {
-        Some(mut end) => end.comes().await,
-        None => std::future::pending().await,
-    }
 }

@@ -46,7 +46,7 @@ pub(crate) async fn resume(
     route: &Arc<RouteContext>,
     open: &mut OpenSession,
 ) -> Result<Arc<Endpoint>, Rejection> {
-    let Resumptions { messages, moved, .. } = &edge.resumptions;
+    let Resumptions { messages, moved, streams, .. } = &edge.resumptions;
     let message = messages.get(&open.sealed).await.ok_or_else(unknown)?;
     let lost = open.target.clone();
     // Boxed, because the cache passes the future on by value, several calls deep.
@@ -68,6 +68,7 @@ pub(crate) async fn resume(
         | moka::ops::compute::CompResult::Unchanged(entry) => entry,
         _ => return Err(unknown()),
     };
+    streams.end(&open.sealed);
     open.target = moved.into_value();
     route.upstream.endpoint(open.target.endpoint).ok_or_else(unknown)
 }

@@ -218,6 +218,48 @@ async fn a_session_that_the_client_has_ended_does_not_come_back() {
     assert_eq!(origins[0].count(), 0);
 }
 
+/// Its old server still has the stream open, but nothing comes on it any more.
+#[tokio::test]
+async fn the_stream_of_a_moved_session_ends_so_that_the_client_opens_another_one() {
+    let mut origins = Vec::new();
+    for name in ["a", "b"] {
+        let opened = Arc::new(AtomicUsize::new(0));
+        origins.push(
+            Origin::scripted(move |mut stream, recorder| {
+                let opened = Arc::clone(&opened);
+                async move {
+                    while let Some(request) = recorder.read(&mut stream).await {
+                        if request.line().starts_with("GET") {
+                            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n:hi\n\r\n";
+                            stream.write_all(head.as_bytes()).await.expect("the edge reads");
+                            // It stays open, and is silent.
+                            std::future::pending::<()>().await;
+                        }
+                        if stream.write_all(&answer(name, &request, &opened)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            })
+            .await,
+        );
+    }
+    let all = addresses(&origins);
+    let edge = start(WITH_KEY, &all, "", RESUME).await;
+    let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
+    let home = caller.who().await;
+    let stream = tokio::spawn({
+        let caller = caller.clone();
+        async move { caller.send("GET", &[("Accept", "text/event-stream")], "").await }
+    });
+    eventually("the stream is open", async || edge.metric(r#"mcp_edge_streams_open{route="/a/"}"#).await == 1.0).await;
+    let others: Vec<_> = all.iter().zip(["a", "b"]).filter(|(_, name)| **name != *home).map(|(all, _)| *all).collect();
+    edge.reload(&super::yaml(WITH_KEY, &others, "", RESUME)).await.expect("legal");
+    assert_ne!(caller.who().await, home, "the session has moved");
+    let reply = tokio::time::timeout(crate::harness::PATIENCE, stream).await.expect("it ends").expect("no panic");
+    assert_eq!((reply.status, reply.body.as_str(), reply.complete), (200, ":hi\n", true), "it ends cleanly");
+}
+
 /// The server at which it began comes back, and knows it still.
 #[tokio::test]
 async fn a_moved_session_that_the_client_has_ended_is_not_found_where_it_began() {

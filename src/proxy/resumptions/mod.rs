@@ -3,9 +3,12 @@
 //! It is kept in memory: a session can be resumed at the edge that saw it begin, as long as that edge runs and has not
 //! forgotten the session ([`limits::RESUME_BYTES`]).
 
+pub(super) mod streams;
+
 use bytes::Bytes;
 use moka::future::Cache;
 
+use self::streams::SessionStreams;
 use super::context::opened_session::OpenSession;
 use crate::config::limits;
 use crate::mcp::SessionTarget;
@@ -19,6 +22,7 @@ pub(super) struct Resumptions {
     pub(super) moved: Cache<String, SessionTarget>,
     /// Sessions that were moved, and that their clients have ended. At the endpoint where they began, they may be open still.
     ended: Cache<String, ()>,
+    pub(super) streams: SessionStreams,
 }
 
 impl Default for Resumptions {
@@ -31,6 +35,7 @@ impl Default for Resumptions {
                 .time_to_idle(limits::RESUME_IDLE)
                 .build(),
             moved: Cache::builder().max_capacity(limits::RESUMED_SESSIONS).time_to_idle(limits::RESUME_IDLE).build(),
+            streams: SessionStreams::default(),
             ended: Cache::builder().max_capacity(limits::RESUMED_SESSIONS).time_to_idle(limits::RESUME_IDLE).build(),
         }
     }
@@ -48,6 +53,7 @@ impl Resumptions {
         if self.moved.contains_key(sealed) {
             self.ended.insert(sealed.to_owned(), ()).await;
             self.moved.invalidate(sealed).await;
+            self.streams.end(sealed);
         }
     }
 
