@@ -5,7 +5,7 @@ of a lost session. It is expected only in two cases.
 
 * The endpoint that had the request, as the edge's log says, was killed while the request ran, or at most `WINDOW` seconds before it
   began. A request that begins later must not notice anything: the edge cannot connect any more, and takes another replica.
-* The failure is the 404 of a session, and the endpoint that had opened this session was killed, or was not in the configuration for a
+* The failure is the 404 of a session, or the end of its stream, and the endpoint that had opened this session was killed, or was not in the configuration for a
   while, since then.
 
 Everything else is unexpected. `Wrong` and `Hang` are never expected: the answer to somebody else's request, a status that does not belong

@@ -107,6 +107,11 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 pub const ADMIN_BODY_BYTES: usize = 8 << 10;
 /// How many HTTP/2 streams a client may have open on one connection.
 pub const CLIENT_H2_STREAMS: u32 = 128;
+/// How much a client may send on one HTTP/2 stream before the edge has used it, in bytes (RFC 9113 section 6.9). With HTTP/2's own 64 KiB,
+/// an upload over 20 ms of round trip is limited to 3 MB/s; docs/performance.md has the measurement.
+pub const CLIENT_H2_STREAM_WINDOW: u32 = 256 << 10;
+/// The same for all streams of a connection together: the most that one client makes the edge hold.
+pub const CLIENT_H2_CONNECTION_WINDOW: u32 = 1 << 20;
 /// How much of an answer one HTTP/2 stream of a client holds before it waits for the client, in bytes.
 pub const CLIENT_H2_SEND_BYTES: usize = 64 << 10;
 /// How many streams of one connection a client may make the edge reset by errors of its own, before the connection is closed.

@@ -266,6 +266,8 @@ fn pipeline(config: &Config, edge: Arc<Edge>) -> HttpProxy<Hooks> {
     let mut h2 = default_h2_options();
     h2.max_concurrent_streams(limits::CLIENT_H2_STREAMS);
     h2.max_header_list_size(config.limits.header_bytes.0 as u32);
+    h2.initial_window_size(limits::CLIENT_H2_STREAM_WINDOW);
+    h2.initial_connection_window_size(limits::CLIENT_H2_CONNECTION_WINDOW);
     h2.max_send_buffer_size(limits::CLIENT_H2_SEND_BYTES);
     h2.max_local_error_reset_streams(Some(limits::CLIENT_H2_RESETS));
     // WebSockets over HTTP/2 (RFC 8441 section 3).

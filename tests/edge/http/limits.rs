@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use mcp_edge::config::limits;
+
 use crate::harness::{Origin, TestEdge, exchange, ok, read_reply, request};
 
 async fn edge(origin: &Origin, limits: &str) -> TestEdge {
@@ -150,4 +152,30 @@ async fn a_short_http_1_0_request_is_not_taken_for_http_2() {
     let edge = edge(&origin, "").await;
     let reply = exchange(edge.address, "GET / HTTP/1.0\r\n\r\n").await;
     assert_eq!(reply.status, 400, "shorter than HTTP/2's preface, and without a Host");
+}
+
+/// With HTTP/2's own windows of 64 KiB, uploads over a long way would be slow.
+#[tokio::test]
+async fn an_http_2_client_may_send_ahead_as_much_as_the_limits_say() {
+    let origin = Origin::saying("in").await;
+    let edge = TestEdge::start(&format!(
+        "upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}\nroutes: [{{path: /, upstream: a, auth: none}}]\n",
+        origin.address
+    ))
+    .await;
+    let mut client = crate::harness::http2::Http2::connect(edge.address).await;
+    let mut open = Vec::new();
+    let (stream, all) = (limits::CLIENT_H2_STREAM_WINDOW as usize, limits::CLIENT_H2_CONNECTION_WINDOW as usize);
+    for _ in 0..=all / stream {
+        let request = http::Request::post("http://edge.example/").body(()).expect("a request");
+        let (response, mut body) = client.send(request, false).await;
+        body.reserve_capacity(4 * all);
+        open.push((response, body));
+    }
+    let capacity =
+        |open: &[(_, h2::SendStream<bytes::Bytes>)]| open.iter().map(|(_, body)| body.capacity()).collect::<Vec<_>>();
+    crate::harness::eventually("the edge has sent its settings", async || capacity(&open).iter().sum::<usize>() >= all)
+        .await;
+    let capacity = capacity(&open);
+    assert_eq!((capacity.iter().max(), capacity.iter().sum::<usize>()), (Some(&stream), all), "{capacity:?}");
 }
