@@ -210,3 +210,26 @@ routes: [{{path: /a/, upstream: a, auth: {{providers: [public]}}}}]
         assert_eq!(edge.get_as(token, "/a/").await.status, 401);
     }
 }
+
+/// Case E9: a key that its owner does not use for signatures verifies none (RFC 7517 section 4.3).
+#[tokio::test]
+async fn a_key_for_another_operation_verifies_no_token() {
+    let (origin, signer) = (Origin::saying("in").await, Signer::new());
+    let yaml = format!(
+        "auth: {{providers: {{public: {{jwt: {{issuer: '{}', audiences: [mcp-edge], algorithms: [RS256], jwks: {{file: keys.json}}}}}}}}}}
+upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
+routes: [{{path: /a/, upstream: a, auth: {{providers: [public]}}}}]
+",
+        Signer::ISSUER,
+        origin.address
+    );
+    for (operations, status) in
+        [(json!(["verify"]), 200), (json!(["verify", "encrypt"]), 200), (json!(["encrypt"]), 401)]
+    {
+        let mut key = signer.rsa_jwk();
+        key["key_ops"] = operations.clone();
+        let keys = json!({"keys": [key]}).to_string();
+        let edge = TestEdge::start_with(&yaml, &[("keys.json", &keys)]).await;
+        assert_eq!(edge.get_as(&signer.token("alice"), "/a/").await.status, status, "{operations}");
+    }
+}
