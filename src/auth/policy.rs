@@ -70,7 +70,7 @@ impl Policy {
             }
         }
         if is_denied {
-            Err(Denial { scopes: missing.into_iter().collect(), too_long: false })
+            Err(Denial { scopes: missing.into_iter().collect(), ..Denial::default() })
         } else {
             Ok(Permit { principal })
         }
@@ -112,13 +112,13 @@ impl Policy {
         // A denial names all needed scopes. They are collected only now, because most decisions do not need them.
         needs.scopes = Some(Vec::new());
         self.apply_rules(operation, &mut needs)?;
-        Err(Denial { scopes: needs.scopes.into_iter().flatten().collect(), too_long: false })
+        Err(Denial { scopes: needs.scopes.into_iter().flatten().collect(), ..Denial::default() })
     }
 
     fn apply_rules(&self, operation: Operation<'_>, needs: &mut Needs<'_>) -> Result<(), Denial> {
         match &self.scopes {
             Some(scopes) if needs.principal.is_some() => needs.all(scopes),
-            Some(scopes) => return Err(Denial { scopes: scopes.clone(), too_long: false }),
+            Some(scopes) => return Err(Denial { scopes: scopes.clone(), ..Denial::default() }),
             None => {}
         }
         if let Some(method) = operation.method() {
@@ -147,7 +147,7 @@ impl Policy {
 
     fn target_rule(&self, target: Target<'_>, needs: &mut Needs<'_>) -> Result<(), Denial> {
         let Some(rules) = self.rules_for(target) else { return Ok(()) };
-        let (Target::Tool(name) | Target::Prompt(name) | Target::Resource(name) | Target::Task(name)) = target;
+        let name = target.name();
         match first_match(rules, name) {
             // A URI that is not plain has other spellings, and a server may read it as a URI that the pattern does not
             // match. Only an exact rule can decide on it.
@@ -161,9 +161,9 @@ impl Policy {
 
     /// How many bytes of the name of `target` are held against rules.
     fn compared_bytes(&self, target: Target<'_>) -> usize {
-        let (Target::Tool(name) | Target::Prompt(name) | Target::Resource(name) | Target::Task(name)) = target;
+        let bytes = target.name().len();
         // A longer name matches no rule, and is not compared.
-        if self.rules_for(target).is_some() && name.len() <= limits::NAME_BYTES { name.len() } else { 0 }
+        if self.rules_for(target).is_some() && bytes <= limits::NAME_BYTES { bytes } else { 0 }
     }
 
     fn rules_for(&self, target: Target<'_>) -> Option<&[Rule]> {

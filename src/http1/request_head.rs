@@ -215,6 +215,8 @@ fn position(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -235,7 +237,6 @@ mod tests {
             assert_eq!(seen(text), expected, "{text:?}");
         }
     }
-    use proptest::prelude::*;
 
     fn request(text: &[u8]) -> (RequestParse, BytesMut) {
         let mut buffer = BytesMut::from(text);

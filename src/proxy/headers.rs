@@ -13,7 +13,7 @@ use pingora::{Error, ErrorType};
 use super::context::{Access, Attempt, Client, RequestContext};
 use super::snapshot::RouteContext;
 use crate::config::{Forwarded, HeaderChange, HostHeader};
-use crate::types::{is_connection_field, is_edge_field};
+use crate::types::{TOLD_FIELDS, is_connection_field, is_edge_field};
 
 /// The media type of event streams.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
@@ -21,13 +21,16 @@ pub(super) const EVENT_STREAM: &str = "text/event-stream";
 /// Carries the request's id, to the upstream and to the client.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What upstreams are told about the client. Routes cannot set these.
-static TOLD: [HeaderName; 4] = [
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-forwarded-host"),
-    REQUEST_ID,
-];
+/// The names of [`TOLD_FIELDS`].
+static TOLD: [HeaderName; 4] = {
+    let [forwarded_for, forwarded_proto, forwarded_host, request_id] = TOLD_FIELDS;
+    [
+        HeaderName::from_static(forwarded_for),
+        HeaderName::from_static(forwarded_proto),
+        HeaderName::from_static(forwarded_host),
+        HeaderName::from_static(request_id),
+    ]
+};
 
 /// What a web page may read of an answer, beside its body.
 const EXPOSED: &str = "Mcp-Session-Id, MCP-Protocol-Version, WWW-Authenticate, Retry-After, X-Request-Id";

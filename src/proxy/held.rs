@@ -3,20 +3,19 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::config::limits;
 
 /// How much all requests of an edge hold.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Held(Arc<Sums>);
+pub(super) struct Held(Arc<Mutex<Sums>>);
 
 #[derive(Debug, Default)]
 struct Sums {
-    all: AtomicU64,
+    all: u64,
     /// What each owner holds. Owners that hold nothing are not in it.
-    owners: Mutex<HashMap<Owner, u64>>,
+    owners: HashMap<Owner, u64>,
 }
 
 /// Who a message counts for: a caller, a client's address, or an upstream.
@@ -44,6 +43,10 @@ impl Held {
     pub(super) fn begin(&self, owner: Owner) -> HeldBytes {
         HeldBytes { sums: self.clone(), owner, bytes: 0 }
     }
+
+    fn lock(&self) -> MutexGuard<'_, Sums> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl HeldBytes {
@@ -51,19 +54,17 @@ impl HeldBytes {
     /// requests of this owner more than their part of it.
     #[must_use]
     pub(super) fn take(&mut self, more: u64, limit: u64) -> bool {
-        let mut owners = self.sums.0.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = owners.get(&self.owner).copied().unwrap_or_default();
+        let mut sums = self.sums.lock();
+        let own = sums.owners.get(&self.owner).copied().unwrap_or_default();
         // One request alone may take what is free: otherwise the largest allowed body might not fit.
         let is_alone = own == self.bytes;
         let part = own.saturating_add(more) <= limit / limits::HELD_DIVISOR;
-        let fits = |held: u64| held.checked_add(more).filter(|sum| *sum <= limit);
-        let taken =
-            (is_alone || part) && self.sums.0.all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
-        if taken {
-            owners.insert(self.owner, own + more);
-            self.bytes += more;
-        }
-        taken
+        let all = sums.all.checked_add(more).filter(|all| *all <= limit);
+        let Some(all) = all.filter(|_| is_alone || part) else { return false };
+        sums.all = all;
+        sums.owners.insert(self.owner, own + more);
+        self.bytes += more;
+        true
     }
 
     /// Changes what the request holds to `bytes`. False, and nothing changes, when [`take`](Self::take) would be false.
@@ -81,12 +82,12 @@ impl HeldBytes {
             return;
         }
         self.bytes -= bytes;
-        self.sums.0.all.fetch_sub(bytes, Ordering::Relaxed);
-        let mut owners = self.sums.0.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = owners.get_mut(&self.owner) {
+        let mut sums = self.sums.lock();
+        sums.all -= bytes;
+        if let Some(own) = sums.owners.get_mut(&self.owner) {
             *own = own.saturating_sub(bytes);
             if *own == 0 {
-                owners.remove(&self.owner);
+                sums.owners.remove(&self.owner);
             }
         }
     }
@@ -111,8 +112,9 @@ mod tests {
         assert!(two.take(60, 100) && !two.take(u64::MAX, 100));
         assert!(two.set(10, 100) && two.set(100, 100) && !two.set(101, 100));
         drop(two);
-        assert_eq!(held.0.all.load(Ordering::Relaxed), 0);
-        assert!(held.0.owners.lock().expect("no panic").is_empty());
+        let sums = held.0.lock().expect("no panic");
+        assert_eq!(sums.all, 0);
+        assert!(sums.owners.is_empty());
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Header fields that clients cannot send to upstreams.
 
+/// What the edge tells upstreams about the client. Routes cannot set these fields.
+pub const TOLD_FIELDS: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+
 /// True for fields that only the edge, or a proxy that stands for it, may write: servers take addresses, users, hosts and paths from
 /// them, and a client could lie. `name` is in lower case, with hyphens.
 pub fn is_edge_field(name: &str) -> bool {

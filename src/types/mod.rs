@@ -23,7 +23,7 @@ pub use api_key::{KeyHash, KeyHashError, api_key_id, is_api_key_id, new_api_key}
 pub use client_certificate::ClientCertificate;
 pub use clock::{UnixSeconds, unix_now};
 pub use connection_field::is_connection_field;
-pub use edge_field::is_edge_field;
+pub use edge_field::{TOLD_FIELDS, is_edge_field};
 pub(crate) use excerpt::excerpt;
 pub use grant::Grant;
 pub use method::KnownMethod;

@@ -28,6 +28,15 @@ pub enum Target<'a> {
     Task(&'a str),
 }
 
+impl<'a> Target<'a> {
+    /// The name, URI or id.
+    pub fn name(self) -> &'a str {
+        match self {
+            Self::Tool(name) | Self::Prompt(name) | Self::Resource(name) | Self::Task(name) => name,
+        }
+    }
+}
+
 impl<'a> Operation<'a> {
     /// The MCP method.
     pub fn method(self) -> Option<&'a str> {
@@ -39,13 +48,7 @@ impl<'a> Operation<'a> {
 
     /// The name, URI or id of the target.
     pub fn name(self) -> Option<&'a str> {
-        match self {
-            Self::Targeted(
-                _,
-                Target::Tool(name) | Target::Prompt(name) | Target::Resource(name) | Target::Task(name),
-            ) => Some(name),
-            _ => None,
-        }
+        self.target().map(Target::name)
     }
 
     /// The target.

@@ -48,7 +48,6 @@ impl ApiKeyValidator {
             scopes,
             groups: Vec::new(),
             expires_at: entry.expires,
-            issued_at: None,
             audiences: None,
             token_id: None,
         })

@@ -16,8 +16,6 @@ pub(crate) struct Claims {
     pub(crate) groups: Vec<String>,
     /// When the credential ends. `None` if the provider does not state it.
     pub(crate) expires_at: Option<UnixSeconds>,
-    /// When it was issued (`iat`), if it says so. The inner `None`: it says so, but not with a valid number.
-    pub(crate) issued_at: Option<Option<UnixSeconds>>,
     /// The audiences of the credential (`aud`). `None` if the provider does not state them.
     pub(crate) audiences: Option<Vec<String>>,
     /// The id of the token (`jti`).
@@ -42,10 +40,9 @@ impl Claims {
             other => words(other),
         };
         let expires_at = claims.get("exp").and_then(numeric_date);
-        let issued_at = claims.get("iat").filter(|date| !date.is_null()).map(numeric_date);
         let audiences = audiences(claims.get("aud"));
         let token_id = claims.get("jti").and_then(Value::as_str).map(str::to_owned);
-        Ok(Self { subject, scopes: scopes.into_iter().collect(), groups, expires_at, issued_at, audiences, token_id })
+        Ok(Self { subject, scopes: scopes.into_iter().collect(), groups, expires_at, audiences, token_id })
     }
 }
 

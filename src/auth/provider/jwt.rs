@@ -17,7 +17,7 @@ use crate::auth::outbound::client::OutboundClient;
 use crate::config;
 use crate::config::{JwtKeys, JwtProvider};
 use crate::metrics::{KeyMetrics, Metrics};
-use crate::types::unix_now;
+use crate::types::{UnixSeconds, unix_now};
 
 /// Validates the tokens of one issuer.
 #[derive(Debug)]
@@ -111,9 +111,9 @@ impl JwtValidator {
             return Err(AuthError::Claim { name, problem });
         }
         let audiences = self.audiences(&claims)?;
-        let claims = Claims::read(&claims, &self.settings.claims)?;
-        self.check_times(&claims)?;
-        Ok(Claims { audiences: Some(audiences), ..claims })
+        let read = Claims::read(&claims, &self.settings.claims)?;
+        self.check_times(read.expires_at, claims.get("iat"))?;
+        Ok(Claims { audiences: Some(audiences), ..read })
     }
 
     /// For whom the token was issued. It must be for one of this provider's `audiences`, if there are any.
@@ -144,19 +144,20 @@ impl JwtValidator {
     }
 
     /// The library takes a token for valid in the second in which it expires, and does not look at `iat`.
-    fn check_times(&self, claims: &Claims) -> Result<(), AuthError> {
+    fn check_times(&self, expires_at: Option<UnixSeconds>, issued_at: Option<&Value>) -> Result<(), AuthError> {
         let (now, leeway) = (unix_now(), self.settings.leeway.as_secs());
         // `exp` was validated, so it is a number.
-        let end = claims.expires_at.ok_or(AuthError::Denied("the token does not say when it expires"))?;
+        let end = expires_at.ok_or(AuthError::Denied("the token does not say when it expires"))?;
         if end.saturating_add(leeway) <= now {
             return Err(AuthError::Denied("the token has expired"));
         }
-        match claims.issued_at {
-            Some(Some(issued)) if issued <= now.saturating_add(leeway) => Ok(()),
-            None => Ok(()),
-            Some(Some(_)) => Err(AuthError::Claim { name: "iat".into(), problem: "is in the future" }),
-            Some(None) => Err(AuthError::Claim { name: "iat".into(), problem: "is not a valid number" }),
-        }
+        let problem = match issued_at.filter(|date| !date.is_null()).map(claims::numeric_date) {
+            None => return Ok(()),
+            Some(Some(issued)) if issued <= now.saturating_add(leeway) => return Ok(()),
+            Some(Some(_)) => "is in the future",
+            Some(None) => "is not a valid number",
+        };
+        Err(AuthError::Claim { name: "iat".into(), problem })
     }
 
     /// Without configured `types`, accepts `at+jwt` (RFC 9068 section 2.1). Also accepts `JWT` and tokens without

@@ -129,7 +129,6 @@ impl LookupValidator {
             scopes: words(text(&self.settings.scopes_header), &[' ']),
             groups: words(text(&self.settings.groups_header), &[',', ' ']),
             expires_at: None,
-            issued_at: None,
             audiences: None,
             token_id: None,
         })

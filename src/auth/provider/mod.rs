@@ -216,7 +216,7 @@ impl Provider {
     }
 
     fn principal(&self, claims: Claims) -> Result<Principal, AuthError> {
-        let Claims { subject, scopes, groups, expires_at, audiences, token_id, issued_at: _ } = claims;
+        let Claims { subject, scopes, groups, expires_at, audiences, token_id } = claims;
         let scopes = self.scopes(&scopes, &groups);
         Principal::new(&subject, Grant::new(scopes, audiences), Arc::clone(&self.settings.name), expires_at)
             .map(|principal| principal.with_token_id(token_id))

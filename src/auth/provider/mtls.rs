@@ -42,7 +42,6 @@ impl MtlsValidator {
             scopes: scopes.map(|scope| scope.as_str().to_owned()).collect(),
             groups: Vec::new(),
             expires_at: Some(certificate.not_after.saturating_add(1)),
-            issued_at: None,
             audiences: None,
             token_id: None,
         })

@@ -17,10 +17,7 @@ use crate::config::written::route::{
 };
 use crate::config::written::server::Identity;
 use crate::config::written::upstream::Forwarded;
-use crate::types::canonical_path;
-
-/// What upstreams are told, whatever a route sets.
-const EDGE_FIELDS: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+use crate::types::{TOLD_FIELDS, canonical_path};
 
 impl Resolver<'_> {
     pub(crate) fn routes(&mut self, sections: Sections<'_>) -> Vec<Arc<Route>> {
@@ -360,7 +357,7 @@ impl Resolver<'_> {
             self.problems.add(place, "the upstream's host has its own setting: write `host: {rewrite: NAME}`");
         }
         let is_id = *name == "x-request-id";
-        if EDGE_FIELDS.contains(&name.as_str()) && (is_id || forwarded == Forwarded::Full) {
+        if TOLD_FIELDS.contains(&name.as_str()) && (is_id || forwarded == Forwarded::Full) {
             let hint = if is_id { "" } else { ", or write `forwarded: none` in the upstream" };
             self.problems
                 .add(place, format!("the edge itself sets `{name}`, so this would have no effect: take it out{hint}"));

@@ -91,11 +91,12 @@ impl<'c> Http1Downstream<'c> {
         self.head.length
     }
 
-    /// The connection closes after this answer.
+    /// The client has left, and its request goes on: its connection does not count any more.
     pub(crate) fn makes_room(&mut self) {
         self.connection.stream.makes_room();
     }
 
+    /// The connection closes after this answer.
     pub(crate) fn close_after(&mut self) {
         self.keepalive = false;
     }

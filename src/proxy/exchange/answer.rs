@@ -114,12 +114,9 @@ impl Answer {
             CallKind::Get => is_event_stream,
             _ => false,
         };
+        let announces = announces(call, route);
         let plan = if filtered && events {
-            Plan::Events {
-                rewrite: EventRewrite::new(limits::LIST_BYTES),
-                filters: true,
-                announces: announces(call, route),
-            }
+            Plan::Events { rewrite: EventRewrite::new(limits::LIST_BYTES), filters: true, announces }
         } else if filtered && json && call.kind != CallKind::Get {
             Plan::HoldList(Vec::new())
         } else if filtered && lists && status.is_success() && status != StatusCode::ACCEPTED {
@@ -129,7 +126,6 @@ impl Answer {
                 "the upstream sent a list in a form that cannot be filtered",
             ));
         } else if events {
-            let announces = announces(call, route);
             let rewrite = match announces {
                 Announces::Any => Some(EventRewrite::new(limits::LIST_BYTES)),
                 Announces::Next => Some(EventRewrite::only_first(ENDPOINT_EVENT, limits::ENDPOINT_EVENT_BYTES)),

@@ -1,4 +1,4 @@
-//! What ends an answer that lasts, beside its two ends.
+//! Waits for what ends an event stream or a tunnel before its client or its upstream does.
 
 use tokio::sync::watch;
 

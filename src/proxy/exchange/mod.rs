@@ -95,7 +95,7 @@ pub(super) async fn run(
                 if may_repeat && !reused && !was_not_processed(&error) {
                     context.attempt.tried.push(endpoint.address());
                 }
-                if !may_repeat || !has_another(downstream, context, route, &outgoing) {
+                if !may_repeat || !has_another(downstream.req_header(), context, route, &outgoing) {
                     return Err(error.into());
                 }
                 context.attempt.retried = true;
@@ -158,19 +158,16 @@ fn unconnected(
         return Err(Rejection::new(Reason::NoEndpoint, "the endpoint of the session cannot be reached").into());
     }
     context.attempt.tried.push(endpoint.address());
-    // `choose` decides where a session goes on.
-    let next =
-        if in_session { Ok(()) } else { endpoint::choose(client, &context.client, &context.attempt, route).map(drop) };
     // An `initialize` is tried at one other endpoint only: a client that waits for its session is better told.
     let is_first = outgoing.call.as_ref().is_some_and(|call| call.kind == CallKind::Initialize);
     let most = if is_first { limits::INITIALIZE_ATTEMPTS } else { limits::ATTEMPTS };
-    match next {
-        Ok(()) if context.attempt.tried.len() < most => Ok(()),
+    if context.attempt.tried.len() < most && has_another(client, context, route, outgoing) {
+        Ok(())
+    } else if is_refused(&error) {
         // The endpoints refuse connections: the client may come back.
-        _ if is_refused(&error) => {
-            Err(Rejection::new(Reason::NoEndpoint, "no endpoint of the upstream can be reached").into())
-        }
-        _ => Err(error.into_up().into()),
+        Err(Rejection::new(Reason::NoEndpoint, "no endpoint of the upstream can be reached").into())
+    } else {
+        Err(error.into_up().into())
     }
 }
 
@@ -180,15 +177,9 @@ fn is_refused(error: &Error) -> bool {
 }
 
 /// True when there is another endpoint for a request that has failed on one.
-fn has_another(
-    downstream: &Downstream<'_>,
-    context: &RequestContext,
-    route: &RouteContext,
-    outgoing: &Outgoing,
-) -> bool {
+fn has_another(client: &RequestHeader, context: &RequestContext, route: &RouteContext, outgoing: &Outgoing) -> bool {
     // `choose` decides where a session goes on.
-    outgoing.session().is_some()
-        || endpoint::choose(downstream.req_header(), &context.client, &context.attempt, route).is_ok()
+    outgoing.session().is_some() || endpoint::choose(client, &context.client, &context.attempt, route).is_ok()
 }
 
 /// An attempt that has failed before the head of its answer.

@@ -51,7 +51,7 @@ pub(crate) enum Event {
     Left,
     /// The client has left, and its request goes on.
     Abandoned,
-    /// The caller's credential has ended.
+    /// The caller's credential has ended, or the session has moved.
     CredentialEnded,
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-/// By the session id that the client has. There are no more entries than open streams.
+/// The key is the sealed session id that the client has. A session without an open stream has no entry.
 #[derive(Clone, Debug, Default)]
 pub(in crate::proxy) struct SessionStreams(Arc<Mutex<HashMap<String, watch::Sender<bool>>>>);
 

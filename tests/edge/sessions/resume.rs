@@ -12,7 +12,7 @@ use super::{
     CALL, Caller, INITIALIZE, INITIALIZED, LIST, WITH_KEY, addresses, answer, kill, method, methods, respond, rpc,
     server, start, take_home,
 };
-use crate::harness::{Fleet, Origin, TestEdge, eventually};
+use crate::harness::{Fleet, Origin, Recorded, TestEdge, eventually};
 
 const RESUME: &str = ", sessions: {resume: true}";
 
@@ -29,6 +29,26 @@ async fn slow(name: &'static str) -> Origin {
             while let Some(request) = recorder.read(&mut stream).await {
                 if matches!(method(&request).as_str(), "initialize" | "notifications/initialized") {
                     tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                if stream.write_all(&answer(name, &request, &opened)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// A server that sends only `begun` of its answer to the requests that `is_such` names, and is silent then.
+async fn silent_after(name: &'static str, is_such: fn(&Recorded) -> bool, begun: &'static str) -> Origin {
+    let opened = Arc::new(AtomicUsize::new(0));
+    Origin::scripted(move |mut stream, recorder| {
+        let opened = Arc::clone(&opened);
+        async move {
+            while let Some(request) = recorder.read(&mut stream).await {
+                if is_such(&request) {
+                    stream.write_all(begun.as_bytes()).await.expect("the edge reads");
+                    std::future::pending::<()>().await;
                 }
                 if stream.write_all(&answer(name, &request, &opened)).await.is_err() {
                     return;
@@ -221,29 +241,10 @@ async fn a_session_that_the_client_has_ended_does_not_come_back() {
 /// Its old server still has the stream open, but nothing comes on it any more.
 #[tokio::test]
 async fn the_stream_of_a_moved_session_ends_so_that_the_client_opens_another_one() {
-    let mut origins = Vec::new();
-    for name in ["a", "b"] {
-        let opened = Arc::new(AtomicUsize::new(0));
-        origins.push(
-            Origin::scripted(move |mut stream, recorder| {
-                let opened = Arc::clone(&opened);
-                async move {
-                    while let Some(request) = recorder.read(&mut stream).await {
-                        if request.line().starts_with("GET") {
-                            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n:hi\n\r\n";
-                            stream.write_all(head.as_bytes()).await.expect("the edge reads");
-                            // It stays open, and is silent.
-                            std::future::pending::<()>().await;
-                        }
-                        if stream.write_all(&answer(name, &request, &opened)).await.is_err() {
-                            return;
-                        }
-                    }
-                }
-            })
-            .await,
-        );
-    }
+    let is_get = |request: &Recorded| request.line().starts_with("GET");
+    let begun =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n:hi\n\r\n";
+    let origins = vec![silent_after("a", is_get, begun).await, silent_after("b", is_get, begun).await];
     let all = addresses(&origins);
     let edge = start(WITH_KEY, &all, "", RESUME).await;
     let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
@@ -407,25 +408,9 @@ async fn a_server_that_does_not_answer_the_initialize_holds_nobody_for_long() {
 /// gone.
 #[tokio::test]
 async fn a_list_that_may_have_run_is_not_repeated_elsewhere() {
+    let is_list = |request: &Recorded| method(request) == "tools/list";
     for route in ["", RESUME] {
-        let mut origins = Vec::new();
-        for name in ["a", "b"] {
-            let opened = Arc::new(AtomicUsize::new(0));
-            origins.push(
-                Origin::scripted(move |mut stream, recorder| {
-                    let opened = Arc::clone(&opened);
-                    async move {
-                        while let Some(request) = recorder.read(&mut stream).await {
-                            if method(&request) == "tools/list" {
-                                std::future::pending::<()>().await;
-                            }
-                            drop(stream.write_all(&answer(name, &request, &opened)).await);
-                        }
-                    }
-                })
-                .await,
-            );
-        }
+        let mut origins = vec![silent_after("a", is_list, "").await, silent_after("b", is_list, "").await];
         let edge = start(WITH_KEY, &addresses(&origins), "", route).await;
         let caller = Caller::open(edge.address, "/a/mcp", "alice").await;
         let home = take_home(&mut origins);
