@@ -195,7 +195,7 @@ fn authenticate(criterion: &mut Criterion) {
     let cached = headers(&tokens[0]);
     for (name, route) in [("hit", "/one"), ("hit_route_with_three_providers", "/three")] {
         let route = snapshot.routes.get(route).expect("the route is in the configuration");
-        measure(name, &cached, route.authenticator.as_ref().expect("the route is not open"), true);
+        measure(name, &cached, route.route().authenticator.as_ref().expect("the route is not open"), true);
     }
     // Entries expire at once, so every request is a miss. The figure includes making the entry.
     let mut settings = snapshot.config.cache.clone();
@@ -212,7 +212,7 @@ fn authenticate(criterion: &mut Criterion) {
         bencher.to_async(&runtime).iter(|| tokio::task::spawn_blocking(|| ()));
     });
     let route = snapshot.routes.get("/one").expect("the route is in the configuration");
-    let authenticator = route.authenticator.as_ref().expect("the route is not open");
+    let authenticator = route.route().authenticator.as_ref().expect("the route is not open");
     let own: Vec<HeaderMap> = (0..8).map(|_| headers(&token("ES256", 0, es256))).collect();
     for threads in [1, 2, 8] {
         for (name, shown) in [("one_token", vec![&cached; threads]), ("own_tokens", own.iter().take(threads).collect())]
@@ -223,7 +223,7 @@ fn authenticate(criterion: &mut Criterion) {
         }
     }
     let route = snapshot.routes.get("/hs256").expect("the route is in the configuration");
-    let authenticator = route.authenticator.as_ref().expect("the route is not open");
+    let authenticator = route.route().authenticator.as_ref().expect("the route is not open");
     let many: Vec<String> = (0..100_000)
         .map(|number| token("HS256", number, |message| URL_SAFE_NO_PAD.encode(hmac::sign(&mac, message))))
         .collect();

@@ -20,11 +20,11 @@ pub(super) fn status(control: &dyn Control) -> Value {
         .routes
         .values()
         .map(|route| {
-            let settings = &route.settings;
+            let settings = &route.route().settings;
             let hosts: Vec<String> = settings.hosts.iter().map(ToString::to_string).collect();
             json!({
                 "name": settings.name, "path": format!("{}/", settings.prefix), "hosts": hosts,
-                "upstream": settings.upstream, "open": settings.auth.is_none(),
+                "upstream": settings.upstream(), "open": settings.auth.is_none(),
             })
         })
         .collect();

@@ -14,12 +14,13 @@ pub use checked::auth::{
     LookupProvider, MtlsProvider, Provider, ProviderKind, RequiredClaim,
 };
 pub use checked::credential::{Assertion, Assertions, Credential, CredentialKind, Exchange, TokenGrant};
+pub use checked::gateway::{Gateway, GatewayServer, ToolSelection};
 pub use checked::key_pair::KeyPair;
 pub use checked::outbound::Outbound;
 pub use checked::policy::{Access, Cors, Policy, RouteSessions, Rule};
 pub use checked::{
-    Admin, Authentication, Config, ConfigFile, Endpoint, HeaderChange, Health, Listener, ListenerTls, Probe, Rewrite,
-    Route, RouteAudiences, Sessions, Upstream, UpstreamTls,
+    Admin, Authentication, Config, ConfigFile, Destination, Endpoint, HeaderChange, Health, Listener, ListenerTls,
+    Probe, Rewrite, Route, RouteAudiences, Sessions, Upstream, UpstreamTls,
 };
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::Limits;
@@ -27,6 +28,7 @@ pub use units::Span;
 pub use written::TrustedField;
 pub use written::api_keys::ApiKeyEntry;
 pub use written::auth::{Algorithm, Cache};
+pub use written::gateway::{Discovery, WhenServerDown};
 pub use written::lookup::Anonymous;
 pub use written::mtls::CertificateName;
 pub use written::reference::reference;

@@ -119,7 +119,7 @@ fn repair_upstream(draft: &mut Draft, path: &str, note: Note) -> bool {
             );
             item.notes.push(Note::of_output(text));
             for index in (0..draft.routes.len()).filter(|_| is_new) {
-                if draft.routes[index].value.upstream == name {
+                if draft.routes[index].value.upstream.as_ref() == Some(&name) {
                     close_route(draft, index);
                 }
             }

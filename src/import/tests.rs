@@ -293,7 +293,11 @@ fn what_was_open_once_stays_closed() {
     }
     let limits = &of("limits").config;
     let balanced = limits.routes.iter().find(|route| !route.hosts.is_empty() && &*route.prefix == "/mcp");
-    assert_eq!(balanced.map(|route| &*route.upstream), Some("mcp-2"), "each host has the upstream of its own server");
+    assert_eq!(
+        balanced.and_then(|route| route.upstream().map(|name| &**name)),
+        Some("mcp-2"),
+        "each host has the upstream of its own server"
+    );
     let lookups = &of("oauth2-proxy").imported.yaml;
     assert!(lookups.contains("url: http://oauth2-proxy:4180/oauth2/auth") && lookups.contains("[x-auth-request-user]"));
     assert!(of("pools").imported.yaml.contains("`upstream nowhere` is left out"));

@@ -51,6 +51,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The text from here on, without white space before it.
+    pub(super) fn rest(&mut self) -> &'a str {
+        self.peek();
+        &self.text[self.at..]
+    }
+
     /// Checks that nothing but white space follows.
     pub(super) fn end(&mut self) -> Result<(), Flaw> {
         if self.peek().is_none() { Ok(()) } else { Err(Flaw::NotJson) }

@@ -27,6 +27,11 @@ impl MessageId {
         (legal && id.len() <= limits::MESSAGE_ID_BYTES).then(|| Self(id.to_owned()))
     }
 
+    /// The id in JSON, as it was written.
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+
     /// The id of the single request in `body`. `None` for notifications, responses and batches, and when `body` is not
     /// a valid JSON-RPC 2.0 request.
     pub fn of_request(body: &[u8]) -> Option<Self> {
@@ -47,11 +52,21 @@ impl MessageId {
 /// An error response to the request with `id`, which is `None` when the id could not be read. The codes -32000 to
 /// -32099 are for errors that the server defines (JSON-RPC 2.0 section 5.1).
 pub fn error_message(id: Option<&MessageId>, code: i32, message: &str, request_id: &str) -> String {
-    let (message, request_id) = (serde_json::Value::from(message), serde_json::Value::from(request_id));
+    error_with_data(id, code, message, serde_json::Map::new(), request_id)
+}
+
+/// As [`error_message`], with more members in `data`.
+pub fn error_with_data(
+    id: Option<&MessageId>,
+    code: i32,
+    message: &str,
+    mut data: serde_json::Map<String, serde_json::Value>,
+    request_id: &str,
+) -> String {
+    data.insert("request_id".to_owned(), request_id.into());
+    let (message, data) = (serde_json::Value::from(message), serde_json::Value::from(data));
     let id = id.map_or("null", |id| &id.0);
-    format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{message},"data":{{"request_id":{request_id}}}}}}}"#
-    )
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{message},"data":{data}}}}}"#)
 }
 
 #[cfg(test)]

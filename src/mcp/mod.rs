@@ -5,6 +5,7 @@ mod claims;
 mod cursor;
 mod fields;
 mod find;
+mod gateway;
 mod jsonrpc;
 mod list;
 mod members;
@@ -17,8 +18,13 @@ mod sse;
 pub use bad_message::BadMessage;
 pub use claims::{Era, Misfit, VERSION_HEADER, encoded};
 pub(crate) use find::find_in_string;
+pub use gateway::{
+    ListItem, ListPage, ServerFacts, ServerMark, Splice, encode_text, is_short_form, marked_answer, negotiated_version,
+    response_of, shown_name,
+};
 pub use jsonrpc::{
     HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, MessageId, PARSE_ERROR, error_message,
+    error_with_data,
 };
 pub use list::{ListError, ListKind, filter_list, listed_tools};
 pub use message::{Message, Messages};

@@ -74,9 +74,6 @@ impl KeyRing {
         if target.id.len() > limits::SESSION_ID_BYTES {
             return None;
         }
-        let key = self.0.first()?;
-        let mut nonce = [0; NONCE_LEN];
-        SystemRandom::new().fill(&mut nonce).ok()?;
         let mut text = Vec::with_capacity(19 + target.id.len() + 16);
         match target.endpoint.ip() {
             IpAddr::V4(ip) => {
@@ -90,6 +87,15 @@ impl KeyRing {
         }
         text.extend_from_slice(&target.endpoint.port().to_be_bytes());
         text.extend_from_slice(target.id.as_bytes());
+        self.seal_text(text, owner)
+    }
+
+    /// `text`, sealed for `owner`. `None` when the system has no random bytes. The texts of sessions begin with 4 or 6; others must
+    /// begin with another byte.
+    pub fn seal_text(&self, mut text: Vec<u8>, owner: SessionOwner<'_>) -> Option<String> {
+        let key = self.0.first()?;
+        let mut nonce = [0; NONCE_LEN];
+        SystemRandom::new().fill(&mut nonce).ok()?;
         let aad = Aad::from(owner.bytes());
         key.aead.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut text).ok()?;
         Some(URL_SAFE_NO_PAD.encode([&key.id[..], &nonce[..], &text[..]].concat()))
@@ -101,14 +107,20 @@ impl KeyRing {
         if sealed.len() > 2 * limits::SESSION_ID_BYTES {
             return None;
         }
+        SessionTarget::read(&self.open_text(sealed, owner)?)
+    }
+
+    /// The text that `sealed` stands for. `None` unless a key of this ring sealed it for `owner`.
+    pub fn open_text(&self, sealed: &str, owner: SessionOwner<'_>) -> Option<Vec<u8>> {
         let bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let (id, rest) = bytes.split_at_checked(KEY_ID)?;
         let (nonce, text) = rest.split_at_checked(NONCE_LEN)?;
         self.0.iter().filter(|key| key.id == id).find_map(|key| {
             let mut text = text.to_vec();
             let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-            let text = key.aead.open_in_place(nonce, Aad::from(owner.bytes()), &mut text).ok()?;
-            SessionTarget::read(text)
+            let length = key.aead.open_in_place(nonce, Aad::from(owner.bytes()), &mut text).ok()?.len();
+            text.truncate(length);
+            Some(text)
         })
     }
 }

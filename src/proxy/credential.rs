@@ -4,7 +4,7 @@ use pingora::http::RequestHeader;
 
 use super::context::Access;
 use super::context::rejection::Rejection;
-use super::snapshot::RouteContext;
+use super::snapshot::ServerContext;
 use crate::auth::UpstreamTokenError;
 use crate::metrics::RejectionReason as Reason;
 
@@ -16,7 +16,7 @@ use crate::metrics::RejectionReason as Reason;
 pub(super) async fn acquire(
     request: &RequestHeader,
     access: &mut Access,
-    route: &RouteContext,
+    route: &ServerContext,
 ) -> Result<(), Rejection> {
     let Some(credential) = &route.credential else { return Ok(()) };
     let principal = access.permit.as_ref().and_then(|permit| permit.principal());

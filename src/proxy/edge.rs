@@ -9,6 +9,7 @@ use pingora::connectors::{ConnectorOptions, TransportConnector};
 
 use super::abandoned::Abandoned;
 use super::context::RequestContext;
+use super::gateway_memory::GatewayMemory;
 use super::held::Held;
 use super::listener::ListenerContext;
 use super::resumptions::Resumptions;
@@ -32,6 +33,8 @@ pub struct Edge {
     /// The same for small ones, which large ones must not keep out.
     pub(super) held_early_small: Held,
     pub(super) resumptions: Resumptions,
+    /// What is remembered for gateways.
+    pub(super) gateways: GatewayMemory,
     /// How access lines are written. Read at start, as that of other lines.
     pub(super) log_format: LogFormat,
     /// The exchanges that go on without their clients.
@@ -64,6 +67,7 @@ impl Edge {
             held_early: Held::default(),
             held_early_small: Held::default(),
             resumptions: Resumptions::default(),
+            gateways: GatewayMemory::default(),
             abandoned: Arc::default(),
         }
     }

@@ -7,7 +7,7 @@ use pingora::http::RequestHeader;
 
 use super::context::rejection::Rejection;
 use super::context::{Attempt, Client};
-use super::snapshot::RouteContext;
+use super::snapshot::ServerContext;
 use crate::config::HashOn;
 use crate::metrics::RejectionReason;
 use crate::upstream::{Endpoint, NoEndpoint};
@@ -20,7 +20,7 @@ pub(super) fn choose(
     request: &RequestHeader,
     client: &Client,
     attempt: &Attempt,
-    route: &RouteContext,
+    route: &ServerContext,
 ) -> Result<Arc<Endpoint>, Rejection> {
     let key = route.upstream.hash_on().and_then(|on| hash_key(on, request, client));
     route.upstream.choose(key.as_deref(), &attempt.tried).map_err(|NoEndpoint| {

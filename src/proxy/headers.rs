@@ -1,6 +1,7 @@
 //! The header fields of requests to upstreams and of answers to clients.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -11,7 +12,7 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType};
 
 use super::context::{Access, Attempt, Client, RequestContext};
-use super::snapshot::RouteContext;
+use super::snapshot::{RouteContext, ServerContext};
 use crate::config::{Forwarded, HeaderChange, HostHeader};
 use crate::types::{TOLD_FIELDS, is_connection_field, is_edge_field};
 
@@ -60,7 +61,7 @@ pub(super) fn named_in_connection(headers: &HeaderMap) -> impl Iterator<Item = H
 
 /// True for fields of clients that no upstream sees: those that only the edge may write, in any spelling that a CGI-like
 /// server would read as the same name; those that carry credentials; and those that the route removes or sets itself.
-pub(super) fn stays_at_edge(name: &HeaderName, context: &RequestContext, route: &RouteContext) -> bool {
+pub(super) fn stays_at_edge(name: &HeaderName, context: &RequestContext, route: &ServerContext) -> bool {
     let settings = &route.settings;
     let plain = in_hyphens(name.as_str());
     if matches!(plain, Cow::Owned(_)) && !context.client.keeps_underscores {
@@ -77,9 +78,16 @@ pub(super) fn stays_at_edge(name: &HeaderName, context: &RequestContext, route: 
         || is_identity
         || settings.credential.as_ref().is_some_and(|credential| *plain == *credential.header.as_str())
         || (!settings.forward_token && carries_credential(name, &context.access, route))
+        || is_of_entrance(name, context, route)
         || settings.request_headers.iter().any(|change| match change {
             HeaderChange::Set(changed, _) | HeaderChange::Remove(changed) => *in_hyphens(changed.as_str()) == *plain,
         })
+}
+
+/// True for a field in which the gateway that the request came to reads credentials. They are for no server.
+fn is_of_entrance(name: &HeaderName, context: &RequestContext, route: &ServerContext) -> bool {
+    let entrance = context.route.as_ref().filter(|entrance| !Arc::ptr_eq(entrance, &route.route));
+    entrance.is_some_and(|entrance| carries_credential(name, &context.access, entrance))
 }
 
 fn carries_credential(name: &HeaderName, access: &Access, route: &RouteContext) -> bool {
@@ -93,7 +101,7 @@ fn carries_credential(name: &HeaderName, access: &Access, route: &RouteContext) 
 /// The request has no permit, or the route has a `credential` and none was acquired.
 pub(super) fn of_the_edge(
     context: &RequestContext,
-    route: &RouteContext,
+    route: &ServerContext,
     mut add: impl FnMut(&HeaderName, &[u8]),
 ) -> pingora::Result<()> {
     let Access { permit, credential, .. } = &context.access;
@@ -128,7 +136,7 @@ pub(super) fn of_the_edge(
 }
 
 /// The `Host` that the upstream sees.
-pub(super) fn upstream_host<'a>(route: &'a RouteContext, client: &'a Client, attempt: &'a Attempt) -> &'a str {
+pub(super) fn upstream_host<'a>(route: &'a ServerContext, client: &'a Client, attempt: &'a Attempt) -> &'a str {
     match (&route.settings.host, &attempt.endpoint) {
         (HostHeader::Rewrite(host), _) => host.0.to_str().unwrap_or_default(),
         (HostHeader::Endpoint, Some(guard)) => guard.endpoint().authority(),
@@ -153,7 +161,7 @@ pub(super) fn misleads(name: &HeaderName) -> bool {
 pub(super) fn to_client(
     response: &mut ResponseHeader,
     context: &RequestContext,
-    route: &RouteContext,
+    route: &ServerContext,
 ) -> pingora::Result<()> {
     for change in &route.settings.response_headers {
         match change {

@@ -7,12 +7,12 @@ use pingora::http::ResponseHeader;
 
 use super::context::{Attempt, Client};
 use super::headers::upstream_host;
-use super::snapshot::RouteContext;
+use super::snapshot::ServerContext;
 use crate::config::{Rewrite, Route};
 use crate::types::{Authority, Origin};
 
 /// Makes the locations in the head of an answer public. A location at another host stays as it is.
-pub(super) fn make_public(response: &mut ResponseHeader, route: &RouteContext, client: &Client, attempt: &Attempt) {
+pub(super) fn make_public(response: &mut ResponseHeader, route: &ServerContext, client: &Client, attempt: &Attempt) {
     // Most answers have neither, and comparing the few names that there are is cheaper than two lookups.
     if !response.headers.keys().any(|name| *name == LOCATION || *name == CONTENT_LOCATION) {
         return;
@@ -111,7 +111,7 @@ fn mapped(path: &str, prefix: &str, rewrite: &Rewrite) -> Option<MappedPath> {
 }
 
 /// True for a URL at the host at which clients know the route.
-pub(super) fn is_at_public_host(url: &str, route: &RouteContext, client: &Client) -> bool {
+pub(super) fn is_at_public_host(url: &str, route: &ServerContext, client: &Client) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else { return false };
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     let Ok(origin) = format!("{scheme}://{authority}").parse::<Origin>() else { return false };

@@ -11,7 +11,7 @@ use super::context::{Access, RequestContext};
 use super::headers;
 use super::location;
 use super::location::MappedPath;
-use super::snapshot::RouteContext;
+use super::snapshot::{RouteContext, ServerContext};
 use crate::mcp::{SessionOwner, SessionTarget};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::types::canonical_path;
@@ -118,7 +118,7 @@ pub(super) fn seal_response(
 
 /// The public form of the URL in an `endpoint` event (MCP 2024-11-05, "HTTP with SSE"): the path at which the client can
 /// reach it, with the session sealed in the query. `None` for a URL on another host, which the edge does not serve.
-pub(super) fn public_endpoint(announced: &str, route: &RouteContext, context: &RequestContext) -> Option<String> {
+pub(super) fn public_endpoint(announced: &str, route: &ServerContext, context: &RequestContext) -> Option<String> {
     let endpoint = context.attempt.endpoint.as_ref()?.endpoint();
     let host = headers::upstream_host(route, &context.client, &context.attempt);
     let base = reqwest::Url::parse(&format!("http://{host}")).ok()?.join(&context.target).ok()?;

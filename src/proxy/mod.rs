@@ -1,7 +1,7 @@
 //! The data path: the connections of clients, the decisions about their requests, and the exchange with upstreams.
 //!
 //! From top to bottom, each using only what is below it: `front` and `hooks` (who reads a connection), `serve` (one request),
-//! `exchange` and `admit`, `respond` and `log`, `client` and the small files, `context`.
+//! `gateway`, `exchange` and `admit`, `respond` and `log`, `client` and the small files, `context`.
 
 mod abandoned;
 mod admit;
@@ -13,6 +13,8 @@ mod endpoint;
 mod exchange;
 mod fill;
 mod front;
+mod gateway;
+mod gateway_memory;
 mod h2_body;
 mod headers;
 mod held;
@@ -36,4 +38,4 @@ pub use front::Front;
 pub use hooks::Hooks;
 pub use listener::ListenerContext;
 pub(crate) use log::{LineMemory, TARGET as ACCESS_LOG, escaped_json};
-pub use snapshot::{RouteContext, Snapshot};
+pub use snapshot::{Destination, GatewayContext, GatewayServer, RouteContext, ServerContext, Snapshot};

@@ -14,7 +14,7 @@ use super::headers;
 use super::snapshot::RouteContext;
 use crate::config::{Protocol, limits};
 use crate::http1::BodyLength;
-use crate::mcp::{MessageId, error_message};
+use crate::mcp::{MessageId, error_with_data};
 use crate::metrics::Label;
 
 /// Answers with `rejection`, and keeps the connection when that is safe.
@@ -34,7 +34,7 @@ pub(super) async fn reject(
         known => known.clone(),
     };
     let body = if message_id.is_some() || rejection.has_rpc_code() {
-        error_message(message_id.as_ref(), rejection.rpc_code(), &rejection.message, id)
+        error_with_data(message_id.as_ref(), rejection.rpc_code(), &rejection.message, rejection.data.clone(), id)
     } else {
         let (error, message) = (rejection.reason.label(), &rejection.message);
         serde_json::json!({"error": error, "message": message, "request_id": id}).to_string()

@@ -7,7 +7,7 @@ use super::client::downstream::Downstream;
 use super::context::rejection::{Rejection, Stop};
 use super::context::{Client, RequestContext};
 use super::edge::Edge;
-use super::{exchange, log, respond};
+use super::{exchange, gateway, log, respond};
 use crate::metrics::RejectionReason as Reason;
 
 /// What became of a request.
@@ -33,6 +33,10 @@ pub(super) async fn serve(
             Ok(Admission::Answered) => Ok(()),
             Ok(Admission::Exchange(route, outgoing)) => {
                 exchange::run(edge, downstream, context, &route, outgoing).await
+            }
+            Ok(Admission::Gateway(gateway, body)) => {
+                // Boxed, because the future is large: otherwise every request would carry room for it.
+                Box::pin(gateway::serve(edge, downstream, context, &gateway, body)).await
             }
             Err(stop) => Err(stop),
         },

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use log::warn;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::shared::Shared;
 use crate::auth::{Authenticator, Policy, Provider, UpstreamCredential};
 use crate::config;
 use crate::config::{Config, Protocol};
-use crate::mcp::KeyRing;
+use crate::mcp::{KeyRing, ServerMark};
 use crate::metrics::RouteMetrics;
-use crate::proxy::{RouteContext, Snapshot};
-use crate::route::Router;
+use crate::proxy::{Destination, GatewayContext, GatewayServer, RouteContext, ServerContext, Snapshot};
+use crate::route::{Router, upstream_path};
 use crate::upstream::Upstream;
 
 type Upstreams = BTreeMap<Arc<str>, Arc<Upstream>>;
@@ -30,15 +31,24 @@ struct Parts {
 pub async fn build(shared: &Shared, config: Arc<Config>, previous: Option<&Snapshot>) -> Snapshot {
     let upstreams = upstreams(shared, &config, previous).await;
     let parts = Parts { upstreams, providers: providers(shared, &config, previous) };
-    let mut router = Router::default();
     let mut routes = BTreeMap::new();
     for settings in &config.routes {
-        let Some(route) = route(shared, &config, settings, &parts, previous) else { continue };
-        let route = Arc::new(route);
+        if let Some(server) = server(shared, &config, settings, &parts, previous) {
+            routes.insert(Arc::clone(&settings.name), Destination::Server(Arc::new(server)));
+        }
+    }
+    for settings in &config.routes {
+        if let Some(gateway) = gateway(shared, &config, settings, &parts, &routes, previous) {
+            routes.insert(Arc::clone(&settings.name), Destination::Gateway(Arc::new(gateway)));
+        }
+    }
+    let mut router = Router::default();
+    for settings in &config.routes {
+        let Some(route) = routes.get(&settings.name) else { continue };
         // In a checked configuration no routes overlap, and every name exists. If one did not, the route would be left
         // out, which is safe.
-        if router.insert(&settings.hosts, &settings.prefix, Arc::clone(&route)).is_ok() {
-            routes.insert(Arc::clone(&settings.name), route);
+        if router.insert(&settings.hosts, &settings.prefix, route.clone()).is_err() {
+            routes.remove(&settings.name);
         }
     }
     let generation = previous.map_or(1, |previous| previous.generation + 1);
@@ -49,7 +59,16 @@ pub async fn build(shared: &Shared, config: Arc<Config>, previous: Option<&Snaps
     }
     let session_keys = KeyRing::new(&config.sessions.keys).unwrap_or_else(|| shared.session_keys.clone());
     let Parts { upstreams, providers } = parts;
-    Snapshot { generation, config, router, routes, upstreams, providers, session_keys }
+    Snapshot {
+        generation,
+        config,
+        router,
+        routes,
+        upstreams,
+        providers,
+        session_keys,
+        is_replaced: watch::Sender::default(),
+    }
 }
 
 async fn upstreams(shared: &Shared, config: &Config, previous: Option<&Snapshot>) -> Upstreams {
@@ -85,6 +104,7 @@ fn providers(shared: &Shared, config: &Config, previous: Option<&Snapshot>) -> P
     config.providers.iter().map(provider).collect()
 }
 
+/// What decides who may use a route.
 fn route(
     shared: &Shared,
     config: &Config,
@@ -92,7 +112,6 @@ fn route(
     parts: &Parts,
     previous: Option<&Snapshot>,
 ) -> Option<RouteContext> {
-    let upstream = Arc::clone(parts.upstreams.get(&settings.upstream)?);
     let authenticator = match &settings.auth {
         Some(auth) => {
             let providers: Option<Vec<_>> =
@@ -101,10 +120,27 @@ fn route(
         }
         None => None,
     };
-    let known = previous.and_then(|previous| previous.routes.get(&settings.name));
-    let metrics = match known {
-        Some(known) => Arc::clone(&known.metrics),
+    let metrics = match previous.and_then(|previous| previous.routes.get(&settings.name)) {
+        Some(known) => Arc::clone(&known.route().metrics),
         None => Arc::new(RouteMetrics::new(&shared.metrics, &settings.name)),
+    };
+    let policy = Policy::new(settings);
+    metrics.calls.learn(policy.named_tools());
+    Some(RouteContext { settings: Arc::clone(settings), authenticator, policy, metrics })
+}
+
+/// `None` for a gateway.
+fn server(
+    shared: &Shared,
+    config: &Config,
+    settings: &Arc<config::Route>,
+    parts: &Parts,
+    previous: Option<&Snapshot>,
+) -> Option<ServerContext> {
+    let upstream = Arc::clone(parts.upstreams.get(settings.upstream()?)?);
+    let known = match previous.and_then(|previous| previous.routes.get(&settings.name)) {
+        Some(Destination::Server(known)) => Some(known),
+        Some(Destination::Gateway(_)) | None => None,
     };
     let name = &settings.name;
     let credential = settings.credential.as_ref().map(|settings| {
@@ -112,7 +148,33 @@ fn route(
         let made = || UpstreamCredential::new(name, settings, &shared.upstream_tokens, &shared.client, &shared.metrics);
         known.map_or_else(|| Arc::new(made()), Arc::clone)
     });
-    let policy = Policy::new(settings);
-    metrics.calls.learn(policy.named_tools());
-    Some(RouteContext { settings: Arc::clone(settings), upstream, authenticator, credential, policy, metrics })
+    let route = Arc::new(route(shared, config, settings, parts, previous)?);
+    Some(ServerContext { route, upstream, credential })
+}
+
+/// `None` for a route with an upstream. `servers`: the routes with upstreams.
+fn gateway(
+    shared: &Shared,
+    config: &Config,
+    settings: &Arc<config::Route>,
+    parts: &Parts,
+    servers: &BTreeMap<Arc<str>, Destination>,
+    previous: Option<&Snapshot>,
+) -> Option<GatewayContext> {
+    let config::Destination::Gateway(gateway) = &settings.destination else { return None };
+    let server = |settings: &Arc<config::GatewayServer>| match servers.get(&settings.route) {
+        Some(Destination::Server(server)) => {
+            let target = upstream_path(&server.settings.rewrite, &server.settings.prefix, &settings.path);
+            Some(GatewayServer {
+                settings: Arc::clone(settings),
+                server: Arc::clone(server),
+                mark: ServerMark::of_route(&settings.route),
+                target: target.into(),
+            })
+        }
+        Some(Destination::Gateway(_)) | None => None,
+    };
+    let servers = gateway.servers.iter().filter_map(server).collect();
+    let route = Arc::new(route(shared, config, settings, parts, previous)?);
+    Some(GatewayContext { route, settings: Arc::clone(gateway), servers })
 }

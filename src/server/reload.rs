@@ -175,6 +175,7 @@ impl Reloader {
             self.general_error(format!("the HTTP client for `auth.outbound` cannot be set up ({error}): reload again"))
         })?;
         self.snapshot.store(Arc::clone(&next));
+        previous.is_replaced.send_replace(true);
         tasks.follow(&next);
         show_certificates(&self.certificates, &next.config.listeners);
         for (name, upstream) in &previous.upstreams {

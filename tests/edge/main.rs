@@ -6,6 +6,7 @@
 mod auth;
 mod config;
 mod fuzz_corpus;
+mod gateway;
 mod harness;
 mod http;
 mod import;

@@ -4,6 +4,7 @@ mod api_keys;
 mod assertions;
 mod auth;
 mod credential;
+mod gateway;
 mod introspection;
 mod listeners;
 mod lookup;

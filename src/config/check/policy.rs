@@ -31,11 +31,11 @@ impl Resolver<'_> {
             ("cancel_on_disconnect", written.cancel_on_disconnect.is_some()),
             ("refusals", written.refusals.is_some()),
         ];
-        for (key, _) in keys.iter().filter(|(_, is_written)| *is_written && written.protocol == Protocol::Http) {
+        for (key, _) in keys.iter().filter(|(_, is_written)| *is_written && written.carried() == Protocol::Http) {
             self.problems.add(&place.key(key), "only MCP routes have this key: write `protocol: mcp`, or take it out");
         }
         let RouteAuth::Required(auth) = &written.auth else { return };
-        for (index, name) in auth.providers.iter().enumerate().filter(|_| written.protocol == Protocol::Http) {
+        for (index, name) in auth.providers.iter().enumerate().filter(|_| written.carried() == Protocol::Http) {
             let lookup = self.written_provider(name).and_then(|provider| provider.lookup.as_ref());
             if lookup.is_some_and(|lookup| lookup.operation.is_some()) {
                 let message = format!(

@@ -8,7 +8,7 @@ use http::header::HOST;
 
 use super::resolver::{Resolver, Sections, is_reserved, providers_of, upstreams_of};
 use crate::config::checked::policy::RouteSessions;
-use crate::config::checked::{Authentication, HeaderChange, Rewrite, Route, RouteAudiences};
+use crate::config::checked::{Authentication, Destination, HeaderChange, Rewrite, Route, RouteAudiences};
 use crate::config::limits;
 use crate::config::read::place::Place;
 use crate::config::text::suggest;
@@ -68,11 +68,7 @@ impl Resolver<'_> {
     fn route(&mut self, written: &Written, place: &Place, sections: Sections<'_>) -> Option<Route> {
         let Sections { limits, identity, .. } = sections;
         let prefix = self.route_path(&written.path, &place.key("path"));
-        let name: Arc<str> = match (&written.name, written.hosts.first()) {
-            (Some(name), _) => name.as_str().into(),
-            (None, Some(host)) => format!("{}{}", host.0, written.path).into(),
-            (None, None) => written.path.as_str().into(),
-        };
+        let name: Arc<str> = written.own_name().into();
         let longest = limits::ROUTE_NAME_BYTES;
         if written.name.is_none() && name.len() > longest {
             let message =
@@ -89,17 +85,7 @@ impl Resolver<'_> {
                 format!("is not a valid name: write 1 to {longest} bytes of printable characters"),
             );
         }
-        if !self.is_defined("upstreams", upstreams_of, &written.upstream) {
-            let names = self.sources.iter().flat_map(|source| source.file.upstreams.keys()).map(String::as_str);
-            let known = suggest::instead(&written.upstream, names);
-            self.problems.add(
-                &place.key("upstream"),
-                format!(
-                    "there is no upstream `{}`: define it under `upstreams`, or name another ({known})",
-                    written.upstream
-                ),
-            );
-        }
+        let destination = self.destination(written, place);
         let rewrite = self.rewrite(&written.rewrite, &place.key("rewrite"));
         let auth = match &written.auth {
             RouteAuth::None => None,
@@ -114,17 +100,17 @@ impl Resolver<'_> {
         if written.sse_keepalive.as_ref().is_some_and(|span| span.0 < limits::SSE_KEEPALIVE) {
             self.problems.add(&place.key("sse_keepalive"), "is less than 1s: write at least `1s`");
         }
-        if !written.upgrade.is_empty() && written.protocol == Protocol::Mcp {
+        if !written.upgrade.is_empty() && written.carried() == Protocol::Mcp {
             self.problems
                 .add(&place.key("upgrade"), "MCP has no WebSocket transport: take it out, or write `protocol: http`");
         }
-        let upstream = self.sources.iter().find_map(|source| source.file.upstreams.get(&written.upstream));
+        let upstream_name = written.upstream.as_deref().unwrap_or_default();
+        let upstream = self.sources.iter().find_map(|source| source.file.upstreams.get(upstream_name));
         if !written.upgrade.is_empty() && upstream.is_some_and(|upstream| upstream.http2) {
             self.problems.add(
                 &place.key("upgrade"),
                 format!(
-                    "WebSocket needs HTTP/1.1, but the upstream `{}` has `http2: true`: take one of the two out",
-                    written.upstream
+                    "WebSocket needs HTTP/1.1, but the upstream `{upstream_name}` has `http2: true`: take one of the two out"
                 ),
             );
         }
@@ -143,7 +129,7 @@ impl Resolver<'_> {
             self.not_zero(&place.key("idle"), idle);
         }
         let body_bytes = written.body_bytes.as_ref().unwrap_or(&limits.body_bytes);
-        if written.protocol == Protocol::Mcp && body_bytes.0 > limits.held_bytes.0 {
+        if written.carried() == Protocol::Mcp && body_bytes.0 > limits.held_bytes.0 {
             let held = &limits.held_bytes;
             self.problems.add(
                 &place.key("body_bytes"),
@@ -162,8 +148,8 @@ impl Resolver<'_> {
             name,
             prefix: prefix?,
             hosts: written.hosts.iter().map(|host| host.0.clone()).collect(),
-            upstream: written.upstream.as_str().into(),
-            protocol: written.protocol,
+            destination: destination?,
+            protocol: written.carried(),
             rewrite: rewrite?,
             auth,
             policy,
@@ -182,12 +168,44 @@ impl Resolver<'_> {
                 None => None,
             },
             websocket: !written.upgrade.is_empty(),
-            host: written.host.clone().unwrap_or_else(|| HostHeader::default_of(written.protocol)),
+            host: written.host.clone().unwrap_or_else(|| HostHeader::default_of(written.carried())),
             request_headers,
             response_headers,
             body_bytes: body_bytes.0,
             idle: written.idle.as_ref().map(|idle| idle.0),
         })
+    }
+
+    /// Where the requests go: to an upstream, or to the servers of a gateway.
+    fn destination(&mut self, written: &Written, place: &Place) -> Option<Destination> {
+        match (&written.upstream, &written.gateway) {
+            (Some(name), None) => {
+                if !self.is_defined("upstreams", upstreams_of, name) {
+                    let names = self.sources.iter().flat_map(|source| source.file.upstreams.keys()).map(String::as_str);
+                    let known = suggest::instead(name, names);
+                    let message = format!(
+                        "there is no upstream `{name}`: define it under `upstreams`, or name another ({known})"
+                    );
+                    self.problems.add(&place.key("upstream"), message);
+                }
+                Some(Destination::Upstream(name.as_str().into()))
+            }
+            (None, Some(gateway)) => {
+                self.not_of_gateways(written, place);
+                let gateway = self.gateway(gateway, written, &place.key("gateway"));
+                Some(Destination::Gateway(Arc::new(gateway)))
+            }
+            (Some(_), Some(_)) => {
+                self.problems.add(place, "has both `upstream` and `gateway`: keep one of them");
+                None
+            }
+            (None, None) => {
+                let message =
+                    "has neither `upstream` nor `gateway`: write `upstream: NAME`, or `gateway: {servers: [ROUTE]}`";
+                self.problems.add(place, message);
+                None
+            }
+        }
     }
 
     /// Checks the path of a route. Refuses wildcards, queries and fragments: a route matches only by a path prefix.
@@ -214,7 +232,7 @@ impl Resolver<'_> {
     }
 
     /// The canonical form of `path`, without a trailing slash.
-    fn prefix(&mut self, path: &str, place: &Place) -> Option<String> {
+    pub(super) fn prefix(&mut self, path: &str, place: &Place) -> Option<String> {
         match canonical_path(path.as_bytes()) {
             Ok(canonical) => Some(canonical.trim_end_matches('/').to_owned()),
             Err(error) => {

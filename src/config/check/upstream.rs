@@ -60,7 +60,7 @@ impl Resolver<'_> {
     /// The `Host` that requests of the first route to the upstream get, if it is always the same one.
     fn probe_host(&self, upstream: &str) -> Option<HeaderValue> {
         let mut routes = self.sources.iter().flat_map(|source| &source.file.routes);
-        let route = routes.find(|route| route.upstream == upstream)?;
+        let route = routes.find(|route| route.upstream.as_deref() == Some(upstream))?;
         match (&route.host, route.hosts.as_slice()) {
             (Some(HostHeader::Rewrite(host)), _) => Some(host.0.clone()),
             (Some(HostHeader::Endpoint), _) => None,

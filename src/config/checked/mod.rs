@@ -3,6 +3,7 @@
 
 pub(super) mod auth;
 pub(super) mod credential;
+pub(super) mod gateway;
 pub(super) mod key_pair;
 pub(super) mod outbound;
 pub(super) mod policy;
@@ -26,6 +27,7 @@ use crate::config::written::TrustedField;
 use crate::types::{HostPattern, OriginPattern, PublicUrl, ScopeSet, Secret};
 use auth::Provider;
 use credential::{Assertions, Credential};
+use gateway::Gateway;
 use key_pair::KeyPair;
 use outbound::Outbound;
 use policy::{Cors, Policy, RouteSessions};
@@ -247,8 +249,8 @@ pub struct Route {
     pub prefix: String,
     /// The hosts that the route matches; empty: any host.
     pub hosts: Vec<HostPattern>,
-    /// The upstream's name.
-    pub upstream: Arc<str>,
+    /// Where its requests go.
+    pub destination: Destination,
     /// The protocol that the route carries.
     pub protocol: Protocol,
     /// How the path changes on its way to the upstream.
@@ -283,6 +285,25 @@ pub struct Route {
     pub body_bytes: u64,
     /// How long a stream may be silent; `None`: the upstream's `timeouts.idle`.
     pub idle: Option<Duration>,
+}
+
+/// Where the requests of a route go.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Destination {
+    /// To the upstream with this name.
+    Upstream(Arc<str>),
+    /// To the servers of a gateway.
+    Gateway(Arc<Gateway>),
+}
+
+impl Route {
+    /// The name of the upstream. `None` for a gateway.
+    pub fn upstream(&self) -> Option<&Arc<str>> {
+        match &self.destination {
+            Destination::Upstream(name) => Some(name),
+            Destination::Gateway(_) => None,
+        }
+    }
 }
 
 /// How a path changes on its way to the upstream.

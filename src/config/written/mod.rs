@@ -6,6 +6,7 @@ pub(super) mod auth;
 pub(super) mod claims;
 pub(super) mod credential;
 pub(super) mod file;
+pub(super) mod gateway;
 pub(super) mod introspection;
 pub(super) mod lookup;
 pub(super) mod mtls;

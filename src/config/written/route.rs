@@ -7,6 +7,7 @@ use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::credential::Credential;
+use super::gateway::Gateway;
 use super::policy::{Cors, RouteSessions, Rule, rules};
 use crate::config::units::{Header, HeaderText, Host, ResourceUrl, ScopeName, Size, Span};
 
@@ -23,9 +24,11 @@ pub struct Route {
     /// The route's name in metrics, logs and `/status`, of at most 128 characters. Default: the path, after the first
     /// host if the route has hosts.
     pub name: Option<String>,
-    /// The name of the upstream.
-    pub upstream: String,
-    /// The protocol of the route (default `http`).
+    /// The name of the upstream. A route has either this or `gateway`.
+    pub upstream: Option<String>,
+    /// The servers that the route offers together at one MCP endpoint.
+    pub gateway: Option<Gateway>,
+    /// The protocol of the route (default `http`; a gateway always carries MCP).
     #[serde(default)]
     pub protocol: Protocol,
     /// How the edge changes the path for the upstream. By default it removes the matched prefix.
@@ -166,6 +169,27 @@ pub enum OpenStreams {
     Close,
     /// They continue until they end by themselves.
     Finish,
+}
+
+impl Route {
+    /// The protocol that the route carries.
+    pub(crate) fn carried(&self) -> Protocol {
+        if self.gateway.is_some() { Protocol::Mcp } else { self.protocol }
+    }
+
+    /// The route's name: the one that is written, or else the path, after the first host if the route has hosts.
+    pub(crate) fn own_name(&self) -> String {
+        match (&self.name, self.hosts.first()) {
+            (Some(name), _) => name.clone(),
+            (None, Some(host)) => format!("{}{}", host.0, self.path),
+            (None, None) => self.path.clone(),
+        }
+    }
+
+    /// True when a gateway that names `name` means this route: by its name, or by its path without slashes at both ends.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.own_name() == name || (self.hosts.is_empty() && self.path.trim_matches('/') == name)
+    }
 }
 
 impl OpenStreams {

@@ -336,7 +336,7 @@ impl<'t, 'a> Writer<'_, 't, 'a, '_> {
                 (by.map_or((1, 1), |(_, demand)| demand.at), text)
             }
         };
-        let upstream = around.map(|around| &around.candidate.item.value.upstream);
+        let upstream = around.and_then(|around| around.candidate.item.value.upstream.as_ref());
         let upstream = upstream.or_else(|| self.draft.upstreams.keys().next().filter(|_| falls_through)).cloned();
         let Some(upstream) = upstream else {
             if let Some((location, _)) = owner {

@@ -38,7 +38,8 @@ pub(crate) fn shut(route: &mut Route, provider: &str) {
 /// Closes `route`, and resets its settings except path, name, hosts and upstream.
 pub(crate) fn close(route: &mut Route, provider: &str) {
     let (path, name, hosts) = (route.path.clone(), route.name.take(), std::mem::take(&mut route.hosts));
-    *route = Route { hosts, name, ..blank_route(&path, &route.upstream, RouteAuth::None) };
+    *route =
+        Route { hosts, name, ..blank_route(&path, route.upstream.as_deref().unwrap_or_default(), RouteAuth::None) };
     shut(route, provider);
 }
 
@@ -54,7 +55,8 @@ pub(crate) fn blank_route(path: &str, upstream: &str, auth: RouteAuth) -> Route 
         path: path.to_owned(),
         hosts: Vec::new(),
         name: None,
-        upstream: upstream.to_owned(),
+        upstream: Some(upstream.to_owned()),
+        gateway: None,
         protocol: Protocol::default(),
         rewrite: Rewrite::default(),
         auth,

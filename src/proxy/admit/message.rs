@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::time::Instant;
 
 use super::authorize;
+use super::refusal::refuse;
 use crate::auth::OperationFields;
-use crate::config::{Protocol, Refusals, limits};
-use crate::mcp::{
-    Era, HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, ListKind, METHOD_NOT_FOUND, Message, Messages, Misfit,
-    encoded,
-};
+use crate::config::{Protocol, limits};
+use crate::mcp::{Era, HEADER_MISMATCH, INVALID_REQUEST, ListKind, Message, Messages, Misfit, encoded};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::client::downstream::Downstream;
 use crate::proxy::context::call::{Call, CallKind, CallRecord, HeldBody, Outgoing, OutgoingBody};
@@ -25,7 +23,7 @@ use crate::proxy::held::{HeldBytes, Owner};
 use crate::proxy::snapshot::RouteContext;
 use crate::proxy::within::{at_once, within};
 use crate::proxy::{headers, mcp_session};
-use crate::types::{KnownMethod, Operation, Target, client_network};
+use crate::types::{KnownMethod, client_network};
 
 /// A body that was read before its sender is known, and what it asks for.
 pub(crate) struct EarlyBody {
@@ -87,19 +85,36 @@ pub(crate) async fn receive(
     route: &RouteContext,
     early: Option<HeldBody>,
 ) -> Result<Outgoing, Stop> {
-    check_form(downstream)?;
-    let (body, call) = if downstream.req_header().method == Method::POST {
-        let body = match early {
-            Some(early) => count_early(edge, context, early)?,
-            None => read(edge, downstream, context, route, Sender::Known).await?,
-        };
-        let call = check(&downstream.req_header().headers, context, route, &body.bytes)?;
-        (body, call)
-    } else {
-        check_bodiless(downstream, context).await?;
-        (HeldBody::default(), bare(downstream, context, route)?)
+    let (body, call) = match receive_body(edge, downstream, context, route, early).await? {
+        Some(body) => {
+            let call = check(&downstream.req_header().headers, context, route, &body.bytes)?;
+            (body, call)
+        }
+        None => (HeldBody::default(), bare(downstream, context, route)?),
     };
     Ok(Outgoing { body: OutgoingBody::Held(body), call: Some(call), upgrades: false })
+}
+
+/// Reads the body of a POST; `None` for other methods, which have none. `early`: the body, if it was read before.
+///
+/// # Errors
+/// The request does not have the form of an MCP request, or the connection was lost.
+pub(crate) async fn receive_body(
+    edge: &Edge,
+    downstream: &mut Downstream<'_>,
+    context: &mut RequestContext,
+    route: &RouteContext,
+    early: Option<HeldBody>,
+) -> Result<Option<HeldBody>, Stop> {
+    check_form(downstream)?;
+    if downstream.req_header().method != Method::POST {
+        check_bodiless(downstream, context).await?;
+        return Ok(None);
+    }
+    Ok(Some(match early {
+        Some(early) => count_early(edge, context, early)?,
+        None => read(edge, downstream, context, route, Sender::Known).await?,
+    }))
 }
 
 /// Only a POST may have a body. What counts is the body and not its framing: a client may send an empty one.
@@ -175,7 +190,7 @@ fn bare(downstream: &Downstream<'_>, context: &mut RequestContext, route: &Route
     let era = Era::of_headers(&header.headers).map_err(|misfit| misfit_of(misfit, &context.message))?;
     let kind = if header.method == Method::GET { CallKind::Get } else { CallKind::Bare };
     let endless = kind == CallKind::Get;
-    let call = Call { era, kind, session: None, endless, deadline: None };
+    let call = Call { era, kind, session: None, endless, deadline: None, gateway: None };
     enter_session(call, &header.headers, context, route)
 }
 
@@ -309,13 +324,35 @@ async fn read(
 }
 
 /// The messages in `body`. What two parsers could read differently is refused.
-fn read_messages<'b>(body: &'b Bytes, facts: &mut MessageFacts) -> Result<Messages<'b>, Rejection> {
+///
+/// # Errors
+/// The body is refused.
+pub(crate) fn read_messages<'b>(body: &'b Bytes, facts: &mut MessageFacts) -> Result<Messages<'b>, Rejection> {
     let messages = Messages::read(body).map_err(|bad| {
         facts.id = bad.id;
         Rejection::of_message(Reason::InvalidMessage, bad.code, bad.reason)
     })?;
     facts.id = messages.single().and_then(|message| message.id.clone());
     Ok(messages)
+}
+
+/// Notes the call in `messages` for metrics and log, and compares the messages with the header fields.
+///
+/// # Errors
+/// The header fields say something else than the messages.
+pub(crate) fn note_call(
+    headers: &HeaderMap,
+    facts: &mut MessageFacts,
+    messages: &Messages<'_>,
+) -> Result<Era, Rejection> {
+    let single = messages.single();
+    if messages.iter().any(|message| message.method().is_some()) {
+        let method = single.and_then(|message| message.method()).map_or(KnownMethod::Unknown, KnownMethod::of);
+        let first = messages.operations().next();
+        let tool = single.and(first).and_then(|operation| operation.tool());
+        facts.call = Some(CallRecord { method, tool: tool.map(CallRecord::tool), outcome: None });
+    }
+    Era::check(headers, messages).map_err(|misfit| misfit_of(misfit, facts))
 }
 
 /// Reads the messages in `body`, compares them with the header fields, asks the policy, and finds their session.
@@ -326,36 +363,13 @@ fn check(
     body: &Bytes,
 ) -> Result<Call, Rejection> {
     let messages = read_messages(body, &mut context.message)?;
+    let era = note_call(headers, &mut context.message, &messages)?;
     let single = messages.single();
+    let permit = route.policy.authorize(context.access.principal().cloned(), messages.operations());
+    context.access.permit = Some(permit.map_err(|denial| refuse(context, route, denial, single, era))?);
     let method = single.and_then(|message| message.method());
     let first = messages.operations().next();
     let tool = single.and(first).and_then(|operation| operation.tool());
-    let is_call = messages.iter().any(|message| message.method().is_some());
-    if is_call {
-        let method = method.map_or(KnownMethod::Unknown, KnownMethod::of);
-        context.message.call = Some(CallRecord { method, tool: tool.map(CallRecord::tool), outcome: None });
-    }
-    let era = Era::check(headers, &messages).map_err(|misfit| misfit_of(misfit, &context.message))?;
-    let permit = route.policy.authorize(context.access.principal().cloned(), messages.operations());
-    context.access.permit = Some(permit.map_err(|denial| {
-        if denial.too_long {
-            let message = format!(
-                "the names in the message are together longer than {} bytes: send several messages",
-                limits::NAMES_BYTES
-            );
-            return Rejection::of_message(Reason::InvalidMessage, INVALID_PARAMS, message);
-        }
-        let refusal = authorize::denied(&denial, route, &context.client);
-        let by_error = match route.settings.refusals {
-            Refusals::Auto => denial.scopes.is_empty(),
-            Refusals::Http => false,
-            Refusals::Jsonrpc => true,
-        };
-        match single {
-            Some(message) if by_error => as_a_server_refuses(refusal, message, era),
-            _ => refusal,
-        }
-    })?);
     let lists = || messages.iter().filter_map(Message::method).any(|method| ListKind::of_method(method).is_some());
     let kind = match method {
         _ if single.is_none() => CallKind::Batch { lists: lists() },
@@ -368,38 +382,13 @@ fn check(
     };
     let endless = method == Some("subscriptions/listen");
     let deadline = tool.and_then(|tool| route.policy.timeout(tool));
-    let call = Call { era, kind, session: None, endless, deadline };
+    let call = Call { era, kind, session: None, endless, deadline, gateway: None };
     match kind {
         // It opens a session. The id of one that has ended does not matter, and is not sent on. In the 2024-11-05 transport, the
         // session is in the query.
         CallKind::Initialize => enter_session(call, &HeaderMap::new(), context, route),
         _ => enter_session(call, headers, context, route),
     }
-}
-
-/// Refuses a message in the way of a server that does not have what it asks for.
-fn as_a_server_refuses(refusal: Rejection, message: &Message<'_>, era: Era) -> Rejection {
-    let (Some(method), Some(_)) = (message.method(), &message.id) else { return refusal.in_silence() };
-    let text = |what: &str, name: &str| format!("{what}: {}", CallRecord::tool(name));
-    let mut targets = message.operations().filter_map(Operation::target);
-    let (code, text) = match (targets.next(), targets.next()) {
-        // The policy does not say which of them.
-        (Some(_), Some(_)) => (INVALID_PARAMS, "Unknown resource".to_owned()),
-        (Some(target), None) => match target {
-            Target::Prompt(name) => (INVALID_PARAMS, text("Unknown prompt", name)),
-            Target::Resource(uri) => (INVALID_PARAMS, text("Unknown resource", uri)),
-            Target::Tool(name) => (INVALID_PARAMS, text("Unknown tool", name)),
-            Target::Task(_) => (METHOD_NOT_FOUND, text("Method not found", method)),
-        },
-        _ if method == "tools/call" || method == "prompts/get" => (INVALID_PARAMS, "the name is missing".to_owned()),
-        _ => (METHOD_NOT_FOUND, text("Method not found", method)),
-    };
-    // MCP 2026-07-28, "Streamable HTTP": an unknown method is 404 there, and 200 in the revisions before.
-    let status = match era {
-        Era::Stateless if code == METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
-        _ => StatusCode::OK,
-    };
-    refusal.told_by_error(code, status, text)
 }
 
 fn misfit_of(misfit: Misfit, facts: &MessageFacts) -> Rejection {

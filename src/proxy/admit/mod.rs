@@ -5,21 +5,24 @@ mod forwarded;
 mod identify;
 mod message;
 mod origin;
+mod refusal;
 mod wellknown;
 
 pub(super) use identify::identify_refused;
+pub(super) use message::{note_call, read_messages};
+pub(super) use refusal::refuse;
 
 use std::sync::Arc;
 
 use http::Method;
 
 use super::client::downstream::Downstream;
-use super::context::call::{Outgoing, OutgoingBody};
+use super::context::call::{HeldBody, Outgoing, OutgoingBody};
 use super::context::rejection::{Rejection, Stop};
 use super::context::{Client, RequestContext};
 use super::edge::Edge;
 use super::listener::ListenerContext;
-use super::snapshot::RouteContext;
+use super::snapshot::{Destination, GatewayContext, RouteContext, ServerContext};
 use crate::config::Protocol;
 use crate::http1::BodyLength;
 use crate::metrics::RejectionReason as Reason;
@@ -30,13 +33,15 @@ pub(super) enum Admission {
     /// The edge has answered it.
     Answered,
     /// It is permitted, and is exchanged with the upstream of its route.
-    Exchange(Arc<RouteContext>, Outgoing),
+    Exchange(Arc<ServerContext>, Outgoing),
+    /// Its caller may use the gateway. What the message asks for is still to be decided. The body is that of a POST.
+    Gateway(Arc<GatewayContext>, Option<HeldBody>),
 }
 
 /// Where a request came in, and the route that it belongs to.
 pub(super) struct Located<'e> {
     listener: Option<&'e ListenerContext>,
-    route: Option<Arc<RouteContext>>,
+    destination: Option<Destination>,
 }
 
 /// Finds the route of a request. `known`: what was found about the client of the same head before, under the same snapshot.
@@ -65,8 +70,8 @@ pub(super) fn locate<'e>(
     }
     downstream.length().map_err(|reason| Rejection::new(Reason::BadRequest, reason))?;
     let Client { host, path, .. } = &context.client;
-    let route = context.snapshot.router.find(host, path).map(Arc::clone);
-    Ok(Located { listener, route })
+    let destination = context.snapshot.router.find(host, path).cloned();
+    Ok(Located { listener, destination })
 }
 
 /// Decides on a request. The order of the decisions:
@@ -90,24 +95,32 @@ pub(super) async fn decide(
     if wellknown::answer(downstream, context).await? {
         return Ok(Admission::Answered);
     }
-    let route = located.route.ok_or_else(no_route)?;
-    context.enter(&route);
-    context.access.cors_origin = origin::check(located.listener, &route, downstream.req_header(), &context.client)?;
-    if origin::answer_preflight(downstream, context, &route).await? {
+    let destination = located.destination.ok_or_else(no_route)?;
+    let route = destination.route();
+    context.enter(route);
+    context.access.cors_origin = origin::check(located.listener, route, downstream.req_header(), &context.client)?;
+    if origin::answer_preflight(downstream, context, route).await? {
         return Ok(Admission::Answered);
     }
-    authorize::check_fields(downstream, &route)?;
-    let early = message::read_early(edge, downstream, context, &route).await?;
+    authorize::check_fields(downstream, route)?;
+    let early = message::read_early(edge, downstream, context, route).await?;
     let (body, operation) = early.map_or((None, None), |early| (Some(early.body), Some(early.operation)));
-    authorize::authorize(downstream, context, &route, operation.as_ref()).await?;
-    check_size(downstream, &route)?;
-    let upgrades = check_upgrade(downstream, &route)?;
-    context.target = target(&context.client, &route);
-    let outgoing = match route.settings.protocol {
-        Protocol::Http => Outgoing { body: OutgoingBody::Streamed, call: None, upgrades },
-        Protocol::Mcp => message::receive(edge, downstream, context, &route, body).await?,
+    authorize::authorize(downstream, context, route, operation.as_ref()).await?;
+    check_size(downstream, route)?;
+    let upgrades = check_upgrade(downstream, route)?;
+    let server = match destination {
+        Destination::Server(server) => server,
+        Destination::Gateway(gateway) => {
+            let body = message::receive_body(edge, downstream, context, &gateway.route, body).await?;
+            return Ok(Admission::Gateway(gateway, body));
+        }
     };
-    Ok(Admission::Exchange(route, outgoing))
+    context.target = target(&context.client, &server);
+    let outgoing = match server.settings.protocol {
+        Protocol::Http => Outgoing { body: OutgoingBody::Streamed, call: None, upgrades },
+        Protocol::Mcp => message::receive(edge, downstream, context, &server, body).await?,
+    };
+    Ok(Admission::Exchange(server, outgoing))
 }
 
 fn no_route() -> Rejection {

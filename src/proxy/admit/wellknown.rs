@@ -61,7 +61,8 @@ impl ResourceUrl {
 /// Another method than GET and HEAD, or a lost connection.
 pub(crate) async fn answer(downstream: &mut Downstream<'_>, context: &RequestContext) -> Result<bool, Stop> {
     let Some(path) = resource_path(&context.client.path) else { return Ok(false) };
-    let Some(route) = context.snapshot.router.find(&context.client.host, path) else { return Ok(false) };
+    let Some(destination) = context.snapshot.router.find(&context.client.host, path) else { return Ok(false) };
+    let route = destination.route();
     let (Some(authenticator), Some(auth)) = (&route.authenticator, &route.settings.auth) else { return Ok(false) };
     if !authenticator.takes_tokens() {
         // MCP requires at least one authorization server in the document, "Authorization", "Protected Resource Metadata".

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 
 use super::opened_session::OpenSession;
 use crate::config::limits;
-use crate::mcp::{Era, ListKind};
+use crate::mcp::{Era, ListKind, ServerMark};
 use crate::metrics::CallOutcome;
 use crate::proxy::held::HeldBytes;
 use crate::types::KnownMethod;
@@ -36,7 +37,6 @@ pub(crate) enum OutgoingBody {
 pub(crate) struct HeldBody {
     pub(crate) bytes: Bytes,
     /// The memory that a large body takes. It is given back when this is dropped.
-    #[expect(dead_code, reason = "it is only dropped")]
     pub(crate) held: Option<HeldBytes>,
 }
 
@@ -52,6 +52,29 @@ pub(crate) struct Call {
     pub(crate) endless: bool,
     /// The longest time that the tool may take, from its start or from its last progress notification.
     pub(crate) deadline: Option<Duration>,
+    /// What is different because the request came to a gateway.
+    pub(crate) gateway: Option<Box<ThroughGateway>>,
+}
+
+/// What is different for a request that a gateway passes on to one of its servers.
+#[derive(Debug)]
+pub(crate) struct ThroughGateway {
+    /// The server gets these in place of the client's fields.
+    pub(crate) fields: MessageFields,
+    /// In the era of sessions: what the ids of the server's own requests to the client get, so that the client's answers find
+    /// their way back.
+    pub(crate) mark: Option<ServerMark>,
+}
+
+/// The header fields that describe an MCP message.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MessageFields {
+    /// `MCP-Protocol-Version`.
+    pub(crate) version: Option<HeaderValue>,
+    /// `Mcp-Method`.
+    pub(crate) method: Option<HeaderValue>,
+    /// `Mcp-Name`.
+    pub(crate) name: Option<HeaderValue>,
 }
 
 /// The kind of a request.
@@ -79,7 +102,35 @@ pub(crate) enum CallKind {
     Bare,
 }
 
+impl MessageFields {
+    /// The names of all fields that describe a message, in lower case. A gateway's `Last-Event-ID` is of no server.
+    pub(crate) const NAMES: [&'static str; 4] = ["mcp-protocol-version", "mcp-method", "mcp-name", "last-event-id"];
+
+    /// The fields that there are.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static HeaderName, &HeaderValue)> {
+        static NAMES: [HeaderName; 3] = [
+            HeaderName::from_static("mcp-protocol-version"),
+            HeaderName::from_static("mcp-method"),
+            HeaderName::from_static("mcp-name"),
+        ];
+        NAMES
+            .iter()
+            .zip([&self.version, &self.method, &self.name])
+            .filter_map(|(name, value)| Some((name, value.as_ref()?)))
+    }
+}
+
 impl Outgoing {
+    /// The fields about the message that the server of a gateway gets.
+    pub(crate) fn message_fields(&self) -> Option<&MessageFields> {
+        self.through_gateway().map(|through| &through.fields)
+    }
+
+    /// What is different because the request came to a gateway.
+    pub(crate) fn through_gateway(&self) -> Option<&ThroughGateway> {
+        self.call.as_ref()?.gateway.as_deref()
+    }
+
     /// True when a client that leaves cancels its request. Of MCP requests the route decides on those of older revisions (MCP
     /// 2025-11-25: "disconnection SHOULD NOT be interpreted as the client cancelling"), except for event streams, which can be
     /// resumed.

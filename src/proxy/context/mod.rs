@@ -36,6 +36,8 @@ pub struct RequestContext {
     pub(super) memo: Memo,
     /// Set once a route was found.
     pub(super) route: Option<Arc<RouteContext>>,
+    /// The route of the server that a gateway has chosen.
+    pub(super) server: Option<Arc<RouteContext>>,
     pub(super) access: Access,
     pub(super) message: MessageFacts,
     /// Path and query for the upstream.
@@ -48,7 +50,7 @@ pub struct RequestContext {
 }
 
 /// Who sent the request and what for, as far as its head and the connection tell.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Client {
     /// The address of the client itself, also behind trusted proxies.
     pub(super) address: IpAddr,
@@ -177,6 +179,7 @@ impl RequestContext {
             client: Client::unknown(),
             memo: Memo::default(),
             route: None,
+            server: None,
             access: Access::default(),
             message: MessageFacts::default(),
             target: String::new(),
@@ -185,6 +188,16 @@ impl RequestContext {
             in_flight: None,
             stream: None,
         }
+    }
+
+    /// The context of a request of the edge itself, for the same caller. `permit` allows it.
+    pub(super) fn branch(&self, permit: Permit) -> Self {
+        let mut branch = Self::new(Arc::clone(&self.snapshot));
+        branch.id = self.id.clone();
+        branch.client = self.client.clone();
+        branch.route.clone_from(&self.route);
+        branch.access.permit = Some(permit);
+        branch
     }
 
     /// From here on the request counts as one of `route`.

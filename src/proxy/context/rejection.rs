@@ -17,6 +17,8 @@ pub(crate) struct Rejection {
     pub(crate) challenges: Vec<HeaderValue>,
     /// The JSON-RPC error code, where MCP or JSON-RPC defines one for this case.
     rpc_code: Option<i32>,
+    /// `data` of the JSON-RPC error, where MCP defines its members.
+    pub(crate) data: serde_json::Map<String, serde_json::Value>,
     told: Told,
 }
 
@@ -35,12 +37,24 @@ enum Told {
 impl Rejection {
     /// A refusal for `reason`. The message goes to the client: it must not contain anything that the client may not know.
     pub(crate) fn new(reason: RejectionReason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into(), challenges: Vec::new(), rpc_code: None, told: Told::ByStatus }
+        Self {
+            reason,
+            message: message.into(),
+            challenges: Vec::new(),
+            rpc_code: None,
+            data: serde_json::Map::new(),
+            told: Told::ByStatus,
+        }
     }
 
     /// A refusal of an MCP message. The client gets a JSON-RPC error with this code.
     pub(crate) fn of_message(reason: RejectionReason, rpc_code: i32, message: impl Into<Cow<'static, str>>) -> Self {
         Self { rpc_code: Some(rpc_code), ..Self::new(reason, message) }
+    }
+
+    /// The JSON-RPC error has these members in `data`.
+    pub(crate) fn with_data(self, data: serde_json::Map<String, serde_json::Value>) -> Self {
+        Self { data, ..self }
     }
 
     /// The request body is larger than `limit` bytes.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::lists::{filter, label_tools, target, too_long, unreadable};
 use crate::config::limits;
-use crate::mcp::{Era, EventRewrite, EventScan, ListError, ListKind, MessageScan, Scanned, Verdict};
+use crate::mcp::{Era, EventRewrite, EventScan, ListError, ListKind, MessageScan, Scanned, ServerMark, Verdict};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::{Call, CallKind};
@@ -16,7 +16,7 @@ use crate::proxy::context::rejection::Rejection;
 use crate::proxy::headers::{EVENT_STREAM, is_of_type};
 use crate::proxy::held::HeldBytes;
 use crate::proxy::mcp_session;
-use crate::proxy::snapshot::RouteContext;
+use crate::proxy::snapshot::ServerContext;
 
 /// The body of one answer.
 #[derive(Debug)]
@@ -56,6 +56,11 @@ enum Plan {
         filters: bool,
         announces: Announces,
     },
+    /// Events of one of the servers of a gateway. The ids of its requests are marked.
+    Marked {
+        rewrite: EventRewrite,
+        mark: ServerMark,
+    },
 }
 
 /// Which events may announce the endpoint of a 2024-11-05 session.
@@ -93,7 +98,7 @@ impl Answer {
         status: StatusCode,
         headers: &HeaderMap,
         call: Option<&Call>,
-        route: &RouteContext,
+        route: &ServerContext,
         held: HeldBytes,
     ) -> Result<Self, Rejection> {
         let Some(call) = call else { return Ok(Self::unread(headers, held)) };
@@ -115,7 +120,10 @@ impl Answer {
             _ => false,
         };
         let announces = announces(call, route);
-        let plan = if filtered && events {
+        let mark = call.gateway.as_ref().and_then(|through| through.mark).filter(|_| events);
+        let plan = if let Some(mark) = mark {
+            Plan::Marked { rewrite: EventRewrite::new(limits::LIST_BYTES), mark }
+        } else if filtered && events {
             Plan::Events { rewrite: EventRewrite::new(limits::LIST_BYTES), filters: true, announces }
         } else if filtered && json && call.kind != CallKind::Get {
             Plan::HoldList(Vec::new())
@@ -219,7 +227,7 @@ impl Answer {
     pub(crate) fn push(
         &mut self,
         piece: Bytes,
-        route: &RouteContext,
+        route: &ServerContext,
         context: &RequestContext,
     ) -> Result<Bytes, Rejection> {
         self.copy_tools(&piece, route);
@@ -271,6 +279,12 @@ impl Answer {
                 }
                 out.into()
             }
+            Plan::Marked { rewrite, mark } => {
+                let mut out = Vec::with_capacity(piece.len());
+                let mut judge = |_: &str, data: &[u8]| mark.marked(data).map_or(Verdict::Keep, Verdict::Replace);
+                rewrite.push(&piece, &mut out, &mut judge).map_err(|_| too_long())?;
+                out.into()
+            }
         };
         if !out.is_empty() {
             // What was held before has gone out.
@@ -287,7 +301,7 @@ impl Answer {
             Plan::Pass => return Ok(()),
             // The memory of a vector may be twice its length.
             Plan::HoldList(held) => held.capacity(),
-            Plan::Events { rewrite, .. } => rewrite.held(),
+            Plan::Events { rewrite, .. } | Plan::Marked { rewrite, .. } => rewrite.held(),
         };
         match (bytes, self.held_since) {
             (0, _) => self.held_since = None,
@@ -309,7 +323,7 @@ impl Answer {
     ///
     /// # Errors
     /// As [`push`](Self::push).
-    pub(crate) fn finish(&mut self, route: &RouteContext, context: &RequestContext) -> Result<Bytes, Rejection> {
+    pub(crate) fn finish(&mut self, route: &ServerContext, context: &RequestContext) -> Result<Bytes, Rejection> {
         let rest = match &mut self.plan {
             Plan::Pass => Bytes::new(),
             Plan::HoldList(held) => {
@@ -321,7 +335,7 @@ impl Answer {
                 };
                 filtered.unwrap_or(held).into()
             }
-            Plan::Events { rewrite, .. } => {
+            Plan::Events { rewrite, .. } | Plan::Marked { rewrite, .. } => {
                 let mut out = Vec::new();
                 rewrite.finish(&mut out);
                 out.into()
@@ -368,7 +382,7 @@ impl Answer {
     }
 
     /// Keeps a copy of a list of tools, for the labels of metrics.
-    fn copy_tools(&mut self, piece: &[u8], route: &RouteContext) {
+    fn copy_tools(&mut self, piece: &[u8], route: &ServerContext) {
         let is_too_large = match &mut self.tool_names {
             None => return,
             Some(ToolNames::Json(list)) => {
@@ -395,7 +409,7 @@ const ENDPOINT_EVENT: &str = "endpoint";
 /// The type of events that carry MCP messages, and of events without a type.
 const MESSAGE_EVENT: &str = "message";
 
-fn announces(call: &Call, route: &RouteContext) -> Announces {
+fn announces(call: &Call, route: &ServerContext) -> Announces {
     // Only the stream of a 2024-11-05 session begins without a session.
     match call.kind == CallKind::Get && call.era == Era::Sessions && call.session.is_none() {
         true if route.settings.auth.is_some() => Announces::Any,
@@ -404,7 +418,7 @@ fn announces(call: &Call, route: &RouteContext) -> Announces {
     }
 }
 
-fn public_endpoint(data: &[u8], route: &RouteContext, context: &RequestContext) -> Option<Vec<u8>> {
+fn public_endpoint(data: &[u8], route: &ServerContext, context: &RequestContext) -> Option<Vec<u8>> {
     let announced = std::str::from_utf8(data).ok()?;
     mcp_session::public_endpoint(announced, route, context).map(String::into_bytes)
 }

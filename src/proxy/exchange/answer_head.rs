@@ -15,7 +15,7 @@ use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::Outgoing;
 use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::mcp_session::SESSION_HEADER;
-use crate::proxy::snapshot::RouteContext;
+use crate::proxy::snapshot::ServerContext;
 use crate::proxy::{headers, location, mcp_session};
 
 /// The head of an answer with a body, or without one.
@@ -24,7 +24,7 @@ pub(super) fn head_for_client(
     answer: &Answer,
     downstream: &Downstream<'_>,
     context: &RequestContext,
-    route: &RouteContext,
+    route: &ServerContext,
     outgoing: &Outgoing,
 ) -> Result<Box<ResponseHeader>, Stop> {
     upstream_challenge::check(&mut head, route, context)?;
@@ -32,7 +32,8 @@ pub(super) fn head_for_client(
     headers::strip_connection_fields(&mut head);
     if let Some(call) = &outgoing.call {
         match call.era {
-            // This era has no sessions.
+            // This era has no sessions, and the sessions of a gateway are its own.
+            _ if call.gateway.is_some() => drop(head.remove_header(&SESSION_HEADER)),
             Era::Stateless => drop(head.remove_header(&SESSION_HEADER)),
             Era::Sessions => mcp_session::seal_response(&mut head, route, context, call.session.as_ref())?,
         }
@@ -68,7 +69,7 @@ pub(super) fn head_of_tunnel(
     mut head: Box<ResponseHeader>,
     upgrade: Option<&Upgrade>,
     context: &RequestContext,
-    route: &RouteContext,
+    route: &ServerContext,
 ) -> Result<Box<ResponseHeader>, Stop> {
     if let Some(key) = upgrade.and_then(|upgrade| upgrade.key.as_ref()) {
         if !key.is_accepted(&head.headers) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::limits;
-use crate::proxy::snapshot::RouteContext;
+use crate::proxy::snapshot::ServerContext;
 
 /// The limit on silence, the deadline of a tool, and the time for a comment on a silent stream.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Clock {
     /// Only event streams get comments.
     pub(crate) fn start(
         started: std::time::Instant,
-        route: &RouteContext,
+        route: &ServerContext,
         deadline: Option<Duration>,
         is_stream: bool,
     ) -> Self {

@@ -11,7 +11,7 @@ use crate::config::limits;
 use crate::proxy::client::downstream::Downstream;
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::{Outgoing, OutgoingBody};
-use crate::proxy::snapshot::RouteContext;
+use crate::proxy::snapshot::ServerContext;
 
 /// How long each side may take.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl HeadClock {
     /// Starts now.
     pub(crate) fn start(
         context: &RequestContext,
-        route: &RouteContext,
+        route: &ServerContext,
         outgoing: &Outgoing,
         downstream: &Downstream<'_>,
     ) -> Self {

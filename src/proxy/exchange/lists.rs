@@ -5,11 +5,11 @@ use crate::mcp::{ListError, ListKind, filter_list, listed_tools};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::rejection::Rejection;
-use crate::proxy::snapshot::RouteContext;
+use crate::proxy::snapshot::ServerContext;
 use crate::types::Target;
 
 /// Gives metrics of their own to the tools that `message` lists.
-pub(super) fn label_tools(message: &[u8], route: &RouteContext) {
+pub(super) fn label_tools(message: &[u8], route: &ServerContext) {
     let names = listed_tools(message);
     route.metrics.calls.learn(names.iter().map(String::as_str));
 }
@@ -28,7 +28,7 @@ pub(super) fn target(list: ListKind, name: &str) -> Target<'_> {
 pub(super) fn filter(
     message: &[u8],
     private: bool,
-    route: &RouteContext,
+    route: &ServerContext,
     context: &RequestContext,
 ) -> Result<Option<Vec<u8>>, ListError> {
     // All names in one string, because most have metrics already and are only looked up.

@@ -13,6 +13,7 @@ mod head_clock;
 mod lasting;
 mod link;
 mod lists;
+pub(super) mod own;
 mod pump;
 mod relay;
 mod resume;
@@ -45,7 +46,7 @@ use super::context::call::{CallKind, Outgoing, OutgoingBody};
 use super::context::rejection::{Rejection, Stop};
 use super::context::{RequestContext, repeat};
 use super::edge::Edge;
-use super::snapshot::RouteContext;
+use super::snapshot::ServerContext;
 use super::{credential, endpoint, headers, mcp_session};
 use crate::config::{Refusals, limits};
 use crate::http1::BodyLength;
@@ -60,7 +61,7 @@ pub(super) async fn run(
     edge: &Edge,
     downstream: &mut Downstream<'_>,
     context: &mut RequestContext,
-    route: &Arc<RouteContext>,
+    route: &Arc<ServerContext>,
     mut outgoing: Outgoing,
 ) -> Result<(), Stop> {
     credential::acquire(downstream.req_header(), &mut context.access, route).await?;
@@ -109,8 +110,14 @@ pub(super) async fn run(
                 return Err(stop);
             }
         };
+        if outgoing.through_gateway().is_some() && outgoing.session().is_some() && head.status == StatusCode::NOT_FOUND
+        {
+            // The server has lost the session. The gateway opens another one, and its client does not notice.
+            link.abandon().await;
+            return Err(mcp_session::unknown().into());
+        }
         upload.is_answered();
-        outgoing.is_sent(route.settings.sessions.resume);
+        outgoing.is_sent(route.settings.sessions.resume && outgoing.through_gateway().is_none());
         let passage = Passage {
             route,
             outgoing: &outgoing,
@@ -140,7 +147,7 @@ fn unconnected(
     endpoint: &Endpoint,
     client: &RequestHeader,
     context: &mut RequestContext,
-    route: &RouteContext,
+    route: &ServerContext,
     outgoing: &Outgoing,
 ) -> Result<(), Stop> {
     let is_slow = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
@@ -177,7 +184,7 @@ fn is_refused(error: &Error) -> bool {
 }
 
 /// True when there is another endpoint for a request that has failed on one.
-fn has_another(client: &RequestHeader, context: &RequestContext, route: &RouteContext, outgoing: &Outgoing) -> bool {
+fn has_another(client: &RequestHeader, context: &RequestContext, route: &ServerContext, outgoing: &Outgoing) -> bool {
     // `choose` decides where a session goes on.
     outgoing.session().is_some() || endpoint::choose(client, &context.client, &context.attempt, route).is_ok()
 }
@@ -214,7 +221,7 @@ fn may_repeat(
 }
 
 /// How a client is told that a tool has missed its own deadline: as a server would, so that the session goes on.
-fn late_tool(context: &RequestContext, route: &RouteContext, outgoing: &Outgoing) -> Option<Rejection> {
+fn late_tool(context: &RequestContext, route: &ServerContext, outgoing: &Outgoing) -> Option<Rejection> {
     outgoing.call.as_ref()?.deadline?;
     context.message.id.as_ref().filter(|_| route.settings.refusals != Refusals::Http)?;
     let message = "the tool did not answer in time";
@@ -234,14 +241,17 @@ async fn choose(
     edge: &Edge,
     client: &RequestHeader,
     context: &mut RequestContext,
-    route: &Arc<RouteContext>,
+    route: &Arc<ServerContext>,
     outgoing: &mut Outgoing,
 ) -> Result<Arc<Endpoint>, Rejection> {
+    let through_gateway = outgoing.through_gateway().is_some();
     let call = outgoing.call.as_mut();
     let Some((open, kind)) = call.and_then(|call| Some((call.session.as_mut()?, call.kind))) else {
         return endpoint::choose(client, &context.client, &context.attempt, route);
     };
-    if route.settings.sessions.resume && !edge.resumptions.follow(open).await {
+    // A gateway opens lost sessions again itself.
+    let resumes = route.settings.sessions.resume && !through_gateway;
+    if resumes && !edge.resumptions.follow(open).await {
         return Err(mcp_session::unknown());
     }
     let endpoint = route.upstream.endpoint(open.target.endpoint);
@@ -253,7 +263,7 @@ async fn choose(
             Err(Rejection::new(Reason::NoEndpoint, "no endpoint of the upstream is healthy"))
         }
         // The session is lost with its endpoint, before a byte of this request was sent.
-        _ if route.settings.sessions.resume && !context.attempt.retried && resume::is_possible(open, kind) => {
+        _ if resumes && !context.attempt.retried && resume::is_possible(open, kind) => {
             // Boxed, because the future is large and rarely needed: otherwise every request would carry room for it.
             Box::pin(resume::resume(edge, client, context, route, open)).await
         }
@@ -265,7 +275,7 @@ async fn choose(
 #[derive(Clone, Copy)]
 struct Request<'a> {
     edge: &'a Edge,
-    route: &'a RouteContext,
+    route: &'a ServerContext,
     outgoing: &'a Outgoing,
     upgrade: Option<&'a Upgrade>,
 }
@@ -284,11 +294,16 @@ async fn send(
         OutgoingBody::Streamed => pump.downstream.length().unwrap_or(BodyLength::Exact(0)),
     };
     let header = pump.downstream.req_header();
-    if context.memo.repeats && context.memo.client_fields.is_none() && !route.upstream.settings().http2 {
+    let fields = outgoing.message_fields();
+    let keeps = context.memo.repeats && fields.is_none() && !route.upstream.settings().http2;
+    if keeps && context.memo.client_fields.is_none() {
         context.memo.client_fields = Some(UpstreamHead::new(header, context, route, length).client_fields());
     }
     let session_id = outgoing.session().filter(|open| !open.legacy).map(|open| open.target.id.as_str());
-    let head = UpstreamHead::new(header, context, route, length).with_session(session_id).with_upgrade(upgrade);
+    let head = UpstreamHead::new(header, context, route, length)
+        .with_session(session_id)
+        .with_upgrade(upgrade)
+        .with_message(fields);
     pump.link.begin(head, first, end).map_err(|error| error.into_up())?;
     let clock = HeadClock::start(context, route, outgoing, pump.downstream);
     let mut never = pin!(pending());

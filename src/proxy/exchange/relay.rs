@@ -35,14 +35,14 @@ use crate::proxy::edge::Edge;
 use crate::proxy::held::Owner;
 use crate::proxy::mcp_session::SESSION_HEADER;
 use crate::proxy::resumptions::streams::SessionStream;
-use crate::proxy::snapshot::RouteContext;
+use crate::proxy::snapshot::ServerContext;
 
 /// The comment that keeps a silent stream open.
 const COMMENT: &[u8] = b":\n\n";
 
 /// What an answer passes through, and what it belongs to.
 pub(crate) struct Passage<'a> {
-    pub(crate) route: &'a RouteContext,
+    pub(crate) route: &'a ServerContext,
     pub(crate) outgoing: &'a Outgoing,
     pub(crate) upgrade: Option<&'a Upgrade>,
     pub(crate) link: &'a mut Link,
@@ -68,7 +68,7 @@ pub(crate) async fn relay(
         &head.headers,
         outgoing.call.as_ref(),
         route,
-        edge.held.begin(Owner::of("upstream", &*route.settings.upstream)),
+        edge.held.begin(Owner::of("upstream", &*route.upstream.settings().name)),
     )?;
     let kind = match status {
         StatusCode::SWITCHING_PROTOCOLS => Kind::Tunnel,
@@ -93,7 +93,8 @@ pub(crate) async fn relay(
         context.becomes_stream();
     }
     let pump = Pump { downstream, link, upload, client };
-    let session = outgoing.session().filter(|open| route.settings.sessions.resume && !open.legacy);
+    let resumes = route.settings.sessions.resume && outgoing.through_gateway().is_none();
+    let session = outgoing.session().filter(|open| resumes && !open.legacy);
     let stream = session.filter(|_| lasts).map(|open| edge.resumptions.streams.open(&open.sealed));
     let mut relay = Relay { edge, pump, context, route, outgoing, answer, kind, stream };
     let relayed = match kind {
@@ -126,7 +127,7 @@ struct Relay<'x, 'd> {
     edge: &'x Edge,
     pump: Pump<'x, 'd>,
     context: &'x mut RequestContext,
-    route: &'x RouteContext,
+    route: &'x ServerContext,
     outgoing: &'x Outgoing,
     answer: Answer,
     kind: Kind,

@@ -4,29 +4,25 @@
 //! on another endpoint, and sends the session's requests there from then on. What the lost replica knew of the session is
 //! lost. If the edge does not have the `initialize` any more, the client gets a 404, as without this option.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
-use serde_json::Value;
 
 use super::link::Link;
-use super::upstream_head::UpstreamHead;
+use super::own;
 use crate::config::limits;
-use crate::http1::BodyLength;
-use crate::mcp::{EventRewrite, SessionTarget, VERSION_HEADER, Verdict};
+use crate::mcp::{SessionTarget, negotiated_version, response_of};
 use crate::proxy::context::RequestContext;
-use crate::proxy::context::call::CallKind;
+use crate::proxy::context::call::{CallKind, MessageFields};
 use crate::proxy::context::opened_session::OpenSession;
 use crate::proxy::context::rejection::Rejection;
 use crate::proxy::edge::Edge;
 use crate::proxy::mcp_session::{SESSION_HEADER, unknown};
 use crate::proxy::resumptions::Resumptions;
-use crate::proxy::snapshot::RouteContext;
-use crate::proxy::{credential, endpoint, headers};
+use crate::proxy::snapshot::ServerContext;
+use crate::proxy::{credential, endpoint};
 use crate::upstream::Endpoint;
 
 /// True for requests that can go on in a session without a past. The end of a session (DELETE) cannot: the session has ended
@@ -43,7 +39,7 @@ pub(crate) async fn resume(
     edge: &Edge,
     client: &RequestHeader,
     context: &mut RequestContext,
-    route: &Arc<RouteContext>,
+    route: &Arc<ServerContext>,
     open: &mut OpenSession,
 ) -> Result<Arc<Endpoint>, Rejection> {
     let Resumptions { messages, moved, streams, .. } = &edge.resumptions;
@@ -78,95 +74,31 @@ async fn initialize(
     edge: &Edge,
     client: &RequestHeader,
     context: &mut RequestContext,
-    route: &Arc<RouteContext>,
+    route: &Arc<ServerContext>,
     message: Bytes,
 ) -> Option<SessionTarget> {
     let endpoint = endpoint::choose(client, &context.client, &context.attempt, route).ok()?;
     // The request is in flight there, and its `Host` may depend on the endpoint.
     context.attempt.endpoint = Some(endpoint.begin());
-    let mut request = message_request(client)?;
-    let (mut link, answer) =
-        send(edge, context, route, &endpoint, Message { request: &request, session: None, body: message }).await?;
+    let request = own::request_as(client, Method::POST).ok()?;
+    let fields = MessageFields::default();
+    let message_of = |body, session, fields| own::Message { request: &request, session, fields, body };
+    let (link, answer) =
+        succeed(own::send(edge, context, route, &endpoint, message_of(&message, None, &fields)).await)?;
     let id = answer.headers.get(&SESSION_HEADER)?.to_str().ok()?.to_owned();
-    let version = negotiated_version(&mut link, &answer).await?;
+    let response = own::response(edge, link, &answer, limits::RESUME_RESPONSE_BYTES).await.ok()??;
+    let version = negotiated_version(response_of(&response)?.ok()?.get())?;
     // A signed assertion may be used once.
     credential::acquire(client, &mut context.access, route).await.ok()?;
-    request.insert_header(VERSION_HEADER, version).ok()?;
+    let fields = MessageFields { version: HeaderValue::from_str(&version).ok(), ..MessageFields::default() };
     let body = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-    send(edge, context, route, &endpoint, Message { request: &request, session: Some(&id), body }).await?;
+    succeed(own::send(edge, context, route, &endpoint, message_of(&body, Some(&id), &fields)).await)?;
     credential::acquire(client, &mut context.access, route).await.ok()?;
     log::info!("route {}: a session was opened again on {}", route.settings.name, endpoint.address());
     Some(SessionTarget { endpoint: endpoint.address(), id })
 }
 
-/// A POST as the client could have sent it, with its fields.
-fn message_request(client: &RequestHeader) -> Option<RequestHeader> {
-    let mut request = client.clone();
-    request.set_method(Method::POST);
-    request.insert_header(CONTENT_TYPE, "application/json").ok()?;
-    request.insert_header(ACCEPT, "application/json, text/event-stream").ok()?;
-    // These fields describe the client's own message.
-    for name in [VERSION_HEADER, "mcp-method", "mcp-name", "last-event-id"] {
-        request.remove_header(name);
-    }
-    Some(request)
-}
-
-/// A message of the edge itself.
-struct Message<'a> {
-    request: &'a RequestHeader,
-    /// The id of the session at its replica.
-    session: Option<&'a str>,
-    body: Bytes,
-}
-
-/// Sends a message. `None` unless the answer is a success.
-async fn send(
-    edge: &Edge,
-    context: &RequestContext,
-    route: &RouteContext,
-    endpoint: &Arc<Endpoint>,
-    message: Message<'_>,
-) -> Option<(Link, Box<ResponseHeader>)> {
-    let Message { request, session, body } = message;
-    let (mut link, _) = Link::open(edge, &route.upstream, endpoint).await.ok()?;
-    let length = BodyLength::Exact(body.len() as u64);
-    let head = UpstreamHead::new(request, context, route, length).of_its_own().with_session(session);
-    link.begin(head, body, true).ok()?;
-    let head = link.answer().await.ok()?;
-    let status = head.status;
-    if let Some(credential) = context.access.credential.as_ref().filter(|_| status == StatusCode::UNAUTHORIZED) {
-        credential.was_refused();
-    }
-    matches!(status, StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT).then_some((link, head))
-}
-
-/// The protocol version in the response to `initialize`, which is JSON or an event stream.
-async fn negotiated_version(link: &mut Link, answer: &ResponseHeader) -> Option<String> {
-    let version = |message: &[u8]| {
-        let message: Value = serde_json::from_slice(message).ok()?;
-        Some(message.get("result")?.get("protocolVersion")?.as_str()?.to_owned())
-    };
-    let is_event_stream = headers::is_of_type(&answer.headers, headers::EVENT_STREAM);
-    let mut body = Vec::new();
-    let mut events = EventRewrite::new(limits::RESUME_RESPONSE_BYTES);
-    while let Some(piece) = poll_fn(|cx| link.poll_body(cx)).await.ok()? {
-        if is_event_stream {
-            let mut found = None;
-            let mut judge = |_: &str, data: &[u8]| {
-                found = found.take().or_else(|| version(data));
-                Verdict::Keep
-            };
-            events.push(&piece, &mut Vec::new(), &mut judge).ok()?;
-            if found.is_some() {
-                return found;
-            }
-        } else {
-            body.extend_from_slice(&piece);
-        }
-        if body.len() > limits::RESUME_RESPONSE_BYTES {
-            return None;
-        }
-    }
-    version(&body)
+/// The answer, if it is a success.
+fn succeed(sent: pingora::Result<(Link, Box<ResponseHeader>)>) -> Option<(Link, Box<ResponseHeader>)> {
+    sent.ok().filter(|(_, head)| matches!(head.status, StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT))
 }

@@ -9,7 +9,7 @@ use crate::metrics::RejectionReason as Reason;
 use crate::proxy::context::rejection::Rejection;
 use crate::proxy::context::{Client, RequestContext};
 use crate::proxy::location::is_at_public_host;
-use crate::proxy::snapshot::RouteContext;
+use crate::proxy::snapshot::ServerContext;
 
 /// Takes challenges out that would lead clients to another host: on a route with `auth`, only the edge says where clients get
 /// tokens.
@@ -18,7 +18,7 @@ use crate::proxy::snapshot::RouteContext;
 /// The upstream refuses the credential that the edge has shown. The caller is not at fault, and the challenge is not for them.
 pub(super) fn check(
     response: &mut ResponseHeader,
-    route: &RouteContext,
+    route: &ServerContext,
     context: &RequestContext,
 ) -> Result<(), Rejection> {
     let (client, access) = (&context.client, &context.access);
@@ -50,7 +50,7 @@ pub(super) fn check(
 }
 
 /// True for a challenge without a metadata URL, or with one at the host at which the client has called.
-fn is_own(field: &HeaderValue, route: &RouteContext, client: &Client) -> bool {
+fn is_own(field: &HeaderValue, route: &ServerContext, client: &Client) -> bool {
     announced_metadata(field)
         .is_some_and(|urls| urls.iter().all(|url| is_path(url) || is_at_public_host(url, route, client)))
 }

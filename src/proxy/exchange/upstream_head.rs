@@ -12,10 +12,11 @@ use super::websocket_key::{KEY_FIELD, WebSocketKey};
 use crate::config::Protocol;
 use crate::http1::{BodyLength, encode_field};
 use crate::proxy::context::RequestContext;
+use crate::proxy::context::call::MessageFields;
 use crate::proxy::context::client_fields::ClientFields;
 use crate::proxy::headers;
 use crate::proxy::mcp_session::SESSION_HEADER;
-use crate::proxy::snapshot::RouteContext;
+use crate::proxy::snapshot::ServerContext;
 use crate::types::is_connection_field;
 
 /// Made from a permitted request of a client.
@@ -23,12 +24,14 @@ use crate::types::is_connection_field;
 pub(crate) struct UpstreamHead<'a> {
     header: &'a RequestHeader,
     context: &'a RequestContext,
-    route: &'a RouteContext,
+    route: &'a ServerContext,
     length: BodyLength,
     /// The client's fields, if they are known from an earlier request with the same head.
     known: Option<&'a ClientFields>,
     session_id: Option<&'a str>,
     upgrade: Option<&'a Upgrade>,
+    /// What stands in the place of the client's own fields about its message.
+    message: Option<&'a MessageFields>,
 }
 
 /// What a request for a WebSocket needs.
@@ -43,11 +46,11 @@ impl<'a> UpstreamHead<'a> {
     pub(crate) fn new(
         header: &'a RequestHeader,
         context: &'a RequestContext,
-        route: &'a RouteContext,
+        route: &'a ServerContext,
         length: BodyLength,
     ) -> Self {
         let known = context.memo.client_fields.as_ref();
-        Self { header, context, route, length, known, session_id: None, upgrade: None }
+        Self { header, context, route, length, known, session_id: None, upgrade: None, message: None }
     }
 
     /// Its header is not that of the client's request.
@@ -58,6 +61,12 @@ impl<'a> UpstreamHead<'a> {
     /// With the id that the session has at its replica.
     pub(crate) fn with_session(self, session_id: Option<&'a str>) -> Self {
         Self { session_id, ..self }
+    }
+
+    /// With these fields about the message, if there are any, in the place of the client's own.
+    pub(crate) fn with_message(self, message: Option<&'a MessageFields>) -> Self {
+        let known = self.known.filter(|_| message.is_none());
+        Self { message, known, ..self }
     }
 
     /// Asks for a WebSocket.
@@ -158,6 +167,7 @@ impl<'a> UpstreamHead<'a> {
                 || named.contains(name)
                 || (is_mcp && (*name == ORIGIN || is_of_mcp_exchange(name) || headers::misleads(name)))
                 || (is_split && *name == COOKIE)
+                || (self.message.is_some() && MessageFields::NAMES.contains(&name.as_str()))
                 || headers::stays_at_edge(name, context, route);
             if !is_left_out {
                 add(name, value.as_bytes());
@@ -180,6 +190,9 @@ impl<'a> UpstreamHead<'a> {
         })?;
         if let Some(id) = session_id {
             add(&SESSION_HEADER, id.as_bytes());
+        }
+        for (name, value) in self.message.into_iter().flat_map(MessageFields::iter) {
+            add(name, value.as_bytes());
         }
         Ok(())
     }

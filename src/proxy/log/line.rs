@@ -22,6 +22,9 @@ pub(super) struct Line<'a> {
     pub(super) path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) route: Option<&'a str>,
+    /// The route of the server that a gateway has chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) server: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) endpoint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,6 +63,7 @@ impl Line<'_> {
         text(out, ",\"path\":\"", self.path);
         for (key, value) in [
             (",\"route\":\"", self.route),
+            (",\"server\":\"", self.server),
             (",\"endpoint\":\"", self.endpoint),
             (",\"subject\":\"", self.subject),
             (",\"mcp_method\":\"", self.mcp_method),
@@ -228,6 +232,7 @@ mod tests {
             host: text,
             path: "/p",
             route: other,
+            server: other,
             endpoint: None,
             subject: other,
             mcp_method: None,

@@ -38,6 +38,8 @@ pub(super) fn finish(edge: &Edge, downstream: &Downstream<'_>, error: Option<&Er
     if let Some(route) = &context.route {
         route.metrics.finished(status, duration);
         if let (Some(call), Some(outcome)) = (&context.message.call, outcome) {
+            // A call counts where its tool is known: at the route of its server.
+            let route = context.server.as_ref().unwrap_or(route);
             route.metrics.calls.finished(call.method, call.tool.as_deref(), outcome, duration);
         }
     }
@@ -109,6 +111,7 @@ fn line<'a>(
         host: &context.client.authority,
         path: &context.client.path,
         route: context.route.as_ref().map(|route| &*route.settings.name),
+        server: context.server.as_ref().map(|server| &*server.settings.name),
         endpoint: context.attempt.endpoint.as_ref().map(|guard| guard.endpoint().label()),
         subject: principal.map(|principal| principal.subject()),
         mcp_method: context.message.call.as_ref().map(|call| call.method.label()),

@@ -112,7 +112,11 @@ fn complete(yaml: &str) -> String {
     let mut text = yaml.to_owned();
     // Without `hosts`, a listener on a loopback address serves MCP to loopback hosts only. `request` sends another
     // host.
-    let hosts = if yaml.contains("protocol: mcp") { ", hosts: [edge.example, 127.0.0.1, localhost]" } else { "" };
+    let hosts = if yaml.contains("protocol: mcp") || yaml.contains("gateway:") {
+        ", hosts: [edge.example, 127.0.0.1, localhost]"
+    } else {
+        ""
+    };
     let listeners = format!("listeners: [{{address: '127.0.0.1:0'{hosts}}}]\n");
     for section in [listeners.as_str(), "admin: {address: '127.0.0.1:0'}\n"] {
         let name = section.split(':').next().unwrap_or_default();

@@ -190,7 +190,7 @@ fn hosts_have_the_upstream_of_their_own_server() {
     let edge = Edge::of(text, false);
     let upstream = |host: &str| {
         let path = canonical_path(b"/x").expect("valid input");
-        edge.router.find(host, &path).map(|route| route.upstream.to_string())
+        edge.router.find(host, &path).and_then(|route| route.upstream().map(ToString::to_string))
     };
     assert_eq!((upstream("b.y").as_deref(), upstream("else").as_deref()), (Some("second"), Some("first")));
 }

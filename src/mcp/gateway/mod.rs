@@ -1,0 +1,13 @@
+//! What a gateway changes in messages: names, ids, lists and the metadata that tells the two eras apart. Without I/O.
+
+mod capabilities;
+mod items;
+mod mark;
+mod naming;
+mod splice;
+
+pub use capabilities::{ServerFacts, negotiated_version};
+pub use items::{ListItem, ListPage, response_of};
+pub use mark::{ServerMark, marked_answer};
+pub use naming::{is_short_form, shown_name};
+pub use splice::{Splice, encode_text};

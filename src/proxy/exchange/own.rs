@@ -1,0 +1,126 @@
+//! Requests of the edge itself to a server, in the name of a caller: to open sessions, and to read what a gateway offers.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{Method, StatusCode};
+use pingora::Error;
+use pingora::http::{RequestHeader, ResponseHeader};
+
+pub(crate) use super::link::Link;
+use super::upstream_head::UpstreamHead;
+use crate::http1::BodyLength;
+use crate::mcp::{EventRewrite, Verdict, response_of};
+use crate::proxy::context::RequestContext;
+use crate::proxy::context::call::MessageFields;
+use crate::proxy::edge::Edge;
+use crate::proxy::headers;
+use crate::proxy::snapshot::ServerContext;
+use crate::proxy::within::at_once;
+use crate::upstream::Endpoint;
+
+/// A message of the edge itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Message<'a> {
+    /// Its head: see [`request_as`].
+    pub(crate) request: &'a RequestHeader,
+    /// The id of the session at its replica.
+    pub(crate) session: Option<&'a str>,
+    /// What the head says about the message.
+    pub(crate) fields: &'a MessageFields,
+    pub(crate) body: &'a Bytes,
+}
+
+/// A request as the client could have sent it, with its fields. A POST carries a message, a GET asks for an event stream, and a
+/// DELETE ends a session.
+pub(crate) fn request_as(client: &RequestHeader, method: Method) -> pingora::Result<RequestHeader> {
+    let mut request = client.clone();
+    if method == Method::POST {
+        request.insert_header(CONTENT_TYPE, "application/json")?;
+    } else {
+        request.remove_header(&CONTENT_TYPE);
+        request.remove_header(&http::header::CONTENT_LENGTH);
+    }
+    let accept = if method == Method::GET { headers::EVENT_STREAM } else { "application/json, text/event-stream" };
+    request.insert_header(ACCEPT, accept)?;
+    request.set_method(method);
+    Ok(request)
+}
+
+/// Sends a message, and waits for the head of its answer. The caller limits the time.
+///
+/// # Errors
+/// The endpoint cannot be reached, or the exchange broke off.
+pub(crate) async fn send(
+    edge: &Edge,
+    context: &RequestContext,
+    server: &ServerContext,
+    endpoint: &Arc<Endpoint>,
+    message: Message<'_>,
+) -> pingora::Result<(Link, Box<ResponseHeader>)> {
+    let mut is_first = true;
+    loop {
+        let (mut link, reused) = Link::open(edge, &server.upstream, endpoint).await?;
+        server.upstream.metrics().connected(reused);
+        let Message { request, session, fields, body } = message;
+        let length = BodyLength::Exact(body.len() as u64);
+        let head = UpstreamHead::new(request, context, server, length)
+            .of_its_own()
+            .with_session(session)
+            .with_message(Some(fields));
+        link.begin(head, body.clone(), true)?;
+        match link.answer().await {
+            Ok(head) => {
+                let is_unauthorized = head.status == StatusCode::UNAUTHORIZED;
+                if let Some(credential) = context.access.credential.as_ref().filter(|_| is_unauthorized) {
+                    credential.was_refused();
+                }
+                return Ok((link, head));
+            }
+            // The server had closed the idle connection.
+            Err(_) if reused && is_first && !link.has_seen() => is_first = false,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The JSON-RPC response in an answer: the whole body, or the first event that is a response. `None` when there is none, or when it
+/// is longer than `limit` bytes. The connection is kept for others if the answer is whole.
+///
+/// # Errors
+/// The answer broke off.
+pub(crate) async fn response(
+    edge: &Edge,
+    mut link: Link,
+    head: &ResponseHeader,
+    limit: usize,
+) -> Result<Option<Vec<u8>>, Box<Error>> {
+    let is_event_stream = headers::is_of_type(&head.headers, headers::EVENT_STREAM);
+    let mut body = Vec::new();
+    let mut events = EventRewrite::new(limit);
+    let mut found = None;
+    while found.is_none() {
+        let Some(piece) = poll_fn(|cx| link.poll_body(cx)).await? else { break };
+        if is_event_stream {
+            let mut judge = |_: &str, data: &[u8]| {
+                if found.is_none() && response_of(data).is_some() {
+                    found = Some(data.to_vec());
+                }
+                Verdict::Keep
+            };
+            if events.push(&piece, &mut Vec::new(), &mut judge).is_err() {
+                break;
+            }
+        } else if body.len() + piece.len() > limit {
+            break;
+        } else {
+            body.extend_from_slice(&piece);
+        }
+    }
+    // The end of the stream mostly comes with the response. A stream that stays open is left.
+    while found.is_some() && matches!(at_once(poll_fn(|cx| link.poll_body(cx))).await, Some(Ok(Some(_)))) {}
+    link.release(edge).await;
+    Ok(found.or_else(|| (!is_event_stream && response_of(&body).is_some()).then_some(body)))
+}

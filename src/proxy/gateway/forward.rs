@@ -1,0 +1,156 @@
+//! Passes a request of a client on to the server that it is for, through the exchange that path routes use. Only the name in it
+//! changes, and what belongs to the other era where client and server are of different ones. Answers pass as they are.
+
+use std::sync::Arc;
+
+use super::caller::{Caller, fields_of};
+use super::open::{ClientSession, lost, session_at, stateless_meta};
+use super::resolve::Found;
+use crate::config::limits;
+use crate::mcp::{Era, Message, Splice};
+use crate::metrics::RejectionReason as Reason;
+use crate::proxy::admit;
+use crate::proxy::client::downstream::Downstream;
+use crate::proxy::context::call::{Call, CallKind, CallRecord, HeldBody, Outgoing, OutgoingBody, ThroughGateway};
+use crate::proxy::context::opened_session::OpenSession;
+use crate::proxy::context::rejection::{Rejection, Stop};
+use crate::proxy::context::{Attempt, RequestContext};
+use crate::proxy::edge::Edge;
+use crate::proxy::exchange;
+use crate::proxy::gateway_memory::server_error::{ServerError, told};
+use crate::proxy::gateway_memory::session::ServerSession;
+use crate::proxy::snapshot::GatewayContext;
+use crate::types::{KnownMethod, Operation, Target};
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    Tool,
+    Prompt,
+    Resource,
+    Task,
+}
+
+impl About {
+    fn target(self, name: &str) -> Target<'_> {
+        match self {
+            Self::Tool => Target::Tool(name),
+            Self::Prompt => Target::Prompt(name),
+            Self::Resource => Target::Resource(name),
+            Self::Task => Target::Task(name),
+        }
+    }
+}
+
+/// A request of a client for one server.
+pub(super) struct Request<'m> {
+    pub(super) client: ClientSession<'m>,
+    pub(super) message: &'m Message<'m>,
+    pub(super) method: &'m str,
+    pub(super) era: Era,
+    pub(super) body: HeldBody,
+}
+
+/// Passes a request on to the server that `found` names.
+///
+/// # Errors
+/// The policy of the server's route denies it, the server gives no answer, or the exchange broke off.
+pub(super) async fn forward(
+    edge: &Edge,
+    downstream: &mut Downstream<'_>,
+    context: &mut RequestContext,
+    gateway: &GatewayContext,
+    request: Request<'_>,
+    (about, found): (About, Found),
+) -> Result<(), Stop> {
+    let Request { client, message, method, era, body } = request;
+    let Found { server, name } = found;
+    let server = &server;
+    let shown_server = &server.settings.name;
+    context.server = Some(Arc::clone(&server.server.route));
+    let operation = Operation::Targeted(method, about.target(&name));
+    if let Some(record) = &mut context.message.call
+        && about == About::Tool
+    {
+        record.tool = Some(CallRecord::tool(&name));
+    }
+    let caller = Caller { edge, gateway, context, request: downstream.req_header() };
+    let permit = caller.permit(server, [operation]);
+    let permit = permit.map_err(|denial| admit::refuse(context, &gateway.route, denial, Some(message), era))?;
+    let mut session = session_at(caller, client, server).await.map_err(|error| error.rejection(shown_server))?;
+    let version = downstream.req_header().headers.get(crate::mcp::VERSION_HEADER).cloned();
+    context.access.permit = Some(permit);
+    // It is the gateway's.
+    context.access.leaves_authorization = false;
+    context.target = server.target.to_string();
+    let HeldBody { bytes: original, mut held } = body;
+    let mut attempts_left = 1;
+    loop {
+        let mut splice = Splice::new(&original).ok_or_else(|| internal("the message cannot be changed"))?;
+        match about {
+            About::Tool | About::Prompt => splice.set_name(&name),
+            About::Resource => splice.set_uri(&name),
+            About::Task => splice.set_task(&name),
+        }
+        if era == Era::Sessions && session == ServerSession::Stateless {
+            let said = match client {
+                ClientSession::Open(session) => session.params(),
+                ClientSession::Stateless => None,
+            };
+            splice.add_meta(&stateless_meta(said.as_deref()));
+        }
+        let mut fields = fields_of(&session, method, Some(&name));
+        if era == Era::Stateless && session == ServerSession::Stateless {
+            fields.version = version.clone().or(fields.version);
+        }
+        let (target, mark) = match &session {
+            ServerSession::Open { target, .. } => (target.clone(), Some(server.mark)),
+            ServerSession::Stateless => (None, None),
+        };
+        let open = target.map(|target| OpenSession { sealed: String::new(), target, legacy: false });
+        let in_session = open.is_some();
+        let call = Call {
+            era,
+            kind: CallKind::Request { only_reads: KnownMethod::only_reads(method) },
+            session: open,
+            endless: false,
+            deadline: (about == About::Tool).then(|| server.server.policy.timeout(&name)).flatten(),
+            gateway: Some(Box::new(ThroughGateway { fields, mark })),
+        };
+        let body = HeldBody { bytes: splice.finish().into(), held: held.take() };
+        // A large message is not kept for a second attempt, because the answer may take long.
+        let again = attempts_left > 0 && in_session && original.len() <= limits::SMALL_BODY_BYTES;
+        let outgoing = Outgoing { body: OutgoingBody::Held(body), call: Some(call), upgrades: false };
+        let stop = match exchange::run(edge, downstream, context, &server.server, outgoing).await {
+            Ok(()) => return Ok(()),
+            Err(stop) => stop,
+        };
+        match stop {
+            Stop::Rejected(rejection) if rejection.reason == Reason::UnknownSession && in_session => {
+                attempts_left -= 1;
+                let caller = Caller { edge, gateway, context, request: downstream.req_header() };
+                session =
+                    lost(caller, client, server, &session).await.map_err(|error| error.rejection(shown_server))?;
+                if !again {
+                    return Err(ServerError::Lost.rejection(shown_server).into());
+                }
+                context.attempt = Attempt::default();
+            }
+            Stop::Rejected(rejection) if rejection.is_upstream_failure() => {
+                return Err(told(&rejection, shown_server).into());
+            }
+            Stop::Rejected(rejection) => return Err(rejection.into()),
+            Stop::Broken(error) => {
+                if context.rejection.is_none() {
+                    let rejection = Rejection::from_error(&error).filter(Rejection::is_upstream_failure);
+                    context.rejection = rejection.map(|rejection| told(&rejection, shown_server));
+                }
+                return Err(error.into());
+            }
+        }
+    }
+}
+
+fn internal(message: &'static str) -> Rejection {
+    Rejection::new(Reason::Internal, message)
+}

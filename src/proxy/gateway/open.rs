@@ -1,0 +1,178 @@
+//! Opens sessions at servers, or finds out that they need none.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::caller::{Ask, Caller, STATELESS_VERSION};
+use crate::config::limits;
+use crate::mcp::{ServerFacts, SessionTarget};
+use crate::proxy::gateway_memory::server_error::ServerError;
+use crate::proxy::gateway_memory::session::{GatewaySession, ServerSession, VERSIONS, known_version};
+use crate::proxy::snapshot::GatewayServer;
+
+/// The session of a client at the gateway, if its revision has sessions.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ClientSession<'a> {
+    Open(&'a GatewaySession),
+    Stateless,
+}
+
+/// The id of the requests that a gateway makes itself.
+const ID: &str = "mcp-edge";
+
+/// A request of the gateway itself.
+pub(super) fn request(method: &str, params: &str) -> Bytes {
+    format!(r#"{{"jsonrpc":"2.0","id":"{ID}","method":"{method}","params":{params}}}"#).into()
+}
+
+/// The members of `_meta` that each request without a session needs (MCP 2026-07-28, "Overview", `_meta`). `client`: what the
+/// client's `initialize` said, if it said something. A client of the era of sessions cannot answer requests of a server that come in
+/// results, so it has no capabilities here.
+pub(super) fn stateless_meta(client: Option<&str>) -> String {
+    let said: Value = client.and_then(|params| serde_json::from_str(params).ok()).unwrap_or_default();
+    let info = said.get("clientInfo").filter(|info| info.is_object()).cloned().unwrap_or_else(own_info);
+    format!(
+        r#""io.modelcontextprotocol/protocolVersion":"{STATELESS_VERSION}","io.modelcontextprotocol/clientInfo":{info},"io.modelcontextprotocol/clientCapabilities":{{}}"#
+    )
+}
+
+/// The name and the version of the edge.
+pub(super) fn own_info() -> Value {
+    json!({"name": "mcp-edge", "version": env!("CARGO_PKG_VERSION")})
+}
+
+/// `initialize` of the gateway itself, for clients that do not initialize. It offers the server nothing that the client could not
+/// do.
+fn own_params() -> String {
+    json!({"protocolVersion": VERSIONS[0], "capabilities": {}, "clientInfo": own_info()}).to_string()
+}
+
+/// The session at `server` that requests of this client belong to. It is opened if there is none. Requests that need it at the same
+/// time wait for one attempt.
+///
+/// # Errors
+/// There is none, and none can be opened.
+pub(super) async fn session_at(
+    caller: Caller<'_>,
+    client: ClientSession<'_>,
+    server: &GatewayServer,
+) -> Result<ServerSession, ServerError> {
+    let gateways = &caller.edge.gateways;
+    let key = match client {
+        ClientSession::Open(session) => (session.key, server.mark),
+        ClientSession::Stateless if gateways.is_stateless(server.mark).await => return Ok(ServerSession::Stateless),
+        ClientSession::Stateless => (caller.identity(b""), server.mark),
+    };
+    if let Some(known) = gateways.opened.get(&key).await {
+        return Ok(known);
+    }
+    if let ClientSession::Open(session) = client
+        && let Some(known) = session.at(server.mark)
+    {
+        return Ok(known.clone());
+    }
+    let opening = async { open(caller, client, server).await.map(|(session, _)| session) };
+    gateways.opened.try_get_with(key, Box::pin(opening)).await.map_err(|error| (*error).clone())
+}
+
+/// The session of this client at `server` is lost: the next request opens another one.
+pub(super) async fn lost(
+    caller: Caller<'_>,
+    client: ClientSession<'_>,
+    server: &GatewayServer,
+    lost: &ServerSession,
+) -> Result<ServerSession, ServerError> {
+    let gateways = &caller.edge.gateways;
+    let key = match client {
+        ClientSession::Open(session) => (session.key, server.mark),
+        ClientSession::Stateless => (caller.identity(b""), server.mark),
+    };
+    // Another request may have opened one meanwhile.
+    if gateways.opened.get(&key).await.is_some_and(|known| known == *lost) {
+        gateways.opened.invalidate(&key).await;
+    }
+    let opening = async { open(caller, client, server).await.map(|(session, _)| session) };
+    gateways.opened.try_get_with(key, Box::pin(opening)).await.map_err(|error| (*error).clone())
+}
+
+/// Opens a session at `server`, or finds out that it needs none, and what the server says about itself.
+///
+/// # Errors
+/// The server cannot be reached, or speaks no protocol version that fits.
+pub(super) async fn open(
+    caller: Caller<'_>,
+    client: ClientSession<'_>,
+    server: &GatewayServer,
+) -> Result<(ServerSession, Arc<ServerFacts>), ServerError> {
+    let gateways = &caller.edge.gateways;
+    let opened = match client {
+        ClientSession::Open(_) if gateways.is_stateless(server.mark).await => discover(caller, server).await,
+        ClientSession::Open(session) => {
+            let params = match session.params() {
+                Some(params) => params.into(),
+                None => gateways.params.get(&session.key).await.ok_or(ServerError::Forgotten)?,
+            };
+            match initialize(caller, server, &params).await {
+                Err(ServerError::NoSessions) => discover(caller, server).await,
+                opened => opened,
+            }
+        }
+        ClientSession::Stateless => match discover(caller, server).await {
+            Err(ServerError::Status(_) | ServerError::Refused(_) | ServerError::Junk(_)) => {
+                initialize(caller, server, &own_params()).await
+            }
+            opened => opened,
+        },
+    };
+    let (session, facts) = opened?;
+    let facts = Arc::new(facts);
+    gateways.facts.insert(server.mark, Arc::clone(&facts)).await;
+    gateways.down.invalidate(&server.mark).await;
+    Ok((session, facts))
+}
+
+/// Opens a session (MCP 2025-11-25, "Lifecycle").
+async fn initialize(
+    caller: Caller<'_>,
+    server: &GatewayServer,
+    params: &str,
+) -> Result<(ServerSession, ServerFacts), ServerError> {
+    let unopened = ServerSession::Open { version: VERSIONS[0], target: None };
+    let body = request("initialize", params);
+    let ask = Ask { method: "initialize", name: None, body, limit: limits::GATEWAY_OPEN };
+    let reply = caller.ask(server, &unopened, ask).await?;
+    let result = match reply.result() {
+        Ok(result) => result,
+        // A server without sessions refuses it in one of these ways (MCP 2026-07-28, "Versioning", compatibility matrix).
+        Err(ServerError::Refused(_)) => return Err(ServerError::NoSessions),
+        Err(ServerError::Status(status)) if matches!(status.as_u16(), 400 | 404 | 405) => {
+            return Err(ServerError::NoSessions);
+        }
+        Err(error) => return Err(error),
+    };
+    let facts =
+        ServerFacts::of_initialize(result).ok_or(ServerError::Junk("an answer to `initialize` that is not one"))?;
+    let version = facts.version.as_deref().and_then(known_version);
+    let version = version.ok_or(ServerError::Junk("a protocol version that the edge does not know"))?;
+    let target = reply.session_id().map(|id| SessionTarget { endpoint: reply.endpoint.address(), id: id.to_owned() });
+    let session = ServerSession::Open { version, target };
+    let body = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    let ask = Ask { method: "notifications/initialized", name: None, body, limit: limits::GATEWAY_OPEN };
+    let told = caller.ask(server, &session, ask).await?;
+    if !told.status.is_success() {
+        return Err(ServerError::Status(told.status));
+    }
+    Ok((session, facts))
+}
+
+/// Asks a server of the era without sessions what it is (MCP 2026-07-28, "Discovery").
+async fn discover(caller: Caller<'_>, server: &GatewayServer) -> Result<(ServerSession, ServerFacts), ServerError> {
+    let body = request("server/discover", &format!(r#"{{"_meta":{{{}}}}}"#, stateless_meta(None)));
+    let ask = Ask { method: "server/discover", name: None, body, limit: limits::GATEWAY_OPEN };
+    let reply = caller.ask(server, &ServerSession::Stateless, ask).await?;
+    let facts = ServerFacts::of_discover(reply.result()?, STATELESS_VERSION)
+        .ok_or(ServerError::Junk("an answer to `server/discover` that is not one"))?;
+    Ok((ServerSession::Stateless, facts))
+}

@@ -1,0 +1,39 @@
+//! A list of one server, as a gateway remembers it.
+
+use std::time::{Duration, Instant};
+
+use super::session::SessionKey;
+use crate::mcp::{ListItem, ListKind, ServerMark};
+
+/// What a list depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::proxy) struct ListKey {
+    pub(in crate::proxy) server: ServerMark,
+    pub(in crate::proxy) kind: ListKind,
+    /// The authorization context that the list is valid in. `None`: all of them (MCP 2026-07-28, `cacheScope: public`).
+    pub(in crate::proxy) context: Option<SessionKey>,
+}
+
+/// All items of a list of one server.
+#[derive(Debug)]
+pub(in crate::proxy) struct ServerList {
+    pub(in crate::proxy) items: Vec<ListItem>,
+    pub(in crate::proxy) is_public: bool,
+    /// When it was read.
+    pub(in crate::proxy) read: Instant,
+    /// How long it is valid.
+    pub(in crate::proxy) ttl: Duration,
+}
+
+impl ServerList {
+    /// True while the list need not be read again.
+    pub(in crate::proxy) fn is_fresh(&self) -> bool {
+        self.read.elapsed() < self.ttl
+    }
+
+    /// The memory that it takes, about, in bytes.
+    pub(in crate::proxy) fn bytes(&self) -> u32 {
+        let bytes: usize = self.items.iter().map(|item| item.json().len() + item.name.len() + 96).sum();
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
