@@ -76,7 +76,7 @@ fn policy(criterion: &mut Criterion) {
         ("tool that is denied", "/few/", call("train_model"), false),
         ("tool of the last of 100 rules", "/many/", call("get_stock_aggregates"), true),
     ] {
-        let policy = &snapshot.routes.get(route).expect("the route is in the configuration").policy;
+        let policy = &snapshot.routes.get(route).expect("the route is in the configuration").route().policy;
         let decide = || policy.authorize(Some(Arc::clone(&alice)), [black_box(operation)]);
         assert_eq!(decide().is_ok(), allowed, "{name}");
         group.bench_function(name, |bencher| bencher.iter(decide));
