@@ -314,7 +314,7 @@ fn domain_modules_know_nothing_of_pingora() {
     }
 }
 
-/// Times are named in `config/limits.rs`, or are defaults of the configuration. (Zero is no limit.)
+/// Times are named in `config/limits`, or are defaults of the configuration. (Zero is no limit.)
 #[test]
 fn no_duration_is_written_into_code() {
     let [(_, source), _] = sources();
@@ -328,7 +328,7 @@ fn no_duration_is_written_into_code() {
         for (at, _) in text.match_indices("Duration::from_") {
             let argument = text[at..].split_once('(').map_or("", |(_, argument)| argument);
             let is_literal = argument.starts_with(|first: char| first.is_ascii_digit());
-            assert!(!is_literal, "{}: move this to config/limits.rs: {}", module.join("::"), &text[at..at + 40]);
+            assert!(!is_literal, "{}: move this to config/limits: {}", module.join("::"), &text[at..at + 40]);
         }
     }
 }

@@ -73,6 +73,26 @@ impl ServerMark {
         Some(splice.finish())
     }
 
+    /// What stands before the ids of the server's events.
+    pub fn event_mark(self) -> String {
+        format!("{BEGIN}{self}-")
+    }
+
+    /// The server and its own event id in a marked one.
+    pub fn of_event(id: &str) -> Option<(Self, &str)> {
+        let (server, original) = id.strip_prefix(BEGIN)?.split_at_checked(8)?;
+        Some((Self::from_text(server)?, original.strip_prefix('-')?))
+    }
+
+    /// The mark that is written as `text`.
+    fn from_text(text: &str) -> Option<Self> {
+        let mut bytes = [0; 4];
+        for (byte, at) in bytes.iter_mut().zip([0, 2, 4, 6]) {
+            *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
     fn mark(self, id: &str) -> String {
         format!("\"{BEGIN}{self}-{}\"", URL_SAFE_NO_PAD.encode(id))
     }
@@ -81,10 +101,7 @@ impl ServerMark {
     fn unmarked(id: &str) -> Option<(Self, String)> {
         let text = id.strip_prefix('"')?.strip_suffix('"')?.strip_prefix(BEGIN)?;
         let (server, original) = text.split_at_checked(8)?;
-        let mut bytes = [0; 4];
-        for (byte, at) in bytes.iter_mut().zip([0, 2, 4, 6]) {
-            *byte = u8::from_str_radix(server.get(at..at + 2)?, 16).ok()?;
-        }
+        let server = Self::from_text(server)?;
         let original = String::from_utf8(URL_SAFE_NO_PAD.decode(original.strip_prefix('-')?).ok()?).ok()?;
         // Only what a server may have written goes back to it.
         let is_id = original.len() <= limits::MESSAGE_ID_BYTES
@@ -92,7 +109,7 @@ impl ServerMark {
                 serde_json::from_str(&original),
                 Ok(serde_json::Value::String(_) | serde_json::Value::Number(_))
             );
-        is_id.then_some((Self(bytes), original))
+        is_id.then_some((server, original))
     }
 }
 
@@ -142,6 +159,15 @@ mod tests {
                 let unmarked = marked_answer(progress(&token.to_string()).as_bytes()).expect("it is marked");
                 assert_eq!(unmarked, (mark, progress(id).into_bytes()));
             }
+        }
+    }
+
+    #[test]
+    fn events_say_which_server_has_sent_them() {
+        let mark = ServerMark::of_route("/one/");
+        assert_eq!(ServerMark::of_event(&format!("{}7_1", mark.event_mark())), Some((mark, "7_1")));
+        for other in ["", "7", "edge-", "edge-zzzzzzzz-1", "edge-00000000"] {
+            assert_eq!(ServerMark::of_event(other), None, "{other}");
         }
     }
 

@@ -37,6 +37,8 @@ pub struct EventRewrite {
     line_start: usize,
     limit: usize,
     look: Look,
+    /// Stands before the ids of events.
+    id_mark: Option<Box<str>>,
 }
 
 /// Where the next byte of a stream belongs.
@@ -75,7 +77,14 @@ impl EventRewrite {
             line_start: 0,
             limit,
             look: Look::All,
+            id_mark: None,
         }
+    }
+
+    /// Puts `mark` before the id of each event that has one, so that a client that comes back with `Last-Event-ID` names the stream,
+    /// too.
+    pub fn with_id_mark(self, mark: &str) -> Self {
+        Self { id_mark: Some(mark.into()), ..self }
     }
 
     /// Checks the first event with data if its type is `event_type`, and stops after it, whatever the verdict is.
@@ -223,9 +232,14 @@ impl EventRewrite {
             _ if stop => Look::Stopped,
             look => look,
         };
+        let begin = out.len();
         match verdict {
             Verdict::Keep | Verdict::KeepAndStop => out.extend_from_slice(&self.event),
             Verdict::Replace(data) | Verdict::ReplaceAndStop(data) => write_with(&self.event, &data, out),
+        }
+        if let Some(mark) = &self.id_mark {
+            let event = out.split_off(begin);
+            write_marked(&event, mark, out);
         }
         self.event.clear();
     }
@@ -253,6 +267,17 @@ fn write_with(event: &[u8], data: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice(line.whole);
         } else if !std::mem::replace(&mut is_written, true) {
             write_data(data, line.ending, out);
+        }
+    }
+}
+
+/// Writes `event` with `mark` before its id. An empty id stays empty: it says that there is none any more.
+fn write_marked(event: &[u8], mark: &str, out: &mut Vec<u8>) {
+    for line in lines(event) {
+        if line.name == b"id" && !line.value.is_empty() {
+            out.extend([b"id: ", mark.as_bytes(), line.value, line.ending].iter().copied().flatten());
+        } else {
+            out.extend_from_slice(line.whole);
         }
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct MessageFields {
     pub(crate) method: Option<HeaderValue>,
     /// `Mcp-Name`.
     pub(crate) name: Option<HeaderValue>,
+    /// `Last-Event-ID`: the id of the last event of a stream that broke off.
+    pub(crate) last_event: Option<HeaderValue>,
 }
 
 /// The kind of a request.
@@ -103,19 +105,20 @@ pub(crate) enum CallKind {
 }
 
 impl MessageFields {
-    /// The names of all fields that describe a message, in lower case. A gateway's `Last-Event-ID` is of no server.
+    /// The names of all fields that describe a message, in lower case.
     pub(crate) const NAMES: [&'static str; 4] = ["mcp-protocol-version", "mcp-method", "mcp-name", "last-event-id"];
 
     /// The fields that there are.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static HeaderName, &HeaderValue)> {
-        static NAMES: [HeaderName; 3] = [
+        static NAMES: [HeaderName; 4] = [
             HeaderName::from_static("mcp-protocol-version"),
             HeaderName::from_static("mcp-method"),
             HeaderName::from_static("mcp-name"),
+            HeaderName::from_static("last-event-id"),
         ];
         NAMES
             .iter()
-            .zip([&self.version, &self.method, &self.name])
+            .zip([&self.version, &self.method, &self.name, &self.last_event])
             .filter_map(|(name, value)| Some((name, value.as_ref()?)))
     }
 }

@@ -122,7 +122,7 @@ impl Answer {
         let announces = announces(call, route);
         let mark = call.gateway.as_ref().and_then(|through| through.mark).filter(|_| events);
         let plan = if let Some(mark) = mark {
-            Plan::Marked { rewrite: EventRewrite::new(limits::LIST_BYTES), mark }
+            Plan::Marked { rewrite: EventRewrite::new(limits::LIST_BYTES).with_id_mark(&mark.event_mark()), mark }
         } else if filtered && events {
             Plan::Events { rewrite: EventRewrite::new(limits::LIST_BYTES), filters: true, announces }
         } else if filtered && json && call.kind != CallKind::Get {

@@ -224,6 +224,7 @@ pub(super) fn fields_of(session: &ServerSession, method: &str, name: Option<&str
             version: Some(HeaderValue::from_static(STATELESS_VERSION)),
             method: Some(encoded(method)),
             name: name.map(encoded),
+            last_event: None,
         },
         // `initialize` has no version yet.
         ServerSession::Open { .. } if method == "initialize" => MessageFields::default(),

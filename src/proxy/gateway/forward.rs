@@ -3,15 +3,19 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use super::caller::{Caller, fields_of};
 use super::open::{ClientSession, lost, session_at, stateless_meta};
 use super::resolve::Found;
 use crate::config::limits;
-use crate::mcp::{Era, Message, Splice};
+use crate::mcp::{Era, Message, ServerMark, Splice};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::admit;
 use crate::proxy::client::downstream::Downstream;
-use crate::proxy::context::call::{Call, CallKind, CallRecord, HeldBody, Outgoing, OutgoingBody, ThroughGateway};
+use crate::proxy::context::call::{
+    Call, CallKind, CallRecord, HeldBody, MessageFields, Outgoing, OutgoingBody, ThroughGateway,
+};
 use crate::proxy::context::opened_session::OpenSession;
 use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::context::{Attempt, RequestContext};
@@ -19,6 +23,7 @@ use crate::proxy::edge::Edge;
 use crate::proxy::exchange;
 use crate::proxy::gateway_memory::server_error::{ServerError, told};
 use crate::proxy::gateway_memory::session::ServerSession;
+use crate::proxy::mcp_session::unknown;
 use crate::proxy::snapshot::GatewayContext;
 use crate::types::{KnownMethod, Operation, Target};
 
@@ -149,6 +154,42 @@ pub(super) async fn forward(
             }
         }
     }
+}
+
+/// Goes on with a stream of the server with this mark, which broke off after the event `last_event` (MCP 2025-11-25, "Resumability and
+/// Redelivery").
+///
+/// # Errors
+/// The caller may not use the server any more, the server gives no answer, or the exchange broke off.
+pub(super) async fn resume_stream(
+    edge: &Edge,
+    downstream: &mut Downstream<'_>,
+    context: &mut RequestContext,
+    gateway: &GatewayContext,
+    client: ClientSession<'_>,
+    (mark, last_event): (ServerMark, HeaderValue),
+) -> Result<(), Stop> {
+    let server = gateway.servers.iter().find(|server| server.mark == mark).ok_or_else(unknown)?;
+    let caller = Caller { edge, gateway, context, request: downstream.req_header() };
+    let permit = caller.permit(server, [Operation::Request]);
+    let permit = permit.map_err(|denial| admit::refuse(context, &gateway.route, denial, None, Era::Sessions))?;
+    let session = session_at(caller, client, server).await.map_err(|error| error.rejection(&server.settings.name))?;
+    let ServerSession::Open { target: Some(target), .. } = &session else { return Err(unknown().into()) };
+    let fields = MessageFields { last_event: Some(last_event), ..fields_of(&session, "", None) };
+    context.server = Some(Arc::clone(&server.server.route));
+    context.access.permit = Some(permit);
+    context.access.leaves_authorization = false;
+    context.target = server.target.to_string();
+    let call = Call {
+        era: Era::Sessions,
+        kind: CallKind::Get,
+        session: Some(OpenSession { sealed: String::new(), target: target.clone(), legacy: false }),
+        endless: true,
+        deadline: None,
+        gateway: Some(Box::new(ThroughGateway { fields, mark: Some(mark) })),
+    };
+    let body = OutgoingBody::Held(HeldBody::default());
+    exchange::run(edge, downstream, context, &server.server, Outgoing { body, call: Some(call), upgrades: false }).await
 }
 
 fn internal(message: &'static str) -> Rejection {

@@ -10,7 +10,9 @@ mod lists;
 mod notify;
 mod open;
 mod resolve;
+mod source;
 mod stream;
+mod wanted;
 
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use pingora::http::ResponseHeader;
 use serde_json::json;
 
 use self::caller::{Caller, STATELESS_VERSION};
-use self::forward::{About, Request, forward};
+use self::forward::{About, Request, forward, resume_stream};
 use self::open::ClientSession;
 use super::admit;
 use super::client::downstream::Downstream;
@@ -33,7 +35,8 @@ use super::mcp_session::{SESSION_HEADER, unknown};
 use super::respond;
 use super::snapshot::GatewayContext;
 use crate::mcp::{
-    Era, INVALID_PARAMS, INVALID_REQUEST, ListKind, METHOD_NOT_FOUND, Message, MessageId, Splice, VERSION_HEADER,
+    Era, INVALID_PARAMS, INVALID_REQUEST, ListKind, METHOD_NOT_FOUND, Message, MessageId, ServerMark, Splice,
+    VERSION_HEADER,
 };
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::types::Target;
@@ -60,8 +63,11 @@ pub(super) async fn serve(
         let text = "a gateway takes one message at a time: send each in its own request";
         return Err(Rejection::of_message(Reason::InvalidMessage, INVALID_REQUEST, text).into());
     };
-    if era == Era::Stateless {
-        check_version(downstream, message)?;
+    let header = downstream.req_header();
+    let claimed = header.headers.get(VERSION_HEADER).and_then(|version| version.to_str().ok());
+    // A request with a version in `_meta` is one of the era without sessions, whatever the version is.
+    if era == Era::Stateless || (message.meta_version.is_some() && !header.headers.contains_key(&SESSION_HEADER)) {
+        check_version(claimed, message)?;
     }
     let session = match era {
         Era::Sessions if message.method() != Some("initialize") => {
@@ -77,6 +83,11 @@ pub(super) async fn serve(
         }
         return accepted(downstream, context).await;
     };
+    let is_forwarded =
+        !matches!(method, "server/discover" | "subscriptions/listen") && ListKind::of_method(method).is_none();
+    if era == Era::Stateless && !is_forwarded {
+        check_capabilities(&bytes)?;
+    }
     let own = match (method, era) {
         ("initialize", Era::Sessions) => {
             let params = Splice::new(&bytes).and_then(|splice| splice.params().map(str::to_owned));
@@ -159,6 +170,13 @@ async fn serve_bodiless(
     }
     let session = open_session(edge, downstream, context, gateway).await?;
     if method == Method::GET {
+        let last = downstream.req_header().headers.get("last-event-id").and_then(|last| last.to_str().ok());
+        if let Some((mark, own)) = last.and_then(ServerMark::of_event)
+            && let Ok(own) = HeaderValue::from_str(own)
+        {
+            let client = ClientSession::Open(&session);
+            return resume_stream(edge, downstream, context, gateway, client, (mark, own)).await;
+        }
         return stream::open(edge, downstream, context, gateway, &session).await;
     }
     let caller = Caller { edge, gateway, context, request: downstream.req_header() };
@@ -199,18 +217,12 @@ async fn open_session(
     }
 }
 
-/// A request without a session must have a version that the gateway speaks, and say what its client can do (MCP 2026-07-28,
-/// "Overview", `_meta`).
-fn check_version(downstream: &Downstream<'_>, message: &Message<'_>) -> Result<(), Rejection> {
-    let claimed = downstream.req_header().headers.get(VERSION_HEADER).and_then(|version| version.to_str().ok());
+/// A request without a session must have a version that the gateway speaks (MCP 2026-07-28, "Versioning").
+fn check_version(claimed: Option<&str>, message: &Message<'_>) -> Result<(), Rejection> {
     if claimed == Some(STATELESS_VERSION) {
         return match message.meta_version {
-            Some(_) => Ok(()),
-            None if message.method().is_none() || message.id.is_none() => Ok(()),
-            None => {
-                let text = "`_meta` of the request has no `io.modelcontextprotocol/protocolVersion`";
-                Err(Rejection::of_message(Reason::InvalidMessage, INVALID_PARAMS, text))
-            }
+            None if message.method().is_some() && message.id.is_some() => Err(missing_meta("protocolVersion")),
+            _ => Ok(()),
         };
     }
     let supported: Vec<&str> = std::iter::once(STATELESS_VERSION).chain(VERSIONS).collect();
@@ -218,6 +230,35 @@ fn check_version(downstream: &Downstream<'_>, message: &Message<'_>) -> Result<(
     let data = data.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let refusal = Rejection::of_message(Reason::InvalidMessage, UNSUPPORTED_VERSION, "Unsupported protocol version");
     Err(refusal.with_data(data))
+}
+
+/// A request that the gateway answers itself must say what its client can do (MCP 2026-07-28, "Overview", `_meta`).
+fn check_capabilities(message: &[u8]) -> Result<(), Rejection> {
+    #[derive(serde::Deserialize)]
+    struct Meta {
+        #[serde(rename = "io.modelcontextprotocol/clientCapabilities")]
+        capabilities: Option<serde::de::IgnoredAny>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Params {
+        #[serde(rename = "_meta")]
+        meta: Option<Meta>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Request {
+        params: Option<Params>,
+    }
+    let request: Option<Request> = serde_json::from_slice(message).ok();
+    let meta = request.and_then(|request| request.params?.meta);
+    match meta.and_then(|meta| meta.capabilities) {
+        Some(_) => Ok(()),
+        None => Err(missing_meta("clientCapabilities")),
+    }
+}
+
+fn missing_meta(name: &str) -> Rejection {
+    let text = format!("`_meta` of the request has no `io.modelcontextprotocol/{name}`");
+    Rejection::of_message(Reason::InvalidMessage, INVALID_PARAMS, text)
 }
 
 /// Answers a request with a result of the gateway itself. `session`: the id of the session that it has opened.

@@ -197,3 +197,15 @@ proptest! {
         prop_assert_eq!(run(EventRewrite::new(60), &reference::pieces(&bytes, &cuts), decide), whole);
     }
 }
+
+#[test]
+fn ids_of_events_are_marked() {
+    let mut rewrite = EventRewrite::new(1_000).with_id_mark("m-");
+    let mut out = Vec::new();
+    let stream = b": id: 0\n\nid: 1\ndata: {\"id\":7}\n\nid:2\r\ndata:\r\nretry: 5\r\n\r\nid\n\ndata: x\n\n";
+    for byte in stream {
+        rewrite.push(&[*byte], &mut out, &mut |_, _| Verdict::Keep).expect("it is short");
+    }
+    let expected = ": id: 0\n\nid: m-1\ndata: {\"id\":7}\n\nid: m-2\r\ndata:\r\nretry: 5\r\n\r\nid\n\ndata: x\n\n";
+    assert_eq!(String::from_utf8_lossy(&out), expected);
+}
