@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import gateway
 import load
 import proxies
 import shapes as shaped
@@ -21,7 +22,7 @@ parser.add_argument("--envoy", help="Envoy's binary; without it Envoy is left ou
 parser.add_argument("--work", required=True)
 parser.add_argument("--seconds", type=int, default=4, help="of one measurement")
 parser.add_argument("--rounds", type=int, default=5)
-parser.add_argument("--tables", default="one,two,shapes,streams,latency,size")
+parser.add_argument("--tables", default="one,two,shapes,streams,latency,size,gateway")
 options = parser.parse_args()
 
 CONNECTIONS = 32
@@ -330,6 +331,8 @@ def main():
         result["latency"] = latency(folder("latency"))
     if "size" in tables:
         result["size"] = size(folder("size"))
+    if "gateway" in tables:
+        result["gateway"] = gateway.measure(options, folder("gateway"), PROXY, OTHERS, table, spread, against)
     path = os.path.join(options.work, "results.json")
     with open(path, "w") as file:
         json.dump(result, file, indent=1)

@@ -10,6 +10,7 @@ mod jsonrpc;
 mod list;
 mod members;
 mod message;
+mod packed;
 mod probe;
 mod scan;
 mod seal;
@@ -19,8 +20,8 @@ pub use bad_message::BadMessage;
 pub use claims::{Era, Misfit, VERSION_HEADER, encoded};
 pub(crate) use find::find_in_string;
 pub use gateway::{
-    ListItem, ListPage, ServerFacts, ServerMark, Splice, encode_text, is_short_form, marked_answer, negotiated_version,
-    response_of, shown_name,
+    ListItem, ListPage, ServerFacts, ServerMark, Splice, ToolText, best_tools, encode_text, is_short_form,
+    marked_answer, negotiated_version, response_of, shown_name,
 };
 pub use jsonrpc::{
     HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, MessageId, PARSE_ERROR, error_message,
@@ -28,7 +29,8 @@ pub use jsonrpc::{
 };
 pub use list::{ListError, ListKind, filter_list, listed_tools};
 pub use message::{Message, Messages};
+pub use packed::{pack, unpack};
 pub use probe::{ProbeAnswer, probe_headers, probe_request};
 pub use scan::{MessageScan, Scanned};
-pub use seal::{KeyRing, SessionOwner, SessionTarget};
+pub use seal::{KeyRing, SealedSession, SessionOwner, SessionTarget};
 pub use sse::{EventRewrite, EventScan, EventTooLong, Verdict};

@@ -1,6 +1,7 @@
 //! Seals session ids. The id that a client sees encrypts the upstream's own session id and the endpoint that knows it.
 //!
-//! A sealed id is `base64url(key id | nonce | AES-256-GCM(endpoint | upstream's id))`. The route and the principal are
+//! A sealed id is `base64url(key id | nonce | AES-256-GCM(said | endpoint | upstream's id))`, where *said* is what the
+//! client's `initialize` said, on routes whose sessions resume. The route and the principal are
 //! authenticated with the id but not stored in it: an id opens only for the principal that it was given to, on the
 //! route that it was given on. So any edge with the same keys serves any session without shared state. An id does not
 //! prove who the caller is.
@@ -20,6 +21,9 @@ use crate::types::{Principal, Secret};
 /// The length of the key id at the beginning of a sealed id, in bytes.
 const KEY_ID: usize = 4;
 
+/// The first byte of the text of a session whose id carries what its client said. Other texts begin with 4 or 6.
+const SAID: u8 = 8;
+
 /// The keys that seal and open session ids.
 #[derive(Clone)]
 pub struct KeyRing(Arc<[Key]>);
@@ -36,6 +40,15 @@ pub struct SessionOwner<'a> {
     pub route: &'a str,
     /// The principal; `None` on an open route.
     pub principal: Option<&'a Principal>,
+}
+
+/// What a sealed id stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedSession {
+    /// The endpoint and the id there.
+    pub target: SessionTarget,
+    /// The client's `initialize`, packed ([`pack`](super::pack)); empty if it is not in the id.
+    pub said: Vec<u8>,
 }
 
 /// The endpoint that has a session, and the session's id there.
@@ -68,13 +81,18 @@ impl KeyRing {
         Key::derive(&secret).map(|key| Self([key].into()))
     }
 
-    /// The sealed id of the session `target` for `owner`. `None` when the upstream's id is longer than
-    /// [`limits::SESSION_ID_BYTES`], or when the system has no random bytes.
-    pub fn seal(&self, target: &SessionTarget, owner: SessionOwner<'_>) -> Option<String> {
-        if target.id.len() > limits::SESSION_ID_BYTES {
+    /// The sealed id of the session `target` for `owner`. `said`: the client's `initialize`, packed; empty if it need not be in the
+    /// id. `None` when the upstream's id is longer than [`limits::SESSION_ID_BYTES`], or when the system has no random bytes.
+    pub fn seal(&self, target: &SessionTarget, said: &[u8], owner: SessionOwner<'_>) -> Option<String> {
+        if target.id.len() > limits::SESSION_ID_BYTES || said.len() > limits::SESSION_SAID_BYTES {
             return None;
         }
-        let mut text = Vec::with_capacity(19 + target.id.len() + 16);
+        let mut text = Vec::with_capacity(22 + said.len() + target.id.len() + 16);
+        if !said.is_empty() {
+            text.push(SAID);
+            text.extend_from_slice(&(said.len() as u16).to_be_bytes());
+            text.extend_from_slice(said);
+        }
         match target.endpoint.ip() {
             IpAddr::V4(ip) => {
                 text.push(4);
@@ -90,8 +108,8 @@ impl KeyRing {
         self.seal_text(text, owner)
     }
 
-    /// `text`, sealed for `owner`. `None` when the system has no random bytes. The texts of sessions begin with 4 or 6; others must
-    /// begin with another byte.
+    /// `text`, sealed for `owner`. `None` when the system has no random bytes. The texts of sessions begin with 4, 6 or
+    /// 8; others must begin with another byte.
     pub fn seal_text(&self, mut text: Vec<u8>, owner: SessionOwner<'_>) -> Option<String> {
         let key = self.0.first()?;
         let mut nonce = [0; NONCE_LEN];
@@ -102,12 +120,20 @@ impl KeyRing {
     }
 
     /// The session that `sealed` stands for. `None` unless a key of this ring sealed it for `owner`.
-    pub fn open(&self, sealed: &str, owner: SessionOwner<'_>) -> Option<SessionTarget> {
+    pub fn open(&self, sealed: &str, owner: SessionOwner<'_>) -> Option<SealedSession> {
         // Limits the work that an invalid id can cause.
-        if sealed.len() > 2 * limits::SESSION_ID_BYTES {
+        if sealed.len() > 2 * (limits::SESSION_ID_BYTES + limits::SESSION_SAID_BYTES) {
             return None;
         }
-        SessionTarget::read(&self.open_text(sealed, owner)?)
+        let text = self.open_text(sealed, owner)?;
+        let (said, rest) = match text.strip_prefix(&[SAID]) {
+            Some(rest) => {
+                let (length, rest) = rest.split_first_chunk()?;
+                rest.split_at_checked(u16::from_be_bytes(*length).into())?
+            }
+            None => (&[][..], &text[..]),
+        };
+        Some(SealedSession { target: SessionTarget::read(rest)?, said: said.to_vec() })
     }
 
     /// The text that `sealed` stands for. `None` unless a key of this ring sealed it for `owner`.
@@ -183,13 +209,25 @@ mod tests {
         SessionTarget { endpoint: "[2001:db8::1]:8001".parse().expect("an address"), id: "e5c1-\u{fc}".to_owned() }
     }
 
+    fn session() -> SealedSession {
+        SealedSession { target: target(), said: Vec::new() }
+    }
+
+    #[test]
+    fn an_id_can_carry_what_its_client_said() {
+        let (ring, owner) = (ring(&["a"]), SessionOwner { route: "r", principal: None });
+        let sealed = ring.seal(&target(), b"hello", owner).expect("sealed");
+        assert_eq!(ring.open(&sealed, owner), Some(SealedSession { said: b"hello".to_vec(), ..session() }));
+        assert_eq!(ring.seal(&target(), &[0; limits::SESSION_SAID_BYTES + 1], owner), None);
+    }
+
     #[test]
     fn an_id_opens_only_for_its_owner_on_its_route() {
         let (ring, alice) = (ring(&["a"]), principal("corp", "alice"));
         let owner = SessionOwner { route: "/fininfo/", principal: Some(&alice) };
-        let sealed = ring.seal(&target(), owner).expect("sealed");
+        let sealed = ring.seal(&target(), b"", owner).expect("sealed");
         assert!(sealed.bytes().all(|byte| byte.is_ascii_graphic()));
-        assert_eq!(ring.open(&sealed, owner), Some(target()));
+        assert_eq!(ring.open(&sealed, owner), Some(session()));
         for (route, other) in [
             ("/mcpgw/", Some(principal("corp", "alice"))),
             ("/fininfo/", Some(principal("corp", "bob"))),
@@ -198,14 +236,14 @@ mod tests {
         ] {
             assert_eq!(ring.open(&sealed, SessionOwner { route, principal: other.as_ref() }), None);
         }
-        assert_ne!(ring.seal(&target(), owner), Some(sealed), "each sealing has its own nonce");
+        assert_ne!(ring.seal(&target(), b"", owner), Some(sealed), "each sealing has its own nonce");
     }
 
     #[test]
     fn made_up_and_damaged_ids_do_not_open() {
         let ring = ring(&["a"]);
         let owner = SessionOwner { route: "r", principal: None };
-        let sealed = ring.seal(&target(), owner).expect("sealed");
+        let sealed = ring.seal(&target(), b"", owner).expect("sealed");
         let mut bytes = sealed.clone().into_bytes();
         for index in 0..bytes.len() - 1 {
             let original = bytes[index];
@@ -221,11 +259,11 @@ mod tests {
     #[test]
     fn keys_rotate() {
         let owner = SessionOwner { route: "r", principal: None };
-        let old = ring(&["a"]).seal(&target(), owner).expect("sealed");
+        let old = ring(&["a"]).seal(&target(), b"", owner).expect("sealed");
         let both = ring(&["b", "a"]);
-        assert_eq!(both.open(&old, owner), Some(target()));
-        let new = both.seal(&target(), owner).expect("sealed");
-        assert_eq!(ring(&["b"]).open(&new, owner), Some(target()), "the first key seals");
+        assert_eq!(both.open(&old, owner), Some(session()));
+        let new = both.seal(&target(), b"", owner).expect("sealed");
+        assert_eq!(ring(&["b"]).open(&new, owner), Some(session()), "the first key seals");
         assert_eq!(ring(&["a"]).open(&new, owner), None);
         assert_eq!(ring(&["b"]).open(&old, owner), None, "a key that is gone opens nothing");
     }
@@ -233,6 +271,6 @@ mod tests {
     #[test]
     fn long_ids_are_not_sealed() {
         let target = SessionTarget { id: "x".repeat(limits::SESSION_ID_BYTES + 1), ..target() };
-        assert_eq!(ring(&["a"]).seal(&target, SessionOwner { route: "r", principal: None }), None);
+        assert_eq!(ring(&["a"]).seal(&target, b"", SessionOwner { route: "r", principal: None }), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 
@@ -12,7 +13,7 @@ use super::headers;
 use super::location;
 use super::location::MappedPath;
 use super::snapshot::{RouteContext, ServerContext};
-use crate::mcp::{SessionOwner, SessionTarget};
+use crate::mcp::{SealedSession, SessionOwner, SessionTarget};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::types::canonical_path;
 
@@ -56,28 +57,30 @@ pub(super) fn open(
     }
     let (owner, generation) = (owner(route, &context.access), context.snapshot.generation);
     let known = context.memo.last_session.as_ref().filter(|last| last.is(sealed, generation, owner));
-    let target = match known {
-        Some(last) => last.target.clone(),
+    let (target, said) = match known {
+        Some(last) => (last.target.clone(), last.said.clone()),
         None => {
-            let target = context.snapshot.session_keys.open(sealed, owner).ok_or_else(|| {
+            let opened = context.snapshot.session_keys.open(sealed, owner).ok_or_else(|| {
                 // It was made up, or belongs to another caller, or to another route.
                 if let Some(call) = &mut context.message.call {
                     call.outcome = Some(CallOutcome::Denied);
                 }
                 unknown()
             })?;
+            let SealedSession { target, said } = opened;
+            let said = Bytes::from(said);
             let principal = context.access.principal().cloned();
             let (sealed, route) = (sealed.to_owned(), Arc::clone(&route.settings.name));
-            let last = LastOpened { sealed, target: target.clone(), generation, route, principal };
+            let last = LastOpened { sealed, target: target.clone(), said: said.clone(), generation, route, principal };
             context.memo.last_session = Some(Box::new(last));
-            target
+            (target, said)
         }
     };
     // A target that is a path belongs to the 2024-11-05 transport. An id of one transport is not valid in the other.
     if target.id.starts_with('/') != legacy || (legacy && !leads_to(&context.target, &target.id, route)) {
         return Err(unknown());
     }
-    Ok(Some(OpenSession { sealed: sealed.to_owned(), target, legacy }))
+    Ok(Some(OpenSession { sealed: sealed.to_owned(), target, said, legacy }))
 }
 
 /// True when the path that the client has asked for, and that was authorized, leads to the path of its session. `asked`: as the
@@ -89,7 +92,8 @@ fn leads_to(asked: &str, sealed: &str, route: &RouteContext) -> bool {
     path(asked) == sealed || location::map(&sealed, &route.settings).is_none()
 }
 
-/// Replaces the upstream's own session id in an answer with a sealed one. `known`: the session of the request.
+/// Replaces the upstream's own session id in an answer with a sealed one. `known`: the session of the request. `said`: the client's
+/// `initialize`, packed, if the id shall carry it.
 ///
 /// # Errors
 /// The upstream has sent an invalid session id.
@@ -98,6 +102,7 @@ pub(super) fn seal_response(
     route: &RouteContext,
     context: &RequestContext,
     known: Option<&OpenSession>,
+    said: &[u8],
 ) -> Result<(), Rejection> {
     let bad = || Rejection::new(Reason::UpstreamFailed, "the upstream sent an invalid session id");
     let Some(id) = response.headers.get(&SESSION_HEADER) else { return Ok(()) };
@@ -109,7 +114,7 @@ pub(super) fn seal_response(
         _ if id.is_empty() || id.starts_with('/') => return Err(bad()),
         _ => {
             let target = SessionTarget { endpoint, id: id.to_owned() };
-            context.snapshot.session_keys.seal(&target, owner(route, &context.access)).ok_or_else(bad)?
+            context.snapshot.session_keys.seal(&target, said, owner(route, &context.access)).ok_or_else(bad)?
         }
     };
     let value = HeaderValue::from_str(&sealed).map_err(|_| bad())?;
@@ -134,6 +139,6 @@ pub(super) fn public_endpoint(announced: &str, route: &ServerContext, context: &
         .unwrap_or_else(|| MappedPath { inner: path.to_string(), public: context.client.path.clone() });
     let id = url.query().map_or_else(|| inner.clone(), |query| format!("{inner}?{query}"));
     let target = SessionTarget { endpoint: endpoint.address(), id };
-    let sealed = context.snapshot.session_keys.seal(&target, owner(route, &context.access))?;
+    let sealed = context.snapshot.session_keys.seal(&target, b"", owner(route, &context.access))?;
     Some(format!("{public}?{SESSION_PARAMETER}={sealed}"))
 }

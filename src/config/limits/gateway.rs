@@ -8,8 +8,6 @@ pub const GATEWAY_SERVERS: usize = 200;
 pub const GATEWAY_PREFIX_BYTES: usize = 32;
 /// The longest name of a tool or prompt that a gateway shows, in bytes: APIs of models allow 64. A longer one gets a short form.
 pub const GATEWAY_NAME_BYTES: usize = 64;
-/// How much of a session's id may be what the client's `initialize` said, compressed, in bytes. What is longer stays in memory.
-pub const GATEWAY_PARAMS_BYTES: usize = 1 << 10;
 /// The largest session of a gateway, in bytes. The sealed id is a third longer, and proxies in front of the edge must let it pass.
 pub const GATEWAY_SESSION_BYTES: usize = 3 << 10;
 /// How long a server may take to open a session or to say what it is, before a gateway does without it.
@@ -48,3 +46,7 @@ pub const GATEWAY_STREAM_PAUSE: Duration = Duration::from_millis(500);
 pub const GATEWAY_STREAM_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The most bytes of items on one page of a gateway's list.
 pub const GATEWAY_PAGE_BYTES: usize = 4 << 20;
+/// How many tools `find_tools` gives when the client does not say it.
+pub const GATEWAY_FOUND: usize = 10;
+/// How many it gives at most.
+pub const GATEWAY_FOUND_MOST: usize = 50;

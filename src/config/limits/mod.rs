@@ -204,6 +204,11 @@ pub const EVENT_GRACE: Duration = Duration::from_secs(1);
 
 // Sessions that resume
 
+/// How much of a session's id may be what the client's `initialize` said, compressed, in bytes. What is longer stays in memory.
+pub const SESSION_SAID_BYTES: usize = 1 << 10;
+/// The most that this may be when it is not compressed any more, in bytes.
+pub const SESSION_SAID_WHOLE_BYTES: usize = 64 << 10;
+
 /// The largest `initialize` that is kept for `sessions: {resume: true}`, in bytes.
 pub const RESUME_MESSAGE_BYTES: usize = 16 << 10;
 /// Memory for all that are kept, in bytes. The least used are forgotten.

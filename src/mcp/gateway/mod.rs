@@ -4,10 +4,12 @@ mod capabilities;
 mod items;
 mod mark;
 mod naming;
+mod search;
 mod splice;
 
 pub use capabilities::{ServerFacts, negotiated_version};
 pub use items::{ListItem, ListPage, response_of};
 pub use mark::{ServerMark, marked_answer};
 pub use naming::{is_short_form, shown_name};
+pub use search::{ToolText, best_tools};
 pub use splice::{Splice, encode_text};

@@ -8,6 +8,7 @@ mod origin;
 mod refusal;
 mod wellknown;
 
+pub(super) use authorize::denied;
 pub(super) use identify::identify_refused;
 pub(super) use message::{note_call, read_messages};
 pub(super) use refusal::refuse;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::mcp::{SessionOwner, SessionTarget};
 use crate::types::Principal;
 
@@ -12,6 +14,8 @@ pub(crate) struct OpenSession {
     pub(crate) sealed: String,
     /// The endpoint that has the session, and the id there.
     pub(crate) target: SessionTarget,
+    /// The client's `initialize`, packed; empty if it is not in the id.
+    pub(crate) said: Bytes,
     /// True for a session of the 2024-11-05 transport: its target is a path, and it has no `Mcp-Session-Id`.
     pub(crate) legacy: bool,
 }
@@ -22,6 +26,7 @@ pub(crate) struct OpenSession {
 pub(crate) struct LastOpened {
     pub(crate) sealed: String,
     pub(crate) target: SessionTarget,
+    pub(crate) said: Bytes,
     /// The generation of the snapshot whose keys opened it.
     pub(crate) generation: u64,
     pub(crate) route: Arc<str>,

@@ -8,11 +8,11 @@ use super::answer::Answer;
 use super::upstream_challenge;
 use super::upstream_head::Upgrade;
 use super::websocket_key::ACCEPT_FIELD;
-use crate::mcp::Era;
+use crate::mcp::{Era, pack};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::client::downstream::Downstream;
 use crate::proxy::context::RequestContext;
-use crate::proxy::context::call::Outgoing;
+use crate::proxy::context::call::{Outgoing, OutgoingBody};
 use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::mcp_session::SESSION_HEADER;
 use crate::proxy::snapshot::ServerContext;
@@ -35,7 +35,9 @@ pub(super) fn head_for_client(
             // This era has no sessions, and the sessions of a gateway are its own.
             _ if call.gateway.is_some() => drop(head.remove_header(&SESSION_HEADER)),
             Era::Stateless => drop(head.remove_header(&SESSION_HEADER)),
-            Era::Sessions => mcp_session::seal_response(&mut head, route, context, call.session.as_ref())?,
+            Era::Sessions => {
+                mcp_session::seal_response(&mut head, route, context, call.session.as_ref(), &said(outgoing))?;
+            }
         }
         if answer.is_event_stream() {
             // nginx in front of the edge would hold events back.
@@ -62,6 +64,14 @@ pub(super) fn head_for_client(
     location::make_public(&mut head, route, &context.client, &context.attempt);
     headers::to_client(&mut head, context, route)?;
     Ok(head)
+}
+
+/// What the request said, packed, if it opens a session that may have to be opened again. The request has kept its body only then.
+fn said(outgoing: &Outgoing) -> Vec<u8> {
+    match &outgoing.body {
+        OutgoingBody::Held(body) if !body.bytes.is_empty() => pack(&body.bytes).unwrap_or_default(),
+        OutgoingBody::Held(_) | OutgoingBody::Streamed => Vec::new(),
+    }
 }
 
 /// The head of an answer that opens a WebSocket, as the client may see it.

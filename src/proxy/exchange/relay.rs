@@ -22,7 +22,7 @@ use super::pump::{Event, Limits, Pump, Wanted};
 use super::upload::Upload;
 use super::upstream_head::Upgrade;
 use crate::config::limits;
-use crate::mcp::error_message;
+use crate::mcp::{error_message, pack};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::proxy::client::downstream::Downstream;
 use crate::proxy::client::transfer::Follows;
@@ -84,6 +84,7 @@ pub(crate) async fn relay(
         if let Some(open) = &call.session
             && downstream.req_header().method == Method::DELETE
             && status.is_success()
+            && route.settings.sessions.resume
         {
             edge.resumptions.forget(&open.sealed).await;
         }
@@ -110,13 +111,14 @@ pub(crate) async fn relay(
     relayed
 }
 
-/// Keeps the `initialize` of a session that may have to be opened again.
+/// Keeps the `initialize` of a session that may have to be opened again, if it is too long for the id.
 async fn remember(edge: &Edge, downstream: &Downstream<'_>, head: &ResponseHeader, outgoing: &Outgoing) {
     // The request has kept its body only if it may have to be sent again.
     if let OutgoingBody::Held(body) = &outgoing.body
         && !body.bytes.is_empty()
         && downstream.req_header().method == Method::POST
         && outgoing.call.as_ref().is_some_and(|call| call.kind == CallKind::Initialize)
+        && pack(&body.bytes).is_none()
         && let Some(sealed) = head.headers.get(&SESSION_HEADER).and_then(|id| id.to_str().ok())
     {
         edge.resumptions.remember(sealed.to_owned(), body.bytes.clone()).await;

@@ -2,7 +2,8 @@
 //!
 //! When the endpoint of a session is gone before a byte of a request was sent, the edge repeats the client's own `initialize`
 //! on another endpoint, and sends the session's requests there from then on. What the lost replica knew of the session is
-//! lost. If the edge does not have the `initialize` any more, the client gets a 404, as without this option.
+//! lost. The `initialize` travels in the id of the session, so any edge with the key can do that. One that is too long for the id stays
+//! in the memory of the edge that saw it; at other edges, or when it is forgotten, the client gets a 404, as without this option.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use super::link::Link;
 use super::own;
 use crate::config::limits;
-use crate::mcp::{SessionTarget, negotiated_version, response_of};
+use crate::mcp::{SessionTarget, negotiated_version, response_of, unpack};
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::{CallKind, MessageFields};
 use crate::proxy::context::opened_session::OpenSession;
@@ -43,7 +44,10 @@ pub(crate) async fn resume(
     open: &mut OpenSession,
 ) -> Result<Arc<Endpoint>, Rejection> {
     let Resumptions { messages, moved, streams, .. } = &edge.resumptions;
-    let message = messages.get(&open.sealed).await.ok_or_else(unknown)?;
+    let message = match unpack(&open.said).filter(|said| !said.is_empty()) {
+        Some(said) => said.into(),
+        None => messages.get(&open.sealed).await.ok_or_else(unknown)?,
+    };
     let lost = open.target.clone();
     // Boxed, because the cache passes the future on by value, several calls deep.
     let attempt = Box::pin(initialize(edge, client, context, route, message));

@@ -117,6 +117,11 @@ impl<'a> Caller<'a> {
         server.server.policy.authorize(principal.cloned(), operations)
     }
 
+    /// True when the server's route accepts callers of this provider.
+    pub(super) fn is_accepted(&self, server: &GatewayServer) -> bool {
+        accepts(server, self.context.access.principal())
+    }
+
     /// Stands for the caller, with all that servers may decide by, in the memory of the edge.
     pub(super) fn identity(&self, more: &[u8]) -> SessionKey {
         let mut digest = Digest::new(&SHA256);
@@ -145,6 +150,17 @@ impl<'a> Caller<'a> {
         ask: Ask<'_>,
     ) -> Result<Reply, ServerError> {
         let permit = self.permit(server, [Operation::Method(ask.method)]).map_err(|_| ServerError::Denied)?;
+        self.ask_as(permit, server, session, ask).await
+    }
+
+    /// As [`ask`](Self::ask), for what the gateway itself needs to know: it is enough that the caller may use the route at all.
+    pub(super) async fn ask_itself(
+        &self,
+        server: &GatewayServer,
+        session: &ServerSession,
+        ask: Ask<'_>,
+    ) -> Result<Reply, ServerError> {
+        let permit = self.permit(server, [Operation::Request]).map_err(|_| ServerError::Denied)?;
         self.ask_as(permit, server, session, ask).await
     }
 

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::HeaderValue;
 
 use super::caller::{Caller, fields_of};
 use super::open::{ClientSession, lost, session_at, stateless_meta};
 use super::resolve::Found;
 use crate::config::limits;
-use crate::mcp::{Era, Message, ServerMark, Splice};
+use crate::mcp::{Era, Message, ServerMark, SessionTarget, Splice};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::admit;
 use crate::proxy::client::downstream::Downstream;
@@ -80,6 +81,11 @@ pub(super) async fn forward(
         record.tool = Some(CallRecord::tool(&name));
     }
     let caller = Caller { edge, gateway, context, request: downstream.req_header() };
+    // As on the server's own route: first the scopes that every request needs, and then the rules.
+    if caller.is_accepted(server) {
+        let every = caller.permit(server, [Operation::Request]);
+        every.map_err(|denial| admit::denied(&denial, &gateway.route, &context.client))?;
+    }
     let permit = caller.permit(server, [operation]);
     let permit = permit.map_err(|denial| admit::refuse(context, &gateway.route, denial, Some(message), era))?;
     let mut session = session_at(caller, client, server).await.map_err(|error| error.rejection(shown_server))?;
@@ -112,7 +118,7 @@ pub(super) async fn forward(
             ServerSession::Open { target, .. } => (target.clone(), Some(server.mark)),
             ServerSession::Stateless => (None, None),
         };
-        let open = target.map(|target| OpenSession { sealed: String::new(), target, legacy: false });
+        let open = target.map(|target| of_gateway(target));
         let in_session = open.is_some();
         let call = Call {
             era,
@@ -183,13 +189,18 @@ pub(super) async fn resume_stream(
     let call = Call {
         era: Era::Sessions,
         kind: CallKind::Get,
-        session: Some(OpenSession { sealed: String::new(), target: target.clone(), legacy: false }),
+        session: Some(of_gateway(target.clone())),
         endless: true,
         deadline: None,
         gateway: Some(Box::new(ThroughGateway { fields, mark: Some(mark) })),
     };
     let body = OutgoingBody::Held(HeldBody::default());
     exchange::run(edge, downstream, context, &server.server, Outgoing { body, call: Some(call), upgrades: false }).await
+}
+
+/// A session that the client does not see: it has the id of the gateway's session only.
+fn of_gateway(target: SessionTarget) -> OpenSession {
+    OpenSession { sealed: String::new(), target, said: Bytes::new(), legacy: false }
 }
 
 fn internal(message: &'static str) -> Rejection {

@@ -1,8 +1,7 @@
 //! The lists of a gateway: those of its servers, one after the other, without what the caller may not use.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -12,9 +11,10 @@ use serde_json::json;
 use super::caller::{Ask, Caller};
 use super::open;
 use super::open::{ClientSession, request, session_at, stateless_meta};
+use super::own_tools::{is_own_tool, own_tools};
 use crate::auth::Permit;
-use crate::config::{WhenServerDown, limits};
-use crate::mcp::{ListItem, ListKind, ListPage, encode_text, shown_name};
+use crate::config::{Discovery, WhenServerDown, limits};
+use crate::mcp::{ListItem, ListKind, ListPage, ToolText, encode_text, shown_name};
 use crate::proxy::context::rejection::Rejection;
 use crate::proxy::gateway_memory::server_error::ServerError;
 use crate::proxy::gateway_memory::server_list::{ListKey, ServerList};
@@ -35,6 +35,20 @@ pub(super) struct Shown<'l> {
     pub(super) item: &'l ListItem,
     /// The name under which clients know it.
     pub(super) name: String,
+    list: &'l ServerList,
+    index: usize,
+}
+
+impl<'l> Shown<'l> {
+    /// Appends the item as clients see it.
+    pub(super) fn write(&self, out: &mut String) {
+        self.item.write_as(&self.name, out);
+    }
+
+    /// The words of a tool.
+    pub(super) fn text(&self) -> &'l ToolText {
+        &self.list.texts(&self.server.settings.name)[self.index]
+    }
 }
 
 /// The offers of all servers, and which servers have none because they cannot be reached.
@@ -79,7 +93,7 @@ impl Offer<'_> {
     /// The items that the caller may use, in the order of the server.
     pub(super) fn shown(&self, kind: ListKind) -> impl Iterator<Item = Shown<'_>> {
         let (server, settings) = (self.server, &*self.server.settings);
-        self.list.items.iter().filter_map(move |item| {
+        self.list.items.iter().enumerate().filter_map(move |(index, item)| {
             let is_offered = kind != ListKind::Tools || settings.tools.offers(&item.name);
             let name = match kind {
                 _ if !is_offered || !server.server.policy.shows(&self.permit, target(kind, &item.name)) => return None,
@@ -87,7 +101,7 @@ impl Offer<'_> {
                 ListKind::Prompts => shown_name(&settings.mark, &item.name).into_owned(),
                 ListKind::Resources | ListKind::ResourceTemplates => item.name.clone(),
             };
-            Some(Shown { server, item, name })
+            Some(Shown { server, item, name, list: &self.list, index })
         })
     }
 }
@@ -96,17 +110,17 @@ impl Offers<'_> {
     /// All items that the caller may use, each name once. A tool or a prompt whose name another server has already is left out, and a
     /// resource is shown under a URI of its own. Also gives the names that several servers have.
     pub(super) fn shown(&self, kind: ListKind) -> (Vec<Shown<'_>>, Vec<String>) {
-        let mut seen: HashMap<String, ()> = HashMap::new();
+        let mut seen: HashSet<String> = HashSet::new();
         let (mut all, mut clashes) = (Vec::new(), Vec::new());
         for mut shown in self.offers.iter().flat_map(|offer| offer.shown(kind)) {
-            if seen.contains_key(&shown.name) {
+            if seen.contains(&shown.name) {
                 if matches!(kind, ListKind::Tools | ListKind::Prompts) {
                     clashes.push(shown.name);
                     continue;
                 }
                 shown.name = own_uri(shown.server, &shown.name);
             }
-            seen.insert(shown.name.clone(), ());
+            seen.insert(shown.name.clone());
             all.push(shown);
         }
         (all, clashes)
@@ -140,7 +154,15 @@ pub(super) async fn list(
     {
         return Err(error.rejection(&server.settings.name));
     }
-    let (shown, clashes) = offers.shown(kind);
+    let (mut shown, mut clashes) = offers.shown(kind);
+    let searches = kind == ListKind::Tools && caller.gateway.settings.discovery == Discovery::Search;
+    if searches {
+        let settings = &caller.gateway.settings;
+        // The gateway's own tools have these names.
+        clashes.extend(shown.iter().map(|shown| &shown.name).filter(|name| is_own_tool(caller, name)).cloned());
+        let is_listed = |name: &str| settings.always_listed.iter().any(|pattern| pattern.matches(name));
+        shown.retain(|shown| is_listed(&shown.name) && !is_own_tool(caller, &shown.name));
+    }
     for name in &clashes {
         log::warn!(
             "gateway {}: `{name}` is the name of two tools or prompts: only the first is offered; give one server a `prefix`, or \
@@ -162,15 +184,19 @@ pub(super) async fn list(
     };
     let mut out = format!("{{\"{}\":[", kind.list_key());
     let mut next = None;
+    if searches && from == 0 {
+        let own = own_tools().map(|tool| tool.to_string());
+        out.push_str(&own.join(","));
+    }
     for (index, item) in shown.iter().enumerate().skip(from) {
-        if index > from {
+        if !out.ends_with('[') {
             if out.len() > limits::GATEWAY_PAGE_BYTES {
                 next = Some(index);
                 break;
             }
             out.push(',');
         }
-        item.item.write_as(&item.name, &mut out);
+        item.write(&mut out);
     }
     out.push(']');
     if let Some(next) = next {
@@ -286,8 +312,7 @@ async fn read_list(
     let mut session = session_at(caller, client, server).await?;
     let capability = kind.capability();
     let facts = caller.edge.gateways.facts.get(&server.mark).await;
-    let mut list =
-        ServerList { items: Vec::new(), is_public: true, read: Instant::now(), ttl: limits::GATEWAY_LIST_TTL };
+    let mut list = ServerList::new(limits::GATEWAY_LIST_TTL);
     if facts.is_some_and(|facts| !facts.has(capability)) {
         return Ok(list);
     }

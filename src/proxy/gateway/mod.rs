@@ -9,7 +9,9 @@ mod greet;
 mod lists;
 mod notify;
 mod open;
+mod own_tools;
 mod resolve;
+mod search;
 mod source;
 mod stream;
 mod wanted;
@@ -88,6 +90,7 @@ pub(super) async fn serve(
     if era == Era::Stateless && !is_forwarded {
         check_capabilities(&bytes)?;
     }
+    let own_tool = message.operations().next().and_then(|operation| operation.tool());
     let own = match (method, era) {
         ("initialize", Era::Sessions) => {
             let params = Splice::new(&bytes).and_then(|splice| splice.params().map(str::to_owned));
@@ -99,6 +102,9 @@ pub(super) async fn serve(
         ("logging/setLevel", Era::Sessions) => {
             notify::set_log_level(caller, client, &bytes).await?;
             "{}".to_owned()
+        }
+        ("tools/call", _) if own_tool.is_some_and(|tool| own_tools::is_own_tool(caller, tool)) => {
+            search::call(caller, client, own_tool.unwrap_or_default(), &bytes).await
         }
         ("subscriptions/listen", Era::Stateless) => {
             return stream::listen(edge, downstream, context, gateway, &bytes, &id).await;

@@ -11,6 +11,7 @@ use crate::mcp::{ServerFacts, SessionTarget};
 use crate::proxy::gateway_memory::server_error::ServerError;
 use crate::proxy::gateway_memory::session::{GatewaySession, ServerSession, VERSIONS, known_version};
 use crate::proxy::snapshot::GatewayServer;
+use crate::types::Operation;
 
 /// The session of a client at the gateway, if its revision has sessions.
 #[derive(Clone, Copy, Debug)]
@@ -114,14 +115,14 @@ pub(super) async fn open(
                 Some(params) => params.into(),
                 None => gateways.params.get(&session.key).await.ok_or(ServerError::Forgotten)?,
             };
-            match initialize(caller, server, &params).await {
+            match initialize(caller, server, &params, Operation::Method("initialize")).await {
                 Err(ServerError::NoSessions) => discover(caller, server).await,
                 opened => opened,
             }
         }
         ClientSession::Stateless => match discover(caller, server).await {
             Err(ServerError::Status(_) | ServerError::Refused(_) | ServerError::Junk(_)) => {
-                initialize(caller, server, &own_params()).await
+                initialize(caller, server, &own_params(), Operation::Request).await
             }
             opened => opened,
         },
@@ -133,16 +134,19 @@ pub(super) async fn open(
     Ok((session, facts))
 }
 
-/// Opens a session (MCP 2025-11-25, "Lifecycle").
+/// Opens a session (MCP 2025-11-25, "Lifecycle"). `operation`: what the caller must be allowed to do for that. A client that does not
+/// initialize itself needs no right to.
 async fn initialize(
     caller: Caller<'_>,
     server: &GatewayServer,
     params: &str,
+    operation: Operation<'_>,
 ) -> Result<(ServerSession, ServerFacts), ServerError> {
+    let permit = caller.permit(server, [operation]).map_err(|_| ServerError::Denied)?;
     let unopened = ServerSession::Open { version: VERSIONS[0], target: None };
     let body = request("initialize", params);
     let ask = Ask { method: "initialize", name: None, body, limit: limits::GATEWAY_OPEN };
-    let reply = caller.ask(server, &unopened, ask).await?;
+    let reply = caller.ask_as(permit, server, &unopened, ask).await?;
     let result = match reply.result() {
         Ok(result) => result,
         // A server without sessions refuses it in one of these ways (MCP 2026-07-28, "Versioning", compatibility matrix).
@@ -160,7 +164,7 @@ async fn initialize(
     let session = ServerSession::Open { version, target };
     let body = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
     let ask = Ask { method: "notifications/initialized", name: None, body, limit: limits::GATEWAY_OPEN };
-    let told = caller.ask(server, &session, ask).await?;
+    let told = caller.ask_itself(server, &session, ask).await?;
     if !told.status.is_success() {
         return Err(ServerError::Status(told.status));
     }
@@ -171,7 +175,7 @@ async fn initialize(
 async fn discover(caller: Caller<'_>, server: &GatewayServer) -> Result<(ServerSession, ServerFacts), ServerError> {
     let body = request("server/discover", &format!(r#"{{"_meta":{{{}}}}}"#, stateless_meta(None)));
     let ask = Ask { method: "server/discover", name: None, body, limit: limits::GATEWAY_OPEN };
-    let reply = caller.ask(server, &ServerSession::Stateless, ask).await?;
+    let reply = caller.ask_itself(server, &ServerSession::Stateless, ask).await?;
     let facts = ServerFacts::of_discover(reply.result()?, STATELESS_VERSION)
         .ok_or(ServerError::Junk("an answer to `server/discover` that is not one"))?;
     Ok((ServerSession::Stateless, facts))

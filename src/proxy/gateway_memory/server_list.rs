@@ -1,9 +1,10 @@
 //! A list of one server, as a gateway remembers it.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::session::SessionKey;
-use crate::mcp::{ListItem, ListKind, ServerMark};
+use crate::mcp::{ListItem, ListKind, ServerMark, ToolText};
 
 /// What a list depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,9 +24,21 @@ pub(in crate::proxy) struct ServerList {
     pub(in crate::proxy) read: Instant,
     /// How long it is valid.
     pub(in crate::proxy) ttl: Duration,
+    /// The words of each item, in the same order, once somebody has searched for tools.
+    texts: OnceLock<Vec<ToolText>>,
 }
 
 impl ServerList {
+    /// An empty list that was read now.
+    pub(in crate::proxy) fn new(ttl: Duration) -> Self {
+        Self { items: Vec::new(), is_public: true, read: Instant::now(), ttl, texts: OnceLock::new() }
+    }
+
+    /// The words of each item of a list of tools. `server`: the name of the server.
+    pub(in crate::proxy) fn texts(&self, server: &str) -> &[ToolText] {
+        self.texts.get_or_init(|| self.items.iter().map(|item| ToolText::new(server, item)).collect())
+    }
+
     /// True while the list need not be read again.
     pub(in crate::proxy) fn is_fresh(&self) -> bool {
         self.read.elapsed() < self.ttl

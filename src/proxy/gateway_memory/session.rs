@@ -1,16 +1,12 @@
 //! The session of a client at a gateway. Its id carries, sealed, what the client said when it initialized and which sessions are
 //! open at the servers, so any edge with the same key serves it, and an open session takes no memory.
 
-use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
 
 use crate::config::limits;
-use crate::mcp::{KeyRing, ServerMark, SessionOwner, SessionTarget};
+use crate::mcp::{KeyRing, ServerMark, SessionOwner, SessionTarget, pack, unpack};
 
 /// The first byte of a sealed gateway session. The ids of other sessions begin with 4 or 6.
 const BEGIN: u8 = b'G';
@@ -54,13 +50,12 @@ impl GatewaySession {
     /// A new session without sessions at servers.
     pub(in crate::proxy) fn new(params: &str) -> Self {
         let key = std::array::from_fn(|_| fastrand::u8(..));
-        let packed = Some(compressed(params.as_bytes())).filter(|packed| packed.len() <= limits::GATEWAY_PARAMS_BYTES);
-        Self { key, packed: packed.map(Bytes::from), servers: Vec::new() }
+        Self { key, packed: pack(params.as_bytes()).map(Bytes::from), servers: Vec::new() }
     }
 
     /// `params` of the client's `initialize`. `None` when they were too long for the id.
     pub(in crate::proxy) fn params(&self) -> Option<String> {
-        expanded(self.packed.as_ref()?)
+        String::from_utf8(unpack(self.packed.as_ref()?)?).ok()
     }
 
     /// Tells clients apart that said different things.
@@ -208,20 +203,6 @@ fn uuid_text(uuid: [u8; 16]) -> String {
         text.push_str(&format!("{byte:02x}"));
     }
     text
-}
-
-fn compressed(text: &[u8]) -> Vec<u8> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    // Writing to a vector cannot fail.
-    encoder.write_all(text).and_then(|()| encoder.finish()).unwrap_or_default()
-}
-
-fn expanded(text: &[u8]) -> Option<String> {
-    let mut out = String::new();
-    // Only the edge makes such texts, but a bound costs nothing.
-    let limit = limits::RESUME_MESSAGE_BYTES as u64;
-    DeflateDecoder::new(text).take(limit).read_to_string(&mut out).ok()?;
-    Some(out)
 }
 
 #[cfg(test)]

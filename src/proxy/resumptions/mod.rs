@@ -1,7 +1,6 @@
 //! What is remembered of MCP sessions so that they can be opened again on another replica (`sessions: {resume: true}`).
 //!
-//! It is kept in memory: a session can be resumed at the edge that saw it begin, as long as that edge runs and has not
-//! forgotten the session ([`limits::RESUME_BYTES`]).
+//! The `initialize` of a session travels in its id. Here are those that are too long for that, and where sessions were moved to.
 
 pub(super) mod streams;
 
@@ -16,11 +15,11 @@ use crate::mcp::SessionTarget;
 /// By the session id that the client has.
 #[derive(Clone, Debug)]
 pub(super) struct Resumptions {
-    /// The `initialize` that a session began with.
+    /// The `initialize` that a session began with, if it is not in the id.
     pub(super) messages: Cache<String, Bytes>,
     /// Where a session was moved to.
     pub(super) moved: Cache<String, SessionTarget>,
-    /// Sessions that were moved, and that their clients have ended. At the endpoint where they began, they may be open still.
+    /// Sessions that their clients have ended. At the endpoint where a moved session began, it may be open still.
     ended: Cache<String, ()>,
     pub(super) streams: SessionStreams,
 }
@@ -47,11 +46,11 @@ impl Resumptions {
         self.messages.insert(sealed, message).await;
     }
 
-    /// Forgets a session that its client has ended.
+    /// A client has ended its session. It must not be opened again from what its id carries.
     pub(super) async fn forget(&self, sealed: &str) {
         self.messages.invalidate(sealed).await;
+        self.ended.insert(sealed.to_owned(), ()).await;
         if self.moved.contains_key(sealed) {
-            self.ended.insert(sealed.to_owned(), ()).await;
             self.moved.invalidate(sealed).await;
             self.streams.end(sealed);
         }

@@ -147,3 +147,44 @@ async fn lists_and_calls_are_held_to_the_rules_of_the_servers_routes() {
         edge.metric(r#"mcp_edge_mcp_calls_total{method="tools/call",outcome="ok",route="/two/",tool="put_a"}"#).await;
     assert_eq!(metric, 2.0, "calls count at the server's route");
 }
+
+#[tokio::test]
+async fn tools_are_searched_where_there_are_too_many_to_list() {
+    let one = Server::start("one", Speaks::Sessions, &["get_stock_price", "put_secret", "find_tools"]).await;
+    let two = Server::start("two", Speaks::Stateless, &["send_mail", "read_mail"]).await;
+    let rules = ", tools: [{match: 'put_*', scopes: [write]}, {match: '*'}]";
+    let gateway = "servers: [{route: one, prefix: ''}, two], discovery: search, always_listed: ['*_read_*']";
+    let edge = start(&[&one, &two], &["one", "two"], rules, gateway).await;
+    for speaks in [Speaks::Sessions, Speaks::Stateless] {
+        let client = Client::of(&edge, "", speaks).await;
+        let list = client.ask("tools/list", json!({})).await;
+        let names: Vec<&str> = list["result"]["tools"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|tool| tool["name"].as_str())
+            .collect();
+        assert_eq!(names, ["find_tools", "describe_tool", "two_read_mail"]);
+        assert_eq!(list["result"]["_meta"]["mcp-edge/clashes"], json!(["find_tools"]), "the gateway's own comes first");
+        let find = async |query: &str| {
+            let found = client.ask("tools/call", json!({"name": "find_tools", "arguments": {"query": query}})).await;
+            let tools = found["result"]["structuredContent"]["tools"].as_array().expect("a list").clone();
+            assert_eq!(found["result"]["content"][0]["text"], found["result"]["structuredContent"].to_string());
+            tools.iter().map(|tool| tool["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(find("price of a stock").await, ["get_stock_price"]);
+        assert_eq!(find("mail").await, ["two_send_mail", "two_read_mail"]);
+        assert!(find("secret").await.is_empty(), "what the caller may not use is not found");
+        let describe = json!({"name": "describe_tool", "arguments": {"name": "two_send_mail"}});
+        let described = client.ask("tools/call", describe).await;
+        let tool = &described["result"]["structuredContent"];
+        assert_eq!((&tool["name"], &tool["inputSchema"]), (&json!("two_send_mail"), &json!({"type": "object"})));
+        assert_eq!(client.call("two_send_mail").await, Ok(r#"two:send_mail:{"x":1}"#.to_owned()), "all can be called");
+        for wrong in
+            [json!({"name": "describe_tool", "arguments": {"name": "put_secret"}}), json!({"name": "find_tools"})]
+        {
+            let answer = client.ask("tools/call", wrong).await;
+            assert_eq!(answer["result"]["isError"], true, "{answer}");
+        }
+    }
+}

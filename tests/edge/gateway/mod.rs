@@ -3,6 +3,7 @@
 mod eras;
 mod faults;
 mod lists;
+mod policy;
 mod real;
 mod server;
 mod sessions;

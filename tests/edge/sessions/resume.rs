@@ -495,15 +495,34 @@ async fn the_other_server_gets_the_host_and_the_token_that_the_route_sets() {
     }
 }
 
-/// Only the edge at which a session was opened can resume it.
+/// What the client's `initialize` said travels in the id.
 #[tokio::test]
-async fn another_edge_cannot_resume_a_session() {
+async fn another_edge_can_resume_a_session() {
     let origins = servers().await;
     let all = addresses(&origins);
     let (_edge, caller, survivor) = lose(origins, RESUME).await;
     let other = start(WITH_KEY, &all, "", RESUME).await;
+    assert_eq!(caller.at(&other).post(CALL).await.status, 200);
+    assert_eq!(methods(&survivor), ["initialize", "notifications/initialized", "tools/call"]);
+    assert_eq!(survivor.requests()[0].body, INITIALIZE.as_bytes(), "byte for byte");
+}
+
+/// What is too long for the id stays in the memory of the edge that saw it.
+#[tokio::test]
+async fn another_edge_cannot_resume_a_session_whose_client_said_too_much() {
+    let mut origins = servers().await;
+    let all = addresses(&origins);
+    let edge = start(WITH_KEY, &all, "", RESUME).await;
+    let other = start(WITH_KEY, &all, "", RESUME).await;
+    let mut bytes = [0; 3_000];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).expect("random bytes");
+    let noise: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let long = INITIALIZE.replace("\"version\":\"1\"", &format!("\"version\":\"{noise}\""));
+    let mut caller = Caller::new(edge.address, "/a/mcp", "alice");
+    caller.session = caller.post(&long).await.header("mcp-session-id").map(str::to_owned);
+    kill(take_home(&mut origins)).await;
     assert_eq!(caller.at(&other).post(CALL).await.status, 404);
-    assert_eq!(survivor.count(), 0);
+    caller.who().await;
 }
 
 /// The server may be lost before the client sends `notifications/initialized`.
