@@ -37,9 +37,9 @@ fn sessions(criterion: &mut Criterion) {
     let owner = SessionOwner { route: "/fininfo/", principal: Some(&alice) };
     let endpoint = "10.0.1.11:8000".parse().expect("an address");
     let target = SessionTarget { endpoint, id: "5f0c954e-6c11-4d0a-9c1e-3f4f1f1b6c1d".to_owned() };
-    let sealed = ring.seal(&target, owner).expect("sealed");
+    let sealed = ring.seal(&target, b"", owner).expect("sealed");
     let mut group = criterion.benchmark_group("session");
-    group.bench_function("seal", |bencher| bencher.iter(|| ring.seal(black_box(&target), owner)));
+    group.bench_function("seal", |bencher| bencher.iter(|| ring.seal(black_box(&target), b"", owner)));
     group.bench_function("open", |bencher| bencher.iter(|| ring.open(black_box(&sealed), owner)));
     group.finish();
 }

@@ -1,4 +1,5 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/status`, `/jwks.json`, `POST /reload`, `POST /auth/purge`.
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/status`, `/catalog`, `/jwks.json`, `POST /reload`, `POST /auth/purge`,
+//! `POST /catalog/accept`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +15,10 @@ use serde_json::json;
 use crate::auth::{TokenCache, TooManyRefusals, UpstreamTokens};
 use crate::config::limits;
 use crate::metrics::Metrics;
+use crate::proxy::{Catalog, UnknownTool};
 use crate::types::{Authority, Secret};
 
+mod accept;
 mod control;
 mod jwks;
 mod purge;
@@ -33,6 +36,8 @@ pub struct Admin {
     pub cache: Arc<TokenCache>,
     /// The tokens that the edge sends to upstreams. A purge removes them, too.
     pub upstream_tokens: Arc<UpstreamTokens>,
+    /// What gateways have seen of their servers.
+    pub catalog: Arc<Catalog>,
     /// Turns false when the edge drains.
     pub ready: Arc<AtomicBool>,
     /// The bearer token that requests must send to change something.
@@ -62,22 +67,27 @@ impl Admin {
             "/readyz" if reads => respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
             "/metrics" if reads => self.metrics(),
             "/status" if reads => {
-                let body = format!("{:#}\n", status::status(&*self.control));
+                let body = format!("{:#}\n", status::status(&*self.control, &self.catalog));
                 respond(StatusCode::OK, JSON, body)
             }
+            "/catalog" if reads => respond(StatusCode::OK, JSON, format!("{:#}\n", self.catalog.to_json())),
             "/jwks.json" if reads => {
                 let body = format!("{:#}\n", jwks::key_set(&self.control.snapshot().config));
                 respond(StatusCode::OK, KEY_SET, body)
             }
-            "/reload" | "/auth/purge" if method != Method::POST => not_allowed("POST"),
-            "/reload" | "/auth/purge" => match self.refusal(&headers) {
+            "/reload" | "/auth/purge" | "/catalog/accept" if method != Method::POST => not_allowed("POST"),
+            "/reload" | "/auth/purge" | "/catalog/accept" => match self.refusal(&headers) {
                 Some(refusal) => refusal,
                 None if path == "/reload" => self.reload().await,
-                None => self.purge(session).await,
+                None => match body_of(session).await {
+                    Ok(body) if path == "/auth/purge" => self.purge(&body).await,
+                    Ok(body) => self.accept(&body),
+                    Err(refusal) => refusal,
+                },
             },
-            "/livez" | "/readyz" | "/metrics" | "/status" | "/jwks.json" => not_allowed("GET, HEAD"),
+            "/livez" | "/readyz" | "/metrics" | "/status" | "/catalog" | "/jwks.json" => not_allowed("GET, HEAD"),
             _ => {
-                let paths = "/livez, /readyz, /metrics, /status, /jwks.json, POST /reload or POST /auth/purge";
+                let paths = "/livez, /readyz, /metrics, /status, /catalog, /jwks.json, POST /reload, POST /auth/purge or POST /catalog/accept";
                 respond(StatusCode::NOT_FOUND, TEXT, format!("not found: use {paths}\n"))
             }
         }
@@ -105,20 +115,8 @@ impl Admin {
         (!self.may_write(headers)).then(|| respond(StatusCode::UNAUTHORIZED, TEXT, message))
     }
 
-    async fn purge(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let mut body = Vec::new();
-        loop {
-            let piece = match session.read_request_body().await {
-                Ok(Some(piece)) => piece,
-                Ok(None) => break,
-                Err(_) => return respond(StatusCode::BAD_REQUEST, TEXT, "the body is not complete\n"),
-            };
-            body.extend_from_slice(&piece);
-            if body.len() > limits::ADMIN_BODY_BYTES {
-                return respond(StatusCode::PAYLOAD_TOO_LARGE, TEXT, "the body is too large\n");
-            }
-        }
-        let (revocation, refuse_for) = match purge::read(&body) {
+    async fn purge(&self, body: &[u8]) -> Response<Vec<u8>> {
+        let (revocation, refuse_for) = match purge::read(body) {
             Ok(read) => read,
             Err(error) => return respond(StatusCode::BAD_REQUEST, TEXT, error + "\n"),
         };
@@ -131,6 +129,23 @@ impl Admin {
             Err(TooManyRefusals) => {
                 let message = "too many purges with `refuse_for` are active: purge without it, or restart the edge\n";
                 respond(StatusCode::CONFLICT, TEXT, message)
+            }
+        }
+    }
+
+    fn accept(&self, body: &[u8]) -> Response<Vec<u8>> {
+        let accepted = match accept::read(body) {
+            Ok(accepted) => accepted,
+            Err(message) => return respond(StatusCode::BAD_REQUEST, TEXT, format!("{message}\n")),
+        };
+        match self.catalog.accept(&accepted.route, accepted.tool.as_deref()) {
+            Ok(count) => {
+                info!("{count} changed definitions of tools of the route {} were accepted", accepted.route);
+                respond(StatusCode::OK, JSON, json!({"accepted": count}).to_string() + "\n")
+            }
+            Err(UnknownTool) => {
+                let message = "no gateway has seen this route, or this tool of it: `/catalog` shows all of them\n";
+                respond(StatusCode::NOT_FOUND, TEXT, message)
             }
         }
     }
@@ -157,6 +172,21 @@ impl Admin {
         // Digests are compared, so that the time of the comparison reveals nothing about the token.
         let digest = |bytes: &[u8]| ring::digest::digest(&ring::digest::SHA256, bytes);
         shown.is_some_and(|shown| digest(shown).as_ref() == digest(token.expose()).as_ref())
+    }
+}
+
+/// The body of a request, or why it is refused.
+async fn body_of(session: &mut ServerSession) -> Result<Vec<u8>, Response<Vec<u8>>> {
+    let mut body = Vec::new();
+    loop {
+        match session.read_request_body().await {
+            Ok(Some(piece)) => body.extend_from_slice(&piece),
+            Ok(None) => return Ok(body),
+            Err(_) => return Err(respond(StatusCode::BAD_REQUEST, TEXT, "the body is not complete\n")),
+        }
+        if body.len() > limits::ADMIN_BODY_BYTES {
+            return Err(respond(StatusCode::PAYLOAD_TOO_LARGE, TEXT, "the body is too large\n"));
+        }
     }
 }
 

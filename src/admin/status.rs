@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::control::Control;
+use crate::proxy::{Catalog, Destination, GatewayContext};
 
 /// The running snapshot and the last reload. Nothing in it is secret: files with secrets are shown without a digest.
-pub(super) fn status(control: &dyn Control) -> Value {
+pub(super) fn status(control: &dyn Control, catalog: &Catalog) -> Value {
     let snapshot = control.snapshot();
     let config = &snapshot.config;
     let files: Vec<Value> = config
@@ -22,10 +23,14 @@ pub(super) fn status(control: &dyn Control) -> Value {
         .map(|route| {
             let settings = &route.route().settings;
             let hosts: Vec<String> = settings.hosts.iter().map(ToString::to_string).collect();
-            json!({
+            let mut shown = json!({
                 "name": settings.name, "path": format!("{}/", settings.prefix), "hosts": hosts,
                 "upstream": settings.upstream(), "open": settings.auth.is_none(),
-            })
+            });
+            if let Destination::Gateway(gateway) = route {
+                shown["gateway"] = gateway_status(gateway, catalog);
+            }
+            shown
         })
         .collect();
     let upstreams: serde_json::Map<String, Value> =
@@ -38,4 +43,18 @@ pub(super) fn status(control: &dyn Control) -> Value {
         "routes": routes,
         "upstreams": upstreams,
     })
+}
+
+fn gateway_status(gateway: &GatewayContext, catalog: &Catalog) -> Value {
+    let servers = gateway.servers.iter().map(|server| {
+        let settings = &server.settings;
+        let mut shown = catalog.server_status(&settings.route);
+        shown["route"] = json!(settings.route);
+        shown["name"] = json!(settings.name);
+        shown["prefix"] = json!(settings.mark);
+        shown["path"] = json!(server.target);
+        shown
+    });
+    let names = catalog.names(&gateway.route.settings.name);
+    json!({"servers": servers.collect::<Vec<_>>(), "clashes": names.clashes, "short_forms": names.short_forms})
 }

@@ -23,6 +23,7 @@ pub struct Metrics {
     pub(super) requests_in_flight: IntGaugeVec,
     pub(super) streams_open: IntGaugeVec,
     pub(super) misleading_answers: IntCounterVec,
+    pub(super) changed_tools: IntCounterVec,
     pub(super) mcp_calls: IntCounterVec,
     pub(super) mcp_call_duration: HistogramVec,
     pub(super) tool_labels_dropped: IntCounterVec,
@@ -73,6 +74,11 @@ impl Metrics {
             misleading_answers: new.counters(
                 "misleading_answers_total",
                 "Answers in which an upstream would have led clients to another host, by its challenge or the endpoint of a session.",
+                &["route"],
+            )?,
+            changed_tools: new.counters(
+                "tool_definitions_changed_total",
+                "Changes of the definitions of tools, as gateways have noticed them.",
                 &["route"],
             )?,
             mcp_calls: new.counters(

@@ -19,6 +19,8 @@ pub struct RouteMetrics {
     pub streams: IntGauge,
     /// Answers in which the upstream would have led clients to another host.
     pub misleading: IntCounter,
+    /// Changes of the definitions of tools, as gateways have noticed them.
+    pub changed_tools: IntCounter,
     /// MCP calls.
     pub calls: CallMetrics,
     duration: Histogram,
@@ -35,6 +37,7 @@ impl RouteMetrics {
             in_flight: families.requests_in_flight.with_label_values(&[route]),
             streams: families.streams_open.with_label_values(&[route]),
             misleading: families.misleading_answers.with_label_values(&[route]),
+            changed_tools: families.changed_tools.with_label_values(&[route]),
             calls: CallMetrics::new(families, route),
             duration: families.request_duration.with_label_values(&[route]),
             codes: Mutex::default(),
@@ -67,6 +70,7 @@ impl Drop for RouteMetrics {
         let _ = self.families.requests_in_flight.remove_label_values(&[route]);
         let _ = self.families.streams_open.remove_label_values(&[route]);
         let _ = self.families.misleading_answers.remove_label_values(&[route]);
+        let _ = self.families.changed_tools.remove_label_values(&[route]);
         let _ = self.families.request_duration.remove_label_values(&[route]);
         self.families.forget_upstream_tokens(route);
     }

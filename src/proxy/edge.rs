@@ -10,6 +10,7 @@ use pingora::connectors::{ConnectorOptions, TransportConnector};
 use super::abandoned::Abandoned;
 use super::context::RequestContext;
 use super::gateway_memory::GatewayMemory;
+use super::gateway_memory::catalog::Catalog;
 use super::held::Held;
 use super::listener::ListenerContext;
 use super::resumptions::Resumptions;
@@ -49,11 +50,13 @@ impl std::fmt::Debug for Edge {
 
 impl Edge {
     /// Each request uses what `snapshot` holds when it starts. At most `idle_connections` to upstreams are kept.
+    /// Gateways note what they see in `catalog`.
     pub fn new(
         snapshot: Arc<ArcSwap<Snapshot>>,
         listeners: Vec<ListenerContext>,
         metrics: Arc<Metrics>,
         idle_connections: usize,
+        catalog: Arc<Catalog>,
     ) -> Self {
         let log_format = snapshot.load().config.log.format;
         Self {
@@ -67,7 +70,7 @@ impl Edge {
             held_early: Held::default(),
             held_early_small: Held::default(),
             resumptions: Resumptions::default(),
-            gateways: GatewayMemory::default(),
+            gateways: GatewayMemory::new(catalog),
             abandoned: Arc::default(),
         }
     }

@@ -35,6 +35,7 @@ pub use client::stream::ClientStream;
 pub use context::RequestContext;
 pub use edge::Edge;
 pub use front::Front;
+pub use gateway_memory::catalog::{Catalog, GatewayNames, UnknownTool};
 pub use hooks::Hooks;
 pub use listener::ListenerContext;
 pub(crate) use log::{LineMemory, TARGET as ACCESS_LOG, escaped_json};

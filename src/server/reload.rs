@@ -176,6 +176,7 @@ impl Reloader {
         })?;
         self.snapshot.store(Arc::clone(&next));
         previous.is_replaced.send_replace(true);
+        self.shared.catalog.keep(|route| next.routes.contains_key(route));
         tasks.follow(&next);
         show_certificates(&self.certificates, &next.config.listeners);
         for (name, upstream) in &previous.upstreams {

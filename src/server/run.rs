@@ -140,7 +140,8 @@ impl RunningEdge {
         let snapshot = build(&shared, Arc::clone(&config), None).await;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let idle = limits::POOL_PER_THREAD * threads(&config);
-        let edge = Edge::new(Arc::clone(&snapshot), contexts, Arc::clone(&shared.metrics), idle);
+        let catalog = Arc::clone(&shared.catalog);
+        let edge = Edge::new(Arc::clone(&snapshot), contexts, Arc::clone(&shared.metrics), idle, catalog);
         let edge = Arc::new(edge);
         let pipeline = Arc::new(pipeline(&config, Arc::clone(&edge)));
         let front = Arc::new(Front::new(edge, Arc::clone(&pipeline), !is_pipeline_only()));
@@ -162,6 +163,7 @@ impl RunningEdge {
             metrics: Arc::clone(&shared.metrics),
             cache: Arc::clone(&shared.cache),
             upstream_tokens: Arc::clone(&shared.upstream_tokens),
+            catalog: Arc::clone(&shared.catalog),
             ready: Arc::clone(&ready),
             token: config.admin.token.clone(),
             on_loopback: admin_address.ip().is_loopback(),

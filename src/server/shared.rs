@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::auth::{OutboundClient, TokenCache, UpstreamTokens, install_crypto};
 use crate::mcp::KeyRing;
 use crate::metrics::Metrics;
+use crate::proxy::Catalog;
 use crate::upstream::ProbeClient;
 
 /// State that all snapshots share.
@@ -21,6 +22,8 @@ pub struct Shared {
     pub client: OutboundClient,
     /// The connectors for health checks.
     pub probes: Arc<ProbeClient>,
+    /// What gateways have seen of their servers.
+    pub catalog: Arc<Catalog>,
     /// Seals MCP session ids when the configuration has no `sessions.keys`.
     pub session_keys: KeyRing,
 }
@@ -49,6 +52,7 @@ impl Shared {
             upstream_tokens: Arc::default(),
             client: OutboundClient::new()?,
             probes: Arc::default(),
+            catalog: Arc::default(),
             session_keys: KeyRing::generate().ok_or(SetUpError::Random)?,
             metrics,
         })

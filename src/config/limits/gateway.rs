@@ -46,6 +46,10 @@ pub const GATEWAY_STREAM_PAUSE: Duration = Duration::from_millis(500);
 pub const GATEWAY_STREAM_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The most bytes of items on one page of a gateway's list.
 pub const GATEWAY_PAGE_BYTES: usize = 4 << 20;
+/// How many tools of one server are in the catalogue.
+pub const CATALOG_TOOLS: usize = 2_000;
+/// The largest definition of a tool there, in bytes.
+pub const CATALOG_TOOL_BYTES: usize = 64 << 10;
 /// How many tools `find_tools` gives when the client does not say it.
 pub const GATEWAY_FOUND: usize = 10;
 /// How many it gives at most.

@@ -118,7 +118,7 @@ pub(super) async fn forward(
             ServerSession::Open { target, .. } => (target.clone(), Some(server.mark)),
             ServerSession::Stateless => (None, None),
         };
-        let open = target.map(|target| of_gateway(target));
+        let open = target.map(of_gateway);
         let in_session = open.is_some();
         let call = Call {
             era,

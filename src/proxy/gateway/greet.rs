@@ -39,10 +39,10 @@ struct Known<'a> {
 impl<'a> Known<'a> {
     /// A server that cannot be reached now counts as what it was: clients ask for capabilities only once.
     async fn missing(&mut self, caller: Caller<'_>, server: &'a GatewayServer, error: ServerError) {
-        if matches!(error, ServerError::Denied | ServerError::NoSessions) {
+        if matches!(error, ServerError::Denied) {
             return;
         }
-        log::warn!("gateway {}: the server `{}` {error}", caller.gateway.route.settings.name, server.settings.name);
+        caller.edge.gateways.has_problem(caller.gateway, server, &error);
         if let Some(facts) = caller.edge.gateways.facts.get(&server.mark).await {
             self.facts.push((server, facts));
         }

@@ -1,6 +1,7 @@
 //! The lists of a gateway: those of its servers, one after the other, without what the caller may not use.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,8 +15,9 @@ use super::open::{ClientSession, request, session_at, stateless_meta};
 use super::own_tools::{is_own_tool, own_tools};
 use crate::auth::Permit;
 use crate::config::{Discovery, WhenServerDown, limits};
-use crate::mcp::{ListItem, ListKind, ListPage, ToolText, encode_text, shown_name};
+use crate::mcp::{ListItem, ListKind, ListPage, ToolText, encode_text, is_short_form, shown_name};
 use crate::proxy::context::rejection::Rejection;
+use crate::proxy::gateway_memory::catalog::GatewayNames;
 use crate::proxy::gateway_memory::server_error::ServerError;
 use crate::proxy::gateway_memory::server_list::{ListKey, ServerList};
 use crate::proxy::gateway_memory::session::ServerSession;
@@ -94,6 +96,8 @@ impl Offer<'_> {
     pub(super) fn shown(&self, kind: ListKind) -> impl Iterator<Item = Shown<'_>> {
         let (server, settings) = (self.server, &*self.server.settings);
         self.list.items.iter().enumerate().filter_map(move |(index, item)| {
+            let accepted = if settings.pin { self.list.accepted.get(index).and_then(Option::as_ref) } else { None };
+            let item = accepted.unwrap_or(item);
             let is_offered = kind != ListKind::Tools || settings.tools.offers(&item.name);
             let name = match kind {
                 _ if !is_offered || !server.server.policy.shows(&self.permit, target(kind, &item.name)) => return None,
@@ -163,12 +167,8 @@ pub(super) async fn list(
         let is_listed = |name: &str| settings.always_listed.iter().any(|pattern| pattern.matches(name));
         shown.retain(|shown| is_listed(&shown.name) && !is_own_tool(caller, &shown.name));
     }
-    for name in &clashes {
-        log::warn!(
-            "gateway {}: `{name}` is the name of two tools or prompts: only the first is offered; give one server a `prefix`, or \
-             `rename` the tool",
-            caller.gateway.route.settings.name
-        );
+    if matches!(kind, ListKind::Tools | ListKind::Prompts) {
+        note_names(caller, kind, &shown, &clashes);
     }
     let from = match cursor {
         None => 0,
@@ -220,6 +220,24 @@ pub(super) async fn list(
     }
     out.push('}');
     Ok(out)
+}
+
+/// Notes the names that operators should know of. New clashes are logged.
+fn note_names(caller: Caller<'_>, kind: ListKind, shown: &[Shown<'_>], clashes: &[String]) {
+    let gateway = &caller.gateway.route.settings.name;
+    let short = |shown: &&Shown<'_>| kind == ListKind::Tools && is_short_form(&shown.name);
+    let whole = |shown: &Shown<'_>| format!("{}{}", shown.server.settings.mark, shown.item.name);
+    let short_forms = shown.iter().filter(short).map(|shown| (shown.name.clone(), whole(shown)));
+    let short_forms = short_forms.filter(|(short, whole)| short != whole).take(limits::CATALOG_TOOLS).collect();
+    let names = GatewayNames { clashes: clashes.to_vec(), short_forms };
+    if kind == ListKind::Tools && caller.edge.gateways.catalog.has_names(gateway, names) {
+        for name in clashes {
+            log::warn!(
+                "gateway {gateway}: several tools have the name `{name}`, and only the first is offered: give one server a \
+                 `prefix`, or `rename` the tool"
+            );
+        }
+    }
 }
 
 /// The list of one server: the one that is remembered, as long as it is valid, else a new one. When the server cannot be reached,
@@ -274,11 +292,7 @@ pub(super) async fn server_list(
                     error,
                     ServerError::Unreachable | ServerError::Late | ServerError::Status(_) | ServerError::Junk(_)
                 ) {
-                    log::warn!(
-                        "gateway {}: the server `{}` {error}",
-                        caller.gateway.route.settings.name,
-                        server.settings.name
-                    );
+                    memory.has_problem(caller.gateway, server, &error);
                     memory.down.insert(server.mark, error.clone()).await;
                 }
                 failed = Some(error);
@@ -309,15 +323,16 @@ async fn read_list(
     server: &GatewayServer,
     kind: ListKind,
 ) -> Result<ServerList, ServerError> {
+    let memory = &caller.edge.gateways;
     let mut session = session_at(caller, client, server).await?;
     let capability = kind.capability();
-    let facts = caller.edge.gateways.facts.get(&server.mark).await;
-    let mut list = ServerList::new(limits::GATEWAY_LIST_TTL);
+    let facts = memory.facts.get(&server.mark).await;
+    let mut list = ServerList::new(limits::GATEWAY_LIST_TTL, memory.catalog.accepted());
     if facts.is_some_and(|facts| !facts.has(capability)) {
         return Ok(list);
     }
     let (mut cursor, mut pages, mut ttl, mut bytes) = (None::<String>, 0, None, 0);
-    loop {
+    let endpoint = loop {
         let page = match read_page(caller, server, &session, kind, cursor.as_deref()).await {
             Err(ServerError::Lost) if pages == 0 => {
                 session = open::lost(caller, client, server, &session).await?;
@@ -325,6 +340,7 @@ async fn read_list(
             }
             page => page?,
         };
+        let (page, from) = page;
         pages += 1;
         bytes += page.items.iter().map(|item| item.json().len()).sum::<usize>();
         list.items.extend(page.items);
@@ -333,15 +349,21 @@ async fn read_list(
         ttl = ttl.into_iter().chain(page.ttl).min();
         cursor = page.next_cursor;
         if cursor.is_none() {
-            break;
+            break from;
         }
         if pages >= limits::GATEWAY_PAGES || bytes > limits::GATEWAY_RESPONSE_BYTES {
             return Err(ServerError::Junk("a list that is too long"));
         }
-    }
+    };
     list.ttl = ttl.unwrap_or(limits::GATEWAY_LIST_TTL).min(limits::GATEWAY_LIST_TTL_MAX);
     if kind == ListKind::Tools {
         server.server.metrics.calls.learn(list.items.iter().map(|item| item.name.as_str()));
+        let (changed, accepted) = memory.catalog.saw(&server.settings.route, endpoint, &list.items);
+        for tool in &changed {
+            server.server.metrics.changed_tools.inc();
+            log::warn!("route {}: the definition of the tool `{tool}` has changed", server.settings.route);
+        }
+        list.accepted = accepted;
     }
     Ok(list)
 }
@@ -352,7 +374,7 @@ async fn read_page(
     session: &ServerSession,
     kind: ListKind,
     cursor: Option<&str>,
-) -> Result<ListPage, ServerError> {
+) -> Result<(ListPage, SocketAddr), ServerError> {
     let mut members = Vec::new();
     if let Some(cursor) = cursor {
         members.push(format!("\"cursor\":{}", encode_text(cursor)));
@@ -364,7 +386,8 @@ async fn read_page(
     let ask = Ask { method: kind.method(), name: None, body, limit: limits::GATEWAY_LIST };
     let reply = caller.ask(server, session, ask).await?;
     if reply.error_code() == Some(crate::mcp::METHOD_NOT_FOUND.into()) {
-        return Ok(ListPage { is_public: true, ..ListPage::default() });
+        return Ok((ListPage { is_public: true, ..ListPage::default() }, reply.endpoint.address()));
     }
-    ListPage::read(reply.result()?, kind).ok_or(ServerError::Junk("a list that is not one"))
+    let page = ListPage::read(reply.result()?, kind).ok_or(ServerError::Junk("a list that is not one"))?;
+    Ok((page, reply.endpoint.address()))
 }

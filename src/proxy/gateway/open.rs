@@ -131,6 +131,7 @@ pub(super) async fn open(
     let facts = Arc::new(facts);
     gateways.facts.insert(server.mark, Arc::clone(&facts)).await;
     gateways.down.invalidate(&server.mark).await;
+    gateways.catalog.speaks(&server.settings.route, facts.version.as_deref().unwrap_or(STATELESS_VERSION));
     Ok((session, facts))
 }
 

@@ -1,5 +1,6 @@
 //! What an edge remembers for its gateways. All of it can be made again from what clients send and what servers say.
 
+pub(super) mod catalog;
 pub(super) mod server_error;
 pub(super) mod server_list;
 pub(super) mod session;
@@ -9,9 +10,11 @@ use std::time::Instant;
 
 use moka::future::Cache;
 
+use self::catalog::Catalog;
 use self::server_error::ServerError;
 use self::server_list::{ListKey, ServerList};
 use self::session::{ServerSession, SessionKey};
+use super::snapshot::{GatewayContext, GatewayServer};
 use crate::config::limits;
 use crate::mcp::{ServerFacts, ServerMark};
 
@@ -31,12 +34,14 @@ pub(super) struct GatewayMemory {
     pub(super) down: Cache<ServerMark, ServerError>,
     /// When lists of servers have changed last.
     changed: Cache<ServerMark, Instant>,
+    /// What operators see of servers and tools.
+    pub(super) catalog: Arc<Catalog>,
     /// Which server has a task.
     pub(super) tasks: Cache<(SessionKey, String), ServerMark>,
 }
 
-impl Default for GatewayMemory {
-    fn default() -> Self {
+impl GatewayMemory {
+    pub(super) fn new(catalog: Arc<Catalog>) -> Self {
         let idle = limits::GATEWAY_SESSION_IDLE;
         let of_sessions = limits::GATEWAY_SESSIONS;
         Self {
@@ -60,6 +65,7 @@ impl Default for GatewayMemory {
                 .max_capacity(limits::GATEWAY_KNOWN_SERVERS)
                 .time_to_live(limits::GATEWAY_RETRY)
                 .build(),
+            catalog,
             changed: Cache::builder()
                 .max_capacity(limits::GATEWAY_KNOWN_SERVERS)
                 .time_to_live(limits::GATEWAY_LIST_TTL_MAX * 2)
@@ -70,6 +76,12 @@ impl Default for GatewayMemory {
 }
 
 impl GatewayMemory {
+    /// The server cannot be reached, or says things that make no sense.
+    pub(super) fn has_problem(&self, gateway: &GatewayContext, server: &GatewayServer, error: &ServerError) {
+        log::warn!("gateway {}: the server `{}` {error}", gateway.route.settings.name, server.settings.name);
+        self.catalog.has_problem(&server.settings.route, error.to_string());
+    }
+
     /// The server says that one of its lists has changed. Lists that were read before are not valid any more.
     pub(super) async fn heard_change(&self, server: ServerMark) {
         self.changed.insert(server, Instant::now()).await;
@@ -77,7 +89,8 @@ impl GatewayMemory {
 
     /// True while the list of `server` need not be read again.
     pub(super) async fn is_valid(&self, server: ServerMark, list: &ServerList) -> bool {
-        list.is_fresh() && self.changed.get(&server).await.is_none_or(|changed| changed < list.read)
+        let is_current = list.is_fresh() && list.accepted_at == self.catalog.accepted();
+        is_current && self.changed.get(&server).await.is_none_or(|changed| changed < list.read)
     }
 
     /// True when the server is known to speak only revisions without sessions, or when that is how the edge speaks to it.

@@ -24,14 +24,26 @@ pub(in crate::proxy) struct ServerList {
     pub(in crate::proxy) read: Instant,
     /// How long it is valid.
     pub(in crate::proxy) ttl: Duration,
+    /// For each tool the definition that an operator has accepted, if it is another one.
+    pub(in crate::proxy) accepted: Vec<Option<ListItem>>,
+    /// The state of the catalogue in which it was read.
+    pub(in crate::proxy) accepted_at: u64,
     /// The words of each item, in the same order, once somebody has searched for tools.
     texts: OnceLock<Vec<ToolText>>,
 }
 
 impl ServerList {
-    /// An empty list that was read now.
-    pub(in crate::proxy) fn new(ttl: Duration) -> Self {
-        Self { items: Vec::new(), is_public: true, read: Instant::now(), ttl, texts: OnceLock::new() }
+    /// An empty list that was read now. `accepted_at`: the state of the catalogue.
+    pub(in crate::proxy) fn new(ttl: Duration, accepted_at: u64) -> Self {
+        Self {
+            items: Vec::new(),
+            is_public: true,
+            read: Instant::now(),
+            ttl,
+            accepted: Vec::new(),
+            accepted_at,
+            texts: OnceLock::new(),
+        }
     }
 
     /// The words of each item of a list of tools. `server`: the name of the server.
