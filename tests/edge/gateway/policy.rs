@@ -78,7 +78,7 @@ async fn compare(routes: &[String], holders: &[BTreeSet<&'static str>]) -> (usiz
     }
     let edge = TestEdge::start(&yaml).await;
     let (mut allowed, mut refused) = (0, 0);
-    for index in 0..routes.len() {
+    for (index, route) in routes.iter().enumerate() {
         for held in holders {
             let held = held.iter().copied().collect::<Vec<_>>().join(" ");
             let of_route = Client::new(&edge, &format!("/{index}/mcp"), &held, true);
@@ -101,7 +101,7 @@ async fn compare(routes: &[String], holders: &[BTreeSet<&'static str>]) -> (usiz
                 let (direct, through) =
                     (of_route.post(&call(tool)).await, of_gateway.post(&call(&format!("p_{tool}"))).await);
                 let is_ok = |reply: &Reply| reply.status == 200 && reply.json()["result"].is_object();
-                let what = format!("{tool} for `{held}` under {}", routes[index]);
+                let what = format!("{tool} for `{held}` under {}", route);
                 if is_ok(&direct) {
                     assert!(is_ok(&through), "{what}: {through:?}");
                     allowed += 1;
@@ -112,7 +112,7 @@ async fn compare(routes: &[String], holders: &[BTreeSet<&'static str>]) -> (usiz
                     refused += 1;
                 }
             }
-            assert_eq!(of_gateway_listed, of_route_listed, "`{held}` under {}", routes[index]);
+            assert_eq!(of_gateway_listed, of_route_listed, "`{held}` under {}", route);
         }
     }
     (allowed, refused)
