@@ -21,7 +21,7 @@ use crate::proxy::gateway_memory::session::{ServerSession, SessionKey};
 use crate::proxy::mcp_session::SESSION_HEADER;
 use crate::proxy::snapshot::{GatewayContext, GatewayServer};
 use crate::proxy::{credential, endpoint};
-use crate::types::{Operation, Principal};
+use crate::types::{Operation, Principal, client_network};
 use crate::upstream::Endpoint;
 
 /// The current revision, which has no sessions.
@@ -129,10 +129,14 @@ impl<'a> Caller<'a> {
             digest.update(&(part.len() as u64).to_be_bytes());
             digest.update(part);
         };
-        if let Some(principal) = self.context.access.principal() {
-            add(principal.provider().as_bytes());
-            add(principal.subject().as_bytes());
-            add(principal.grant().scopes_text().as_bytes());
+        match self.context.access.principal() {
+            Some(principal) => {
+                add(principal.provider().as_bytes());
+                add(principal.subject().as_bytes());
+                add(principal.grant().scopes_text().as_bytes());
+            }
+            // On an open gateway, callers are told apart by their addresses.
+            None => add(client_network(self.context.client.address).to_string().as_bytes()),
         }
         add(more);
         let digest = digest.finish();
