@@ -11,7 +11,7 @@ use super::members::{Named, named};
 use crate::config::limits;
 
 /// What a list contains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ListKind {
     Tools,
     Prompts,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use log::error;
@@ -19,6 +20,8 @@ use crate::metrics::{Metrics, UpstreamMetrics};
 
 /// A pool of replicas. A reload keeps the pool when the upstream's configuration has not changed.
 pub struct Upstream {
+    /// Distinguishes this instance from all others of the process in cache keys.
+    instance: u64,
     settings: Arc<config::Upstream>,
     backends: Backends,
     table: Arc<ArcSwap<Table>>,
@@ -56,9 +59,16 @@ impl Upstream {
             backends.set_health_check(Box::new(check));
         }
         let metrics = UpstreamMetrics::new(metrics, &settings.name);
-        let upstream = Self { settings: Arc::clone(settings), backends, table, template, metrics };
+        static INSTANCES: AtomicU64 = AtomicU64::new(0);
+        let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
+        let upstream = Self { instance, settings: Arc::clone(settings), backends, table, template, metrics };
         upstream.resolve().await;
         upstream
+    }
+
+    /// A number that no other pool of the process has. A pool whose configuration changes is another one.
+    pub fn instance(&self) -> u64 {
+        self.instance
     }
 
     /// The configuration of the upstream.

@@ -32,6 +32,8 @@ impl Resolver<'_> {
             ("sessions", written.sessions.is_some()),
             ("upgrade", !written.upgrade.is_empty()),
             ("host", written.host.is_some()),
+            ("idle", written.idle.is_some()),
+            ("cancel_on_disconnect", written.cancel_on_disconnect.is_some()),
             ("request_headers", written.request_headers != HeaderChanges::default()),
         ];
         for (key, _) in keys.iter().filter(|(_, is_written)| *is_written) {

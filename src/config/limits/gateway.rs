@@ -48,6 +48,8 @@ pub const GATEWAY_STREAM_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const GATEWAY_PAGE_BYTES: usize = 4 << 20;
 /// How many tools of one server are in the catalogue.
 pub const CATALOG_TOOLS: usize = 2_000;
+/// How many definitions of one tool are told apart.
+pub const CATALOG_VARIANTS: usize = 64;
 /// The largest definition of a tool there, in bytes.
 pub const CATALOG_TOOL_BYTES: usize = 64 << 10;
 /// How many tools `find_tools` gives when the client does not say it.

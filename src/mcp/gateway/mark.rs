@@ -18,7 +18,7 @@ const BEGIN: &str = "edge-";
 
 /// A short text that stands for one server of a gateway. It depends on the name of the server's route only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ServerMark([u8; 4]);
+pub struct ServerMark([u8; ServerMark::BYTES]);
 
 impl fmt::Debug for ServerMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,7 +26,7 @@ impl fmt::Debug for ServerMark {
     }
 }
 
-/// Eight hexadecimal digits.
+/// Sixteen hexadecimal digits.
 impl fmt::Display for ServerMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -34,19 +34,22 @@ impl fmt::Display for ServerMark {
 }
 
 impl ServerMark {
+    /// So many that two servers never have the same mark.
+    const BYTES: usize = 8;
+
     /// The mark of the server whose route has this name.
     pub fn of_route(name: &str) -> Self {
         let digest = digest(&SHA256, name.as_bytes());
         Self(std::array::from_fn(|index| digest.as_ref()[index]))
     }
 
-    /// The mark in its four bytes.
-    pub fn bytes(self) -> [u8; 4] {
+    /// The mark in its bytes.
+    pub fn bytes(self) -> [u8; Self::BYTES] {
         self.0
     }
 
     /// The mark with these bytes.
-    pub fn from_bytes(bytes: [u8; 4]) -> Self {
+    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         Self(bytes)
     }
 
@@ -80,15 +83,15 @@ impl ServerMark {
 
     /// The server and its own event id in a marked one.
     pub fn of_event(id: &str) -> Option<(Self, &str)> {
-        let (server, original) = id.strip_prefix(BEGIN)?.split_at_checked(8)?;
+        let (server, original) = id.strip_prefix(BEGIN)?.split_at_checked(2 * Self::BYTES)?;
         Some((Self::from_text(server)?, original.strip_prefix('-')?))
     }
 
     /// The mark that is written as `text`.
     fn from_text(text: &str) -> Option<Self> {
-        let mut bytes = [0; 4];
-        for (byte, at) in bytes.iter_mut().zip([0, 2, 4, 6]) {
-            *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+        let mut bytes = [0; Self::BYTES];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
         }
         Some(Self(bytes))
     }
@@ -100,7 +103,7 @@ impl ServerMark {
     /// The server and the id that a marked id, written in JSON, stands for.
     fn unmarked(id: &str) -> Option<(Self, String)> {
         let text = id.strip_prefix('"')?.strip_suffix('"')?.strip_prefix(BEGIN)?;
-        let (server, original) = text.split_at_checked(8)?;
+        let (server, original) = text.split_at_checked(2 * Self::BYTES)?;
         let server = Self::from_text(server)?;
         let original = String::from_utf8(URL_SAFE_NO_PAD.decode(original.strip_prefix('-')?).ok()?).ok()?;
         // Only what a server may have written goes back to it.
@@ -166,7 +169,7 @@ mod tests {
     fn events_say_which_server_has_sent_them() {
         let mark = ServerMark::of_route("/one/");
         assert_eq!(ServerMark::of_event(&format!("{}7_1", mark.event_mark())), Some((mark, "7_1")));
-        for other in ["", "7", "edge-", "edge-zzzzzzzz-1", "edge-00000000"] {
+        for other in ["", "7", "edge-", "edge-zzzzzzzzzzzzzzzz-1", "edge-0000000000000000"] {
             assert_eq!(ServerMark::of_event(other), None, "{other}");
         }
     }
@@ -188,7 +191,14 @@ mod tests {
 
     #[test]
     fn made_up_marks_lead_nowhere() {
-        for id in ["1", "\"edge-\"", "\"edge-zzzzzzzz-MQ\"", "\"edge-00000000-\"", "\"edge-00000000-e30\"", "null"] {
+        for id in [
+            "1",
+            "\"edge-\"",
+            "\"edge-zzzzzzzzzzzzzzzz-MQ\"",
+            "\"edge-0000000000000000-\"",
+            "\"edge-0000000000000000-e30\"",
+            "null",
+        ] {
             let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#);
             assert_eq!(marked_answer(answer.as_bytes()), None, "{id}");
         }

@@ -60,6 +60,8 @@ enum Plan {
     Marked {
         rewrite: EventRewrite,
         mark: ServerMark,
+        /// True when lists are filtered.
+        filters: bool,
     },
 }
 
@@ -122,7 +124,11 @@ impl Answer {
         let announces = announces(call, route);
         let mark = call.gateway.as_ref().and_then(|through| through.mark).filter(|_| events);
         let plan = if let Some(mark) = mark {
-            Plan::Marked { rewrite: EventRewrite::new(limits::LIST_BYTES).with_id_mark(&mark.event_mark()), mark }
+            Plan::Marked {
+                rewrite: EventRewrite::new(limits::LIST_BYTES).with_id_mark(&mark.event_mark()),
+                mark,
+                filters: filtered,
+            }
         } else if filtered && events {
             Plan::Events { rewrite: EventRewrite::new(limits::LIST_BYTES), filters: true, announces }
         } else if filtered && json && call.kind != CallKind::Get {
@@ -279,10 +285,19 @@ impl Answer {
                 }
                 out.into()
             }
-            Plan::Marked { rewrite, mark } => {
-                let mut out = Vec::with_capacity(piece.len());
-                let mut judge = |_: &str, data: &[u8]| mark.marked(data).map_or(Verdict::Keep, Verdict::Replace);
+            Plan::Marked { rewrite, mark, filters } => {
+                let (mut out, mut failed, private) = (Vec::with_capacity(piece.len()), false, self.private);
+                let mut judge = |_: &str, data: &[u8]| {
+                    let filtered = if *filters { filter(data, private, route, context) } else { Ok(None) };
+                    failed |= filtered.is_err();
+                    let filtered = filtered.ok().flatten();
+                    let marked = mark.marked(filtered.as_deref().unwrap_or(data));
+                    marked.or(filtered).map_or(Verdict::Keep, Verdict::Replace)
+                };
                 rewrite.push(&piece, &mut out, &mut judge).map_err(|_| too_long())?;
+                if failed {
+                    return Err(unreadable());
+                }
                 out.into()
             }
         };

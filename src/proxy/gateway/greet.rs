@@ -12,7 +12,7 @@ use crate::mcp::{ServerFacts, SessionOwner};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::context::rejection::Rejection;
 use crate::proxy::gateway_memory::server_error::ServerError;
-use crate::proxy::gateway_memory::session::{GatewaySession, VERSIONS, known_version};
+use crate::proxy::gateway_memory::session::{GatewaySession, ServerSession, VERSIONS, known_version};
 use crate::proxy::snapshot::GatewayServer;
 use crate::types::Operation;
 
@@ -32,6 +32,8 @@ pub(super) fn owner<'a>(caller: &Caller<'a>) -> SessionOwner<'a> {
 
 /// What is known of the servers.
 struct Known<'a> {
+    /// How the gateway speaks to them, if they can.
+    speech: ServerSession,
     facts: Vec<(&'a GatewayServer, Arc<ServerFacts>)>,
     missing: Vec<(&'a GatewayServer, ServerError)>,
 }
@@ -43,9 +45,9 @@ impl<'a> Known<'a> {
             return;
         }
         caller.edge.gateways.has_problem(caller.gateway, server, &error);
-        if let Some(facts) = caller.edge.gateways.facts.get(&server.mark).await {
-            self.facts.push((server, facts));
-        }
+        let memory = &caller.edge.gateways;
+        let known = memory.facts(server, &self.speech).await;
+        self.facts.extend(known.map(|facts| (server, facts)));
         self.missing.push((server, error));
     }
 
@@ -85,8 +87,10 @@ pub(super) async fn initialize(caller: Caller<'_>, params: &str) -> Result<Greet
         memory.params.insert(session.key, params.into()).await;
     }
     let client = ClientSession::Open(&session);
-    let opened = join_all(usable(&caller).map(async |server| (server, open(caller, client, server).await))).await;
-    let mut known = Known { facts: Vec::new(), missing: Vec::new() };
+    let opened =
+        join_all(usable(&caller, "initialize").map(async |server| (server, open(caller, client, server).await))).await;
+    let speech = ServerSession::Open { version: VERSIONS[0], target: None };
+    let mut known = Known { speech, facts: Vec::new(), missing: Vec::new() };
     let mut servers = Vec::new();
     for (server, opened) in opened {
         match opened {
@@ -128,9 +132,12 @@ pub(super) async fn initialize(caller: Caller<'_>, params: &str) -> Result<Greet
 /// No server can be reached.
 pub(super) async fn discover(caller: Caller<'_>) -> Result<String, Rejection> {
     let ask = async |server| (server, session_at(caller, ClientSession::Stateless, server).await);
-    let mut known = Known { facts: Vec::new(), missing: Vec::new() };
-    for (server, found) in join_all(usable(&caller).map(ask)).await {
-        let facts = caller.edge.gateways.facts.get(&server.mark).await;
+    let mut known = Known { speech: ServerSession::Stateless, facts: Vec::new(), missing: Vec::new() };
+    for (server, found) in join_all(usable(&caller, "server/discover").map(ask)).await {
+        let facts = match &found {
+            Ok(session) => caller.edge.gateways.facts(server, session).await,
+            Err(_) => None,
+        };
         match (found, facts) {
             (Ok(_), Some(facts)) => known.facts.push((server, facts)),
             // Its session is older than what is remembered of it.
@@ -159,9 +166,9 @@ pub(super) async fn discover(caller: Caller<'_>) -> Result<String, Rejection> {
     Ok(result.to_string())
 }
 
-/// The servers that the caller may open sessions at.
-fn usable<'a>(caller: &Caller<'a>) -> impl Iterator<Item = &'a GatewayServer> {
+/// The servers at which the caller may call `method`.
+fn usable<'a>(caller: &Caller<'a>, method: &'static str) -> impl Iterator<Item = &'a GatewayServer> {
     let caller = *caller;
-    let may = move |server: &&GatewayServer| caller.permit(server, [Operation::Method("initialize")]).is_ok();
+    let may = move |server: &&GatewayServer| caller.permit(server, [Operation::Method(method)]).is_ok();
     caller.gateway.servers.iter().filter(may)
 }

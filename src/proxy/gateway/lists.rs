@@ -83,8 +83,8 @@ pub(super) async fn offers<'a>(
     for (server, permit, list) in join_all(servers.into_iter().map(ask)).await.into_iter().flatten() {
         match list {
             Ok(list) => found.offers.push(Offer { server, permit, list }),
-            // It offers nothing of this kind, or nothing to this caller.
-            Err(ServerError::Denied | ServerError::NoSessions) => {}
+            // It offers nothing to this caller.
+            Err(ServerError::Denied) => {}
             Err(error) => found.missing.push((server, error)),
         }
     }
@@ -214,7 +214,8 @@ pub(super) async fn list(
         out.push_str(&format!(",\"_meta\":{}", serde_json::Value::Object(meta)));
     }
     if matches!(client, ClientSession::Stateless) {
-        let ttl = if missing.is_empty() { offers.offers.iter().map(|offer| offer.list.ttl).min() } else { None };
+        let left = |offer: &Offer<'_>| offer.list.ttl.saturating_sub(offer.list.read.elapsed());
+        let ttl = if missing.is_empty() { offers.offers.iter().map(left).min() } else { None };
         let ttl = ttl.unwrap_or_default().as_millis();
         out.push_str(&format!(",\"resultType\":\"complete\",\"ttlMs\":{ttl},\"cacheScope\":\"private\""));
     }
@@ -225,16 +226,16 @@ pub(super) async fn list(
 /// Notes the names that operators should know of. New clashes are logged.
 fn note_names(caller: Caller<'_>, kind: ListKind, shown: &[Shown<'_>], clashes: &[String]) {
     let gateway = &caller.gateway.route.settings.name;
-    let short = |shown: &&Shown<'_>| kind == ListKind::Tools && is_short_form(&shown.name);
+    let short = |shown: &&Shown<'_>| is_short_form(&shown.name);
     let whole = |shown: &Shown<'_>| format!("{}{}", shown.server.settings.mark, shown.item.name);
     let short_forms = shown.iter().filter(short).map(|shown| (shown.name.clone(), whole(shown)));
     let short_forms = short_forms.filter(|(short, whole)| short != whole).take(limits::CATALOG_TOOLS).collect();
     let names = GatewayNames { clashes: clashes.to_vec(), short_forms };
-    if kind == ListKind::Tools && caller.edge.gateways.catalog.has_names(gateway, names) {
+    if caller.edge.gateways.catalog.has_names(gateway, kind, names) {
         for name in clashes {
             log::warn!(
-                "gateway {gateway}: several tools have the name `{name}`, and only the first is offered: give one server a \
-                 `prefix`, or `rename` the tool"
+                "gateway {gateway}: several tools or prompts have the name `{name}`, and only the first is offered: give one server a \
+                 `prefix`, or `rename` a tool"
             );
         }
     }
@@ -257,31 +258,36 @@ pub(super) async fn server_list(
         ClientSession::Open(session) => session.said(),
         ClientSession::Stateless => b"",
     };
-    let own = ListKey { server: server.mark, kind, context: Some(caller.identity(said)) };
+    let own = ListKey {
+        server: server.mark,
+        instance: server.server.upstream.instance(),
+        kind,
+        context: Some(caller.identity(said)),
+    };
     let public = ListKey { context: None, ..own };
     let mut last = None;
     for key in [public, own] {
         if let Some(known) = memory.lists.get(&key).await {
-            if memory.is_valid(server.mark, &known).await {
+            if memory.is_valid(server, &known).await {
                 return Ok(known);
             }
             last = Some(known);
         }
     }
     let stale = || last.clone().filter(|list| list.read.elapsed() < list.ttl + limits::GATEWAY_LIST_STALE);
-    if let Some(error) = memory.down.get(&server.mark).await {
+    if let Some(error) = memory.is_down(server).await {
         return stale().ok_or(error);
     }
     let mut failed = None;
     // Requests that come at the same time wait for one attempt.
     let read = memory.lists.entry(own).and_compute_with(async |known| {
         if let Some(known) = known
-            && memory.is_valid(server.mark, known.value()).await
+            && memory.is_valid(server, known.value()).await
         {
             return Op::Nop;
         }
         // Those that waited for an attempt that failed do not try again.
-        if let Some(error) = memory.down.get(&server.mark).await {
+        if let Some(error) = memory.is_down(server).await {
             failed = Some(error);
             return Op::Nop;
         }
@@ -293,7 +299,7 @@ pub(super) async fn server_list(
                     ServerError::Unreachable | ServerError::Late | ServerError::Status(_) | ServerError::Junk(_)
                 ) {
                     memory.has_problem(caller.gateway, server, &error);
-                    memory.down.insert(server.mark, error.clone()).await;
+                    memory.goes_down(server, error.clone()).await;
                 }
                 failed = Some(error);
                 Op::Nop
@@ -326,7 +332,7 @@ async fn read_list(
     let memory = &caller.edge.gateways;
     let mut session = session_at(caller, client, server).await?;
     let capability = kind.capability();
-    let facts = memory.facts.get(&server.mark).await;
+    let facts = memory.facts(server, &session).await;
     let mut list = ServerList::new(limits::GATEWAY_LIST_TTL, memory.catalog.accepted());
     if facts.is_some_and(|facts| !facts.has(capability)) {
         return Ok(list);

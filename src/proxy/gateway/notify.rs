@@ -94,7 +94,7 @@ pub(super) async fn set_log_level(
 ) -> Result<(), Rejection> {
     let set = async |server: &GatewayServer| {
         let session = session_at(caller, client, server).await?;
-        let facts = caller.edge.gateways.facts.get(&server.mark).await;
+        let facts = caller.edge.gateways.facts(server, &session).await;
         if session == ServerSession::Stateless || facts.is_some_and(|facts| !facts.has("logging")) {
             return Ok(false);
         }

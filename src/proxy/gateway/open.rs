@@ -63,7 +63,7 @@ pub(super) async fn session_at(
     let gateways = &caller.edge.gateways;
     let key = match client {
         ClientSession::Open(session) => (session.key, server.mark),
-        ClientSession::Stateless if gateways.is_stateless(server.mark).await => return Ok(ServerSession::Stateless),
+        ClientSession::Stateless if gateways.is_stateless(server).await => return Ok(ServerSession::Stateless),
         ClientSession::Stateless => (caller.identity(b""), server.mark),
     };
     if let Some(known) = gateways.opened.get(&key).await {
@@ -109,14 +109,18 @@ pub(super) async fn open(
 ) -> Result<(ServerSession, Arc<ServerFacts>), ServerError> {
     let gateways = &caller.edge.gateways;
     let opened = match client {
-        ClientSession::Open(_) if gateways.is_stateless(server.mark).await => discover(caller, server).await,
+        ClientSession::Open(_) if gateways.is_sessionless(server).await => discover(caller, server).await,
         ClientSession::Open(session) => {
             let params = match session.params() {
                 Some(params) => params.into(),
                 None => gateways.params.get(&session.key).await.ok_or(ServerError::Forgotten)?,
             };
             match initialize(caller, server, &params, Operation::Method("initialize")).await {
-                Err(ServerError::NoSessions) => discover(caller, server).await,
+                Err(ServerError::NoSessions) => {
+                    let found = discover(caller, server).await.map_err(|_| ServerError::NoSessions)?;
+                    gateways.has_no_sessions(server).await;
+                    Ok(found)
+                }
                 opened => opened,
             }
         }
@@ -129,9 +133,7 @@ pub(super) async fn open(
     };
     let (session, facts) = opened?;
     let facts = Arc::new(facts);
-    gateways.facts.insert(server.mark, Arc::clone(&facts)).await;
-    gateways.down.invalidate(&server.mark).await;
-    gateways.catalog.speaks(&server.settings.route, facts.version.as_deref().unwrap_or(STATELESS_VERSION));
+    gateways.said(server, &session, Arc::clone(&facts)).await;
     Ok((session, facts))
 }
 

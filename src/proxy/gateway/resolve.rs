@@ -6,7 +6,7 @@ use super::caller::{Ask, Caller};
 use super::lists::{of_own_uri, offers};
 use super::open::{ClientSession, request, session_at, stateless_meta};
 use crate::config::limits;
-use crate::mcp::{ListKind, encode_text, is_short_form, shown_name};
+use crate::mcp::{ListKind, ServerFacts, encode_text, is_short_form, shown_name};
 use crate::proxy::gateway_memory::session::ServerSession;
 use crate::proxy::snapshot::GatewayServer;
 
@@ -66,28 +66,32 @@ fn own_name(server: &GatewayServer, kind: ListKind, shown: &str) -> Option<Found
 /// at all.
 pub(super) async fn resource<'a>(caller: Caller<'a>, client: ClientSession<'a>, uri: &str) -> Option<Found> {
     let servers = &caller.gateway.servers;
-    if let Some((server, uri)) = of_own_uri(servers, uri) {
-        return Some(Found { server: server.clone(), name: uri.to_owned() });
-    }
     let found = |server: &GatewayServer| Found { server: server.clone(), name: uri.to_owned() };
     if let [only] = servers.as_slice() {
         return Some(found(only));
     }
     let lists = offers(caller, client, ListKind::Resources, servers).await;
+    // Under the URI as clients know it, which may be another one than the server's own.
     if let Some(item) = lists.shown(ListKind::Resources).0.into_iter().find(|item| item.name == uri) {
-        return Some(found(item.server));
+        return Some(Found { server: item.server.clone(), name: item.item.name.clone() });
     }
     let lists = offers(caller, client, ListKind::ResourceTemplates, servers).await;
     let templates = lists.shown(ListKind::ResourceTemplates).0;
     if let Some(item) = templates.into_iter().find(|item| item.name == uri || fits_template(&item.name, uri)) {
         return Some(found(item.server));
     }
+    // What is not listed may be addressed in the same way as what is listed twice.
+    if let Some((server, uri)) = of_own_uri(servers, uri) {
+        return Some(Found { server: server.clone(), name: uri.to_owned() });
+    }
     // A server may have resources that it does not list.
     let mut with_resources = Vec::new();
     for server in servers {
-        let facts = caller.edge.gateways.facts.get(&server.mark).await;
-        if facts.is_some_and(|facts| facts.has("resources")) {
-            with_resources.push(server);
+        if let Ok(session) = session_at(caller, client, server).await {
+            let facts = caller.edge.gateways.facts(server, &session).await;
+            if facts.is_none_or(|facts| facts.has("resources")) {
+                with_resources.push(server);
+            }
         }
     }
     match with_resources.as_slice() {
@@ -127,14 +131,14 @@ pub(super) async fn task<'a>(caller: Caller<'a>, client: ClientSession<'a>, id: 
         return servers.iter().find(|server| server.mark == mark).map(found);
     }
     let has = async |server: &'a GatewayServer| {
-        let facts = memory.facts.get(&server.mark).await?;
-        let extensions = facts.capabilities.get("extensions");
-        let has_tasks =
-            facts.has("tasks") || extensions.is_some_and(|all| all.get("io.modelcontextprotocol/tasks").is_some());
-        if !has_tasks {
+        let session = session_at(caller, client, server).await.ok()?;
+        let has_tasks = |facts: &ServerFacts| {
+            let extensions = facts.capabilities.get("extensions");
+            facts.has("tasks") || extensions.is_some_and(|all| all.get("io.modelcontextprotocol/tasks").is_some())
+        };
+        if memory.facts(server, &session).await.is_some_and(|facts| !has_tasks(&facts)) {
             return None;
         }
-        let session = session_at(caller, client, server).await.ok()?;
         let meta = match session {
             ServerSession::Stateless => format!(",\"_meta\":{{{}}}", stateless_meta(None)),
             ServerSession::Open { .. } => String::new(),

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::lists::offers;
 use super::open::ClientSession;
-use super::own_tools::FIND;
-use crate::config::limits;
+use super::own_tools::{FIND, is_own_tool};
+use crate::config::{WhenServerDown, limits};
 use crate::mcp::{ListKind, best_tools};
 
 /// The result of a call of one of the two tools. `message`: the whole request.
@@ -14,8 +14,13 @@ pub(super) async fn call(caller: Caller<'_>, client: ClientSession<'_>, tool: &s
     let message: Value = serde_json::from_slice(message).unwrap_or_default();
     let arguments = &message["params"]["arguments"];
     let offers = offers(caller, client, ListKind::Tools, &caller.gateway.servers).await;
-    let (all, _) = offers.shown(ListKind::Tools);
-    let answer = if tool == FIND {
+    let (mut all, _) = offers.shown(ListKind::Tools);
+    // A server's tool of that name cannot be called.
+    all.retain(|shown| !is_own_tool(caller, &shown.name));
+    let fails = caller.gateway.settings.when_server_down == WhenServerDown::Fail;
+    let answer = if let Some((server, error)) = offers.missing.first().filter(|_| fails) {
+        Err(format!("the server `{}` {error}", server.settings.name))
+    } else if tool == FIND {
         let most = arguments["limit"].as_u64().map_or(limits::GATEWAY_FOUND, |limit| limit as usize);
         match arguments["query"].as_str() {
             Some(query) => {

@@ -111,7 +111,7 @@ async fn hear(
         _ => {}
     }
     // What has changed before the stream was open was not heard.
-    caller.edge.gateways.heard_change(server.mark).await;
+    caller.edge.gateways.heard_change(server).await;
     let mut events = EventRewrite::new(limits::LIST_BYTES);
     while let Some(piece) = poll_fn(|cx| link.poll_body(cx)).await? {
         let mut found = Vec::new();
@@ -122,7 +122,7 @@ async fn hear(
         events.push(&piece, &mut Vec::new(), &mut judge).map_err(|_| ServerError::Junk("an event that is too long"))?;
         for heard in found {
             if let Heard::Changed(_) = heard {
-                caller.edge.gateways.heard_change(server.mark).await;
+                caller.edge.gateways.heard_change(server).await;
             }
             if sender.send(heard).await.is_err() {
                 return Ok(Over::HasNone);
@@ -189,7 +189,9 @@ fn heard(server: &GatewayServer, session: &ServerSession, wanted: &Wanted, data:
         (ServerSession::Stateless, Some("notifications/subscriptions/acknowledged") | None) => None,
         (ServerSession::Stateless, Some(_)) if wanted.subscription.is_none() => None,
         (ServerSession::Stateless, Some(_)) => Some(Heard::Message(data.to_vec())),
-        (ServerSession::Open { .. }, _) => {
+        // Responses do not belong here, and nobody would filter a list in them.
+        (ServerSession::Open { .. }, None) => None,
+        (ServerSession::Open { .. }, Some(_)) => {
             Some(Heard::Message(server.mark.marked(data).unwrap_or_else(|| data.to_vec())))
         }
     }

@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::caller::Caller;
-use super::open::ClientSession;
+use super::open::{ClientSession, session_at};
+use super::resolve;
 use super::source::{Heard, source};
 use super::wanted::{LISTS, Wanted, event};
 use crate::config::limits;
@@ -29,9 +30,10 @@ use crate::proxy::context::RequestContext;
 use crate::proxy::context::credential_end::CredentialEnd;
 use crate::proxy::context::rejection::Stop;
 use crate::proxy::edge::Edge;
-use crate::proxy::gateway_memory::session::GatewaySession;
+use crate::proxy::gateway_memory::session::{GatewaySession, ServerSession};
 use crate::proxy::headers;
 use crate::proxy::snapshot::{Destination, GatewayContext};
+use crate::types::{Operation, Target};
 
 /// Opens the GET stream of a session.
 ///
@@ -69,7 +71,24 @@ pub(super) async fn listen(
         subscription: Some(id.as_json().to_owned()),
         meta: Some(message["params"]["_meta"].to_string()),
     };
+    let caller = Caller { edge, gateway, context, request: downstream.req_header() };
+    let wanted = Wanted { resources: deliverable(caller, wanted.resources).await, ..wanted };
     run(edge, downstream, context, gateway, ClientSession::Stateless, wanted).await
+}
+
+/// The resources of which the client can hear: those of servers without sessions, which it may subscribe to.
+async fn deliverable(caller: Caller<'_>, resources: Vec<String>) -> Vec<String> {
+    let mut deliverable = Vec::new();
+    for uri in resources {
+        let Some(found) = resolve::resource(caller, ClientSession::Stateless, &uri).await else { continue };
+        let target = Target::Resource(&found.name);
+        let may = caller.permit(&found.server, [Operation::Targeted("subscriptions/listen", target)]).is_ok();
+        let session = session_at(caller, ClientSession::Stateless, &found.server).await;
+        if may && matches!(session, Ok(ServerSession::Stateless)) {
+            deliverable.push(uri);
+        }
+    }
+    deliverable
 }
 
 async fn run(

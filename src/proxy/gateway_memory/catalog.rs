@@ -5,7 +5,7 @@
 //! `pin: true` keeps the accepted definitions until an operator accepts the new ones. All this is in memory: after a restart, what a
 //! server says first is what is accepted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,22 +14,22 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use crate::config::limits;
-use crate::mcp::ListItem;
+use crate::mcp::{ListItem, ListKind};
 
 /// The catalogue of all servers of all gateways.
 #[derive(Debug, Default)]
 pub struct Catalog {
     servers: Mutex<BTreeMap<Arc<str>, ServerEntry>>,
     /// The names that gateways cannot show as they are, by the name of the gateway's route.
-    names: Mutex<BTreeMap<Arc<str>, GatewayNames>>,
+    names: Mutex<BTreeMap<(Arc<str>, ListKind), GatewayNames>>,
     /// Changes whenever definitions are accepted.
     accepted: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct ServerEntry {
-    /// The protocol version that it speaks.
-    speaks: Option<String>,
+    /// The protocol versions that it speaks.
+    speaks: BTreeSet<String>,
     /// Why it could not be reached last.
     problem: Option<String>,
     tools: BTreeMap<String, Tool>,
@@ -41,6 +41,8 @@ struct ServerEntry {
 struct Tool {
     accepted: Definition,
     latest: Definition,
+    /// The digests of all definitions that were seen, because a server may show others to other callers.
+    seen: BTreeSet<String>,
 }
 
 /// The definition of a tool.
@@ -104,7 +106,7 @@ impl Catalog {
             match entry.tools.get_mut(&item.name) {
                 Some(tool) => {
                     if tool.latest.digest != seen.digest {
-                        if tool.accepted.digest != seen.digest {
+                        if tool.seen.len() < limits::CATALOG_VARIANTS && tool.seen.insert(seen.digest.clone()) {
                             changed.push(item.name.clone());
                         }
                         tool.latest = seen;
@@ -114,7 +116,10 @@ impl Catalog {
                 }
                 None => {
                     if entry.tools.len() < limits::CATALOG_TOOLS && item.json().len() <= limits::CATALOG_TOOL_BYTES {
-                        entry.tools.insert(item.name.clone(), Tool { accepted: seen.clone(), latest: seen });
+                        let digests = [seen.digest.clone()].into();
+                        entry
+                            .tools
+                            .insert(item.name.clone(), Tool { accepted: seen.clone(), latest: seen, seen: digests });
                     }
                     accepted.push(None);
                 }
@@ -126,12 +131,12 @@ impl Catalog {
         (changed, accepted)
     }
 
-    /// The server can be reached, and speaks this protocol version.
-    pub(in crate::proxy) fn speaks(&self, route: &Arc<str>, version: &str) {
+    /// The server can be reached, and speaks this protocol version in sessions. `None`: it speaks without sessions.
+    pub(in crate::proxy) fn speaks(&self, route: &Arc<str>, version: Option<&str>) {
         let mut servers = lock(&self.servers);
         let entry = servers.entry(Arc::clone(route)).or_default();
         entry.problem = None;
-        entry.speaks = Some(version.to_owned());
+        entry.speaks.insert(version.unwrap_or("without sessions").to_owned());
     }
 
     /// The server is left out of what its gateways offer, and why.
@@ -140,9 +145,9 @@ impl Catalog {
     }
 
     /// Notes the names of a gateway. True when they are others than before.
-    pub(in crate::proxy) fn has_names(&self, gateway: &Arc<str>, names: GatewayNames) -> bool {
+    pub(in crate::proxy) fn has_names(&self, gateway: &Arc<str>, kind: ListKind, names: GatewayNames) -> bool {
         let mut all = lock(&self.names);
-        let known = all.entry(Arc::clone(gateway)).or_default();
+        let known = all.entry((Arc::clone(gateway), kind)).or_default();
         let is_new = *known != names;
         *known = names;
         is_new
@@ -151,7 +156,7 @@ impl Catalog {
     /// Forgets servers and gateways that the configuration does not have any more. `is_route`: it has a route of this name.
     pub fn keep(&self, is_route: impl Fn(&str) -> bool) {
         lock(&self.servers).retain(|route, _| is_route(route));
-        lock(&self.names).retain(|route, _| is_route(route));
+        lock(&self.names).retain(|(route, _), _| is_route(route));
     }
 
     /// Accepts the latest definition of one tool of the server with this route, or of all its tools. Gives how many were changed.
@@ -203,21 +208,26 @@ impl Catalog {
         let servers = lock(&self.servers);
         let entry = servers.get(route);
         json!({
-            "speaks": entry.and_then(|entry| entry.speaks.as_ref()),
+            "speaks": entry.map(|entry| &entry.speaks),
             "problem": entry.and_then(|entry| entry.problem.as_ref()),
         })
     }
 
     /// What `/status` shows of the names of a gateway.
     pub fn names(&self, gateway: &str) -> GatewayNames {
-        lock(&self.names).get(gateway).cloned().unwrap_or_default()
+        let mut all = GatewayNames::default();
+        for ((_, _), names) in lock(&self.names).iter().filter(|((name, _), _)| **name == *gateway) {
+            all.clashes.extend(names.clashes.iter().cloned());
+            all.short_forms.extend(names.short_forms.clone());
+        }
+        all
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mcp::{ListKind, ListPage};
+    use crate::mcp::ListPage;
 
     fn items(text: &str) -> Vec<ListItem> {
         ListPage::read(&format!(r#"{{"tools":[{text}]}}"#), ListKind::Tools).expect("a list").items

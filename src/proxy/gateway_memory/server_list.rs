@@ -10,6 +10,8 @@ use crate::mcp::{ListItem, ListKind, ServerMark, ToolText};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::proxy) struct ListKey {
     pub(in crate::proxy) server: ServerMark,
+    /// The instance of its upstream.
+    pub(in crate::proxy) instance: u64,
     pub(in crate::proxy) kind: ListKind,
     /// The authorization context that the list is valid in. `None`: all of them (MCP 2026-07-28, `cacheScope: public`).
     pub(in crate::proxy) context: Option<SessionKey>,

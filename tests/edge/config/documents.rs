@@ -39,9 +39,11 @@ fn completed(block: &str) -> String {
         .or_insert_with(|| serde_yaml::from_str("[{address: 127.0.0.1:8080}]").expect("the YAML is valid"));
     let routes: Vec<Value> = file.get("routes").and_then(Value::as_sequence).cloned().unwrap_or_default();
     for route in &routes {
-        let upstream = route.get("upstream").cloned().expect("a route has an upstream");
-        let endpoints = serde_yaml::from_str("{endpoints: [{address: 127.0.0.1:8001}]}").expect("the YAML is valid");
-        map(&mut file, "upstreams").entry(upstream).or_insert(endpoints);
+        if let Some(upstream) = route.get("upstream").cloned() {
+            let endpoints =
+                serde_yaml::from_str("{endpoints: [{address: 127.0.0.1:8001}]}").expect("the YAML is valid");
+            map(&mut file, "upstreams").entry(upstream).or_insert(endpoints);
+        }
         let providers = route.get("auth").and_then(|auth| auth.get("providers")?.as_sequence().cloned());
         for provider in providers.unwrap_or_default() {
             let jwt = "{jwt: {issuer: https://idp.example, audiences: [a], algorithms: [RS256], jwks: {url: https://idp.example/jwks}}}";
@@ -104,7 +106,9 @@ fn every_command_in_the_documents_exists() {
                 ["curl", arguments @ ..] => {
                     let url = arguments.iter().find_map(|argument| argument.strip_prefix("http://127.0.0.1:9901"));
                     assert!(
-                        url.is_some_and(|path| ["/auth/purge", "/reload", "/status"].contains(&path)),
+                        url.is_some_and(
+                            |path| ["/auth/purge", "/catalog", "/catalog/accept", "/reload", "/status"].contains(&path)
+                        ),
                         "{name}: `{line}`"
                     );
                 }

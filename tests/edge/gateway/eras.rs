@@ -174,3 +174,23 @@ async fn a_subscription_hears_of_lists_and_resources() {
     assert_eq!(heard["method"], "notifications/tools/list_changed");
     assert_eq!(heard["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], "sub");
 }
+
+/// What a server has said to a client of one era is not what it does for clients of the other.
+#[tokio::test]
+async fn a_server_of_both_eras_speaks_to_each_client_in_its_own() {
+    let both = Server::start("both", Speaks::Both, &["get", "ask"]).await;
+    let edge = start(&[&both], &["both"], "", "servers: [both]").await;
+    let new = Client::stateless(&edge, "").await;
+    assert!(new.call("both_get").await.is_ok());
+    assert_eq!(both.calls("initialize"), 0);
+    let old = Client::open(&edge, "").await;
+    assert_eq!(both.calls("initialize"), 1);
+    let call = message("7", "tools/call", &json!({"name": "both_ask", "arguments": {}}).to_string());
+    let mut events = old.stream(old.text(&call)).await;
+    let asked = events.next().await;
+    let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"text": "x"}});
+    assert_eq!(old.post(&answer.to_string()).await.status, 202);
+    assert_eq!(events.next().await["id"], 7);
+    assert!(new.call("both_get").await.is_ok());
+    assert_eq!(both.calls("initialize"), 1, "the new client needs no session");
+}

@@ -239,6 +239,6 @@ async fn changed_definitions_are_noticed_and_held_back_where_they_are_pinned() {
         status["routes"].as_array().expect("a list").iter().find(|route| route["name"] == "/mcp").expect("it is there");
     let servers = shown["gateway"]["servers"].as_array().expect("a list");
     let seen: Vec<_> = servers.iter().map(|server| (&server["name"], &server["speaks"], &server["problem"])).collect();
-    let (sessions, stateless) = (json!("2025-06-18"), json!("2026-07-28"));
+    let (sessions, stateless) = (json!(["2025-06-18"]), json!(["without sessions"]));
     assert_eq!(seen, [(&json!("one"), &sessions, &Value::Null), (&json!("two"), &stateless, &Value::Null)]);
 }

@@ -88,7 +88,7 @@ impl Client {
 
     async fn of(edge: &TestEdge, scopes: &str, speaks: Speaks) -> Self {
         match speaks {
-            Speaks::Sessions => Self::open(edge, scopes).await,
+            Speaks::Sessions | Speaks::Both => Self::open(edge, scopes).await,
             Speaks::Stateless => Self::stateless(edge, scopes).await,
         }
     }

@@ -15,6 +15,8 @@ use crate::harness::{Origin, Recorded, Recorder};
 pub enum Speaks {
     Sessions,
     Stateless,
+    /// It speaks as its client does.
+    Both,
 }
 
 /// What a server does with requests.
@@ -145,7 +147,7 @@ impl Script {
                 self.stream(&mut stream, &request, &body).await;
                 return;
             }
-            if method == "tools/call" && body["params"]["name"] == "ask" && self.speaks == Speaks::Sessions {
+            if method == "tools/call" && body["params"]["name"] == "ask" && self.speaks != Speaks::Stateless {
                 if !self.ask(&mut stream, &body).await {
                     return;
                 }
@@ -168,7 +170,13 @@ impl Script {
 
     fn answer(&self, request: &Recorded, body: &Value, method: &str) -> Vec<u8> {
         let id = &body["id"];
-        match self.speaks {
+        let speaks = match self.speaks {
+            Speaks::Both if request.header("mcp-protocol-version") == Some("2026-07-28") => Speaks::Stateless,
+            Speaks::Both => Speaks::Sessions,
+            speaks => speaks,
+        };
+        match speaks {
+            Speaks::Both => unreachable!("it was one of the two"),
             Speaks::Sessions => {
                 if method == "initialize" {
                     let number = self.opened.fetch_add(1, Ordering::SeqCst) + 1;
