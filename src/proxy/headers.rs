@@ -13,6 +13,7 @@ use pingora::{Error, ErrorType};
 
 use super::context::{Access, Attempt, Client, RequestContext};
 use super::snapshot::{RouteContext, ServerContext};
+use crate::auth::Authenticator;
 use crate::config::{Forwarded, HeaderChange, HostHeader};
 use crate::types::{TOLD_FIELDS, is_connection_field, is_edge_field};
 
@@ -84,10 +85,23 @@ pub(super) fn stays_at_edge(name: &HeaderName, context: &RequestContext, route: 
         })
 }
 
-/// True for a field in which the gateway that the request came to reads credentials. They are for no server.
+/// What the servers of a gateway get of a client's fields, beside those that the gateway's authentication servers decide by and those
+/// that begin with `mcp-`. Others may hold something that is meant for one of the servers only, as cookies and keys do.
+const THROUGH_GATEWAYS: [&str; 7] =
+    ["accept", "accept-language", "baggage", "content-type", "traceparent", "tracestate", "user-agent"];
+
+/// True for a field that a gateway keeps from its servers.
 fn is_of_entrance(name: &HeaderName, context: &RequestContext, route: &ServerContext) -> bool {
     let entrance = context.route.as_ref().filter(|entrance| !Arc::ptr_eq(entrance, &route.route));
-    entrance.is_some_and(|entrance| carries_credential(name, &context.access, entrance))
+    entrance.is_some_and(|entrance| {
+        let is_context = || {
+            let mut names = entrance.authenticator.iter().flat_map(Authenticator::context_headers);
+            names.any(|context| context == name)
+        };
+        let plain = name.as_str();
+        let passes = THROUGH_GATEWAYS.contains(&plain) || plain.starts_with("mcp-") || is_context();
+        !passes || carries_credential(name, &context.access, entrance)
+    })
 }
 
 fn carries_credential(name: &HeaderName, access: &Access, route: &RouteContext) -> bool {

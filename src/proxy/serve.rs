@@ -1,5 +1,6 @@
 //! Serves one request, from its head to its line in the log.
 
+use futures_util::FutureExt;
 use pingora::Error;
 
 use super::admit::{self, Admission};
@@ -36,7 +37,7 @@ pub(super) async fn serve(
             }
             Ok(Admission::Gateway(gateway, body)) => {
                 // Boxed, because the future is large: otherwise every request would carry room for it.
-                Box::pin(gateway::serve(edge, downstream, context, &gateway, body)).await
+                gateway::serve(edge, downstream, context, &gateway, body).boxed().await
             }
             Err(stop) => Err(stop),
         },

@@ -98,6 +98,9 @@ pub struct GatewayServer {
     pub mark: ServerMark,
     /// The path of its MCP endpoint, as its replicas see it.
     pub target: Arc<str>,
+    /// Stands for it in the memory of the edge. Another configuration of the server has another key, so that nothing is remembered of
+    /// one that does not exist any more.
+    pub key: u64,
 }
 
 impl Destination {

@@ -1,7 +1,8 @@
 //! Builds a snapshot from a configuration. Parts that have not changed are taken over from the previous snapshot.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use log::warn;
 use tokio::sync::watch;
@@ -152,6 +153,15 @@ fn server(
     Some(ServerContext { route, upstream, credential })
 }
 
+/// A number for a server as it is configured. Nobody can choose it, so two servers never have the same one.
+fn server_key(server: &ServerContext, target: &str) -> u64 {
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let credential = server.credential.as_ref().map(Arc::as_ptr);
+    let settings = &server.settings;
+    let headers = format!("{:?} {:?}", settings.request_headers, settings.host);
+    SEED.hash_one((&settings.name, server.upstream.instance(), target, headers, credential))
+}
+
 /// `None` for a route with an upstream. `servers`: the routes with upstreams.
 fn gateway(
     shared: &Shared,
@@ -169,6 +179,7 @@ fn gateway(
                 settings: Arc::clone(settings),
                 server: Arc::clone(server),
                 mark: ServerMark::of_route(&settings.route),
+                key: server_key(server, &target),
                 target: target.into(),
             })
         }

@@ -14,10 +14,16 @@ pub const GATEWAY_SESSION_BYTES: usize = 3 << 10;
 pub const GATEWAY_OPEN: Duration = Duration::from_secs(3);
 /// How long what a server says about itself is believed.
 pub const GATEWAY_FACTS: Duration = Duration::from_secs(300);
+/// For how many pairs of server and caller it is remembered.
+pub const GATEWAY_FACTS_KEPT: u64 = 20_000;
 /// How many servers are remembered.
 pub const GATEWAY_KNOWN_SERVERS: u64 = 10_000;
-/// How long a server may take for a list.
+/// How long a server may take for a list, with all its pages.
 pub const GATEWAY_LIST: Duration = Duration::from_secs(5);
+/// The same while its last list is at hand.
+pub const GATEWAY_LIST_AGAIN: Duration = Duration::from_secs(1);
+/// The longest event of a server on the stream of a gateway's client, in bytes.
+pub const GATEWAY_EVENT_BYTES: usize = 1 << 20;
 /// The largest answer of a server to a request of the gateway itself, in bytes.
 pub const GATEWAY_RESPONSE_BYTES: usize = 8 << 20;
 /// How many pages of one list are read.
@@ -35,7 +41,7 @@ pub const GATEWAY_LIST_TTL_MAX: Duration = Duration::from_secs(600);
 /// How long the last list of a server is shown that cannot be reached.
 pub const GATEWAY_LIST_STALE: Duration = Duration::from_secs(600);
 /// How long a server that could not be reached is left alone.
-pub const GATEWAY_RETRY: Duration = Duration::from_secs(2);
+pub const GATEWAY_RETRY: Duration = Duration::from_secs(5);
 /// How long a gateway waits for further changes of lists before it tells a client of one.
 pub const GATEWAY_CHANGES_GATHER: Duration = Duration::from_millis(50);
 /// How often a client is told of changes of lists at most.

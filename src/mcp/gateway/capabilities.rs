@@ -49,6 +49,17 @@ impl ServerFacts {
         Some(Self { capabilities, info: None, instructions, version: None })
     }
 
+    /// What a server without sessions can do for a client that has one: not what works by requests of the era of sessions, or by
+    /// messages outside of calls.
+    pub fn for_sessions(&self) -> Self {
+        let mut facts = self.clone();
+        facts.capabilities.remove("logging");
+        if let Some(Value::Object(resources)) = facts.capabilities.get_mut("resources") {
+            resources.remove("subscribe");
+        }
+        facts
+    }
+
     /// True when the server has the capability.
     pub fn has(&self, capability: &str) -> bool {
         self.capabilities.get(capability).is_some_and(|value| !value.is_null())

@@ -72,6 +72,17 @@ pub fn response_of(message: &[u8]) -> Option<Result<&RawValue, &RawValue>> {
     }
 }
 
+/// True when `message` is the response to the request with the id `id`, in JSON.
+pub fn is_response_to(message: &[u8], id: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Response<'a> {
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+    }
+    let response: Option<Response<'_>> = serde_json::from_slice(message).ok();
+    response_of(message).is_some() && response.and_then(|response| response.id).is_some_and(|own| own.get() == id)
+}
+
 impl ListPage {
     /// Reads the result of a request for a list of this kind. `None` when it has no such list, or has it twice.
     pub fn read(result: &str, kind: ListKind) -> Option<Self> {

@@ -24,6 +24,10 @@ struct Parts<'a> {
     has_params: bool,
     /// The same for `params._meta`.
     meta: Option<(usize, bool)>,
+    /// `_meta`, if it is no object.
+    meta_text: Option<&'a str>,
+    /// The members of `_meta`.
+    meta_members: Vec<(&'a str, &'a str)>,
     params_text: Option<&'a str>,
     id: Option<&'a str>,
     method: Option<&'a str>,
@@ -122,21 +126,31 @@ impl<'a> Splice<'a> {
         self.replace(self.parts.task, encode_text(id));
     }
 
-    /// Puts `members`, JSON members without brackets, into `params._meta`. They must not be there yet.
-    pub fn add_meta(&mut self, members: &str) {
+    /// Gives `params._meta` these members, whose values are JSON. Those that it has already get the new values.
+    pub fn set_meta(&mut self, members: &[(&str, String)]) {
+        let mut added = Vec::new();
+        for (key, value) in members {
+            match self.parts.meta_members.iter().find(|(known, _)| known.trim_matches('"') == *key) {
+                Some((_, old)) => self.replace(Some(old), value.clone()),
+                None => added.push(format!("\"{key}\":{value}")),
+            }
+        }
+        if added.is_empty() {
+            return;
+        }
+        let added = added.join(",");
         let comma = |has_members: bool| if has_members { "," } else { "" };
-        let (at, text) = match (self.parts.meta, self.parts.params) {
-            (Some((at, has_members)), _) => (at, format!("{members}{}", comma(has_members))),
-            (None, Some((at, has_members))) => (at, format!("\"_meta\":{{{members}}}{}", comma(has_members))),
+        let (at, text) = match (self.parts.meta, self.parts.meta_text, self.parts.params) {
+            (Some((at, has_members)), ..) => (at, format!("{added}{}", comma(has_members))),
+            // It is `null`, which means the same as none.
+            (None, Some(null), _) => return self.replace(Some(null), format!("{{{added}}}")),
+            (None, None, Some((at, has_members))) => (at, format!("\"_meta\":{{{added}}}{}", comma(has_members))),
             // A message always has other members.
-            (None, None) if !self.parts.has_params => {
-                (self.parts.inside, format!("\"params\":{{\"_meta\":{{{members}}}}},"))
+            (None, None, None) if !self.parts.has_params => {
+                (self.parts.inside, format!("\"params\":{{\"_meta\":{{{added}}}}},"))
             }
             // `params` is `null`.
-            (None, None) => {
-                let Some(null) = self.parts.params_text else { return };
-                return self.replace(Some(null), format!("{{\"_meta\":{{{members}}}}}"));
-            }
+            (None, None, None) => return self.replace(self.parts.params_text, format!("{{\"_meta\":{{{added}}}}}")),
         };
         self.edits.push((at..at, text));
     }
@@ -201,17 +215,19 @@ fn param<'a>(text: &'a str, cursor: &mut Cursor<'a>, key: &str, parts: &mut Part
         "\"progressToken\"" => &mut parts.progress_token,
         "\"level\"" => &mut parts.log_level,
         "\"_meta\"" => {
-            let Some(at) = inside(text, cursor) else { return cursor.value().map(drop) };
-            let mut has_members = false;
+            let Some(at) = inside(text, cursor) else {
+                parts.meta_text = Some(cursor.value()?);
+                return Ok(());
+            };
             cursor.members(|cursor, key| {
-                has_members = true;
                 let value = cursor.value()?;
                 if key == "\"progressToken\"" {
                     parts.meta_progress_token = Some(value);
                 }
+                parts.meta_members.push((key, value));
                 Ok(())
             })?;
-            parts.meta = Some((at, has_members));
+            parts.meta = Some((at, !parts.meta_members.is_empty()));
             return Ok(());
         }
         "\"ref\"" if inside(text, cursor).is_some() => {
@@ -252,7 +268,7 @@ mod tests {
         let call = r#" {"jsonrpc":"2.0", "id":1,"method":"tools/call","params":{"arguments":{"name":"x","_meta":1}, "name" : "a_b" ,"_meta":{"progressToken":7}}}"#;
         let name = edited(call, |splice| splice.set_name("b\"c"));
         assert_eq!(name, call.replace(r#""a_b""#, r#""b\"c""#));
-        let meta = edited(call, |splice| splice.add_meta(r#""k":1"#));
+        let meta = edited(call, |splice| splice.set_meta(&[("k", "1".to_owned())]));
         assert_eq!(meta, call.replace(r#"{"progressToken""#, r#"{"k":1,"progressToken""#));
         let id = edited(call, |splice| splice.set_id("\"x\"".to_owned()));
         assert_eq!(id, call.replace(r#""id":1"#, r#""id":"x""#));
@@ -268,8 +284,10 @@ mod tests {
             (r#"{"params":{ },"method":"a"}"#, r#"{"params":{"_meta":{"k":1} },"method":"a"}"#),
             (r#"{"params":{"x":[]},"method":"a"}"#, r#"{"params":{"_meta":{"k":1},"x":[]},"method":"a"}"#),
             (r#"{"params":{"_meta":{}},"method":"a"}"#, r#"{"params":{"_meta":{"k":1}},"method":"a"}"#),
+            (r#"{"params":{"_meta":null},"method":"a"}"#, r#"{"params":{"_meta":{"k":1}},"method":"a"}"#),
+            (r#"{"params":{"_meta":{"x":0,"k":[2]}}}"#, r#"{"params":{"_meta":{"x":0,"k":1}}}"#),
         ] {
-            assert_eq!(edited(before, |splice| splice.add_meta(r#""k":1"#)), after);
+            assert_eq!(edited(before, |splice| splice.set_meta(&[("k", "1".to_owned())])), after);
         }
     }
 

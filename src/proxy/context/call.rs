@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::opened_session::OpenSession;
 use crate::config::limits;
-use crate::mcp::{Era, ListKind, ServerMark};
+use crate::mcp::{Era, IdRestore, ListKind, ServerMark};
 use crate::metrics::CallOutcome;
 use crate::proxy::held::HeldBytes;
 use crate::types::KnownMethod;
@@ -64,6 +64,10 @@ pub(crate) struct ThroughGateway {
     /// In the era of sessions: what the ids of the server's own requests to the client get, so that the client's answers find
     /// their way back.
     pub(crate) mark: Option<ServerMark>,
+    /// Puts the client's id back, where the server has got another one.
+    pub(crate) restore: Option<IdRestore>,
+    /// Stands for the server in the memory of the edge.
+    pub(crate) server: u64,
 }
 
 /// The header fields that describe an MCP message.

@@ -8,7 +8,9 @@ use tokio::time::Instant;
 
 use super::lists::{filter, label_tools, target, too_long, unreadable};
 use crate::config::limits;
-use crate::mcp::{Era, EventRewrite, EventScan, ListError, ListKind, MessageScan, Scanned, ServerMark, Verdict};
+use crate::mcp::{
+    Era, EventRewrite, EventScan, IdRestore, ListError, ListKind, MessageScan, Scanned, ServerMark, Verdict,
+};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::{Call, CallKind};
@@ -42,6 +44,10 @@ pub(crate) struct Answer {
     is_event_stream: bool,
     /// True for gRPC.
     is_call_stream: bool,
+    /// Puts the client's id back.
+    restore: Option<IdRestore>,
+    /// True when the server of a gateway has said that one of its lists has changed.
+    changes_list: bool,
 }
 
 #[derive(Debug)]
@@ -175,6 +181,8 @@ impl Answer {
             is_error,
             is_event_stream,
             is_call_stream: false,
+            restore: call.gateway.as_ref().and_then(|through| through.restore.clone()),
+            changes_list: false,
         })
     }
 
@@ -193,6 +201,8 @@ impl Answer {
             is_error: false,
             is_event_stream: is_of_type(headers, EVENT_STREAM),
             is_call_stream: content_type.starts_with(b"application/grpc"),
+            restore: None,
+            changes_list: false,
         }
     }
 
@@ -213,7 +223,7 @@ impl Answer {
 
     /// True when the length of the body may change.
     pub(crate) fn changes_length(&self) -> bool {
-        !matches!(self.plan, Plan::Pass)
+        !matches!(self.plan, Plan::Pass) || self.restore.is_some()
     }
 
     /// True when the event stream is between two events, so that the edge may write a comment or an event of its own.
@@ -224,6 +234,11 @@ impl Answer {
     /// True when a progress notification has come since the last call.
     pub(crate) fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.progressed)
+    }
+
+    /// True when a list has changed since the last call.
+    pub(crate) fn takes_list_change(&mut self) -> bool {
+        std::mem::take(&mut self.changes_list)
     }
 
     /// Takes a piece of the body, and gives what goes to the client now.
@@ -287,8 +302,12 @@ impl Answer {
             }
             Plan::Marked { rewrite, mark, filters } => {
                 let (mut out, mut failed, private) = (Vec::with_capacity(piece.len()), false, self.private);
-                let mut judge = |_: &str, data: &[u8]| {
-                    let filtered = if *filters { filter(data, private, route, context) } else { Ok(None) };
+                let changes_list = &mut self.changes_list;
+                let mut judge = |event: &str, data: &[u8]| {
+                    let is_message = event == MESSAGE_EVENT || matches!(data.trim_ascii_start(), [b'{' | b'[', ..]);
+                    *changes_list |= is_message && has_list_change(data);
+                    let filtered =
+                        if *filters && is_message { filter(data, private, route, context) } else { Ok(None) };
                     failed |= filtered.is_err();
                     let filtered = filtered.ok().flatten();
                     let marked = mark.marked(filtered.as_deref().unwrap_or(data));
@@ -300,6 +319,14 @@ impl Answer {
                 }
                 out.into()
             }
+        };
+        let out = match &mut self.restore {
+            Some(restore) => {
+                let mut restored = Vec::with_capacity(out.len());
+                restore.push(&out, &mut restored);
+                restored.into()
+            }
+            None => out,
         };
         if !out.is_empty() {
             // What was held before has gone out.
@@ -355,6 +382,15 @@ impl Answer {
                 rewrite.finish(&mut out);
                 out.into()
             }
+        };
+        let rest = match &mut self.restore {
+            Some(restore) => {
+                let mut restored = Vec::new();
+                restore.push(&rest, &mut restored);
+                restore.finish(&mut restored);
+                restored.into()
+            }
+            None => rest,
         };
         self.scan(&rest);
         if let Scan::Json(scan) = &mut self.scanner {
@@ -423,6 +459,11 @@ const ENDPOINT_EVENT: &str = "endpoint";
 
 /// The type of events that carry MCP messages, and of events without a type.
 const MESSAGE_EVENT: &str = "message";
+
+/// True when the message may be a notification that a list has changed. One too many makes a list be read again.
+fn has_list_change(data: &[u8]) -> bool {
+    std::str::from_utf8(data).is_ok_and(|text| text.contains("/list_changed\""))
+}
 
 fn announces(call: &Call, route: &ServerContext) -> Announces {
     // Only the stream of a 2024-11-05 session begins without a session.

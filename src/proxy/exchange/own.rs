@@ -12,7 +12,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 pub(crate) use super::link::Link;
 use super::upstream_head::UpstreamHead;
 use crate::http1::BodyLength;
-use crate::mcp::{EventRewrite, Verdict, response_of};
+use crate::mcp::{EventRewrite, Verdict, is_response_to, response_of};
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::MessageFields;
 use crate::proxy::edge::Edge;
@@ -49,6 +49,16 @@ pub(crate) fn request_as(client: &RequestHeader, method: Method) -> pingora::Res
     Ok(request)
 }
 
+/// Why a message was not answered.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    pub(crate) error: Box<Error>,
+    /// There was no connection, so nothing was sent.
+    pub(crate) unsent: bool,
+    /// The connection was idle before, and nothing has come on it: the server may just have closed it.
+    pub(crate) was_idle: bool,
+}
+
 /// Sends a message, and waits for the head of its answer. The caller limits the time.
 ///
 /// # Errors
@@ -59,35 +69,30 @@ pub(crate) async fn send(
     server: &ServerContext,
     endpoint: &Arc<Endpoint>,
     message: Message<'_>,
-) -> pingora::Result<(Link, Box<ResponseHeader>)> {
-    let mut is_first = true;
-    loop {
-        let (mut link, reused) = Link::open(edge, &server.upstream, endpoint).await?;
-        server.upstream.metrics().connected(reused);
-        let Message { request, session, fields, body } = message;
-        let length = BodyLength::Exact(body.len() as u64);
-        let head = UpstreamHead::new(request, context, server, length)
-            .of_its_own()
-            .with_session(session)
-            .with_message(Some(fields));
-        link.begin(head, body.clone(), true)?;
-        match link.answer().await {
-            Ok(head) => {
-                let is_unauthorized = head.status == StatusCode::UNAUTHORIZED;
-                if let Some(credential) = context.access.credential.as_ref().filter(|_| is_unauthorized) {
-                    credential.was_refused();
-                }
-                return Ok((link, head));
-            }
-            // The server had closed the idle connection.
-            Err(_) if reused && is_first && !link.has_seen() => is_first = false,
-            Err(error) => return Err(error),
-        }
+) -> Result<(Link, Box<ResponseHeader>), Unanswered> {
+    let opened = Link::open(edge, &server.upstream, endpoint).await;
+    let (mut link, reused) = opened.map_err(|error| Unanswered { error, unsent: true, was_idle: false })?;
+    server.upstream.metrics().connected(reused);
+    let Message { request, session, fields, body } = message;
+    let length = BodyLength::Exact(body.len() as u64);
+    let head = UpstreamHead::new(request, context, server, length)
+        .of_its_own()
+        .with_session(session)
+        .with_message(Some(fields));
+    let answer = match link.begin(head, body.clone(), true) {
+        Ok(()) => link.answer().await,
+        Err(error) => Err(error),
+    };
+    let head = answer.map_err(|error| Unanswered { error, unsent: false, was_idle: reused && !link.has_seen() })?;
+    let is_unauthorized = head.status == StatusCode::UNAUTHORIZED;
+    if let Some(credential) = context.access.credential.as_ref().filter(|_| is_unauthorized) {
+        credential.was_refused();
     }
+    Ok((link, head))
 }
 
-/// The JSON-RPC response in an answer: the whole body, or the first event that is a response. `None` when there is none, or when it
-/// is longer than `limit` bytes. The connection is kept for others if the answer is whole.
+/// The JSON-RPC response in an answer: the whole body, or the event that answers the request with the id `id`, in JSON. `None` when
+/// there is none, or when it is longer than `limit` bytes. The connection is kept for others if the answer is whole.
 ///
 /// # Errors
 /// The answer broke off.
@@ -96,6 +101,7 @@ pub(crate) async fn response(
     mut link: Link,
     head: &ResponseHeader,
     limit: usize,
+    id: Option<&str>,
 ) -> Result<Option<Vec<u8>>, Box<Error>> {
     let is_event_stream = headers::is_of_type(&head.headers, headers::EVENT_STREAM);
     let mut body = Vec::new();
@@ -105,7 +111,8 @@ pub(crate) async fn response(
         let Some(piece) = poll_fn(|cx| link.poll_body(cx)).await? else { break };
         if is_event_stream {
             let mut judge = |_: &str, data: &[u8]| {
-                if found.is_none() && response_of(data).is_some() {
+                let is_it = id.map_or_else(|| response_of(data).is_some(), |id| is_response_to(data, id));
+                if found.is_none() && is_it {
                     found = Some(data.to_vec());
                 }
                 Verdict::Keep

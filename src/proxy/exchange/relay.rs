@@ -176,6 +176,11 @@ impl Relay<'_, '_> {
                 Err(rejection) => return Err(self.refusal(held.is_some(), rejection)),
             };
             let progressed = self.answer.take_progress();
+            if self.answer.takes_list_change()
+                && let Some(through) = self.outgoing.through_gateway()
+            {
+                self.edge.gateways.heard_change(through.server).await;
+            }
             ahead = self.ahead().await;
             if matches!(ahead, Some(Ok(None))) {
                 // This piece is the last: it goes out with the end.

@@ -90,7 +90,7 @@ async fn initialize(
     let (link, answer) =
         succeed(own::send(edge, context, route, &endpoint, message_of(&message, None, &fields)).await)?;
     let id = answer.headers.get(&SESSION_HEADER)?.to_str().ok()?.to_owned();
-    let response = own::response(edge, link, &answer, limits::RESUME_RESPONSE_BYTES).await.ok()??;
+    let response = own::response(edge, link, &answer, limits::RESUME_RESPONSE_BYTES, None).await.ok()??;
     let version = negotiated_version(response_of(&response)?.ok()?.get())?;
     // A signed assertion may be used once.
     credential::acquire(client, &mut context.access, route).await.ok()?;
@@ -103,6 +103,6 @@ async fn initialize(
 }
 
 /// The answer, if it is a success.
-fn succeed(sent: pingora::Result<(Link, Box<ResponseHeader>)>) -> Option<(Link, Box<ResponseHeader>)> {
+fn succeed(sent: Result<(Link, Box<ResponseHeader>), own::Unanswered>) -> Option<(Link, Box<ResponseHeader>)> {
     sent.ok().filter(|(_, head)| matches!(head.status, StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT))
 }

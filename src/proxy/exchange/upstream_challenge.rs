@@ -33,7 +33,10 @@ pub(super) fn check(
             let message = "the upstream does not accept the credential of the edge";
             return Err(Rejection::new(Reason::UpstreamRefused, message));
         }
-        _ if !is_challenge || route.settings.auth.is_none() => return Ok(()),
+        // What counts is where the client has called, which may be a gateway.
+        _ if !is_challenge || context.route.as_ref().is_none_or(|entrance| entrance.settings.auth.is_none()) => {
+            return Ok(());
+        }
         _ => {}
     }
     let fields: Vec<HeaderValue> = response.headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();

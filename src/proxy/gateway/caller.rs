@@ -1,28 +1,31 @@
 //! What a gateway asks its servers itself, in the name of a caller.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use pingora::ErrorType;
 use pingora::http::{RequestHeader, ResponseHeader};
 use ring::digest::{Context as Digest, SHA256};
 
-use crate::auth::{Denial, Permit};
+use crate::auth::{Authenticator, Denial, Permit};
 use crate::config::limits;
-use crate::mcp::{encoded, response_of};
+use crate::mcp::{MessageId, ServerFacts, encoded, response_of};
 use crate::metrics::EndpointResult;
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::MessageFields;
 use crate::proxy::edge::Edge;
-use crate::proxy::exchange::own::{self, Link};
+use crate::proxy::exchange::own::{self, Link, Unanswered};
 use crate::proxy::gateway_memory::server_error::ServerError;
 use crate::proxy::gateway_memory::session::{ServerSession, SessionKey};
 use crate::proxy::mcp_session::SESSION_HEADER;
 use crate::proxy::snapshot::{GatewayContext, GatewayServer};
 use crate::proxy::{credential, endpoint};
-use crate::types::{Operation, Principal, client_network};
-use crate::upstream::Endpoint;
+use crate::types::{KnownMethod, Operation, Principal, client_network};
+use crate::upstream::InFlightGuard;
 
 /// The current revision, which has no sessions.
 pub(super) const STATELESS_VERSION: &str = "2026-07-28";
@@ -53,7 +56,7 @@ pub(super) struct Ask<'m> {
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     headers: HeaderMap,
-    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) endpoint: SocketAddr,
     /// The JSON-RPC response.
     message: Option<Vec<u8>>,
 }
@@ -122,8 +125,8 @@ impl<'a> Caller<'a> {
         accepts(server, self.context.access.principal())
     }
 
-    /// Stands for the caller, with all that servers may decide by, in the memory of the edge.
-    pub(super) fn identity(&self, more: &[u8]) -> SessionKey {
+    /// Stands for the caller at `server`, with all that the server may decide by, in the memory of the edge.
+    pub(super) fn identity(&self, server: &GatewayServer, more: &[u8]) -> SessionKey {
         let mut digest = Digest::new(&SHA256);
         let mut add = |part: &[u8]| {
             digest.update(&(part.len() as u64).to_be_bytes());
@@ -134,13 +137,28 @@ impl<'a> Caller<'a> {
                 add(principal.provider().as_bytes());
                 add(principal.subject().as_bytes());
                 add(principal.grant().scopes_text().as_bytes());
+                // What the server is shown may be made from the caller's own credential.
+                if server.server.credential.is_some() {
+                    add(principal.credential().map_or(&[][..], |digest| &digest[..]));
+                }
             }
             // On an open gateway, callers are told apart by their addresses.
             None => add(client_network(self.context.client.address).to_string().as_bytes()),
         }
+        for name in self.gateway.route.authenticator.iter().flat_map(Authenticator::context_headers) {
+            for value in self.request.headers.get_all(name) {
+                add(name.as_str().as_bytes());
+                add(value.as_bytes());
+            }
+        }
         add(more);
         let digest = digest.finish();
         std::array::from_fn(|index| digest.as_ref()[index])
+    }
+
+    /// What the server has said about itself to this caller.
+    pub(super) async fn facts(&self, server: &GatewayServer, session: &ServerSession) -> Option<Arc<ServerFacts>> {
+        self.edge.gateways.facts(server, session, self.identity(server, b"")).await
     }
 
     /// Sends a request and waits for its response.
@@ -176,65 +194,108 @@ impl<'a> Caller<'a> {
         session: &ServerSession,
         ask: Ask<'_>,
     ) -> Result<Reply, ServerError> {
-        let fields = fields_of(session, ask.method, ask.name);
+        let id = MessageId::of_request(&ask.body);
+        let repeats = KnownMethod::only_reads(ask.method) || ask.method == "initialize";
+        let sending =
+            Sending { method: Method::POST, fields: fields_of(session, ask.method, ask.name), body: ask.body, repeats };
         let exchange = async {
-            let (link, head, endpoint) = self.begin(permit, server, session, Method::POST, &fields, &ask.body).await?;
-            let message = own::response(self.edge, link, &head, limits::GATEWAY_RESPONSE_BYTES).await?;
+            let Begun { link, head, guard } = self.begin(permit, server, session, &sending).await?;
+            let id = id.as_ref().map(MessageId::as_json);
+            let message = own::response(self.edge, link, &head, limits::GATEWAY_RESPONSE_BYTES, id).await?;
             if head.status == StatusCode::NOT_FOUND && matches!(session, ServerSession::Open { target: Some(_), .. }) {
                 return Err(ServerError::Lost);
             }
+            let endpoint = guard.endpoint().address();
             Ok(Reply { status: head.status, headers: head.headers.clone(), endpoint, message })
         };
-        // Boxed, because a gateway waits for many of them at the same time.
-        tokio::time::timeout(ask.limit, Box::pin(exchange)).await.map_err(|_| ServerError::Late)?
+        // Boxed, because a gateway waits for many of them at the same time. Its type would be too deep for the compiler otherwise.
+        tokio::time::timeout(ask.limit, exchange.boxed()).await.map_err(|_| ServerError::Late)?
     }
 
     /// Begins an exchange, up to the head of the answer. The caller limits the time.
+    ///
+    /// # Errors
+    /// There is no answer. The session is lost only if its endpoint is certainly gone.
     pub(super) async fn begin(
         &self,
         permit: Permit,
         server: &GatewayServer,
         session: &ServerSession,
-        method: Method,
-        fields: &MessageFields,
-        body: &Bytes,
-    ) -> Result<(Link, Box<ResponseHeader>, Arc<Endpoint>), ServerError> {
+        sending: &Sending,
+    ) -> Result<Begun, ServerError> {
+        let Sending { method, fields, body, repeats } = sending;
+        let upstream = &server.server.upstream;
         let mut context = self.context.branch(permit);
         context.target = server.target.to_string();
-        let shown = credential::acquire(self.request, &mut context.access, &server.server).await;
-        shown.map_err(ServerError::Credential)?;
-        let request = own::request_as(self.request, method)?;
+        let request = own::request_as(self.request, method.clone())?;
         let target = match session {
             ServerSession::Open { target, .. } => target.as_ref(),
             ServerSession::Stateless => None,
         };
+        let mut again = false;
         loop {
+            // A signed assertion may be used once.
+            let shown = credential::acquire(self.request, &mut context.access, &server.server).await;
+            shown.map_err(ServerError::Credential)?;
             let endpoint = match target {
-                Some(target) => {
-                    let endpoint = server.server.upstream.endpoint(target.endpoint).filter(|at| at.is_healthy());
-                    endpoint.filter(|at| !context.attempt.tried.contains(&at.address())).ok_or(ServerError::Lost)?
-                }
+                Some(target) => match upstream.endpoint(target.endpoint) {
+                    Some(endpoint) if endpoint.is_healthy() => endpoint,
+                    // Nobody else has the session, and the endpoint may come back with the others.
+                    Some(_) if !upstream.is_healthy() => return Err(ServerError::Unreachable),
+                    _ => return Err(ServerError::Lost),
+                },
                 None => endpoint::choose(self.request, &context.client, &context.attempt, &server.server)
                     .map_err(|_| ServerError::Unreachable)?,
             };
             context.attempt.begin(&endpoint);
             let session = target.map(|target| target.id.as_str());
             let message = own::Message { request: &request, session, fields, body };
-            match own::send(self.edge, &context, &server.server, &endpoint, message).await {
-                Ok((link, head)) => {
-                    endpoint.finished(EndpointResult::Ok);
-                    return Ok((link, head, endpoint));
-                }
-                Err(error) => {
-                    context.attempt.failed(EndpointResult::Failed);
-                    context.attempt.tried.push(endpoint.address());
-                    if context.attempt.tried.len() >= limits::INITIALIZE_ATTEMPTS {
-                        return Err(error.into());
+            let Unanswered { error, unsent, was_idle } =
+                match own::send(self.edge, &context, &server.server, &endpoint, message).await {
+                    Ok((link, head)) => {
+                        endpoint.finished(EndpointResult::Ok);
+                        let guard = context.attempt.endpoint.take().ok_or(ServerError::Unreachable)?;
+                        return Ok(Begun { link, head, guard });
                     }
+                    Err(unanswered) => unanswered,
+                };
+            context.attempt.failed(if unsent { EndpointResult::ConnectError } else { EndpointResult::Failed });
+            if was_idle && *repeats && !std::mem::replace(&mut again, true) {
+                continue;
+            }
+            context.attempt.tried.push(endpoint.address());
+            let is_refused = matches!(error.etype(), ErrorType::ConnectRefused | ErrorType::ConnectNoRoute);
+            match target {
+                Some(_)
+                    if is_refused
+                        && endpoint::choose(self.request, &context.client, &context.attempt, &server.server)
+                            .is_ok() =>
+                {
+                    return Err(ServerError::Lost);
                 }
+                None if unsent && context.attempt.tried.len() < limits::INITIALIZE_ATTEMPTS => {}
+                _ => return Err(error.into()),
             }
         }
     }
+}
+
+/// What is sent to a server.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) method: Method,
+    pub(super) fields: MessageFields,
+    pub(super) body: Bytes,
+    /// It may be sent once more if the server has closed an idle connection.
+    pub(super) repeats: bool,
+}
+
+/// An exchange whose answer has begun.
+pub(super) struct Begun {
+    pub(super) link: Link,
+    pub(super) head: Box<ResponseHeader>,
+    /// The exchange counts at its endpoint as long as this lives.
+    pub(super) guard: InFlightGuard,
 }
 
 /// What the head of a message to a server says about it.

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::caller::{Caller, fields_of};
-use super::open::{ClientSession, lost, session_at, stateless_meta};
+use super::open::{ClientSession, lost, session_at, stateless_members};
 use super::resolve::Found;
 use crate::config::limits;
-use crate::mcp::{Era, Message, ServerMark, SessionTarget, Splice};
+use crate::mcp::{Era, IdRestore, Message, ServerMark, SessionTarget, Splice};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::admit;
 use crate::proxy::client::downstream::Downstream;
@@ -88,13 +88,19 @@ pub(super) async fn forward(
     }
     let permit = caller.permit(server, [operation]);
     let permit = permit.map_err(|denial| admit::refuse(context, &gateway.route, denial, Some(message), era))?;
-    let mut session = session_at(caller, client, server).await.map_err(|error| error.rejection(shown_server))?;
+    let session_error = |error: ServerError| match error {
+        // Another edge has what the client said, or nobody has: the client initializes again.
+        ServerError::Forgotten => unknown(),
+        error => error.rejection(shown_server),
+    };
+    let mut session = session_at(caller, client, server).await.map_err(session_error)?;
     let version = downstream.req_header().headers.get(crate::mcp::VERSION_HEADER).cloned();
     context.access.permit = Some(permit);
     // It is the gateway's.
     context.access.leaves_authorization = false;
     context.target = server.target.to_string();
-    let HeldBody { bytes: original, mut held } = body;
+    // The memory of a large message counts until its answer has ended, because the message is kept as long.
+    let HeldBody { bytes: original, held: _held } = body;
     let mut attempts_left = 1;
     loop {
         let mut splice = Splice::new(&original).ok_or_else(|| internal("the message cannot be changed"))?;
@@ -108,7 +114,7 @@ pub(super) async fn forward(
                 ClientSession::Open(session) => session.params(),
                 ClientSession::Stateless => None,
             };
-            splice.add_meta(&stateless_meta(said.as_deref()));
+            splice.set_meta(&stateless_members(said.as_deref()));
         }
         let mut fields = fields_of(&session, method, Some(&name));
         if era == Era::Stateless && session == ServerSession::Stateless {
@@ -118,6 +124,12 @@ pub(super) async fn forward(
             ServerSession::Open { target, .. } => (target.clone(), Some(server.mark)),
             ServerSession::Stateless => (None, None),
         };
+        // Clients of the era without sessions share the session, and may use the same id.
+        let shares = era == Era::Stateless && mark.is_some();
+        let restore = message.id.as_ref().filter(|_| shares).map(|id| IdRestore::new(id.as_json()));
+        if let Some(restore) = &restore {
+            splice.set_id(restore.token());
+        }
         let open = target.map(of_gateway);
         let in_session = open.is_some();
         let call = Call {
@@ -126,9 +138,9 @@ pub(super) async fn forward(
             session: open,
             endless: false,
             deadline: (about == About::Tool).then(|| server.server.policy.timeout(&name)).flatten(),
-            gateway: Some(Box::new(ThroughGateway { fields, mark })),
+            gateway: Some(Box::new(ThroughGateway { fields, mark, restore, server: server.key })),
         };
-        let body = HeldBody { bytes: splice.finish().into(), held: held.take() };
+        let body = HeldBody { bytes: splice.finish().into(), held: None };
         // A large message is not kept for a second attempt, because the answer may take long.
         let again = attempts_left > 0 && in_session && original.len() <= limits::SMALL_BODY_BYTES;
         let outgoing = Outgoing { body: OutgoingBody::Held(body), call: Some(call), upgrades: false };
@@ -192,7 +204,7 @@ pub(super) async fn resume_stream(
         session: Some(of_gateway(target.clone())),
         endless: true,
         deadline: None,
-        gateway: Some(Box::new(ThroughGateway { fields, mark: Some(mark) })),
+        gateway: Some(Box::new(ThroughGateway { fields, mark: Some(mark), restore: None, server: server.key })),
     };
     let body = OutgoingBody::Held(HeldBody::default());
     exchange::run(edge, downstream, context, &server.server, Outgoing { body, call: Some(call), upgrades: false }).await

@@ -45,8 +45,11 @@ impl<'a> Known<'a> {
             return;
         }
         caller.edge.gateways.has_problem(caller.gateway, server, &error);
-        let memory = &caller.edge.gateways;
-        let known = memory.facts(server, &self.speech).await;
+        let is_away = matches!(
+            error,
+            ServerError::Unreachable | ServerError::Late | ServerError::Status(_) | ServerError::Junk(_)
+        );
+        let known = if is_away { caller.facts(server, &self.speech).await } else { None };
         self.facts.extend(known.map(|facts| (server, facts)));
         self.missing.push((server, error));
     }
@@ -95,6 +98,7 @@ pub(super) async fn initialize(caller: Caller<'_>, params: &str) -> Result<Greet
     for (server, opened) in opened {
         match opened {
             Ok((at, facts)) => {
+                let facts = if at == ServerSession::Stateless { Arc::new(facts.for_sessions()) } else { facts };
                 servers.push((server.mark, at));
                 known.facts.push((server, facts));
             }
@@ -131,21 +135,21 @@ pub(super) async fn initialize(caller: Caller<'_>, params: &str) -> Result<Greet
 /// # Errors
 /// No server can be reached.
 pub(super) async fn discover(caller: Caller<'_>) -> Result<String, Rejection> {
-    let ask = async |server| (server, session_at(caller, ClientSession::Stateless, server).await);
+    let ask = async |server| {
+        let client = ClientSession::Stateless;
+        let found = match session_at(caller, client, server).await {
+            // What it says may depend on the caller, and may have changed.
+            Ok(ServerSession::Stateless) => open(caller, client, server).await.map(|(_, facts)| facts),
+            Ok(session) => Ok(caller.facts(server, &session).await.unwrap_or_default()),
+            Err(error) => Err(error),
+        };
+        (server, found)
+    };
     let mut known = Known { speech: ServerSession::Stateless, facts: Vec::new(), missing: Vec::new() };
     for (server, found) in join_all(usable(&caller, "server/discover").map(ask)).await {
-        let facts = match &found {
-            Ok(session) => caller.edge.gateways.facts(server, session).await,
-            Err(_) => None,
-        };
-        match (found, facts) {
-            (Ok(_), Some(facts)) => known.facts.push((server, facts)),
-            // Its session is older than what is remembered of it.
-            (Ok(_), None) => match open(caller, ClientSession::Stateless, server).await {
-                Ok((_, facts)) => known.facts.push((server, facts)),
-                Err(error) => known.missing(caller, server, error).await,
-            },
-            (Err(error), _) => known.missing(caller, server, error).await,
+        match found {
+            Ok(facts) => known.facts.push((server, facts)),
+            Err(error) => known.missing(caller, server, error).await,
         }
     }
     let merged = known.merged()?;

@@ -163,9 +163,9 @@ pub(super) async fn list(
     if searches {
         let settings = &caller.gateway.settings;
         // The gateway's own tools have these names.
-        clashes.extend(shown.iter().map(|shown| &shown.name).filter(|name| is_own_tool(caller, name)).cloned());
+        clashes.extend(shown.iter().map(|shown| &shown.name).filter(|name| is_own_tool(caller.gateway, name)).cloned());
         let is_listed = |name: &str| settings.always_listed.iter().any(|pattern| pattern.matches(name));
-        shown.retain(|shown| is_listed(&shown.name) && !is_own_tool(caller, &shown.name));
+        shown.retain(|shown| is_listed(&shown.name) && !is_own_tool(caller.gateway, &shown.name));
     }
     if matches!(kind, ListKind::Tools | ListKind::Prompts) {
         note_names(caller, kind, &shown, &clashes);
@@ -258,12 +258,7 @@ pub(super) async fn server_list(
         ClientSession::Open(session) => session.said(),
         ClientSession::Stateless => b"",
     };
-    let own = ListKey {
-        server: server.mark,
-        instance: server.server.upstream.instance(),
-        kind,
-        context: Some(caller.identity(said)),
-    };
+    let own = ListKey { server: server.key, kind, context: Some(caller.identity(server, said)) };
     let public = ListKey { context: None, ..own };
     let mut last = None;
     for key in [public, own] {
@@ -291,15 +286,16 @@ pub(super) async fn server_list(
             failed = Some(error);
             return Op::Nop;
         }
-        match Box::pin(read_list(caller, client, server, kind)).await {
+        let limit = if last.is_some() { limits::GATEWAY_LIST_AGAIN } else { limits::GATEWAY_LIST };
+        let reading = tokio::time::timeout(limit, Box::pin(read_list(caller, client, server, kind)));
+        match reading.await.unwrap_or(Err(ServerError::Late)) {
             Ok(list) => Op::Put(Arc::new(list)),
             Err(error) => {
-                if matches!(
-                    error,
-                    ServerError::Unreachable | ServerError::Late | ServerError::Status(_) | ServerError::Junk(_)
-                ) {
-                    memory.has_problem(caller.gateway, server, &error);
+                if matches!(error, ServerError::Unreachable | ServerError::Late) {
                     memory.goes_down(server, error.clone()).await;
+                }
+                if !matches!(error, ServerError::Denied | ServerError::Credential(_)) {
+                    memory.has_problem(caller.gateway, server, &error);
                 }
                 failed = Some(error);
                 Op::Nop
@@ -332,7 +328,7 @@ async fn read_list(
     let memory = &caller.edge.gateways;
     let mut session = session_at(caller, client, server).await?;
     let capability = kind.capability();
-    let facts = memory.facts(server, &session).await;
+    let facts = caller.facts(server, &session).await;
     let mut list = ServerList::new(limits::GATEWAY_LIST_TTL, memory.catalog.accepted());
     if facts.is_some_and(|facts| !facts.has(capability)) {
         return Ok(list);
@@ -350,7 +346,7 @@ async fn read_list(
         pages += 1;
         bytes += page.items.iter().map(|item| item.json().len()).sum::<usize>();
         list.items.extend(page.items);
-        list.is_public &= page.is_public;
+        list.is_public = page.is_public && (list.is_public || pages == 1);
         // The shortest time counts.
         ttl = ttl.into_iter().chain(page.ttl).min();
         cursor = page.next_cursor;
@@ -386,14 +382,14 @@ async fn read_page(
         members.push(format!("\"cursor\":{}", encode_text(cursor)));
     }
     if *session == ServerSession::Stateless {
-        members.push(format!("\"_meta\":{{{}}}", stateless_meta(None)));
+        members.push(format!("\"_meta\":{{{}}}", stateless_meta()));
     }
     let body: Bytes = request(kind.method(), &format!("{{{}}}", members.join(",")));
     let ask = Ask { method: kind.method(), name: None, body, limit: limits::GATEWAY_LIST };
     let reply = caller.ask(server, session, ask).await?;
     if reply.error_code() == Some(crate::mcp::METHOD_NOT_FOUND.into()) {
-        return Ok((ListPage { is_public: true, ..ListPage::default() }, reply.endpoint.address()));
+        return Ok((ListPage::default(), reply.endpoint));
     }
     let page = ListPage::read(reply.result()?, kind).ok_or(ServerError::Junk("a list that is not one"))?;
-    Ok((page, reply.endpoint.address()))
+    Ok((page, reply.endpoint))
 }

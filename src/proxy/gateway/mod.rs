@@ -16,6 +16,8 @@ mod source;
 mod stream;
 mod wanted;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,14 +30,18 @@ use self::forward::{About, Request, forward, resume_stream};
 use self::open::ClientSession;
 use super::admit;
 use super::client::downstream::Downstream;
-use super::context::RequestContext;
+use super::client::transfer::Seen;
+use super::client::watch::ClientWatch;
 use super::context::call::HeldBody;
 use super::context::rejection::{Rejection, Stop};
+use super::context::{Attempt, RequestContext};
 use super::edge::Edge;
 use super::gateway_memory::session::{GatewaySession, VERSIONS};
 use super::mcp_session::{SESSION_HEADER, unknown};
 use super::respond;
 use super::snapshot::GatewayContext;
+use crate::auth::Denial;
+use crate::config::limits;
 use crate::mcp::{
     Era, INVALID_PARAMS, INVALID_REQUEST, ListKind, METHOD_NOT_FOUND, Message, MessageId, ServerMark, Splice,
     VERSION_HEADER,
@@ -78,9 +84,10 @@ pub(super) async fn serve(
         Era::Sessions | Era::Stateless => None,
     };
     let client = session.as_ref().map_or(ClientSession::Stateless, ClientSession::Open);
-    let caller = Caller { edge, gateway, context, request: downstream.req_header() };
     let (Some(method), Some(id)) = (message.method(), message.id.clone()) else {
         if era == Era::Sessions {
+            let request = downstream.req_header().clone();
+            let caller = Caller { edge, gateway, context, request: &request };
             notify::pass_on(caller, client, message.method(), &bytes).await?;
         }
         return accepted(downstream, context).await;
@@ -90,38 +97,87 @@ pub(super) async fn serve(
     if era == Era::Stateless && !is_forwarded {
         check_capabilities(&bytes)?;
     }
-    let own_tool = message.operations().next().and_then(|operation| operation.tool());
-    let own = match (method, era) {
-        ("initialize", Era::Sessions) => {
-            let params = Splice::new(&bytes).and_then(|splice| splice.params().map(str::to_owned));
+    if is_forwarded && !is_own(gateway, method, message) {
+        let request = Request { client, message, method, era, body };
+        return to_server(edge, downstream, context, gateway, request).await;
+    }
+    if (method, era) == ("subscriptions/listen", Era::Stateless) {
+        return stream::listen(edge, downstream, context, gateway, &bytes, &id).await;
+    }
+    let head = downstream.req_header().clone();
+    let caller = Caller { edge, gateway, context, request: &head };
+    let work = own_answer(caller, client, message, (method, era), &bytes);
+    let (result, session) = while_client_waits(downstream, work).await??;
+    answer(downstream, context, &id, &result, session).await
+}
+
+/// True for requests that are about one server, and still for the gateway itself.
+fn is_own(gateway: &GatewayContext, method: &str, message: &Message<'_>) -> bool {
+    let tool = message.operations().next().and_then(|operation| operation.tool());
+    let is_own_tool = method == "tools/call" && tool.is_some_and(|tool| own_tools::is_own_tool(gateway, tool));
+    is_own_tool || matches!(method, "initialize" | "ping" | "logging/setLevel")
+}
+
+/// The result of a request that the gateway answers itself, and the id of the session that it has opened.
+async fn own_answer(
+    caller: Caller<'_>,
+    client: ClientSession<'_>,
+    message: &Message<'_>,
+    (method, era): (&str, Era),
+    bytes: &Bytes,
+) -> Result<(String, Option<HeaderValue>), Rejection> {
+    let is_stateless = era == Era::Stateless;
+    let result = match method {
+        "initialize" if !is_stateless => {
+            let params = Splice::new(bytes).and_then(|splice| splice.params().map(str::to_owned));
             let greeting = greet::initialize(caller, params.as_deref().unwrap_or("{}")).await?;
-            return answer(downstream, context, &id, &greeting.result, Some(greeting.session)).await;
+            return Ok((greeting.result, Some(greeting.session)));
         }
-        ("server/discover", Era::Stateless) => greet::discover(caller).await?,
-        ("ping", Era::Sessions) => "{}".to_owned(),
-        ("logging/setLevel", Era::Sessions) => {
-            notify::set_log_level(caller, client, &bytes).await?;
+        "server/discover" => greet::discover(caller).await?,
+        "ping" if !is_stateless => "{}".to_owned(),
+        "logging/setLevel" if !is_stateless => {
+            notify::set_log_level(caller, client, bytes).await?;
             "{}".to_owned()
         }
-        ("tools/call", _) if own_tool.is_some_and(|tool| own_tools::is_own_tool(caller, tool)) => {
-            search::call(caller, client, own_tool.unwrap_or_default(), &bytes).await
-        }
-        ("subscriptions/listen", Era::Stateless) => {
-            return stream::listen(edge, downstream, context, gateway, &bytes, &id).await;
+        "tools/call" => {
+            let tool = message.operations().next().and_then(|operation| operation.tool());
+            search::call(caller, client, tool.unwrap_or_default(), bytes).await
         }
         _ => match ListKind::of_method(method) {
             Some(kind) => {
-                let splice = Splice::new(&bytes);
+                let splice = Splice::new(bytes);
                 let cursor = splice.as_ref().and_then(|splice| splice.cursor()).filter(|cursor| *cursor != "null");
                 lists::list(caller, client, kind, cursor).await?
             }
             None => {
-                let request = Request { client, message, method, era, body };
-                return to_server(edge, downstream, context, gateway, request).await;
+                let refusal = admit::refuse(caller.context, &caller.gateway.route, Denial::default(), None, era);
+                return Err(unknown_method(refusal, method, era));
             }
         },
     };
-    answer(downstream, context, &id, &own, None).await
+    Ok((result, None))
+}
+
+/// Does `work`, unless the client leaves meanwhile. What was begun in its name at servers is broken off then.
+async fn while_client_waits<T>(downstream: &mut Downstream<'_>, work: impl Future<Output = T>) -> Result<T, Stop> {
+    let mut work = pin!(work);
+    let mut listens = true;
+    loop {
+        let seen = tokio::select! {
+            done = &mut work => return Ok(done),
+            seen = poll_fn(|cx| downstream.poll_idle(cx)), if listens => seen?,
+        };
+        match seen {
+            Seen::Reset => return Err(ClientWatch::has_left().into()),
+            // It may have closed only its own side, after its request.
+            Seen::Closed => {
+                let done = tokio::time::timeout(limits::HALF_CLOSED, &mut work).await;
+                return done.map_err(|_| ClientWatch::has_left().into());
+            }
+            Seen::Spoke => {}
+            Seen::Full => listens = false,
+        }
+    }
 }
 
 /// Passes a request on to the one server that it is for.
@@ -136,13 +192,13 @@ async fn to_server(
     let target = message.operations().next().and_then(|operation| operation.target());
     let caller = Caller { edge, gateway, context, request: downstream.req_header() };
     let (about, found) = match target {
-        Some(Target::Tool(name)) => (About::Tool, resolve::named(caller, client, ListKind::Tools, name).await),
-        Some(Target::Prompt(name)) => (About::Prompt, resolve::named(caller, client, ListKind::Prompts, name).await),
-        Some(Target::Resource(uri)) => (About::Resource, resolve::resource(caller, client, uri).await),
+        Some(Target::Tool(name)) => (About::Tool, resolve::named(caller, client, ListKind::Tools, name).await?),
+        Some(Target::Prompt(name)) => (About::Prompt, resolve::named(caller, client, ListKind::Prompts, name).await?),
+        Some(Target::Resource(uri)) => (About::Resource, resolve::resource(caller, client, uri).await?),
         Some(Target::Task(id)) => (About::Task, resolve::task(caller, client, id).await),
         None => {
             let is_named = matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete");
-            let denial = crate::auth::Denial::default();
+            let denial = Denial::default();
             return Err(if is_named {
                 Rejection::of_message(Reason::InvalidMessage, INVALID_PARAMS, "the name is missing").into()
             } else {
@@ -151,7 +207,7 @@ async fn to_server(
         }
     };
     let Some(found) = found else {
-        let denial = crate::auth::Denial::default();
+        let denial = Denial::default();
         return Err(admit::refuse(context, &gateway.route, denial, Some(message), era).into());
     };
     forward(edge, downstream, context, gateway, request, (about, found)).await
@@ -181,7 +237,13 @@ async fn serve_bodiless(
             && let Ok(own) = HeaderValue::from_str(own)
         {
             let client = ClientSession::Open(&session);
-            return resume_stream(edge, downstream, context, gateway, client, (mark, own)).await;
+            match resume_stream(edge, downstream, context, gateway, client, (mark, own)).await {
+                // The server has lost its session, and with it the stream. The others go on.
+                Err(Stop::Rejected(rejection)) if rejection.reason == Reason::UnknownSession => {
+                    context.attempt = Attempt::default();
+                }
+                ended => return ended,
+            }
         }
         return stream::open(edge, downstream, context, gateway, &session).await;
     }

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::Method;
 
-use super::caller::{Ask, Caller, fields_of};
+use super::caller::{Ask, Begun, Caller, Sending, fields_of};
 use super::open::{ClientSession, session_at};
 use crate::config::limits;
-use crate::mcp::{ServerMark, marked_answer};
+use crate::mcp::{INVALID_REQUEST, ServerMark, marked_answer};
+use crate::metrics::RejectionReason;
 use crate::proxy::context::rejection::Rejection;
 use crate::proxy::gateway_memory::server_error::ServerError;
 use crate::proxy::gateway_memory::session::{GatewaySession, ServerSession};
@@ -38,9 +39,12 @@ pub(super) async fn pass_on(
     }
     let Some(method) = method else {
         let text = "no server of this gateway has sent a request with this id";
-        let reason = crate::metrics::RejectionReason::InvalidMessage;
-        return Err(Rejection::of_message(reason, crate::mcp::INVALID_REQUEST, text));
+        return Err(Rejection::of_message(RejectionReason::InvalidMessage, INVALID_REQUEST, text));
     };
+    if !method.starts_with("notifications/") {
+        let text = "a request needs an id";
+        return Err(Rejection::of_message(RejectionReason::InvalidMessage, INVALID_REQUEST, text));
+    }
     // The gateway itself has told the servers when it opened the sessions.
     if method == "notifications/initialized" {
         return Ok(());
@@ -94,7 +98,7 @@ pub(super) async fn set_log_level(
 ) -> Result<(), Rejection> {
     let set = async |server: &GatewayServer| {
         let session = session_at(caller, client, server).await?;
-        let facts = caller.edge.gateways.facts(server, &session).await;
+        let facts = caller.facts(server, &session).await;
         if session == ServerSession::Stateless || facts.is_some_and(|facts| !facts.has("logging")) {
             return Ok(false);
         }
@@ -125,9 +129,9 @@ pub(super) async fn end(caller: Caller<'_>, session: &GatewaySession) {
         }
         let permit = caller.permit(server, [Operation::Request]).ok()?;
         let fields = fields_of(&open, "", None);
-        let empty = Bytes::new();
-        let sent = caller.begin(permit, server, &open, Method::DELETE, &fields, &empty);
-        let (link, ..) = tokio::time::timeout(limits::GATEWAY_OPEN, sent).await.ok()?.ok()?;
+        let sending = Sending { method: Method::DELETE, fields, body: Bytes::new(), repeats: true };
+        let begun = tokio::time::timeout(limits::GATEWAY_OPEN, caller.begin(permit, server, &open, &sending));
+        let Begun { link, .. } = begun.await.ok()?.ok()?;
         link.release(caller.edge).await;
         Some(())
     };

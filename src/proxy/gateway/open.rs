@@ -1,6 +1,7 @@
 //! Opens sessions at servers, or finds out that they need none.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -20,23 +21,29 @@ pub(super) enum ClientSession<'a> {
     Stateless,
 }
 
-/// The id of the requests that a gateway makes itself.
-const ID: &str = "mcp-edge";
-
-/// A request of the gateway itself.
+/// A request of the gateway itself. Each has an id of its own: several may be under way in one session.
 pub(super) fn request(method: &str, params: &str) -> Bytes {
-    format!(r#"{{"jsonrpc":"2.0","id":"{ID}","method":"{method}","params":{params}}}"#).into()
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!(r#"{{"jsonrpc":"2.0","id":"mcp-edge-{number}","method":"{method}","params":{params}}}"#).into()
 }
 
 /// The members of `_meta` that each request without a session needs (MCP 2026-07-28, "Overview", `_meta`). `client`: what the
 /// client's `initialize` said, if it said something. A client of the era of sessions cannot answer requests of a server that come in
 /// results, so it has no capabilities here.
-pub(super) fn stateless_meta(client: Option<&str>) -> String {
+pub(super) fn stateless_members(client: Option<&str>) -> [(&'static str, String); 3] {
     let said: Value = client.and_then(|params| serde_json::from_str(params).ok()).unwrap_or_default();
     let info = said.get("clientInfo").filter(|info| info.is_object()).cloned().unwrap_or_else(own_info);
-    format!(
-        r#""io.modelcontextprotocol/protocolVersion":"{STATELESS_VERSION}","io.modelcontextprotocol/clientInfo":{info},"io.modelcontextprotocol/clientCapabilities":{{}}"#
-    )
+    [
+        ("io.modelcontextprotocol/protocolVersion", format!("\"{STATELESS_VERSION}\"")),
+        ("io.modelcontextprotocol/clientInfo", info.to_string()),
+        ("io.modelcontextprotocol/clientCapabilities", "{}".to_owned()),
+    ]
+}
+
+/// The same for requests of the gateway itself, as members of an object.
+pub(super) fn stateless_meta() -> String {
+    stateless_members(None).map(|(key, value)| format!("\"{key}\":{value}")).join(",")
 }
 
 /// The name and the version of the edge.
@@ -64,7 +71,7 @@ pub(super) async fn session_at(
     let key = match client {
         ClientSession::Open(session) => (session.key, server.mark),
         ClientSession::Stateless if gateways.is_stateless(server).await => return Ok(ServerSession::Stateless),
-        ClientSession::Stateless => (caller.identity(b""), server.mark),
+        ClientSession::Stateless => (caller.identity(server, b""), server.mark),
     };
     if let Some(known) = gateways.opened.get(&key).await {
         return Ok(known);
@@ -88,7 +95,7 @@ pub(super) async fn lost(
     let gateways = &caller.edge.gateways;
     let key = match client {
         ClientSession::Open(session) => (session.key, server.mark),
-        ClientSession::Stateless => (caller.identity(b""), server.mark),
+        ClientSession::Stateless => (caller.identity(server, b""), server.mark),
     };
     // Another request may have opened one meanwhile.
     if gateways.opened.get(&key).await.is_some_and(|known| known == *lost) {
@@ -108,6 +115,10 @@ pub(super) async fn open(
     server: &GatewayServer,
 ) -> Result<(ServerSession, Arc<ServerFacts>), ServerError> {
     let gateways = &caller.edge.gateways;
+    // A server that gives no answer holds up one client and not all.
+    if let Some(error) = gateways.is_down(server).await {
+        return Err(error);
+    }
     let opened = match client {
         ClientSession::Open(_) if gateways.is_sessionless(server).await => discover(caller, server).await,
         ClientSession::Open(session) => {
@@ -131,9 +142,12 @@ pub(super) async fn open(
             opened => opened,
         },
     };
+    if let Err(error @ (ServerError::Late | ServerError::Unreachable)) = &opened {
+        gateways.goes_down(server, error.clone()).await;
+    }
     let (session, facts) = opened?;
     let facts = Arc::new(facts);
-    gateways.said(server, &session, Arc::clone(&facts)).await;
+    gateways.said(server, &session, caller.identity(server, b""), Arc::clone(&facts)).await;
     Ok((session, facts))
 }
 
@@ -163,7 +177,7 @@ async fn initialize(
         ServerFacts::of_initialize(result).ok_or(ServerError::Junk("an answer to `initialize` that is not one"))?;
     let version = facts.version.as_deref().and_then(known_version);
     let version = version.ok_or(ServerError::Junk("a protocol version that the edge does not know"))?;
-    let target = reply.session_id().map(|id| SessionTarget { endpoint: reply.endpoint.address(), id: id.to_owned() });
+    let target = reply.session_id().map(|id| SessionTarget { endpoint: reply.endpoint, id: id.to_owned() });
     let session = ServerSession::Open { version, target };
     let body = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
     let ask = Ask { method: "notifications/initialized", name: None, body, limit: limits::GATEWAY_OPEN };
@@ -176,7 +190,7 @@ async fn initialize(
 
 /// Asks a server of the era without sessions what it is (MCP 2026-07-28, "Discovery").
 async fn discover(caller: Caller<'_>, server: &GatewayServer) -> Result<(ServerSession, ServerFacts), ServerError> {
-    let body = request("server/discover", &format!(r#"{{"_meta":{{{}}}}}"#, stateless_meta(None)));
+    let body = request("server/discover", &format!(r#"{{"_meta":{{{}}}}}"#, stateless_meta()));
     let ask = Ask { method: "server/discover", name: None, body, limit: limits::GATEWAY_OPEN };
     let reply = caller.ask_itself(server, &ServerSession::Stateless, ask).await?;
     let facts = ServerFacts::of_discover(reply.result()?, STATELESS_VERSION)

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::caller::Caller;
 use crate::config::{Discovery, limits};
+use crate::proxy::snapshot::GatewayContext;
 
 /// Finds tools by words.
 pub(super) const FIND: &str = "find_tools";
@@ -11,8 +11,8 @@ pub(super) const FIND: &str = "find_tools";
 pub(super) const DESCRIBE: &str = "describe_tool";
 
 /// True when the gateway itself has the tool `name`.
-pub(super) fn is_own_tool(caller: Caller<'_>, name: &str) -> bool {
-    caller.gateway.settings.discovery == Discovery::Search && (name == FIND || name == DESCRIBE)
+pub(super) fn is_own_tool(gateway: &GatewayContext, name: &str) -> bool {
+    gateway.settings.discovery == Discovery::Search && (name == FIND || name == DESCRIBE)
 }
 
 /// The definitions of both tools.

@@ -1,12 +1,15 @@
 //! Which server a name, a URI or a task of a gateway belongs to.
 
+use std::collections::HashMap;
+
 use futures_util::future::join_all;
 
 use super::caller::{Ask, Caller};
-use super::lists::{of_own_uri, offers};
+use super::lists::{Shown, of_own_uri, offers};
 use super::open::{ClientSession, request, session_at, stateless_meta};
 use crate::config::limits;
 use crate::mcp::{ListKind, ServerFacts, encode_text, is_short_form, shown_name};
+use crate::proxy::context::rejection::Rejection;
 use crate::proxy::gateway_memory::session::ServerSession;
 use crate::proxy::snapshot::GatewayServer;
 
@@ -18,33 +21,41 @@ pub(super) struct Found {
 }
 
 /// The tool or prompt that clients know as `shown`. Most names say themselves where they belong, and no list is needed.
-pub(super) async fn named<'a>(
-    caller: Caller<'a>,
-    client: ClientSession<'a>,
+///
+/// # Errors
+/// A server cannot be reached that may have it, and that comes before the one that has it.
+pub(super) async fn named(
+    caller: Caller<'_>,
+    client: ClientSession<'_>,
     kind: ListKind,
     shown: &str,
-) -> Option<Found> {
-    let servers = &caller.gateway.servers;
-    let marked = servers.iter().find(|server| is_marked(server) && shown.starts_with(&server.settings.mark));
-    let plain = servers.iter().filter(|server| !is_marked(server));
-    let only = |server: &'a GatewayServer| own_name(server, kind, shown);
-    let direct = match (marked, plain.clone().count()) {
-        (Some(server), 0) => Some(only(server)),
-        (None, 1) => plain.clone().next().map(only),
-        (None, 0) => return None,
+) -> Result<Option<Found>, Rejection> {
+    let may_have = |server: &&GatewayServer| !is_marked(server) || shown.starts_with(&server.settings.mark);
+    let candidates: Vec<&GatewayServer> = caller.gateway.servers.iter().filter(may_have).collect();
+    let direct = match candidates.as_slice() {
+        [] => return Ok(None),
+        [only] => Some(own_name(only, kind, shown)),
         _ => None,
     };
     if let Some(found) = &direct
         && !is_short_form(shown)
     {
-        return found.clone();
+        return Ok(found.clone());
     }
     // Only the lists can tell.
-    let candidates = marked.into_iter().chain(plain);
-    let offers = offers(caller, client, kind, candidates).await;
+    let offers = offers(caller, client, kind, candidates.iter().copied()).await;
     let (all, _) = offers.shown(kind);
     let listed = all.into_iter().find(|item| item.name == shown);
-    listed.map(|item| Found { server: item.server.clone(), name: item.item.name.clone() }).or(direct.flatten())
+    let place = |server: &GatewayServer| candidates.iter().position(|other| other.mark == server.mark);
+    let found_at = listed.as_ref().map_or(Some(candidates.len()), |item| place(item.server));
+    // Which server gets a call must not depend on which one can be reached.
+    match offers.missing.iter().find(|(server, _)| place(server) < found_at) {
+        Some((server, error)) => Err(error.rejection(&server.settings.name)),
+        None => {
+            let listed = listed.map(|item| Found { server: item.server.clone(), name: item.item.name.clone() });
+            Ok(listed.or(direct.flatten()))
+        }
+    }
 }
 
 fn is_marked(server: &GatewayServer) -> bool {
@@ -64,39 +75,89 @@ fn own_name(server: &GatewayServer, kind: ListKind, shown: &str) -> Option<Found
 
 /// The server that has the resource `uri`: the one that lists it, or that has a template for it, or the only one that has resources
 /// at all.
-pub(super) async fn resource<'a>(caller: Caller<'a>, client: ClientSession<'a>, uri: &str) -> Option<Found> {
-    let servers = &caller.gateway.servers;
-    let found = |server: &GatewayServer| Found { server: server.clone(), name: uri.to_owned() };
-    if let [only] = servers.as_slice() {
-        return Some(found(only));
+///
+/// # Errors
+/// Nobody has it, and a server cannot be reached that may.
+pub(super) async fn resource(
+    caller: Caller<'_>,
+    client: ClientSession<'_>,
+    uri: &str,
+) -> Result<Option<Found>, Rejection> {
+    if let [only] = caller.gateway.servers.as_slice() {
+        return Ok(Some(Found { server: only.clone(), name: uri.to_owned() }));
     }
-    let lists = offers(caller, client, ListKind::Resources, servers).await;
-    // Under the URI as clients know it, which may be another one than the server's own.
-    if let Some(item) = lists.shown(ListKind::Resources).0.into_iter().find(|item| item.name == uri) {
-        return Some(Found { server: item.server.clone(), name: item.item.name.clone() });
+    let known = Resources::of(caller, client).await;
+    match (known.find(caller, uri), known.missing) {
+        (None, Some(rejection)) => Err(rejection),
+        (found, _) => Ok(found),
     }
-    let lists = offers(caller, client, ListKind::ResourceTemplates, servers).await;
-    let templates = lists.shown(ListKind::ResourceTemplates).0;
-    if let Some(item) = templates.into_iter().find(|item| item.name == uri || fits_template(&item.name, uri)) {
-        return Some(found(item.server));
+}
+
+/// The servers of several resources. Those that nobody has are left out.
+pub(super) async fn resources<'u>(
+    caller: Caller<'_>,
+    client: ClientSession<'_>,
+    uris: &[&'u str],
+) -> Vec<(&'u str, Found)> {
+    if uris.is_empty() {
+        return Vec::new();
     }
-    // What is not listed may be addressed in the same way as what is listed twice.
-    if let Some((server, uri)) = of_own_uri(servers, uri) {
-        return Some(Found { server: server.clone(), name: uri.to_owned() });
-    }
-    // A server may have resources that it does not list.
-    let mut with_resources = Vec::new();
-    for server in servers {
-        if let Ok(session) = session_at(caller, client, server).await {
-            let facts = caller.edge.gateways.facts(server, &session).await;
-            if facts.is_none_or(|facts| facts.has("resources")) {
+    let known = Resources::of(caller, client).await;
+    uris.iter().filter_map(|uri| Some((*uri, known.find(caller, uri)?))).collect()
+}
+
+/// Where the resources of a gateway are, for one caller.
+struct Resources {
+    /// By their URIs as clients know them, which may be others than the servers' own.
+    listed: HashMap<String, Found>,
+    templates: Vec<(String, GatewayServer)>,
+    /// The only server that has resources: it may have some that it does not list.
+    only: Option<GatewayServer>,
+    /// What a client is told of a server that cannot be reached.
+    missing: Option<Rejection>,
+}
+
+impl Resources {
+    async fn of(caller: Caller<'_>, client: ClientSession<'_>) -> Self {
+        let servers = &caller.gateway.servers;
+        let lists = offers(caller, client, ListKind::Resources, servers).await;
+        let found = |item: Shown<'_>| {
+            let own = Found { server: item.server.clone(), name: item.item.name.clone() };
+            (item.name, own)
+        };
+        let listed = lists.shown(ListKind::Resources).0.into_iter().map(found).collect();
+        let missing = lists.missing.first().map(|(server, error)| error.rejection(&server.settings.name));
+        let lists = offers(caller, client, ListKind::ResourceTemplates, servers).await;
+        let templates = lists.shown(ListKind::ResourceTemplates).0.into_iter();
+        let templates = templates.map(|item| (item.item.name.clone(), item.server.clone())).collect();
+        let mut with_resources = Vec::new();
+        for server in servers {
+            if let Ok(session) = session_at(caller, client, server).await
+                && caller.facts(server, &session).await.is_none_or(|facts| facts.has("resources"))
+            {
                 with_resources.push(server);
             }
         }
+        let only = match with_resources.as_slice() {
+            [only] => Some((*only).clone()),
+            _ => None,
+        };
+        Self { listed, templates, only, missing }
     }
-    match with_resources.as_slice() {
-        [only] => Some(found(only)),
-        _ => None,
+
+    fn find(&self, caller: Caller<'_>, uri: &str) -> Option<Found> {
+        if let Some(found) = self.listed.get(uri) {
+            return Some(found.clone());
+        }
+        let fits = |(template, _): &&(String, GatewayServer)| template == uri || fits_template(template, uri);
+        if let Some((_, server)) = self.templates.iter().find(fits) {
+            return Some(Found { server: server.clone(), name: uri.to_owned() });
+        }
+        // What is not listed may be addressed in the same way as what is listed twice.
+        if let Some((server, own)) = of_own_uri(&caller.gateway.servers, uri) {
+            return Some(Found { server: server.clone(), name: own.to_owned() });
+        }
+        Some(Found { server: self.only.clone()?, name: uri.to_owned() })
     }
 }
 
@@ -126,7 +187,8 @@ pub(super) async fn task<'a>(caller: Caller<'a>, client: ClientSession<'a>, id: 
         return Some(found(only));
     }
     let memory = &caller.edge.gateways;
-    let key = (caller.identity(b""), id.to_owned());
+    let first = servers.first()?;
+    let key = (caller.identity(first, b""), id.to_owned());
     if let Some(mark) = memory.tasks.get(&key).await {
         return servers.iter().find(|server| server.mark == mark).map(found);
     }
@@ -136,11 +198,11 @@ pub(super) async fn task<'a>(caller: Caller<'a>, client: ClientSession<'a>, id: 
             let extensions = facts.capabilities.get("extensions");
             facts.has("tasks") || extensions.is_some_and(|all| all.get("io.modelcontextprotocol/tasks").is_some())
         };
-        if memory.facts(server, &session).await.is_some_and(|facts| !has_tasks(&facts)) {
+        if caller.facts(server, &session).await.is_some_and(|facts| !has_tasks(&facts)) {
             return None;
         }
         let meta = match session {
-            ServerSession::Stateless => format!(",\"_meta\":{{{}}}", stateless_meta(None)),
+            ServerSession::Stateless => format!(",\"_meta\":{{{}}}", stateless_meta()),
             ServerSession::Open { .. } => String::new(),
         };
         let body = request("tasks/get", &format!("{{\"taskId\":{}{meta}}}", encode_text(id)));

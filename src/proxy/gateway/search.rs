@@ -16,7 +16,7 @@ pub(super) async fn call(caller: Caller<'_>, client: ClientSession<'_>, tool: &s
     let offers = offers(caller, client, ListKind::Tools, &caller.gateway.servers).await;
     let (mut all, _) = offers.shown(ListKind::Tools);
     // A server's tool of that name cannot be called.
-    all.retain(|shown| !is_own_tool(caller, &shown.name));
+    all.retain(|shown| !is_own_tool(caller.gateway, &shown.name));
     let fails = caller.gateway.settings.when_server_down == WhenServerDown::Fail;
     let answer = if let Some((server, error)) = offers.missing.first().filter(|_| fails) {
         Err(format!("the server `{}` {error}", server.settings.name))

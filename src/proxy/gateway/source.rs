@@ -1,30 +1,23 @@
 //! The stream of one server, as a part of the stream of a gateway's client.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use pingora::http::ResponseHeader;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::caller::{Caller, fields_of};
+use super::caller::{Begun, Caller, Sending, fields_of};
 use super::open::{ClientSession, lost, session_at, stateless_meta};
-use super::resolve;
 use super::wanted::{LISTS, Wanted};
-use crate::auth::Permit;
 use crate::config::limits;
 use crate::mcp::{EventRewrite, Verdict};
-use crate::proxy::context::call::MessageFields;
-use crate::proxy::exchange::own::Link;
 use crate::proxy::gateway_memory::server_error::ServerError;
 use crate::proxy::gateway_memory::session::ServerSession;
 use crate::proxy::headers;
 use crate::proxy::snapshot::GatewayServer;
-use crate::types::{Operation, Target};
-use crate::upstream::Endpoint;
+use crate::types::Operation;
 
 /// Something that a server says.
 pub(super) enum Heard {
@@ -43,15 +36,15 @@ pub(super) async fn source(
     sender: mpsc::Sender<Heard>,
 ) {
     let mut pause = limits::GATEWAY_STREAM_PAUSE;
+    let mut is_first = true;
     loop {
         let begun = Instant::now();
-        match Box::pin(hear(caller, client, server, wanted, &sender)).await {
-            Err(ServerError::Denied | ServerError::NoSessions | ServerError::Forgotten | ServerError::Refused(_)) => {
-                return;
-            }
+        match Box::pin(hear(caller, client, server, wanted, &sender, is_first)).await {
+            Err(ServerError::Denied | ServerError::NoSessions | ServerError::Forgotten) => return,
             Ok(Over::HasNone) => return,
             Ok(Over::Ended) | Err(_) => {}
         }
+        is_first = false;
         // A server that ends every stream at once is not asked all the time.
         pause = if begun.elapsed() > limits::GATEWAY_STREAM_PAUSE_MAX {
             limits::GATEWAY_STREAM_PAUSE
@@ -75,6 +68,7 @@ async fn hear(
     server: &GatewayServer,
     wanted: &Wanted,
     sender: &mpsc::Sender<Heard>,
+    is_first: bool,
 ) -> Result<Over, ServerError> {
     let session = session_at(caller, client, server).await?;
     let (method, fields, body, operation) = match (&session, client) {
@@ -85,14 +79,15 @@ async fn hear(
         (ServerSession::Open { .. }, ClientSession::Stateless) => return Ok(Over::HasNone),
         (ServerSession::Stateless, _) => {
             let method = "subscriptions/listen";
-            let body = listen_body(caller, client, server, wanted).await;
-            let Some(body) = body else { return Ok(Over::HasNone) };
+            let Some(body) = listen_body(server, wanted) else { return Ok(Over::HasNone) };
             (Method::POST, fields_of(&session, method, None), body, Operation::Method(method))
         }
     };
     let permit = caller.permit(server, [operation]).map_err(|_| ServerError::Denied)?;
-    let begun = begin(caller, permit, server, &session, method, &fields, &body);
-    let (mut link, head, _) = match begun.await {
+    let sending = Sending { method, fields, body, repeats: true };
+    let limit = server.server.upstream.settings().timeouts.response.0;
+    let begun = tokio::time::timeout(limit, caller.begin(permit, server, &session, &sending)).await;
+    let Begun { mut link, head, guard: _guard } = match begun.map_err(|_| ServerError::Late)? {
         Err(ServerError::Lost) => {
             lost(caller, client, server, &session).await?;
             return Ok(Over::Ended);
@@ -104,15 +99,20 @@ async fn hear(
             lost(caller, client, server, &session).await?;
             return Ok(Over::Ended);
         }
-        status if status.is_server_error() => return Err(ServerError::Status(status)),
-        status if !status.is_success() || !headers::is_of_type(&head.headers, headers::EVENT_STREAM) => {
+        StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::NOT_FOUND => {
             return Ok(Over::HasNone);
         }
+        // A server may still have the stream that the client has left.
+        status if !status.is_success() => return Err(ServerError::Status(status)),
+        _ if !headers::is_of_type(&head.headers, headers::EVENT_STREAM) => return Ok(Over::HasNone),
         _ => {}
     }
-    // What has changed before the stream was open was not heard.
-    caller.edge.gateways.heard_change(server).await;
-    let mut events = EventRewrite::new(limits::LIST_BYTES);
+    let listener = caller.edge.gateways.listens(server);
+    if listener.is_first || !is_first {
+        // What has changed before the stream was open was not heard.
+        caller.edge.gateways.heard_change(server.key).await;
+    }
+    let mut events = EventRewrite::new(limits::GATEWAY_EVENT_BYTES);
     while let Some(piece) = poll_fn(|cx| link.poll_body(cx)).await? {
         let mut found = Vec::new();
         let mut judge = |_: &str, data: &[u8]| {
@@ -122,7 +122,7 @@ async fn hear(
         events.push(&piece, &mut Vec::new(), &mut judge).map_err(|_| ServerError::Junk("an event that is too long"))?;
         for heard in found {
             if let Heard::Changed(_) = heard {
-                caller.edge.gateways.heard_change(server).await;
+                caller.edge.gateways.heard_change(server.key).await;
             }
             if sender.send(heard).await.is_err() {
                 return Ok(Over::HasNone);
@@ -132,42 +132,15 @@ async fn hear(
     Ok(Over::Ended)
 }
 
-async fn begin(
-    caller: Caller<'_>,
-    permit: Permit,
-    server: &GatewayServer,
-    session: &ServerSession,
-    method: Method,
-    fields: &MessageFields,
-    body: &Bytes,
-) -> Result<(Link, Box<ResponseHeader>, Arc<Endpoint>), ServerError> {
-    let limit = server.server.upstream.settings().timeouts.response.0;
-    let begun = caller.begin(permit, server, session, method, fields, body);
-    tokio::time::timeout(limit, begun).await.map_err(|_| ServerError::Late)?
-}
-
 /// The `subscriptions/listen` for one server. `None`: it has nothing that the client wants to hear of.
-async fn listen_body(
-    caller: Caller<'_>,
-    client: ClientSession<'_>,
-    server: &GatewayServer,
-    wanted: &Wanted,
-) -> Option<Bytes> {
-    let mut resources = Vec::new();
-    for uri in &wanted.resources {
-        let found = resolve::resource(caller, client, uri).await;
-        resources.extend(found.filter(|found| found.server.mark == server.mark).map(|found| found.name));
-    }
-    let may = |uri: &String| {
-        let target = Target::Resource(uri);
-        caller.permit(server, [Operation::Targeted("subscriptions/listen", target)]).is_ok()
-    };
-    resources.retain(may);
-    let filter = wanted.filter(&resources);
+fn listen_body(server: &GatewayServer, wanted: &Wanted) -> Option<Bytes> {
+    let own = wanted.resources.iter().filter(|resource| resource.server == server.mark);
+    let own: Vec<&str> = own.map(|resource| resource.own.as_str()).collect();
+    let filter = wanted.filter(&own);
     if filter.as_object().is_none_or(serde_json::Map::is_empty) {
         return None;
     }
-    let meta = wanted.meta.clone().unwrap_or_else(|| format!("{{{}}}", stateless_meta(None)));
+    let meta = wanted.meta.clone().unwrap_or_else(|| format!("{{{}}}", stateless_meta()));
     let id = wanted.subscription.as_deref().unwrap_or("\"mcp-edge\"");
     Some(
         format!(

@@ -19,7 +19,7 @@ use super::caller::Caller;
 use super::open::{ClientSession, session_at};
 use super::resolve;
 use super::source::{Heard, source};
-use super::wanted::{LISTS, Wanted, event};
+use super::wanted::{LISTS, Wanted, WantedResource, event};
 use crate::config::limits;
 use crate::mcp::MessageId;
 use crate::metrics::CallOutcome;
@@ -32,7 +32,7 @@ use crate::proxy::context::rejection::Stop;
 use crate::proxy::edge::Edge;
 use crate::proxy::gateway_memory::session::{GatewaySession, ServerSession};
 use crate::proxy::headers;
-use crate::proxy::snapshot::{Destination, GatewayContext};
+use crate::proxy::snapshot::{Destination, GatewayContext, GatewayServer, Snapshot};
 use crate::types::{Operation, Target};
 
 /// Opens the GET stream of a session.
@@ -64,28 +64,27 @@ pub(super) async fn listen(
 ) -> Result<(), Stop> {
     let message: Value = serde_json::from_slice(message).unwrap_or_default();
     let filter = &message["params"]["notifications"];
-    let resources = filter["resourceSubscriptions"].as_array().into_iter().flatten();
+    let uris = filter["resourceSubscriptions"].as_array().into_iter().flatten();
+    let uris: Vec<&str> = uris.filter_map(Value::as_str).take(limits::MESSAGE_RESOURCES).collect();
+    let caller = Caller { edge, gateway, context, request: downstream.req_header() };
     let wanted = Wanted {
         lists: LISTS.map(|(.., filter_name)| filter[filter_name] == true),
-        resources: resources.filter_map(|uri| uri.as_str().map(str::to_owned)).collect(),
+        resources: deliverable(caller, &uris).await,
         subscription: Some(id.as_json().to_owned()),
         meta: Some(message["params"]["_meta"].to_string()),
     };
-    let caller = Caller { edge, gateway, context, request: downstream.req_header() };
-    let wanted = Wanted { resources: deliverable(caller, wanted.resources).await, ..wanted };
     run(edge, downstream, context, gateway, ClientSession::Stateless, wanted).await
 }
 
 /// The resources of which the client can hear: those of servers without sessions, which it may subscribe to.
-async fn deliverable(caller: Caller<'_>, resources: Vec<String>) -> Vec<String> {
+async fn deliverable(caller: Caller<'_>, uris: &[&str]) -> Vec<WantedResource> {
     let mut deliverable = Vec::new();
-    for uri in resources {
-        let Some(found) = resolve::resource(caller, ClientSession::Stateless, &uri).await else { continue };
+    for (uri, found) in resolve::resources(caller, ClientSession::Stateless, uris).await {
         let target = Target::Resource(&found.name);
         let may = caller.permit(&found.server, [Operation::Targeted("subscriptions/listen", target)]).is_ok();
         let session = session_at(caller, ClientSession::Stateless, &found.server).await;
         if may && matches!(session, Ok(ServerSession::Stateless)) {
-            deliverable.push(uri);
+            deliverable.push(WantedResource { shown: uri.to_owned(), server: found.server.mark, own: found.name });
         }
     }
     deliverable
@@ -131,13 +130,10 @@ async fn run(
             // There is no such gateway any more, or it asks for other credentials.
             _ => break,
         };
-        let is_changed = !same_offer(&gateway, &next);
         (context.snapshot, gateway) = (snapshot, next);
-        if is_changed {
-            for kind in (0..LISTS.len()).filter(|kind| wanted.lists[*kind]) {
-                downstream.queue(event(&wanted.changed(kind)), false)?;
-                downstream.flush().await?;
-            }
+        for kind in (0..LISTS.len()).filter(|kind| wanted.lists[*kind]) {
+            downstream.queue(event(&wanted.changed(kind)), false)?;
+            downstream.flush().await?;
         }
     }
     if let Some(id) = &wanted.subscription {
@@ -149,12 +145,26 @@ async fn run(
     Ok(downstream.flush().await?)
 }
 
-/// True when both generations of a gateway offer the same servers under the same rules.
+/// True when both generations of a gateway offer the same servers, at the same upstreams and under the same rules.
 fn same_offer(before: &GatewayContext, after: &GatewayContext) -> bool {
-    let routes = |gateway: &GatewayContext| -> Vec<_> {
-        gateway.servers.iter().map(|server| Arc::clone(&server.server.settings)).collect()
+    let same = |(before, after): (&GatewayServer, &GatewayServer)| {
+        before.key == after.key && before.server.settings == after.server.settings
     };
-    before.settings == after.settings && routes(before) == routes(after)
+    before.route.settings == after.route.settings
+        && before.servers.len() == after.servers.len()
+        && before.servers.iter().zip(&after.servers).all(same)
+}
+
+/// Waits until the gateway offers something else than `gateway`, or is gone.
+async fn replaced(edge: &Edge, gateway: &GatewayContext, mut snapshot: Arc<Snapshot>) {
+    loop {
+        snapshot.replaced().await;
+        snapshot = edge.begin().snapshot;
+        match snapshot.routes.get(&gateway.route.settings.name) {
+            Some(Destination::Gateway(next)) if same_offer(gateway, next) => {}
+            _ => return,
+        }
+    }
 }
 
 /// Why a stream does not go on with a snapshot.
@@ -187,7 +197,7 @@ async fn serve(
             None => pending().await,
         }
     });
-    let mut replaced = pin!(context.snapshot.replaced());
+    let mut replaced = pin!(replaced(edge, gateway, Arc::clone(&context.snapshot)));
     let mut changes = Changes::default();
     let comment = gateway.route.settings.sse_keepalive;
     let (mut last, mut listens) = (Instant::now(), true);
@@ -220,7 +230,16 @@ async fn serve(
             () = wait_until(due) => changes.take().flat_map(|kind| event(&wanted.changed(kind))).collect::<Vec<u8>>().into(),
             () = silence => Bytes::from_static(b":\n\n"),
             () = &mut credential => return Ok(Ended::Credential),
-            () = &mut replaced => return Ok(Ended::Replaced),
+            () = &mut replaced => {
+                // What was heard is not lost.
+                while let Ok(heard) = heard.try_recv() {
+                    if let Heard::Message(message) = heard {
+                        downstream.queue(event(&message), false)?;
+                        downstream.flush().await?;
+                    }
+                }
+                return Ok(Ended::Replaced);
+            }
         };
         downstream.queue(out, false)?;
         downstream.flush().await?;

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::mcp::ServerMark;
+
 /// The kinds of lists, and the word for each in notifications and in filters.
 pub(super) const LISTS: [(&str, &str, &str); 3] = [
     ("tools", "notifications/tools/list_changed", "toolsListChanged"),
@@ -13,12 +15,22 @@ pub(super) const LISTS: [(&str, &str, &str); 3] = [
 /// Names the subscription that a notification belongs to (MCP 2026-07-28, "Subscriptions").
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
+/// A resource that a client wants to hear of.
+#[derive(Clone, Debug)]
+pub(super) struct WantedResource {
+    /// The URI as the client knows it.
+    pub(super) shown: String,
+    pub(super) server: ServerMark,
+    /// The URI as the server knows it.
+    pub(super) own: String,
+}
+
 /// What a client wants to hear.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     /// Of which lists, in the order of [`LISTS`].
     pub(super) lists: [bool; 3],
-    pub(super) resources: Vec<String>,
+    pub(super) resources: Vec<WantedResource>,
     /// The id of the client's `subscriptions/listen`, in JSON.
     pub(super) subscription: Option<String>,
     /// Its `_meta`, in JSON.
@@ -41,7 +53,8 @@ impl Wanted {
     /// What the client is told first.
     pub(super) fn acknowledgement(&self) -> Option<Vec<u8>> {
         let id = self.subscription.as_ref()?;
-        let filter = self.filter(&self.resources);
+        let shown: Vec<&str> = self.resources.iter().map(|resource| resource.shown.as_str()).collect();
+        let filter = self.filter(&shown);
         let message = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"{SUBSCRIPTION}":{id}}},"notifications":{filter}}}}}"#
         );
@@ -49,7 +62,7 @@ impl Wanted {
     }
 
     /// The filter of `subscriptions/listen` with these resources.
-    pub(super) fn filter(&self, resources: &[String]) -> Value {
+    pub(super) fn filter(&self, resources: &[&str]) -> Value {
         let mut filter = serde_json::Map::new();
         for ((.., name), wanted) in LISTS.iter().zip(self.lists) {
             if wanted {

@@ -5,7 +5,8 @@ pub(super) mod server_error;
 pub(super) mod server_list;
 pub(super) mod session;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use moka::future::Cache;
@@ -18,8 +19,8 @@ use super::snapshot::{GatewayContext, GatewayServer};
 use crate::config::limits;
 use crate::mcp::{ServerFacts, ServerMark};
 
-/// Shared by all gateways of an edge: two gateways share what they know of a server. What servers have said is forgotten when their
-/// upstream changes, which then has another instance.
+/// Shared by all gateways of an edge: two gateways share what they know of a server. Servers are known by
+/// [`GatewayServer::key`], so nothing that a server has said before counts after its configuration has changed.
 #[derive(Debug)]
 pub(super) struct GatewayMemory {
     /// Sessions at servers that were opened after their client had got its id.
@@ -28,8 +29,10 @@ pub(super) struct GatewayMemory {
     pub(super) params: Cache<SessionKey, Arc<str>>,
     /// Sessions that their clients have ended.
     pub(super) ended: Cache<SessionKey, ()>,
-    /// What servers say about themselves, in sessions and without. A server may speak revisions of both eras.
-    facts: Cache<(u64, Speech), Arc<ServerFacts>>,
+    /// What servers have said about themselves to one caller, in sessions and without. A server may speak revisions of both eras.
+    facts: Cache<(u64, Speech, SessionKey), Arc<ServerFacts>>,
+    /// Servers that answer requests without sessions.
+    stateless: Cache<u64, ()>,
     /// Servers that have no sessions.
     sessionless: Cache<u64, ()>,
     pub(super) lists: Cache<ListKey, Arc<ServerList>>,
@@ -39,6 +42,8 @@ pub(super) struct GatewayMemory {
     changed: Cache<u64, Instant>,
     /// What operators see of servers and tools.
     pub(super) catalog: Arc<Catalog>,
+    /// How many streams of clients listen to a server.
+    listeners: Arc<Mutex<HashMap<u64, usize>>>,
     /// Which server has a task.
     pub(super) tasks: Cache<(SessionKey, String), ServerMark>,
 }
@@ -71,7 +76,8 @@ impl GatewayMemory {
                 .time_to_idle(idle)
                 .build(),
             ended: Cache::builder().max_capacity(of_sessions).time_to_idle(idle).build(),
-            facts: Cache::builder()
+            facts: Cache::builder().max_capacity(limits::GATEWAY_FACTS_KEPT).time_to_idle(idle).build(),
+            stateless: Cache::builder()
                 .max_capacity(limits::GATEWAY_KNOWN_SERVERS)
                 .time_to_live(limits::GATEWAY_FACTS)
                 .build(),
@@ -89,6 +95,7 @@ impl GatewayMemory {
                 .time_to_live(limits::GATEWAY_RETRY)
                 .build(),
             catalog,
+            listeners: Arc::default(),
             changed: Cache::builder()
                 .max_capacity(limits::GATEWAY_KNOWN_SERVERS)
                 .time_to_live(limits::GATEWAY_LIST_TTL_MAX * 2)
@@ -98,15 +105,44 @@ impl GatewayMemory {
     }
 }
 
+/// A stream that listens to a server.
+#[derive(Debug)]
+pub(super) struct Listener {
+    all: Arc<Mutex<HashMap<u64, usize>>>,
+    server: u64,
+    /// No other stream has listened to the server.
+    pub(super) is_first: bool,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.server) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.server);
+            }
+        }
+    }
+}
+
 impl GatewayMemory {
+    /// From here on a stream listens to the server, until the listener is dropped.
+    pub(super) fn listens(&self, server: &GatewayServer) -> Listener {
+        let mut all = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(server.key).or_default();
+        *count += 1;
+        Listener { all: Arc::clone(&self.listeners), server: server.key, is_first: *count == 1 }
+    }
+
     /// Why the server could not be reached a moment ago.
     pub(super) async fn is_down(&self, server: &GatewayServer) -> Option<ServerError> {
-        self.down.get(&server.server.upstream.instance()).await
+        self.down.get(&server.key).await
     }
 
     /// The server is left alone for a moment.
     pub(super) async fn goes_down(&self, server: &GatewayServer, error: ServerError) {
-        self.down.insert(server.server.upstream.instance(), error).await;
+        self.down.insert(server.key, error).await;
     }
 
     /// The server cannot be reached, or says things that make no sense.
@@ -116,42 +152,54 @@ impl GatewayMemory {
     }
 
     /// The server says that one of its lists has changed. Lists that were read before are not valid any more.
-    pub(super) async fn heard_change(&self, server: &GatewayServer) {
-        self.changed.insert(server.server.upstream.instance(), Instant::now()).await;
+    pub(super) async fn heard_change(&self, server: u64) {
+        self.changed.insert(server, Instant::now()).await;
     }
 
     /// True while the list of `server` need not be read again.
     pub(super) async fn is_valid(&self, server: &GatewayServer, list: &ServerList) -> bool {
         let is_current = list.is_fresh() && list.accepted_at == self.catalog.accepted();
-        is_current
-            && self.changed.get(&server.server.upstream.instance()).await.is_none_or(|changed| changed < list.read)
+        is_current && self.changed.get(&server.key).await.is_none_or(|changed| changed < list.read)
     }
 
-    /// What the server has said about itself, if that is not too long ago.
-    pub(super) async fn facts(&self, server: &GatewayServer, session: &ServerSession) -> Option<Arc<ServerFacts>> {
-        self.facts.get(&(server.server.upstream.instance(), Speech::of(session))).await
+    /// What the server has said about itself to the caller with this identity.
+    pub(super) async fn facts(
+        &self,
+        server: &GatewayServer,
+        session: &ServerSession,
+        identity: SessionKey,
+    ) -> Option<Arc<ServerFacts>> {
+        self.facts.get(&(server.key, Speech::of(session), identity)).await
     }
 
-    /// Notes what the server has said about itself.
-    pub(super) async fn said(&self, server: &GatewayServer, session: &ServerSession, facts: Arc<ServerFacts>) {
-        let instance = server.server.upstream.instance();
+    /// Notes what the server has said about itself to the caller with this identity.
+    pub(super) async fn said(
+        &self,
+        server: &GatewayServer,
+        session: &ServerSession,
+        identity: SessionKey,
+        facts: Arc<ServerFacts>,
+    ) {
         self.catalog.speaks(&server.settings.route, facts.version.as_deref());
-        self.facts.insert((instance, Speech::of(session)), facts).await;
-        self.down.invalidate(&instance).await;
+        self.facts.insert((server.key, Speech::of(session), identity), facts).await;
+        if *session == ServerSession::Stateless {
+            self.stateless.insert(server.key, ()).await;
+        }
+        self.down.invalidate(&server.key).await;
     }
 
     /// The server has no sessions.
     pub(super) async fn has_no_sessions(&self, server: &GatewayServer) {
-        self.sessionless.insert(server.server.upstream.instance(), ()).await;
+        self.sessionless.insert(server.key, ()).await;
     }
 
     /// True when the server is known to have no sessions.
     pub(super) async fn is_sessionless(&self, server: &GatewayServer) -> bool {
-        self.sessionless.contains_key(&server.server.upstream.instance())
+        self.sessionless.get(&server.key).await.is_some()
     }
 
     /// True when the server is known to answer requests without sessions.
     pub(super) async fn is_stateless(&self, server: &GatewayServer) -> bool {
-        self.facts(server, &ServerSession::Stateless).await.is_some()
+        self.stateless.get(&server.key).await.is_some()
     }
 }

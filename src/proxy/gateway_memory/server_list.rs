@@ -4,14 +4,13 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::session::SessionKey;
-use crate::mcp::{ListItem, ListKind, ServerMark, ToolText};
+use crate::mcp::{ListItem, ListKind, ToolText};
 
 /// What a list depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::proxy) struct ListKey {
-    pub(in crate::proxy) server: ServerMark,
-    /// The instance of its upstream.
-    pub(in crate::proxy) instance: u64,
+    /// The key of the server.
+    pub(in crate::proxy) server: u64,
     pub(in crate::proxy) kind: ListKind,
     /// The authorization context that the list is valid in. `None`: all of them (MCP 2026-07-28, `cacheScope: public`).
     pub(in crate::proxy) context: Option<SessionKey>,
@@ -39,7 +38,7 @@ impl ServerList {
     pub(in crate::proxy) fn new(ttl: Duration, accepted_at: u64) -> Self {
         Self {
             items: Vec::new(),
-            is_public: true,
+            is_public: false,
             read: Instant::now(),
             ttl,
             accepted: Vec::new(),
