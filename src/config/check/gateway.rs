@@ -180,7 +180,23 @@ impl Resolver<'_> {
                  `auth.providers`"
             }
             (RouteAuth::Required(of_gateway), RouteAuth::Required(of_server)) => {
-                if of_gateway.providers.iter().any(|name| of_server.providers.contains(name)) {
+                let mut common =
+                    of_gateway.providers.iter().filter(|name| of_server.providers.contains(name)).peekable();
+                let has_common = common.peek().is_some();
+                let decides_by_url = common.find(|name| {
+                    let lookup = self.written_provider(name).and_then(|provider| provider.lookup.as_ref());
+                    lookup.is_some_and(|lookup| lookup.original_uri || lookup.operation.is_some())
+                });
+                if let Some(name) = decides_by_url {
+                    let message = format!(
+                        "the provider `{name}` may decide by the URL or the operation of a request, and those of a gateway are \
+                         others: write `original_uri: false` in its `lookup` and take `operation` out, or name another provider in \
+                         the gateway"
+                    );
+                    self.problems.add(place, message);
+                    return;
+                }
+                if has_common {
                     return;
                 }
                 "its route accepts callers of other providers than the gateway, so nobody could use it: name one of its \

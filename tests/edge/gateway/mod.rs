@@ -1,5 +1,6 @@
 //! The tools gateway: one endpoint for the tools, prompts and resources of several servers.
 
+mod borders;
 mod eras;
 mod faults;
 mod lists;

@@ -25,6 +25,8 @@ pub enum Mood {
     Fine,
     Hangs,
     SendsJunk,
+    /// It asks for a token of another host.
+    Refuses,
 }
 
 /// A server. It stops when this value is dropped.
@@ -92,6 +94,11 @@ impl Server {
         self.origin.requests().iter().filter(|request| message(request)["method"] == method).count()
     }
 
+    /// How many streams were opened so far.
+    pub fn gets(&self) -> usize {
+        self.origin.requests().iter().filter(|request| request.line().starts_with("GET ")).count()
+    }
+
     /// The last message with this method, as the server got it.
     pub fn last(&self, method: &str) -> (Recorded, Value) {
         let requests = self.origin.requests();
@@ -108,7 +115,7 @@ fn message(request: &Recorded) -> Value {
 
 fn respond(status: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
-    format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+    format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nSet-Cookie: own=1\r\n{headers}\r\n{body}")
         .into_bytes()
 }
 
@@ -135,6 +142,11 @@ impl Script {
                 Mood::Fine => {}
                 Mood::SendsJunk => {
                     let _ = stream.write_all(&respond("200 OK", "", "{\"junk\":[}")).await;
+                    continue;
+                }
+                Mood::Refuses => {
+                    let challenge = "WWW-Authenticate: Bearer resource_metadata=\"https://evil.example/m\"\r\n";
+                    let _ = stream.write_all(&respond("401 Unauthorized", challenge, "{}")).await;
                     continue;
                 }
                 Mood::Hangs => {
@@ -240,7 +252,7 @@ impl Script {
             "resources/read" => {
                 json!({"contents": [{"uri": body["params"]["uri"], "text": self.name}]})
             }
-            "logging/setLevel" | "resources/subscribe" => json!({}),
+            "logging/setLevel" | "resources/subscribe" if speaks == Speaks::Sessions => json!({}),
             _ => return respond("404 Not Found", "", &error(id, -32601, "Method not found")),
         };
         respond("200 OK", "", &result(id, done))
