@@ -7,7 +7,7 @@
 //! * [`cli`] — the command line, one file for each command.
 //! * [`import`] — turns an nginx configuration and a scope file into YAML.
 //! * [`server`] — builds, binds, serves, reloads, drains. It owns every background task.
-//! * [`admin`] — the admin listener: `/livez`, `/readyz`, `/metrics`, `/status`, `/jwks.json`, `POST /reload`.
+//! * [`admin`] — the admin listener: health, metrics, `/status`, `/catalog`, `/jwks.json`, and what operators may change.
 //! * [`proxy`] — the data path: connections of clients, decisions about requests, exchanges with upstreams.
 //! * [`upstream`] — pools of replicas: discovery, health, balancing, connections.
 //! * [`auth`] — providers, the token cache, challenges, the policy, and what upstreams are shown in place of a credential.
