@@ -28,20 +28,27 @@ def tool(number):
 
 def servers_behind(folder, port):
     """An MCP server at `/call/`, whose every answer is that of a tool, and one at each `/list/N/`, whose every answer is a list of its
-    tools. Requests without a session are taken for `initialize`. nginx sends constants, so the server costs next to nothing."""
-    hello = json.dumps({"jsonrpc": "2.0", "id": "mcp-edge", "result": {
-        "protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "constant", "version": "1"}}})
-    tools = {"jsonrpc": "2.0", "id": "mcp-edge", "result": {"tools": [tool(index) for index in range(TOOLS)]}}
-    places = []
-    for place in ["/call"] + [f"/list/{number}" for number in range(SERVERS)]:
-        os.makedirs(f"{folder}/www{place}", exist_ok=True)
-        proxies.write(f"{folder}/www{place}", "mcp", proxies.ANSWER if place == "/call" else json.dumps(tools))
-        # nginx answers a POST for a file with 405, which is turned into the file.
-        answer = f"return 200 '{proxies.ANSWER}';" if place == "/call" else f"root {folder}/www; error_page 405 =200 $uri;"
-        places.append(f"location {place}/ {{ add_header Mcp-Session-Id $opened; if ($opened) {{ return 200 '{hello}'; }} {answer} }}")
+    tools. Requests without a session are taken for `initialize`. nginx sends files with the id of the request in them."""
+    hello = {"jsonrpc": "2.0", "id": "@", "result": {
+        "protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "constant", "version": "1"}}}
+    tools = {"jsonrpc": "2.0", "id": "@", "result": {"tools": [tool(index) for index in range(TOOLS)]}}
+    os.makedirs(f"{folder}/www", exist_ok=True)
+    for name, answer in (("hello", hello), ("tools", tools)):
+        proxies.write(f"{folder}/www", name, json.dumps(answer))
+    # Variables of the body are there once a request is proxied, so nginx asks itself for the files.
+    file = f"""proxy_method GET; proxy_set_body ""; proxy_http_version 1.1; proxy_set_header Connection "";
+    sub_filter '"@"' $message_id; sub_filter_types application/json; proxy_pass http://files;"""
     text = f"""
   map $http_mcp_session_id $opened {{ "" "0b9f3c1e-3b1c-4f3a-8f0e-6d1f0c5a7b11"; default ""; }}
-  server {{ listen 127.0.0.1:{port} backlog=4096; default_type application/json; client_body_buffer_size 2m; {" ".join(places)} }}"""
+  map $request_body $message_id {{ default null; '~"id": ?(?<found>"[^"]*"|[0-9]+)' $found; }}
+  upstream files {{ server 127.0.0.1:{port}; keepalive 64; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096; default_type application/json; client_body_buffer_size 2m;
+    location /files/ {{ alias {folder}/www/; }}
+    location /hello {{ add_header Mcp-Session-Id $opened; rewrite ^ /files/hello break; {file} }}
+    location /call/ {{ if ($opened) {{ rewrite ^ /hello last; }} return 200 '{proxies.ANSWER}'; }}
+    location /list/ {{ if ($opened) {{ rewrite ^ /hello last; }} rewrite ^ /files/tools break; {file} }}
+  }}"""
     return proxies.nginx("servers", folder, text, ready_port=port)
 
 
@@ -106,6 +113,7 @@ def lists(url, callers, again):
         text = body.decode()
         data = next((line[6:] for line in text.splitlines() if line.startswith("data: ")), text)
         size = len(json.loads(data)["result"]["tools"])
+        assert size == SERVERS * TOOLS, f"{url} lists {size} tools"
     return cold, cached, size
 
 
@@ -144,6 +152,8 @@ def measure(options, work, cpus, others, table, spread, against):
         ]:
             session = "direct" if name == "direct" else opened(url + path)
             body = load.BODY.replace("get_stock_aggregates", called)
+            answer, _, _ = post(url + path, json.loads(body), None if name == "direct" else session)
+            assert b'"result"' in answer, f"{name} answers {answer}"
             lua = load.script(work, name.replace(" ", "-"), session, body=body)
             targets[name] = (url + path, lua, None if name == "direct" else edge)
             result[name] = {"busy": [], "alone": []}

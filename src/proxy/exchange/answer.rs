@@ -6,11 +6,10 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
-use super::lists::{filter, label_tools, target, too_long, unreadable};
+use super::answer_scan::AnswerScan;
+use super::lists::{ToolNames, filter, target, too_long, unreadable};
 use crate::config::limits;
-use crate::mcp::{
-    Era, EventRewrite, EventScan, IdRestore, ListError, ListKind, MessageScan, Scanned, ServerMark, Verdict,
-};
+use crate::mcp::{Era, EventRewrite, IdRestore, ListError, ListKind, ServerMark, Verdict};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::{Call, CallKind};
@@ -24,15 +23,9 @@ use crate::proxy::snapshot::ServerContext;
 #[derive(Debug)]
 pub(crate) struct Answer {
     plan: Plan,
-    scanner: Scan,
+    scan: AnswerScan,
     /// Collects the names of tools from a list that passes unchanged.
     tool_names: Option<ToolNames>,
-    /// The response to the call, once it was seen.
-    result: Option<Scanned>,
-    /// How many bytes were scanned.
-    scanned: u64,
-    /// True when a progress notification has come since the last time.
-    progressed: bool,
     /// The memory for what is held back.
     held: HeldBytes,
     /// When it was last empty, once something is held back.
@@ -81,20 +74,6 @@ enum Announces {
     /// Every one, because clients have credentials that they must not take elsewhere. Some clients take an announcement at any
     /// time.
     Any,
-}
-
-#[derive(Debug)]
-enum Scan {
-    Json(MessageScan),
-    Events(EventScan),
-    Nothing,
-}
-
-/// A copy of a list of tools.
-#[derive(Debug)]
-enum ToolNames {
-    Json(Vec<u8>),
-    Events(EventRewrite),
 }
 
 impl Answer {
@@ -155,26 +134,15 @@ impl Answer {
         } else {
             Plan::Pass
         };
-        let scanner = match (json, events) {
-            (true, _) => Scan::Json(MessageScan::default()),
-            (_, true) => Scan::Events(EventScan::default()),
-            _ => Scan::Nothing,
-        };
         let tool_names = match (call.kind, &plan) {
-            (CallKind::List(ListKind::Tools), Plan::Pass) if json => Some(ToolNames::Json(Vec::new())),
-            (CallKind::List(ListKind::Tools), Plan::Pass) if events => {
-                Some(ToolNames::Events(EventRewrite::new(limits::TOOL_LIST_COPY_BYTES)))
-            }
+            (CallKind::List(ListKind::Tools), Plan::Pass) => ToolNames::new(json, events),
             _ => None,
         };
         let (private, is_error) = (call.era == Era::Stateless, !status.is_success());
         Ok(Self {
             plan,
-            scanner,
+            scan: AnswerScan::new(json, events),
             tool_names,
-            result: None,
-            scanned: 0,
-            progressed: false,
             held,
             held_since: None,
             private,
@@ -190,11 +158,8 @@ impl Answer {
         let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         Self {
             plan: Plan::Pass,
-            scanner: Scan::Nothing,
+            scan: AnswerScan::default(),
             tool_names: None,
-            result: None,
-            scanned: 0,
-            progressed: false,
             held,
             held_since: None,
             private: false,
@@ -228,12 +193,12 @@ impl Answer {
 
     /// True when the event stream is between two events, so that the edge may write a comment or an event of its own.
     pub(crate) fn is_between_events(&self) -> bool {
-        matches!(&self.scanner, Scan::Events(scan) if scan.is_between_events())
+        self.scan.is_between_events()
     }
 
     /// True when a progress notification has come since the last call.
     pub(crate) fn take_progress(&mut self) -> bool {
-        std::mem::take(&mut self.progressed)
+        self.scan.take_progress()
     }
 
     /// True when a list has changed since the last call.
@@ -251,7 +216,9 @@ impl Answer {
         route: &ServerContext,
         context: &RequestContext,
     ) -> Result<Bytes, Rejection> {
-        self.copy_tools(&piece, route);
+        if self.tool_names.as_mut().is_some_and(|names| !names.push(&piece, route)) {
+            self.tool_names = None;
+        }
         let out = match &mut self.plan {
             Plan::Pass => piece,
             Plan::HoldList(held) if held.len() + piece.len() > limits::LIST_BYTES => return Err(too_long()),
@@ -333,7 +300,7 @@ impl Answer {
             self.held_since = None;
         }
         self.hold(context)?;
-        self.scan(&out);
+        self.scan.push(&out);
         Ok(out)
     }
 
@@ -392,65 +359,17 @@ impl Answer {
             }
             None => rest,
         };
-        self.scan(&rest);
-        if let Scan::Json(scan) = &mut self.scanner {
-            self.result = answered(scan.finish());
-        }
-        if let Some(ToolNames::Json(list)) = &self.tool_names {
-            label_tools(list, route);
+        self.scan.push(&rest);
+        self.scan.finish();
+        if let Some(names) = &self.tool_names {
+            names.finish(route);
         }
         Ok(rest)
     }
 
     /// The outcome of the call.
     pub(crate) fn outcome(&self, status: StatusCode, call: &Call) -> CallOutcome {
-        match self.result {
-            Some(Scanned::Result { is_error: true }) => CallOutcome::ToolError,
-            Some(Scanned::Result { is_error: false }) => CallOutcome::Ok,
-            Some(Scanned::Error) => CallOutcome::RpcError,
-            _ if !status.is_success() => CallOutcome::Failed,
-            // These have no response.
-            _ if matches!(call.kind, CallKind::Other | CallKind::Batch { .. }) && status == StatusCode::ACCEPTED => {
-                CallOutcome::Ok
-            }
-            _ => CallOutcome::OkUnscanned,
-        }
-    }
-
-    /// Scans what goes to the client for the outcome of the call.
-    fn scan(&mut self, piece: &[u8]) {
-        self.scanned += piece.len() as u64;
-        let (result, progressed) = (&mut self.result, &mut self.progressed);
-        match &mut self.scanner {
-            Scan::Json(_) if self.scanned > limits::SCAN_BYTES => self.scanner = Scan::Nothing,
-            Scan::Json(scan) => scan.push(piece),
-            Scan::Events(scan) => scan.push(piece, &mut |seen| {
-                *progressed |= seen == Scanned::Progress;
-                *result = answered(seen).or(*result);
-            }),
-            Scan::Nothing => {}
-        }
-    }
-
-    /// Keeps a copy of a list of tools, for the labels of metrics.
-    fn copy_tools(&mut self, piece: &[u8], route: &ServerContext) {
-        let is_too_large = match &mut self.tool_names {
-            None => return,
-            Some(ToolNames::Json(list)) => {
-                list.extend_from_slice(piece);
-                list.len() > limits::TOOL_LIST_COPY_BYTES
-            }
-            Some(ToolNames::Events(events)) => {
-                let mut judge = |_: &str, data: &[u8]| {
-                    label_tools(data, route);
-                    Verdict::Keep
-                };
-                events.push(piece, &mut Vec::new(), &mut judge).is_err()
-            }
-        };
-        if is_too_large {
-            self.tool_names = None;
-        }
+        self.scan.outcome(status, call)
     }
 }
 
@@ -477,8 +396,4 @@ fn announces(call: &Call, route: &ServerContext) -> Announces {
 fn public_endpoint(data: &[u8], route: &ServerContext, context: &RequestContext) -> Option<Vec<u8>> {
     let announced = std::str::from_utf8(data).ok()?;
     mcp_session::public_endpoint(announced, route, context).map(String::into_bytes)
-}
-
-fn answered(seen: Scanned) -> Option<Scanned> {
-    matches!(seen, Scanned::Result { .. } | Scanned::Error).then_some(seen)
 }

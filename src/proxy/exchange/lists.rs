@@ -1,7 +1,7 @@
 //! Lists of tools, prompts and resources in answers: what the policy shows of them, and the labels of metrics for tools.
 
 use crate::config::limits;
-use crate::mcp::{ListError, ListKind, filter_list, listed_tools};
+use crate::mcp::{EventRewrite, ListError, ListKind, Verdict, filter_list, listed_tools};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::rejection::Rejection;
@@ -52,4 +52,46 @@ pub(super) fn too_long() -> Rejection {
 
 pub(super) fn unreadable() -> Rejection {
     Rejection::new(Reason::UpstreamFailed, "the upstream sent a list that is not JSON, or can be read in two ways")
+}
+
+/// A copy of a list of tools that passes unchanged, for the labels of metrics.
+#[derive(Debug)]
+pub(super) enum ToolNames {
+    Json(Vec<u8>),
+    Events(EventRewrite),
+}
+
+impl ToolNames {
+    /// For a list that is a JSON message, or in a stream of events.
+    pub(super) fn new(json: bool, events: bool) -> Option<Self> {
+        match (json, events) {
+            (true, _) => Some(Self::Json(Vec::new())),
+            (_, true) => Some(Self::Events(EventRewrite::new(limits::TOOL_LIST_COPY_BYTES))),
+            _ => None,
+        }
+    }
+
+    /// Takes a piece of the answer. False when the list is too large for a copy.
+    pub(super) fn push(&mut self, piece: &[u8], route: &ServerContext) -> bool {
+        match self {
+            Self::Json(list) => {
+                list.extend_from_slice(piece);
+                list.len() <= limits::TOOL_LIST_COPY_BYTES
+            }
+            Self::Events(events) => {
+                let mut judge = |_: &str, data: &[u8]| {
+                    label_tools(data, route);
+                    Verdict::Keep
+                };
+                events.push(piece, &mut Vec::new(), &mut judge).is_ok()
+            }
+        }
+    }
+
+    /// The answer has ended.
+    pub(super) fn finish(&self, route: &ServerContext) {
+        if let Self::Json(list) = self {
+            label_tools(list, route);
+        }
+    }
 }

@@ -8,6 +8,7 @@
 mod alone;
 mod answer;
 mod answer_head;
+mod answer_scan;
 mod clock;
 mod head_clock;
 mod lasting;

@@ -196,11 +196,13 @@ fn packed_uuid(id: &str) -> Option<[u8; 16]> {
 
 fn uuid_text(uuid: [u8; 16]) -> String {
     let mut text = String::with_capacity(36);
+    // Each call of a tool comes by here, and formatting costs many times as much.
+    let digit = |half: u8| char::from(if half < 10 { b'0' + half } else { b'a' - 10 + half });
     for byte in uuid {
         if HYPHENS.contains(&text.len()) {
             text.push('-');
         }
-        text.push_str(&format!("{byte:02x}"));
+        text.extend([digit(byte >> 4), digit(byte & 15)]);
     }
     text
 }

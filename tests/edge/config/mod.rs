@@ -156,6 +156,30 @@ fn every_good_configuration_and_every_example_loads() {
     assert!(refused.is_empty(), "{}", refused.concat());
 }
 
+/// A client may know nothing but the short form of a name that is too long.
+#[test]
+fn the_check_shows_the_short_forms_of_names_that_gateways_give() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let long = "x".repeat(70);
+    let text = format!(
+        "sessions: {{ephemeral_key: true}}
+upstreams: {{one: {{endpoints: [{{address: 127.0.0.1:1}}]}}}}
+routes:
+  - {{path: /one/, upstream: one, protocol: mcp, auth: none, tools: [{{match: get_{long}}}, {{match: left_out_{long}}}, {{match: \"a*\"}}]}}
+  - path: /mcp
+    auth: none
+    gateway: {{servers: [{{route: one, tools: {{exclude: [\"left*\"], rename: {{a: \"b{long}\", short: s}}}}}}]}}
+"
+    );
+    std::fs::write(folder.path().join("edge.yaml"), text).expect("the folder is fresh");
+    let output = check(folder.path(), "edge.yaml");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let lines: Vec<&str> = shown.lines().skip(1).collect();
+    let begins = ["/mcp: the tool `a` of `/one/` is shown as `one_bxxx", "/mcp: the tool `get_xxx"];
+    assert!(lines.len() == 2 && lines.iter().zip(begins).all(|(line, begin)| line.starts_with(begin)), "{shown}");
+}
+
 const SECRET: &str = "a-secret-of-a-test-that-is-long-enough-for-hs256";
 
 #[test]
