@@ -1,5 +1,5 @@
 """The table `gateway` of `make compare`: what a call and a list cost through the gateway of the edge, beside a path route, no proxy at
-all, and the proxy of FastMCP."""
+all, the crate mcp-proxy, and the proxy of FastMCP."""
 
 import json
 import os
@@ -13,8 +13,8 @@ import load
 import proxies
 
 SERVERS, TOOLS = 50, 40
-FASTMCP = "fastmcp==4.2.3"
-# FastMCP's proxy needs a process per gateway and is slow to answer, so it gets fewer requests.
+FASTMCP, MCP_PROXY = "fastmcp==4.2.3", "mcp-proxy@0.6.0"
+# The other gateways are slow to answer, so they get fewer requests.
 MANY, FEW = (50, 5), (2, 2)
 
 
@@ -134,13 +134,25 @@ create_proxy({{"mcpServers": servers}}).run(transport="http", host="127.0.0.1", 
     return proxies.Process("fastmcp", [os.path.join(home, "bin", "python"), script], work, listen, cpus)
 
 
+def mcp_proxy(work, behind, cpus):
+    """The crate mcp-proxy in front of all lists; `None` when it cannot be built."""
+    home, listen = os.path.join(work, "mcp-proxy"), proxies.port()
+    install = ["cargo", "install", "--quiet", "--locked", "--no-default-features", "--root", home, MCP_PROXY]
+    if subprocess.run(install, capture_output=True).returncode != 0:
+        return None
+    backends = "".join(
+        f'[[backends]]\nname = "s{number}"\ntransport = "http"\nurl = "http://127.0.0.1:{behind}/list/{number}/mcp"\n' for number in range(SERVERS))
+    config = proxies.write(work, "mcp-proxy.toml", f'[proxy]\nname = "compare"\n[proxy.listen]\nhost = "127.0.0.1"\nport = {listen}\n{backends}')
+    return proxies.Process("mcp-proxy", [os.path.join(home, "bin", "mcp-proxy"), "--config", config], work, listen, cpus)
+
+
 def measure(options, work, cpus, others, table, spread, against):
     """Measures, prints the tables and gives the figures."""
     print("### The gateway: a call of a tool, one thread\n")
     behind = proxies.port()
     backend = servers_behind(work, behind)
     edge = Gateway(options.edge, work, behind, cpus)
-    other = None
+    others_started = []
     result = {}
     try:
         base = f"http://127.0.0.1:{edge.port}"
@@ -183,14 +195,15 @@ def measure(options, work, cpus, others, table, spread, against):
 
         print(f"### The gateway: a list of {SERVERS} servers with {TOOLS} tools each\n")
         rows = []
-        for name, url, times in [("mcp-edge", base + "/all", MANY), (FASTMCP.replace("==", " "), None, FEW)]:
-            if url is None:
-                other = fastmcp(work, behind, cpus)
-                if other is None:
-                    print(f"{FASTMCP} could not be installed and is left out", file=sys.stderr)
-                    continue
-                url = f"http://127.0.0.1:{other.port}/mcp"
-            cold, cached, size = lists(url, *times)
+        for name, path, started, times in [
+            ("mcp-edge", "/all", lambda *_: edge, MANY), (MCP_PROXY, "/", mcp_proxy, FEW), (FASTMCP, "/mcp", fastmcp, FEW),
+        ]:
+            proxy = started(work, behind, cpus)
+            if proxy is None:
+                print(f"{name} could not be installed and is left out", file=sys.stderr)
+                continue
+            others_started.append(proxy)
+            cold, cached, size = lists(f"http://127.0.0.1:{proxy.port}{path}", *times)
             result[name] = {"cold_ms": cold, "cached_ms": cached, "tools": size}
             rows.append([name, str(size), spread(cold), spread(cached, 2)])
         table(["", "tools", "new caller, ms", "again, ms"], rows)
@@ -202,7 +215,8 @@ def measure(options, work, cpus, others, table, spread, against):
         print(f"An open session takes {result['kib_per_session']:.1f} KiB of the edge's memory ({sessions} sessions).\n")
         return result
     finally:
+        for proxy in others_started:
+            if proxy is not edge:
+                proxy.stop()
         edge.stop()
-        if other:
-            other.stop()
         backend.stop()

@@ -160,15 +160,15 @@ fn every_good_configuration_and_every_example_loads() {
 #[test]
 fn the_check_shows_the_short_forms_of_names_that_gateways_give() {
     let folder = tempfile::tempdir().expect("a folder");
-    let long = "x".repeat(70);
+    let (long, almost) = ("x".repeat(70), "x".repeat(62));
     let text = format!(
-        "sessions: {{ephemeral_key: true}}
+        "listeners: [{{address: 127.0.0.1:0}}]
 upstreams: {{one: {{endpoints: [{{address: 127.0.0.1:1}}]}}}}
 routes:
   - {{path: /one/, upstream: one, protocol: mcp, auth: none, tools: [{{match: get_{long}}}, {{match: left_out_{long}}}, {{match: \"a*\"}}]}}
   - path: /mcp
     auth: none
-    gateway: {{servers: [{{route: one, tools: {{exclude: [\"left*\"], rename: {{a: \"b{long}\", short: s}}}}}}]}}
+    gateway: {{servers: [{{route: one, tools: {{exclude: [\"left*\"], rename: {{a: \"b{almost}\", short: s}}}}}}]}}
 "
     );
     std::fs::write(folder.path().join("edge.yaml"), text).expect("the folder is fresh");
