@@ -184,8 +184,7 @@ impl Catalog {
     pub fn to_json(&self) -> Value {
         let servers = lock(&self.servers);
         let servers = servers.iter().map(|(route, entry)| {
-            let mut digests: Vec<&String> = entry.replicas.values().collect();
-            digests.dedup();
+            let digests: BTreeSet<&String> = entry.replicas.values().collect();
             let tools = entry.tools.iter().map(|(name, tool)| {
                 let mut shown = json!({"name": name, "sha256": tool.latest.digest});
                 if tool.accepted.digest != tool.latest.digest {
