@@ -4,7 +4,6 @@ all, the crate mcp-proxy, and the proxy of FastMCP."""
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 import urllib.request
@@ -13,7 +12,6 @@ import load
 import proxies
 
 SERVERS, TOOLS = 50, 40
-FASTMCP, MCP_PROXY = "fastmcp==4.2.3", "mcp-proxy@0.6.0"
 # The other gateways are slow to answer, so they get fewer requests.
 MANY, FEW = (50, 5), (2, 2)
 
@@ -118,34 +116,24 @@ def lists(url, callers, again):
     return cold, cached, size
 
 
-def fastmcp(work, behind, cpus):
-    """FastMCP's proxy in front of all lists; `None` when it cannot be installed."""
-    home = os.path.join(work, "fastmcp")
-    if subprocess.run([sys.executable, "-m", "venv", home], capture_output=True).returncode != 0:
-        return None
-    install = [os.path.join(home, "bin", "pip"), "install", "--quiet", FASTMCP]
-    if subprocess.run(install, capture_output=True).returncode != 0:
-        return None
+def fastmcp(python, work, behind, cpus):
+    """FastMCP's proxy in front of all lists, run by `python`."""
     listen = proxies.port()
     script = proxies.write(work, "fastmcp_proxy.py", f"""
 from fastmcp.server import create_proxy
 servers = {{f"s{{number}}": {{"url": f"http://127.0.0.1:{behind}/list/{{number}}/mcp", "transport": "http"}} for number in range({SERVERS})}}
 create_proxy({{"mcpServers": servers}}).run(transport="http", host="127.0.0.1", port={listen}, path="/mcp", show_banner=False)
 """)
-    return proxies.Process("fastmcp", [os.path.join(home, "bin", "python"), script], work, listen, cpus)
+    return proxies.Process("fastmcp", [python, script], work, listen, cpus)
 
 
-def mcp_proxy(work, behind, cpus):
-    """The crate mcp-proxy in front of all lists; `None` when it cannot be built."""
-    # It takes minutes to build, so it stays for the next run.
-    home, listen = os.path.join(os.path.dirname(work), "mcp-proxy"), proxies.port()
-    install = ["cargo", "install", "--quiet", "--locked", "--root", home, MCP_PROXY]
-    if subprocess.run(install, capture_output=True).returncode != 0:
-        return None
+def mcp_proxy(binary, work, behind, cpus):
+    """The crate mcp-proxy in front of all lists."""
+    listen = proxies.port()
     backends = "".join(
         f'[[backends]]\nname = "s{number}"\ntransport = "http"\nurl = "http://127.0.0.1:{behind}/list/{number}/mcp"\n' for number in range(SERVERS))
     config = proxies.write(work, "mcp-proxy.toml", f'[proxy]\nname = "compare"\n[proxy.listen]\nhost = "127.0.0.1"\nport = {listen}\n[observability]\nlog_level = "error"\n{backends}')
-    return proxies.Process("mcp-proxy", [os.path.join(home, "bin", "mcp-proxy"), "--config", config], work, listen, cpus)
+    return proxies.Process("mcp-proxy", [binary, "--config", config], work, listen, cpus)
 
 
 def measure(options, work, cpus, others, table, spread, against):
@@ -197,14 +185,14 @@ def measure(options, work, cpus, others, table, spread, against):
 
         print(f"### The gateway: a list of {SERVERS} servers with {TOOLS} tools each\n")
         rows = []
-        for name, path, started, times in [
-            ("mcp-edge", "/all", lambda *_: edge, MANY), (MCP_PROXY, "/", mcp_proxy, FEW), (FASTMCP, "/mcp", fastmcp, FEW),
-        ]:
-            proxy = started(work, behind, cpus)
-            if proxy is None:
-                print(f"{name} could not be installed and is left out", file=sys.stderr)
-                continue
-            others_started.append(proxy)
+        gateways = [("mcp-edge", "/all", edge, MANY)]
+        if options.mcp_proxy:
+            others_started.append(mcp_proxy(options.mcp_proxy, work, behind, cpus))
+            gateways.append(("mcp-proxy", "/", others_started[-1], FEW))
+        if options.fastmcp:
+            others_started.append(fastmcp(options.fastmcp, work, behind, cpus))
+            gateways.append(("FastMCP", "/mcp", others_started[-1], FEW))
+        for name, path, proxy, times in gateways:
             cold, cached, size = lists(f"http://127.0.0.1:{proxy.port}{path}", *times)
             result[name] = {"cold_ms": cold, "cached_ms": cached, "tools": size}
             rows.append([name, str(size), spread(cold), spread(cached, 2)])
@@ -220,7 +208,6 @@ def measure(options, work, cpus, others, table, spread, against):
         return result
     finally:
         for proxy in others_started:
-            if proxy is not edge:
-                proxy.stop()
+            proxy.stop()
         edge.stop()
         backend.stop()
