@@ -9,6 +9,7 @@ use super::cursor::{Cursor, Flaw};
 use super::fields::text;
 use super::members::{Named, named};
 use crate::config::limits;
+use crate::types::Target;
 
 /// What a list contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +45,16 @@ const PRIVATE: &str = r#""private""#;
 impl ListKind {
     /// All kinds.
     pub const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::ResourceTemplates];
+
+    /// What the policy decides on for the item `name` of a list of this kind.
+    pub fn target(self, name: &str) -> Target<'_> {
+        match self {
+            Self::Tools => Target::Tool(name),
+            Self::Prompts => Target::Prompt(name),
+            // A rule for resources matches the text of a template.
+            Self::Resources | Self::ResourceTemplates => Target::Resource(name),
+        }
+    }
 
     /// Whether `name`, from a list of this kind, may be a label of metrics.
     pub fn is_label(self, name: &str) -> bool {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::bounds::{API_KEY_ID_BYTES, API_KEY_SECRET_BYTES, ARGON2_KIB, ARGON2_LANES, ARGON2_PASSES};
+use super::hex::hex;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use base64::Engine;
@@ -127,8 +128,7 @@ impl fmt::Display for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sha256(hash) => {
-                f.write_str("sha256:")?;
-                hash.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                write!(f, "sha256:{}", hex(hash))
             }
             Self::Argon2(hash) => f.write_str(hash),
         }

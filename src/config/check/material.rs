@@ -18,7 +18,7 @@ use crate::config::limits;
 use crate::config::read::place::Place;
 use crate::config::read::problems::Problems;
 use crate::config::units::SecretSource;
-use crate::types::{Secret, SigningKey};
+use crate::types::{Secret, SigningKey, hex};
 
 /// Reads files and remembers their paths and digests, for the file watcher and for `/status`.
 #[derive(Default)]
@@ -53,7 +53,7 @@ impl Materials {
     /// Adds a file to [`Self::files`], unless a file with this path is there already.
     pub(crate) fn remember(&mut self, path: PathBuf, bytes: &[u8], is_config: bool) {
         if !self.files.iter().any(|file| file.path == path) {
-            let hash = digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            let hash = hex(digest(&SHA256, bytes).as_ref());
             self.files.push(ConfigFile { path, sha256: hash, is_config });
         }
     }

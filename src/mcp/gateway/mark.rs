@@ -12,6 +12,7 @@ use ring::digest::{SHA256, digest};
 
 use super::splice::Splice;
 use crate::config::limits;
+use crate::types::hex;
 
 /// The beginning of every marked id.
 const BEGIN: &str = "edge-";
@@ -29,7 +30,7 @@ impl fmt::Debug for ServerMark {
 /// Sixteen hexadecimal digits.
 impl fmt::Display for ServerMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 

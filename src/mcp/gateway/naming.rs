@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use ring::digest::{SHA256, digest};
 
 use crate::config::limits;
+use crate::types::hex;
 
 /// The length of `_` and eight digits.
 const SUFFIX: usize = 9;
@@ -26,9 +27,7 @@ pub fn shown_name<'a>(mark: &str, given: &'a str) -> Cow<'a, str> {
     let mut short: String =
         whole.chars().map(|char| if u8::try_from(char).is_ok_and(is_plain) { char } else { '_' }).take(room).collect();
     short.push('_');
-    for byte in &digest(&SHA256, whole.as_bytes()).as_ref()[..4] {
-        short.push_str(&format!("{byte:02x}"));
-    }
+    short.push_str(&hex(&digest(&SHA256, whole.as_bytes()).as_ref()[..4]));
     Cow::Owned(short)
 }
 

@@ -24,7 +24,7 @@ struct Parts<'a> {
     has_params: bool,
     /// The same for `params._meta`.
     meta: Option<(usize, bool)>,
-    /// `_meta`, if it is no object.
+    /// `_meta`, if its value is something else than an object.
     meta_text: Option<&'a str>,
     /// The members of `_meta`.
     meta_members: Vec<(&'a str, &'a str)>,

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::answer_scan::AnswerScan;
-use super::lists::{ToolNames, filter, target, too_long, unreadable};
+use super::lists::{ToolNames, filter, too_long, unreadable};
 use crate::config::limits;
 use crate::mcp::{Era, EventRewrite, IdRestore, ListError, ListKind, ServerMark, Verdict};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
@@ -93,10 +93,10 @@ impl Answer {
         let is_event_stream = is_of_type(headers, EVENT_STREAM);
         let (json, events) = (!coded && is_of_type(headers, "application/json"), !coded && is_event_stream);
         let filtered = match call.kind {
-            CallKind::List(list) => route.policy.filters(target(list, "")),
+            CallKind::List(list) => route.policy.filters(list.target("")),
             // A stream may repeat any response, and a batch may contain several.
             CallKind::Get | CallKind::Batch { .. } | CallKind::Other => {
-                ListKind::ALL.iter().any(|list| route.policy.filters(target(*list, "")))
+                ListKind::ALL.iter().any(|list| route.policy.filters(list.target("")))
             }
             _ => false,
         };

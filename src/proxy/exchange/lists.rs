@@ -6,22 +6,11 @@ use crate::metrics::RejectionReason as Reason;
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::rejection::Rejection;
 use crate::proxy::snapshot::ServerContext;
-use crate::types::Target;
 
 /// Gives metrics of their own to the tools that `message` lists.
 pub(super) fn label_tools(message: &[u8], route: &ServerContext) {
     let names = listed_tools(message);
     route.metrics.calls.learn(names.iter().map(String::as_str));
-}
-
-/// What the policy decides on for an item of a list.
-pub(super) fn target(list: ListKind, name: &str) -> Target<'_> {
-    match list {
-        ListKind::Tools => Target::Tool(name),
-        ListKind::Prompts => Target::Prompt(name),
-        // A rule for resources matches the text of a template.
-        ListKind::Resources | ListKind::ResourceTemplates => Target::Resource(name),
-    }
 }
 
 /// Filters the lists in `message`, and gives metrics of their own to the tools.
@@ -38,7 +27,7 @@ pub(super) fn filter(
             names.push_str(name);
             ends.push(names.len());
         }
-        context.access.permit.as_ref().is_some_and(|permit| route.policy.shows(permit, target(list, name)))
+        context.access.permit.as_ref().is_some_and(|permit| route.policy.shows(permit, list.target(name)))
     };
     let filtered = filter_list(message, &mut shows, private)?;
     let begins = std::iter::once(0).chain(ends.iter().copied());

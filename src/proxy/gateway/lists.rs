@@ -22,7 +22,7 @@ use crate::proxy::gateway_memory::server_error::ServerError;
 use crate::proxy::gateway_memory::server_list::{ListKey, ServerList};
 use crate::proxy::gateway_memory::session::ServerSession;
 use crate::proxy::snapshot::GatewayServer;
-use crate::types::{Operation, Target};
+use crate::types::Operation;
 
 /// What a gateway offers of one server to one caller.
 pub(super) struct Offer<'a> {
@@ -59,15 +59,6 @@ pub(super) struct Offers<'a> {
     pub(super) missing: Vec<(&'a GatewayServer, ServerError)>,
 }
 
-/// What the policy decides on for an item of a list.
-fn target(kind: ListKind, name: &str) -> Target<'_> {
-    match kind {
-        ListKind::Tools => Target::Tool(name),
-        ListKind::Prompts => Target::Prompt(name),
-        ListKind::Resources | ListKind::ResourceTemplates => Target::Resource(name),
-    }
-}
-
 /// Asks all servers for their lists, at the same time. Servers whose lists the caller may not see are left out.
 pub(super) async fn offers<'a>(
     caller: Caller<'a>,
@@ -100,7 +91,7 @@ impl Offer<'_> {
             let item = accepted.unwrap_or(item);
             let is_offered = kind != ListKind::Tools || settings.tools.offers(&item.name);
             let name = match kind {
-                _ if !is_offered || !server.server.policy.shows(&self.permit, target(kind, &item.name)) => return None,
+                _ if !is_offered || !server.server.policy.shows(&self.permit, kind.target(&item.name)) => return None,
                 ListKind::Tools => shown_name(&settings.mark, settings.tools.given_name(&item.name)).into_owned(),
                 ListKind::Prompts => shown_name(&settings.mark, &item.name).into_owned(),
                 ListKind::Resources | ListKind::ResourceTemplates => item.name.clone(),

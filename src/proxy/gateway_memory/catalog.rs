@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::config::limits;
 use crate::mcp::{ListItem, ListKind};
+use crate::types::hex;
 
 /// The catalogue of all servers of all gateways.
 #[derive(Debug, Default)]
@@ -68,10 +69,6 @@ pub struct UnknownTool;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Definition {

@@ -7,7 +7,7 @@ pub(super) mod session;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use moka::future::Cache;
 
@@ -77,32 +77,25 @@ impl GatewayMemory {
                 .build(),
             ended: Cache::builder().max_capacity(of_sessions).time_to_idle(idle).build(),
             facts: Cache::builder().max_capacity(limits::GATEWAY_FACTS_KEPT).time_to_idle(idle).build(),
-            stateless: Cache::builder()
-                .max_capacity(limits::GATEWAY_KNOWN_SERVERS)
-                .time_to_live(limits::GATEWAY_FACTS)
-                .build(),
-            sessionless: Cache::builder()
-                .max_capacity(limits::GATEWAY_KNOWN_SERVERS)
-                .time_to_live(limits::GATEWAY_FACTS)
-                .build(),
+            stateless: of_servers(limits::GATEWAY_FACTS),
+            sessionless: of_servers(limits::GATEWAY_FACTS),
             lists: Cache::builder()
                 .max_capacity(limits::GATEWAY_LISTS_BYTES)
                 .weigher(|_, list: &Arc<ServerList>| list.bytes())
                 .time_to_live(limits::GATEWAY_LIST_TTL_MAX + limits::GATEWAY_LIST_STALE)
                 .build(),
-            down: Cache::builder()
-                .max_capacity(limits::GATEWAY_KNOWN_SERVERS)
-                .time_to_live(limits::GATEWAY_RETRY)
-                .build(),
+            down: of_servers(limits::GATEWAY_RETRY),
             catalog,
             listeners: Arc::default(),
-            changed: Cache::builder()
-                .max_capacity(limits::GATEWAY_KNOWN_SERVERS)
-                .time_to_live(limits::GATEWAY_LIST_TTL_MAX * 2)
-                .build(),
+            changed: of_servers(limits::GATEWAY_LIST_TTL_MAX * 2),
             tasks: Cache::builder().max_capacity(of_sessions).time_to_idle(idle).build(),
         }
     }
+}
+
+/// Something about each server, by its key, for this long.
+fn of_servers<V: Clone + Send + Sync + 'static>(time: Duration) -> Cache<u64, V> {
+    Cache::builder().max_capacity(limits::GATEWAY_KNOWN_SERVERS).time_to_live(time).build()
 }
 
 /// A stream that listens to a server.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::config::limits;
 use crate::mcp::{KeyRing, ServerMark, SessionOwner, SessionTarget, pack, unpack};
+use crate::types::hex;
 
 /// The first byte of a sealed gateway session. The ids of other sessions begin with 4 or 6.
 const BEGIN: u8 = b'G';
@@ -195,14 +196,9 @@ fn packed_uuid(id: &str) -> Option<[u8; 16]> {
 }
 
 fn uuid_text(uuid: [u8; 16]) -> String {
-    let mut text = String::with_capacity(36);
-    // Each call of a tool comes by here, and formatting costs many times as much.
-    let digit = |half: u8| char::from(if half < 10 { b'0' + half } else { b'a' - 10 + half });
-    for byte in uuid {
-        if HYPHENS.contains(&text.len()) {
-            text.push('-');
-        }
-        text.extend([digit(byte >> 4), digit(byte & 15)]);
+    let mut text = hex(&uuid);
+    for at in HYPHENS {
+        text.insert(at, '-');
     }
     text
 }
@@ -244,7 +240,7 @@ mod tests {
             assert_eq!(GatewaySession::open(&sealed.id, &keys, OWNER), Some(session));
             let other = SessionOwner { route: "/other", principal: None };
             assert_eq!(GatewaySession::open(&sealed.id, &keys, other), None);
-            assert_eq!(keys.open(&sealed.id, OWNER), None, "it is no session of a path route");
+            assert_eq!(keys.open(&sealed.id, OWNER), None, "a path route does not know it");
         }
     }
 

@@ -49,8 +49,8 @@ fn route() -> impl Strategy<Value = String> {
     )
 }
 
-/// What a caller is told: the status, the challenge without the URL of the metadata, and the JSON-RPC error. A path route that lacks the
-/// scopes of every request has not read the message, and its answer is no JSON-RPC error.
+/// What a caller is told: the status, the challenge without the URL of the metadata, and the JSON-RPC error. When a
+/// caller lacks scopes that a path route asks of every request, the route has not read the message, and does not answer with a JSON-RPC error.
 fn told(reply: &Reply) -> (u16, Option<String>, Option<(Value, String)>) {
     let challenge = reply.header("www-authenticate").map(|challenge| {
         challenge.split(", ").filter(|part| !part.starts_with("resource_metadata")).collect::<Vec<_>>().join(", ")
