@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::caller::{Ask, Caller, STATELESS_VERSION};
 use crate::config::limits;
-use crate::mcp::{ServerFacts, SessionTarget};
+use crate::mcp::{ServerFacts, ServerMark, SessionTarget};
 use crate::proxy::gateway_memory::server_error::ServerError;
-use crate::proxy::gateway_memory::session::{GatewaySession, ServerSession, VERSIONS, known_version};
+use crate::proxy::gateway_memory::session::{GatewaySession, ServerSession, SessionKey, VERSIONS, known_version};
 use crate::proxy::snapshot::GatewayServer;
 use crate::types::Operation;
 
@@ -68,11 +68,10 @@ pub(super) async fn session_at(
     server: &GatewayServer,
 ) -> Result<ServerSession, ServerError> {
     let gateways = &caller.edge.gateways;
-    let key = match client {
-        ClientSession::Open(session) => (session.key, server.mark),
-        ClientSession::Stateless if gateways.is_stateless(server).await => return Ok(ServerSession::Stateless),
-        ClientSession::Stateless => (caller.identity(server, b""), server.mark),
-    };
+    if matches!(client, ClientSession::Stateless) && gateways.is_stateless(server).await {
+        return Ok(ServerSession::Stateless);
+    }
+    let key = key_of(caller, client, server);
     if let Some(known) = gateways.opened.get(&key).await {
         return Ok(known);
     }
@@ -81,8 +80,27 @@ pub(super) async fn session_at(
     {
         return Ok(known.clone());
     }
+    open_once(caller, client, server, key).await
+}
+
+/// Stands for the session of this client at `server` in the memory of the edge.
+fn key_of(caller: Caller<'_>, client: ClientSession<'_>, server: &GatewayServer) -> (SessionKey, ServerMark) {
+    match client {
+        ClientSession::Open(session) => (session.key, server.mark),
+        ClientSession::Stateless => (caller.identity(server, b""), server.mark),
+    }
+}
+
+/// Opens a session, unless another request is about to: then it waits for that one.
+async fn open_once(
+    caller: Caller<'_>,
+    client: ClientSession<'_>,
+    server: &GatewayServer,
+    key: (SessionKey, ServerMark),
+) -> Result<ServerSession, ServerError> {
     let opening = async { open(caller, client, server).await.map(|(session, _)| session) };
-    gateways.opened.try_get_with(key, Box::pin(opening)).await.map_err(|error| (*error).clone())
+    let opened = caller.edge.gateways.opened.try_get_with(key, Box::pin(opening));
+    opened.await.map_err(|error| (*error).clone())
 }
 
 /// The session of this client at `server` is lost: the next request opens another one.
@@ -93,16 +111,12 @@ pub(super) async fn lost(
     lost: &ServerSession,
 ) -> Result<ServerSession, ServerError> {
     let gateways = &caller.edge.gateways;
-    let key = match client {
-        ClientSession::Open(session) => (session.key, server.mark),
-        ClientSession::Stateless => (caller.identity(server, b""), server.mark),
-    };
+    let key = key_of(caller, client, server);
     // Another request may have opened one meanwhile.
     if gateways.opened.get(&key).await.is_some_and(|known| known == *lost) {
         gateways.opened.invalidate(&key).await;
     }
-    let opening = async { open(caller, client, server).await.map(|(session, _)| session) };
-    gateways.opened.try_get_with(key, Box::pin(opening)).await.map_err(|error| (*error).clone())
+    open_once(caller, client, server, key).await
 }
 
 /// Opens a session at `server`, or finds out that it needs none, and what the server says about itself.
