@@ -20,8 +20,8 @@ use crate::types::{TOLD_FIELDS, is_connection_field, is_edge_field};
 /// The media type of event streams.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
-/// Carries the request's id, to the upstream and to the client.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Carries the request's id, to the upstream and to the client. As text, because Pingora makes a new name of a `HeaderName`.
+pub(super) const REQUEST_ID: &str = "x-request-id";
 
 /// The names of [`TOLD_FIELDS`].
 static TOLD: [HeaderName; 4] = {
@@ -139,7 +139,7 @@ pub(super) fn of_the_edge(
         add(forwarded_proto, client.scheme.as_bytes());
         add(forwarded_host, client.authority.as_bytes());
     }
-    add(request_id, context.id.as_str().as_bytes());
+    add(request_id, context.id.as_bytes());
     if let Some(principal) = permit.principal() {
         let identity = &context.snapshot.config.identity;
         add(&identity.subject_header.0, principal.subject().as_bytes());
@@ -212,9 +212,14 @@ pub(super) fn expose(
 
 /// True when a message has the media type `essence`, whatever its parameters and its case (RFC 9110 section 8.3.1).
 pub(super) fn is_of_type(headers: &HeaderMap, essence: &str) -> bool {
+    media_type(headers).eq_ignore_ascii_case(essence.as_bytes())
+}
+
+/// The media type of a message, without its parameters. Its case is as written.
+pub(super) fn media_type(headers: &HeaderMap) -> &[u8] {
     let written = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let end = written.iter().position(|byte| *byte == b';').unwrap_or(written.len());
-    written[..end].trim_ascii().eq_ignore_ascii_case(essence.as_bytes())
+    written[..end].trim_ascii()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::held::Owner;
 use crate::auth::{Authenticator, Policy, Provider, UpstreamCredential};
 use crate::config;
 use crate::config::Config;
@@ -74,6 +75,16 @@ pub struct ServerContext {
     pub upstream: Arc<Upstream>,
     /// What the upstream is shown in place of a caller's credential.
     pub credential: Option<Arc<UpstreamCredential>>,
+    /// Who the memory for lists of the upstream counts for.
+    pub(super) owner: Owner,
+}
+
+impl ServerContext {
+    /// A route and its upstream. `credential`: what the upstream is shown in place of a caller's credential.
+    pub fn new(route: Arc<RouteContext>, upstream: Arc<Upstream>, credential: Option<Arc<UpstreamCredential>>) -> Self {
+        let owner = Owner::of("upstream", &*upstream.settings().name);
+        Self { route, upstream, credential, owner }
+    }
 }
 
 /// A route that offers the tools, prompts and resources of several servers.

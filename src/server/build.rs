@@ -150,7 +150,7 @@ fn server(
         known.map_or_else(|| Arc::new(made()), Arc::clone)
     });
     let route = Arc::new(route(shared, config, settings, parts, previous)?);
-    Some(ServerContext { route, upstream, credential })
+    Some(ServerContext::new(route, upstream, credential))
 }
 
 /// A number for a server as it is configured. Nobody can choose it, so two servers never have the same one.

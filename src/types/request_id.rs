@@ -42,9 +42,17 @@ impl RequestId {
         }
     }
 
+    /// The bytes of the text.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Text::Digits(digits) => digits,
+            Text::Given(text) => text.as_bytes(),
+        }
+    }
+
     /// The text as a header value.
     pub fn to_header(&self) -> HeaderValue {
-        HeaderValue::from_str(self.as_str()).expect("the text has only letters, digits and a few signs")
+        HeaderValue::from_bytes(self.as_bytes()).expect("the text has only letters, digits and a few signs")
     }
 }
 

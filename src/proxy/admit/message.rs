@@ -106,7 +106,9 @@ pub(crate) async fn receive_body(
     route: &RouteContext,
     early: Option<HeldBody>,
 ) -> Result<Option<HeldBody>, Stop> {
-    check_form(downstream)?;
+    if !context.memo.is_plain {
+        check_form(downstream)?;
+    }
     if downstream.req_header().method != Method::POST {
         check_bodiless(downstream, context).await?;
         return Ok(None);
@@ -254,11 +256,11 @@ async fn read(
     route: &RouteContext,
     sender: Sender,
 ) -> Result<HeldBody, Stop> {
-    if downstream.waits_for_continue() {
+    if !context.memo.is_plain && downstream.waits_for_continue() {
         downstream.write_continue().await?;
     }
     let (limit, patience) = (route.settings.body_bytes, context.snapshot.config.limits.body_timeout.0);
-    let owner = match sender {
+    let owner = || match sender {
         Sender::Known => owner(context),
         Sender::Unknown => Owner::of("address", client_network(context.client.address)),
     };
@@ -307,7 +309,7 @@ async fn read(
                 held = None;
             }
             let more = if held.is_some() { piece.len() as u64 } else { received };
-            if !held.get_or_insert_with(|| all.begin(owner)).take(more, budget) {
+            if !held.get_or_insert_with(|| all.begin(owner())).take(more, budget) {
                 return Err(no_memory().into());
             }
         }

@@ -16,6 +16,7 @@ pub(super) use refusal::refuse;
 use std::sync::Arc;
 
 use http::Method;
+use http::header::{EXPECT, ORIGIN, UPGRADE};
 
 use super::client::downstream::Downstream;
 use super::context::call::{HeldBody, Outgoing, OutgoingBody};
@@ -99,20 +100,23 @@ pub(super) async fn decide(
     let destination = located.destination.ok_or_else(no_route)?;
     let route = destination.route();
     context.enter(route);
-    context.access.cors_origin = origin::check(located.listener, route, downstream.req_header(), &context.client)?;
-    if origin::answer_preflight(downstream, context, route).await? {
-        return Ok(Admission::Answered);
+    if !context.memo.is_plain {
+        context.access.cors_origin = origin::check(located.listener, route, downstream.req_header(), &context.client)?;
+        if origin::answer_preflight(downstream, context, route).await? {
+            return Ok(Admission::Answered);
+        }
+        authorize::check_fields(downstream, route)?;
     }
-    authorize::check_fields(downstream, route)?;
     let early = message::read_early(edge, downstream, context, route).await?;
     let (body, operation) = early.map_or((None, None), |early| (Some(early.body), Some(early.operation)));
     authorize::authorize(downstream, context, route, operation.as_ref()).await?;
     check_size(downstream, route)?;
-    let upgrades = check_upgrade(downstream, route)?;
+    let upgrades = !context.memo.is_plain && check_upgrade(downstream, route)?;
     let server = match destination {
         Destination::Server(server) => server,
         Destination::Gateway(gateway) => {
             let body = message::receive_body(edge, downstream, context, &gateway.route, body).await?;
+            passed(downstream, context);
             return Ok(Admission::Gateway(gateway, body));
         }
     };
@@ -121,7 +125,18 @@ pub(super) async fn decide(
         Protocol::Http => Outgoing { body: OutgoingBody::Streamed, call: None, upgrades },
         Protocol::Mcp => message::receive(edge, downstream, context, &server, body).await?,
     };
+    passed(downstream, context);
     Ok(Admission::Exchange(server, outgoing))
+}
+
+/// The head has passed all checks. Notes that for the next request with the same head, if the head asks for nothing special.
+fn passed(downstream: &Downstream<'_>, context: &mut RequestContext) {
+    // A head that has not been repeated yet may never be: then this would be for nothing.
+    if !context.memo.is_plain && context.memo.repeats {
+        let header = downstream.req_header();
+        let is_special = [ORIGIN, EXPECT, UPGRADE].iter().any(|name| header.headers.contains_key(name));
+        context.memo.is_plain = header.method == Method::POST && !is_special;
+    }
 }
 
 fn no_route() -> Rejection {

@@ -78,6 +78,9 @@ pub(super) struct Client {
 pub(super) struct Memo {
     /// The head of this request is the same as that of the request before.
     pub(super) repeats: bool,
+    /// The head has passed all checks before, on the same route, and asks for nothing special: it is that of a POST without
+    /// `Origin`, `Expect` and `Upgrade`.
+    pub(super) is_plain: bool,
     /// The client's fields that an HTTP/1 upstream gets. Kept for heads that repeat.
     pub(super) client_fields: Option<ClientFields>,
     /// Which provider handled the credential, and the key of the cache entry.

@@ -14,7 +14,7 @@ use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::{Call, CallKind};
 use crate::proxy::context::rejection::Rejection;
-use crate::proxy::headers::{EVENT_STREAM, is_of_type};
+use crate::proxy::headers::{EVENT_STREAM, is_of_type, media_type};
 use crate::proxy::held::HeldBytes;
 use crate::proxy::mcp_session;
 use crate::proxy::snapshot::ServerContext;
@@ -90,8 +90,10 @@ impl Answer {
     ) -> Result<Self, Rejection> {
         let Some(call) = call else { return Ok(Self::unread(headers, held)) };
         let coded = headers.contains_key(CONTENT_ENCODING);
-        let is_event_stream = is_of_type(headers, EVENT_STREAM);
-        let (json, events) = (!coded && is_of_type(headers, "application/json"), !coded && is_event_stream);
+        let media_type = media_type(headers);
+        let is_event_stream = media_type.eq_ignore_ascii_case(EVENT_STREAM.as_bytes());
+        let is_json = media_type.eq_ignore_ascii_case(b"application/json");
+        let (json, events) = (!coded && is_json, !coded && is_event_stream);
         let filtered = match call.kind {
             CallKind::List(list) => route.policy.filters(list.target("")),
             // A stream may repeat any response, and a batch may contain several.

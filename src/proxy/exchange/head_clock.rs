@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use pingora::{Error, ErrorType};
 use tokio::time::Instant;
@@ -51,15 +52,13 @@ impl HeadClock {
         let (timeouts, limits) = (&route.upstream.settings().timeouts, &context.snapshot.config.limits);
         let deadline = outgoing.call.as_ref().and_then(|call| call.deadline);
         let idle = route.settings.idle.unwrap_or(timeouts.idle.0);
-        let is_call_stream = downstream
-            .req_header()
-            .headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|written| written.as_bytes().starts_with(b"application/grpc"));
+        let is_held = matches!(outgoing.body, OutgoingBody::Held(_));
+        let content_type = || downstream.req_header().headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let is_call_stream = !is_held && content_type().is_some_and(|written| written.starts_with(b"application/grpc"));
         Self {
             begun: Instant::now(),
             answer: deadline.unwrap_or(timeouts.response.0),
-            is_held: matches!(outgoing.body, OutgoingBody::Held(_)),
+            is_held,
             write: limits.write_timeout.0,
             // The messages of a gRPC client may come at any time.
             silence: if is_call_stream { idle } else { limits.body_timeout.0 },

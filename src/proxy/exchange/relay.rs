@@ -32,7 +32,6 @@ use crate::proxy::context::call::{CallKind, Outgoing, OutgoingBody};
 use crate::proxy::context::credential_end::CredentialEnd;
 use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::edge::Edge;
-use crate::proxy::held::Owner;
 use crate::proxy::mcp_session::SESSION_HEADER;
 use crate::proxy::resumptions::streams::SessionStream;
 use crate::proxy::snapshot::ServerContext;
@@ -63,13 +62,7 @@ pub(crate) async fn relay(
 ) -> Result<(), Stop> {
     let Passage { route, outgoing, upgrade, link, upload, client } = passage;
     let status = head.status;
-    let answer = Answer::new(
-        status,
-        &head.headers,
-        outgoing.call.as_ref(),
-        route,
-        edge.held.begin(Owner::of("upstream", &*route.upstream.settings().name)),
-    )?;
+    let answer = Answer::new(status, &head.headers, outgoing.call.as_ref(), route, edge.held.begin(route.owner))?;
     let kind = match status {
         StatusCode::SWITCHING_PROTOCOLS => Kind::Tunnel,
         _ if answer.is_event_stream() => Kind::Events,

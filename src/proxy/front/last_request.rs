@@ -24,14 +24,15 @@ pub(crate) struct Findings {
     pub(crate) client: Client,
     pub(crate) client_fields: Option<ClientFields>,
     pub(crate) cached_lookup: Option<CachedLookup>,
+    pub(crate) is_plain: bool,
 }
 
 impl Findings {
     /// What `context` knows at the end of its request, and the MCP session that was opened last.
     pub(crate) fn of(context: RequestContext) -> (Self, Option<Box<LastOpened>>) {
         let RequestContext { snapshot, client, memo, .. } = context;
-        let Memo { client_fields, cached_lookup, last_session, .. } = memo;
-        (Self { generation: snapshot.generation, client, client_fields, cached_lookup }, last_session)
+        let Memo { client_fields, cached_lookup, last_session, is_plain, .. } = memo;
+        (Self { generation: snapshot.generation, client, client_fields, cached_lookup, is_plain }, last_session)
     }
 }
 

@@ -24,8 +24,8 @@ use super::client::downstream::Downstream;
 use super::client::http1_connection::Http1Connection;
 use super::client::http1_downstream::{End, Http1Downstream};
 use super::client::stream::ClientStream;
-use super::context::RequestContext;
 use super::context::rejection::Rejection;
+use super::context::{Memo, RequestContext};
 use super::edge::Edge;
 use super::hooks::Hooks;
 use super::serve::{refuse, serve};
@@ -85,9 +85,9 @@ impl Front {
         let mut context = self.edge.begin();
         context.memo.last_session = connection.last_session.take();
         let known = findings.filter(|known| known.generation == context.snapshot.generation).map(|findings| {
-            let Findings { client, client_fields, cached_lookup, .. } = *findings;
-            (context.memo.repeats, context.memo.client_fields, context.memo.cached_lookup) =
-                (true, client_fields, cached_lookup);
+            let Findings { client, client_fields, cached_lookup, is_plain, .. } = *findings;
+            let last_session = context.memo.last_session.take();
+            context.memo = Memo { repeats: true, is_plain, client_fields, cached_lookup, last_session };
             client
         });
         let mut downstream = self.begin(connection, &context, head);

@@ -66,19 +66,19 @@ impl Line<'_> {
             (",\"server\":\"", self.server),
             (",\"endpoint\":\"", self.endpoint),
             (",\"subject\":\"", self.subject),
-            (",\"mcp_method\":\"", self.mcp_method),
-            (",\"mcp_tool\":\"", self.mcp_tool),
-            (",\"outcome\":\"", self.outcome),
         ] {
             if let Some(value) = value {
                 text(out, key, value);
             }
         }
+        label(out, ",\"mcp_method\":\"", self.mcp_method);
+        if let Some(tool) = self.mcp_tool {
+            text(out, ",\"mcp_tool\":\"", tool);
+        }
+        label(out, ",\"outcome\":\"", self.outcome);
         out.push_str(",\"status\":");
         push_number(out, self.status.into());
-        if let Some(reason) = self.reason {
-            text(out, ",\"reason\":\"", reason);
-        }
+        label(out, ",\"reason\":\"", self.reason);
         if self.aborted {
             out.push_str(",\"aborted\":true");
         }
@@ -185,6 +185,15 @@ fn text(out: &mut String, key: &str, value: &str) {
         }
     }
     out.push('"');
+}
+
+/// Appends a label with its key, if there is one. Labels are words of this program, so nothing has to be escaped.
+fn label(out: &mut String, key: &str, label: Option<&'static str>) {
+    if let Some(label) = label {
+        out.push_str(key);
+        out.push_str(label);
+        out.push('"');
+    }
 }
 
 /// JSON with what a terminal would take for a command, or would show in another order, in its escaped form: C1 controls, and the

@@ -230,3 +230,47 @@ async fn alternating_heads_are_not_confused() {
         assert_eq!(seen.headers("x-forwarded-for"), [format!("{client}, 127.0.0.1")]);
     }
 }
+
+/// The edge checks the form of a head once. What the head asks for, what it is refused for, and what depends on the body, is
+/// decided for every request.
+#[tokio::test]
+async fn what_a_repeated_head_asks_for_is_done_each_time() {
+    let origin = origin().await;
+    let opaque =
+        "  - {path: /opaque/, upstream: a, auth: none, cors: {origins: ['https://good.example']}, body_bytes: 200B}";
+    let edge = TestEdge::start(&format!("{}{opaque}\n", yaml(&origin, ", body_bytes: 200B"))).await;
+    let authorization = format!("Bearer {}", Tokens::token("alice", ""));
+    let body = call("1", "x");
+    let text = |path, field, body: &str| post(path, &[("Authorization", &authorization), field], body);
+    let mut stream = TcpStream::connect(edge.address).await.expect("the edge listens");
+    for _ in 0..4 {
+        let text = text("/mcp/", ("Expect", "100-continue"), &body);
+        stream.write_all(text.trim_end_matches(&body).as_bytes()).await.expect("the edge reads");
+        assert_eq!(read_reply(&mut stream).await.status, 100);
+        stream.write_all(body.as_bytes()).await.expect("the edge reads");
+        assert_eq!(read_reply(&mut stream).await.status, 200);
+    }
+    for path in ["/mcp/", "/opaque/"] {
+        for (field, status, allows) in [
+            (("Origin", "https://evil.example"), if path == "/mcp/" { 403 } else { 200 }, None),
+            (("Origin", "https://good.example"), if path == "/mcp/" { 403 } else { 200 }, Some("https://good.example")),
+            (("Content-Encoding", "gzip"), if path == "/mcp/" { 415 } else { 200 }, None),
+            (("Connection", "x-a, content-type"), if path == "/mcp/" { 400 } else { 200 }, None),
+            (("X-Other", "1"), 200, None),
+        ] {
+            for _ in 0..4 {
+                stream.write_all(text(path, field, &body).as_bytes()).await.expect("the edge reads");
+                let reply = read_reply(&mut stream).await;
+                assert_eq!(reply.status, status, "{path} {field:?}");
+                assert_eq!(reply.header("access-control-allow-origin"), allows.filter(|_| status == 200), "{path}");
+            }
+        }
+        // The same head again, but for the length of a body that is too large.
+        stream
+            .write_all(text(path, ("X-Other", "1"), &call("1", &"x".repeat(200))).as_bytes())
+            .await
+            .expect("it reads");
+        assert_eq!(read_reply(&mut stream).await.status, 413, "{path}");
+        stream = TcpStream::connect(edge.address).await.expect("the edge listens");
+    }
+}
