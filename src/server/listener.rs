@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
@@ -275,8 +276,8 @@ impl Connection {
         }
         poll_fn(|cx| {
             // On the stack, so that a connection that waits has no buffer.
-            let mut buffer = [0; limits::READ_BYTES];
-            let mut buffer = ReadBuf::new(&mut buffer);
+            let mut buffer = [MaybeUninit::uninit(); limits::READ_BYTES];
+            let mut buffer = ReadBuf::uninit(&mut buffer);
             ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
             Poll::Ready(Ok(buffer.filled().to_vec()))
         })

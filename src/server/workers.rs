@@ -1,5 +1,6 @@
 //! The threads that serve connections.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::mpsc;
 
@@ -36,7 +37,12 @@ impl Workers {
                     let _ = ready.send(Ok(runtime.handle().clone()));
                     // The thread ends when a value was sent and also when the sender is gone. `stopping` is dropped
                     // when the thread has ended, which `Workers::stop` waits for.
-                    let _ = runtime.block_on(stopping.changed());
+                    let _ = runtime.block_on(async {
+                        tokio::select! {
+                            changed = stopping.changed() => changed,
+                            never = keep_a_timer() => match never {},
+                        }
+                    });
                     runtime.shutdown_timeout(limits::LAST_BREATH);
                 }
                 Err(error) => drop(ready.send(Err(error))),
@@ -106,6 +112,14 @@ impl Workers {
     pub(super) async fn stop(&self) {
         self.stop.send_replace(());
         self.stop.closed().await;
+    }
+}
+
+/// Keeps a timer that goes off soon. Tokio wakes its event loop with a system call for each timer that is earlier than all
+/// others: without this, for a timer of every connection when few are open.
+async fn keep_a_timer() -> Infallible {
+    loop {
+        tokio::time::sleep(limits::TICK).await;
     }
 }
 

@@ -362,6 +362,8 @@ pub const LOGGED_NAME: usize = 256;
 pub const BACKGROUND_THREADS: usize = 2;
 /// How long work that cannot be interrupted may delay the end of the process.
 pub const LAST_BREATH: Duration = Duration::from_millis(200);
+/// How soon a timer of each thread goes off. It is shorter than the usual deadlines of requests.
+pub const TICK: Duration = Duration::from_secs(1);
 
 /// Section `limits`: what a client may ask of the edge.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
