@@ -356,6 +356,18 @@ mod tests {
         assert_eq!(accepted.tcp_user_timeout().expect("an option"), Some(limits::TCP_USER_TIMEOUT));
     }
 
+    #[tokio::test]
+    async fn many_connections_may_wait_to_be_accepted() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let bound = BoundListener::bind(any, None, 1).expect("any port will do");
+        // More than the 128 of the standard library. A connection for which there is no room is never made here, where nobody
+        // accepts.
+        let limit = std::time::Duration::from_secs(10);
+        let waiting = (0..300).map(|_| std::net::TcpStream::connect_timeout(&bound.address, limit));
+        let waiting: Vec<_> = waiting.collect::<Result<_, _>>().expect("there is room in the queue");
+        assert_eq!(waiting.len(), 300);
+    }
+
     #[test]
     fn an_address_that_is_in_use_is_an_error_also_for_several_threads() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -118,7 +118,8 @@ pub const CLIENT_H2_CONNECTION_WINDOW: u32 = 1 << 20;
 /// How much of an answer one HTTP/2 stream of a client holds before it waits for the client, in bytes.
 pub const CLIENT_H2_SEND_BYTES: usize = 64 << 10;
 /// How many streams of one connection a client may make the edge reset by errors of its own, before the connection is closed.
-/// Clients without faults cause none (MadeYouReset, CVE-2025-8671).
+/// Clients without faults cause few: only streams above [`CLIENT_H2_STREAMS`] that a client has opened before it knows that limit
+/// (MadeYouReset, CVE-2025-8671).
 pub const CLIENT_H2_RESETS: usize = 100;
 /// How many fields the head of a request or an answer may have, whatever `limits.header_count` says.
 pub const HEAD_FIELDS: usize = 256;

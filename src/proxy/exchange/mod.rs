@@ -90,7 +90,7 @@ pub(super) async fn run(
                 let failure = Failure { error: &error, reused, seen: link.has_seen() };
                 let may_repeat = may_repeat(&failure, downstream, context, &outgoing, &upload);
                 if is_late(&error) {
-                    link.is_late();
+                    link.leave_connection();
                 }
                 link.abandon().await;
                 // An idle connection that the replica had closed says nothing about the replica.

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, StatusCode};
-use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType};
+use tokio::time::{Instant, timeout_at};
 
+use super::is_late;
 pub(crate) use super::link::Link;
 use super::upstream_head::UpstreamHead;
 use crate::http1::BodyLength;
@@ -31,6 +33,8 @@ pub(crate) struct Message<'a> {
     /// What the head says about the message.
     pub(crate) fields: &'a MessageFields,
     pub(crate) body: &'a Bytes,
+    /// Until when the head of the answer has to be there.
+    pub(crate) until: Instant,
 }
 
 /// A request as the client could have sent it, with its fields. A POST carries a message, a GET asks for an event stream, and a
@@ -59,7 +63,7 @@ pub(crate) struct Unanswered {
     pub(crate) was_idle: bool,
 }
 
-/// Sends a message, and waits for the head of its answer. The caller limits the time.
+/// Sends a message, and waits for the head of its answer. The caller limits the time for the connection.
 ///
 /// # Errors
 /// The endpoint cannot be reached, or the exchange broke off.
@@ -73,17 +77,27 @@ pub(crate) async fn send(
     let opened = Link::open(edge, &server.upstream, endpoint).await;
     let (mut link, reused) = opened.map_err(|error| Unanswered { error, unsent: true, was_idle: false })?;
     server.upstream.metrics().connected(reused);
-    let Message { request, session, fields, body } = message;
+    let Message { request, session, fields, body, until } = message;
     let length = BodyLength::Exact(body.len() as u64);
     let head = UpstreamHead::new(request, context, server, length)
         .of_its_own()
         .with_session(session)
         .with_message(Some(fields));
     let answer = match link.begin(head, body.clone(), true) {
-        Ok(()) => link.answer().await,
+        Ok(()) => in_time(until, link.answer()).await,
         Err(error) => Err(error),
     };
-    let head = answer.map_err(|error| Unanswered { error, unsent: false, was_idle: reused && !link.has_seen() })?;
+    let head = match answer {
+        Ok(head) => head,
+        Err(error) => {
+            let is_late = is_late(&error);
+            if is_late {
+                link.leave_connection();
+            }
+            let was_idle = reused && !is_late && !link.has_seen();
+            return Err(Unanswered { error, unsent: false, was_idle });
+        }
+    };
     let is_unauthorized = head.status == StatusCode::UNAUTHORIZED;
     if let Some(credential) = context.access.credential.as_ref().filter(|_| is_unauthorized) {
         credential.was_refused();
@@ -91,24 +105,35 @@ pub(crate) async fn send(
     Ok((link, head))
 }
 
+/// The outcome of `work`, if there is one by `until`.
+async fn in_time<T>(until: Instant, work: impl Future<Output = pingora::Result<T>>) -> pingora::Result<T> {
+    let late = |_| Err(Error::explain(ErrorType::ReadTimedout, "the answer took too long").into_up());
+    timeout_at(until, work).await.unwrap_or_else(late)
+}
+
 /// The JSON-RPC response in an answer: the whole body, or the event that answers the request with the id `id`, in JSON. `None` when
 /// there is none, or when it is longer than `limit` bytes. The connection is kept for others if the answer is whole.
 ///
 /// # Errors
-/// The answer broke off.
+/// The answer broke off, or the response was not there at `until`.
 pub(crate) async fn response(
     edge: &Edge,
     mut link: Link,
     head: &ResponseHeader,
     limit: usize,
     id: Option<&str>,
+    until: Instant,
 ) -> Result<Option<Vec<u8>>, Box<Error>> {
     let is_event_stream = headers::is_of_type(&head.headers, headers::EVENT_STREAM);
     let mut body = Vec::new();
     let mut events = EventRewrite::new(limit);
     let mut found = None;
     while found.is_none() {
-        let Some(piece) = poll_fn(|cx| link.poll_body(cx)).await? else { break };
+        let piece = in_time(until, poll_fn(|cx| link.poll_body(cx))).await;
+        if piece.as_ref().is_err_and(|error| is_late(error)) {
+            link.leave_connection();
+        }
+        let Some(piece) = piece? else { break };
         if is_event_stream {
             let mut judge = |_: &str, data: &[u8]| {
                 let is_it = id.map_or_else(|| response_of(data).is_some(), |id| is_response_to(data, id));

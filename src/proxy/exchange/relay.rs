@@ -398,8 +398,11 @@ impl Relay<'_, '_> {
         if begun { limits::EVENT_GRACE } else { Duration::ZERO }
     }
 
-    /// The upstream took too long.
+    /// The upstream took too long. The end of an event stream or a tunnel in which nothing happens says nothing of its connection.
     async fn give_up(&mut self, unseen: bool) -> Result<(), Stop> {
+        if self.kind == Kind::Other {
+            self.pump.link.leave_connection();
+        }
         let rejection = Rejection::new(Reason::UpstreamTimeout, "the upstream did not answer in time");
         let error = Error::explain(ErrorType::ReadTimedout, "the answer took too long");
         self.end(unseen, rejection, error.into_up()).await

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
+use tokio::time::{Instant, timeout_at};
 
 use super::link::Link;
 use super::own;
@@ -49,8 +50,10 @@ pub(crate) async fn resume(
         None => messages.get(&open.sealed).await.ok_or_else(unknown)?,
     };
     let lost = open.target.clone();
+    // The limit includes the wait for other requests, each of which may fail.
+    let until = Instant::now() + limits::RESUME_TIMEOUT;
     // Boxed, because the cache passes the future on by value, several calls deep.
-    let attempt = Box::pin(initialize(edge, client, context, route, message));
+    let attempt = Box::pin(initialize(edge, client, context, route, message, until));
     let moved = moved.entry(open.sealed.clone()).and_compute_with(async |known| match known {
         // Another request has moved the session meanwhile.
         Some(known) if *known.value() != lost => moka::ops::compute::Op::Nop,
@@ -59,8 +62,7 @@ pub(crate) async fn resume(
             None => moka::ops::compute::Op::Remove,
         },
     });
-    // The limit includes the wait for other requests, each of which may fail.
-    let moved = tokio::time::timeout(limits::RESUME_TIMEOUT, moved).await;
+    let moved = timeout_at(until, moved).await;
     context.attempt.endpoint = None;
     let moved = match moved.map_err(|_| unknown())? {
         moka::ops::compute::CompResult::Inserted(entry)
@@ -80,17 +82,18 @@ async fn initialize(
     context: &mut RequestContext,
     route: &Arc<ServerContext>,
     message: Bytes,
+    until: Instant,
 ) -> Option<SessionTarget> {
     let endpoint = endpoint::choose(client, &context.client, &context.attempt, route).ok()?;
     // The request is in flight there, and its `Host` may depend on the endpoint.
     context.attempt.endpoint = Some(endpoint.begin());
     let request = own::request_as(client, Method::POST).ok()?;
     let fields = MessageFields::default();
-    let message_of = |body, session, fields| own::Message { request: &request, session, fields, body };
+    let message_of = |body, session, fields| own::Message { request: &request, session, fields, body, until };
     let (link, answer) =
         succeed(own::send(edge, context, route, &endpoint, message_of(&message, None, &fields)).await)?;
     let id = answer.headers.get(&SESSION_HEADER)?.to_str().ok()?.to_owned();
-    let response = own::response(edge, link, &answer, limits::RESUME_RESPONSE_BYTES, None).await.ok()??;
+    let response = own::response(edge, link, &answer, limits::RESUME_RESPONSE_BYTES, None, until).await.ok()??;
     let version = negotiated_version(response_of(&response)?.ok()?.get())?;
     // A signed assertion may be used once.
     credential::acquire(client, &mut context.access, route).await.ok()?;

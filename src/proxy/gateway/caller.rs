@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::ErrorType;
 use pingora::http::{RequestHeader, ResponseHeader};
 use ring::digest::{Context as Digest, SHA256};
+use tokio::time::{Instant, timeout_at};
 
 use crate::auth::{Authenticator, Denial, Permit};
 use crate::config::limits;
@@ -198,10 +199,11 @@ impl<'a> Caller<'a> {
         let repeats = KnownMethod::only_reads(ask.method) || ask.method == "initialize";
         let sending =
             Sending { method: Method::POST, fields: fields_of(session, ask.method, ask.name), body: ask.body, repeats };
+        let until = Instant::now() + ask.limit;
         let exchange = async {
-            let Begun { link, head, guard } = self.begin(permit, server, session, &sending).await?;
+            let Begun { link, head, guard } = self.begin(permit, server, session, &sending, until).await?;
             let id = id.as_ref().map(MessageId::as_json);
-            let message = own::response(self.edge, link, &head, limits::GATEWAY_RESPONSE_BYTES, id).await?;
+            let message = own::response(self.edge, link, &head, limits::GATEWAY_RESPONSE_BYTES, id, until).await?;
             if head.status == StatusCode::NOT_FOUND && matches!(session, ServerSession::Open { target: Some(_), .. }) {
                 return Err(ServerError::Lost);
             }
@@ -209,10 +211,11 @@ impl<'a> Caller<'a> {
             Ok(Reply { status: head.status, headers: head.headers.clone(), endpoint, message })
         };
         // Boxed, because a gateway waits for many of them at the same time. Its type would be too deep for the compiler otherwise.
-        tokio::time::timeout(ask.limit, exchange.boxed()).await.map_err(|_| ServerError::Late)?
+        timeout_at(until, exchange.boxed()).await.map_err(|_| ServerError::Late)?
     }
 
-    /// Begins an exchange, up to the head of the answer. The caller limits the time.
+    /// Begins an exchange, up to the head of the answer, which has to be there at `until`. The caller limits the time for what
+    /// comes before: credentials and connections.
     ///
     /// # Errors
     /// There is no answer. The session is lost only if its endpoint is certainly gone.
@@ -222,6 +225,7 @@ impl<'a> Caller<'a> {
         server: &GatewayServer,
         session: &ServerSession,
         sending: &Sending,
+        until: Instant,
     ) -> Result<Begun, ServerError> {
         let Sending { method, fields, body, repeats } = sending;
         let upstream = &server.server.upstream;
@@ -249,7 +253,7 @@ impl<'a> Caller<'a> {
             };
             context.attempt.begin(&endpoint);
             let session = target.map(|target| target.id.as_str());
-            let message = own::Message { request: &request, session, fields, body };
+            let message = own::Message { request: &request, session, fields, body, until };
             let Unanswered { error, unsent, was_idle } =
                 match own::send(self.edge, &context, &server.server, &endpoint, message).await {
                     Ok((link, head)) => {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::Method;
+use tokio::time::{Instant, timeout_at};
 
 use super::caller::{Ask, Begun, Caller, Sending, fields_of};
 use super::open::{ClientSession, session_at};
@@ -130,7 +131,8 @@ pub(super) async fn end(caller: Caller<'_>, session: &GatewaySession) {
         let permit = caller.permit(server, [Operation::Request]).ok()?;
         let fields = fields_of(&open, "", None);
         let sending = Sending { method: Method::DELETE, fields, body: Bytes::new(), repeats: true };
-        let begun = tokio::time::timeout(limits::GATEWAY_OPEN, caller.begin(permit, server, &open, &sending));
+        let until = Instant::now() + limits::GATEWAY_OPEN;
+        let begun = timeout_at(until, caller.begin(permit, server, &open, &sending, until));
         let Begun { link, .. } = begun.await.ok()?.ok()?;
         link.release(caller.edge).await;
         Some(())

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::caller::{Begun, Caller, Sending, fields_of};
 use super::open::{ClientSession, lost, session_at, stateless_meta};
@@ -85,8 +85,8 @@ async fn hear(
     };
     let permit = caller.permit(server, [operation]).map_err(|_| ServerError::Denied)?;
     let sending = Sending { method, fields, body, repeats: true };
-    let limit = server.server.upstream.settings().timeouts.response.0;
-    let begun = tokio::time::timeout(limit, caller.begin(permit, server, &session, &sending)).await;
+    let until = Instant::now() + server.server.upstream.settings().timeouts.response.0;
+    let begun = timeout_at(until, caller.begin(permit, server, &session, &sending, until)).await;
     let Begun { mut link, head, guard: _guard } = match begun.map_err(|_| ServerError::Late)? {
         Err(ServerError::Lost) => {
             lost(caller, client, server, &session).await?;

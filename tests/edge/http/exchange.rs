@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::Reason;
 use h2::ext::Protocol;
-use http::{Request, Response};
+use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::streaming::wire::{Wire, held, held_calls, next, raw};
+use super::streaming::wire::{Wire, held, next, raw};
 use crate::harness::http2::{self, Http2};
 use crate::harness::{
-    Origin, PATIENCE, TestEdge, call, eventually, exchange, message, post, read_reply, reads_through_pingora, request,
+    Origin, PATIENCE, TestEdge, eventually, exchange, message, post, read_reply, reads_through_pingora, request,
 };
 
-const PATHS: [&str; 2] = ["/mcp", "/opaque/"];
+pub const PATHS: [&str; 2] = ["/mcp", "/opaque/"];
 
-async fn edge(origin: &Origin, upstream: &str, limits: &str) -> TestEdge {
+pub async fn edge(origin: &Origin, upstream: &str, limits: &str) -> TestEdge {
     TestEdge::start(&format!(
         "limits: {{{limits}}}
 upstreams: {{a: {{endpoints: [{{address: '{}'}}]{upstream}}}}}
@@ -43,50 +43,6 @@ async fn an_early_answer_is_passed_on_while_the_client_still_sends() {
     let answer = client.until("big").await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(begun.elapsed() < Duration::from_secs(5), "the answer does not wait for the request");
-}
-
-/// Case B7 (RFC 9113 section 8.7): what the upstream says that it has not processed is sent again, even a call of a tool. What it
-/// may have processed is not.
-#[tokio::test]
-async fn a_refused_stream_is_sent_again_whatever_its_method() {
-    let (origin, mut accepted) = held_calls().await;
-    let edge = edge(&origin, ", http2: true", "").await;
-    for path in PATHS {
-        for (reason, repeats) in [(Reason::REFUSED_STREAM, true), (Reason::CANCEL, false)] {
-            let text = post(path, &[("Connection", "close")], &call("1", "x"));
-            let address = edge.address;
-            let asked = tokio::spawn(exchange(address, text));
-            next(&mut accepted).await.1.send_reset(reason);
-            if repeats {
-                let (request, mut respond) = next(&mut accepted).await;
-                assert!(http2::text(request.into_body()).await.contains("tools/call"));
-                let head = Response::builder().header("content-type", "application/json").body(()).expect("a response");
-                let mut answer = respond.send_response(head, false).expect("the stream is open");
-                answer.send_data(Bytes::from("{}"), true).expect("the stream is open");
-            }
-            let reply = asked.await.expect("a reply");
-            assert_eq!(reply.status, if repeats { 200 } else { 502 }, "{path} {reason}");
-        }
-    }
-}
-
-/// Case B7: requests after one that took too long do not go to the same connection, which may be dead.
-#[tokio::test]
-async fn an_http_2_connection_is_left_after_a_timeout() {
-    let (origin, mut accepted) = held_calls().await;
-    let edge = edge(&origin, ", http2: true, timeouts: {response: 500ms}", "").await;
-    for (number, path) in PATHS.into_iter().enumerate() {
-        let asked = tokio::spawn(exchange(edge.address, post(path, &[], &call("1", "x"))));
-        let silent = next(&mut accepted).await;
-        assert_eq!(asked.await.expect("a reply").status, 504);
-        drop(silent);
-        let asked = tokio::spawn(exchange(edge.address, post(path, &[], &call("1", "x"))));
-        let (_request, mut respond) = next(&mut accepted).await;
-        let head = Response::builder().status(204).body(()).expect("a response");
-        respond.send_response(head, true).expect("the stream is open");
-        assert_eq!(asked.await.expect("a reply").status, 204);
-        assert_eq!(origin.connections(), number + 2, "{path}");
-    }
 }
 
 /// Case B8: an answer that has begun is not asked for again, and the error that came first is the one that is told. The line in

@@ -5,6 +5,7 @@ mod exchange;
 mod fields;
 mod fronts;
 mod http1;
+mod http2_upstreams;
 mod limits;
 mod origin_and_cors;
 mod repeated_heads;

@@ -166,8 +166,8 @@ impl Link {
         }
     }
 
-    /// The exchange took too long. Others do not begin on the same connection, which may be dead.
-    pub(crate) fn is_late(&self) {
+    /// The exchange took too long. Later ones do not begin on the same HTTP/2 connection, which may be dead.
+    pub(crate) fn leave_connection(&self) {
         if let Protocol::Http2(link) = &self.protocol {
             self.endpoint.leave_connections(link.peer());
         }
