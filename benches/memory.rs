@@ -1,6 +1,6 @@
 //! How much memory the edge takes: idle, with 1,000 idle event streams, with 1,000 idle connections that have served a request,
 //! with 1,000 that have not sent anything yet, and with 100,000 principals in its token cache.
-//! It prints figures and does not measure time.
+//! It prints figures, does not measure time, and fails when a stream or connection takes more than it should.
 
 #![allow(clippy::print_stdout, reason = "the bench prints its figures")]
 
@@ -42,16 +42,16 @@ routes:
     println!("idle: {:.1} MiB resident", idle as f64 / 1024.0);
     let streams: Vec<TcpStream> = (0..STREAMS).map(|_| open_stream(edge.address)).collect();
     let busy = edge.resident_kib();
-    report(&format!("{STREAMS} idle event streams"), idle, busy, STREAMS);
+    report(&format!("{STREAMS} idle event streams"), idle, busy, STREAMS, 24.0);
     drop(streams);
     edge.end();
-    for (what, request) in [("kept after a request", Some(call())), ("without a byte yet", None)] {
+    for (what, request, most) in [("kept after a request", Some(call()), 8.0), ("without a byte yet", None, 4.0)] {
         let mut edge = Edge::start(&config);
         let idle = edge.resident_kib();
         let open: Vec<TcpStream> =
             (0..CONNECTIONS).map(|_| open_connection(edge.address, request.as_deref())).collect();
         let busy = edge.resident_kib();
-        report(&format!("{CONNECTIONS} idle connections {what}"), idle, busy, CONNECTIONS);
+        report(&format!("{CONNECTIONS} idle connections {what}"), idle, busy, CONNECTIONS, most);
         drop(open);
         edge.end();
     }
@@ -69,10 +69,12 @@ routes:
     edge.end();
 }
 
-/// Prints how much memory `count` things take: resident were `before` KiB without them, and are `after` KiB with them.
-fn report(what: &str, before: u64, after: u64, count: usize) {
+/// Prints how much memory `count` things take: resident were `before` KiB without them, and are `after` KiB with them. Each may take
+/// `most` KiB.
+fn report(what: &str, before: u64, after: u64, count: usize, most: f64) {
     let (resident, each) = (after as f64 / 1024.0, (after - before) as f64 / count as f64);
     println!("{what}: {resident:.1} MiB resident, {each:.1} KiB for each");
+    assert!(each <= most, "{what}: {each:.1} KiB for each, more than {most} KiB");
 }
 
 /// Sends requests with the tokens of `count` principals. The tokens are valid, but do not have the scope of the route,

@@ -191,7 +191,9 @@ fn size(line: &[u8]) -> Option<(u64, usize)> {
     if !extensions.iter().copied().all(is_text) {
         return None;
     }
-    let digits = if extensions.is_empty() { digits } else { digits.trim_ascii_end() };
+    // White space may stand before an extension: spaces and tabs only.
+    let end = digits.iter().rposition(|byte| !matches!(byte, b' ' | b'\t')).map_or(0, |last| last + 1);
+    let digits = if extensions.is_empty() { digits } else { &digits[..end] };
     // At most 15 hexadecimal digits (60 bits), so that sums of sizes do not overflow.
     if digits.is_empty() || digits.len() > 15 {
         return None;

@@ -123,7 +123,7 @@ impl RequestHead {
         // the copy.
         let raw = Bytes::copy_from_slice(&buffer[..end]);
         let begin = target.as_ptr() as usize - buffer.as_ptr() as usize;
-        let uri = uri(&raw.slice(begin..begin + target.len()))?;
+        let uri = uri(&raw.slice(begin..begin + target.len()), &method)?;
         let spans = spans(buffer, request.headers);
         let headers = fields(&raw, &spans).ok_or(BadHead::Malformed("a field has an invalid name or value"))?;
         let length = match BodyLength::of_request(version, &headers) {
@@ -169,7 +169,7 @@ impl RequestHead {
 }
 
 /// The target of a request: a path (RFC 9112 section 3.2.1), or a URI with the scheme `http` or `https` (section 3.2.2).
-fn uri(target: &Bytes) -> Result<Uri, BadHead> {
+fn uri(target: &Bytes, method: &Method) -> Result<Uri, BadHead> {
     const NOT_A_URI: BadHead = BadHead::Malformed("the target is not a valid URI");
     if !target.iter().all(u8::is_ascii_graphic) {
         return Err(BadHead::Malformed("the target has characters that a URI cannot have, write them as `%XX`"));
@@ -189,6 +189,8 @@ fn uri(target: &Bytes) -> Result<Uri, BadHead> {
             parts.path_and_query = Some(format!("/?{query}").parse().map_err(|_| NOT_A_URI)?);
             Uri::from_parts(parts).map_err(|_| NOT_A_URI)
         }
+        // The authority form (section 3.2.3). Nobody is connected; the refusal can say so.
+        (None, None) if *method == Method::CONNECT && uri.authority().is_some() => Ok(uri),
         _ => Err(BadHead::Malformed("the target is neither a path nor a URI of http or https")),
     }
 }
@@ -307,7 +309,8 @@ mod tests {
             "GET /a HTTP/1.1\r\n: h\r\n\r\n",
             "GET /a HTTP/1.1\r\nHost\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
-            "CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET h:1 HTTP/1.1\r\nHost: h\r\n\r\n",
+            "CONNECT * HTTP/1.1\r\nHost: h\r\n\r\n",
             "GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n",
             "GET /\u{e4} HTTP/1.1\r\nHost: h\r\n\r\n",
             "GET /a HTTP/2.0\r\nHost: h\r\n\r\n",

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE,
+    HOST, SET_COOKIE, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
@@ -48,6 +49,20 @@ fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
 pub(super) fn strip_connection_fields(response: &mut ResponseHeader) {
     for name in hop_by_hop(&response.headers) {
         response.remove_header(&name);
+    }
+}
+
+/// Removes what may not stand in the trailers of an answer: fields about the connection, the length, authentication and cookies
+/// (RFC 9110 section 6.5.1).
+pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
+    let misplaced = |name: &HeaderName| {
+        is_connection_field(name)
+            || [AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, SET_COOKIE, WWW_AUTHENTICATE]
+                .contains(name)
+    };
+    let found: Vec<HeaderName> = trailers.keys().filter(|name| misplaced(name)).cloned().collect();
+    for name in found {
+        trailers.remove(name);
     }
 }
 

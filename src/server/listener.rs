@@ -4,7 +4,6 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use log::{debug, warn};
 use pingora::apps::ServerApp;
-use pingora::protocols::{SocketDigest, Stream};
+use pingora::protocols::Stream;
 use prometheus::IntGauge;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -233,7 +232,8 @@ impl Connection {
         let (peer, room, silent_may_leave) = (self.peer, Arc::clone(&self.room), self.silent_may_leave);
         let ready = tokio::select! {
             biased;
-            ready = self.prepare(stream) => ready,
+            // Boxed, so that its memory is free afterwards.
+            ready = Box::pin(self.prepare(stream)) => ready,
             () = room.notified(), if silent_may_leave => return,
             // A client that has not sent anything yet must not delay the shutdown.
             _ = shutdown.wait_for(|ending| *ending) => return,
@@ -249,18 +249,13 @@ impl Connection {
     async fn prepare(self, mut stream: TcpStream) -> Result<Stream, String> {
         let first = tokio::time::timeout_at(self.accepted + self.header_timeout, self.first(&mut stream)).await;
         let first = first.map_err(|_| "the client sent nothing".to_owned())?.map_err(|error| error.to_string())?;
-        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        // Both addresses are known. Without this, the digest would ask the kernel for them. The cells are new, so setting
-        // them cannot fail.
-        let _ = digest.peer_addr.set(Some(self.peer.into()));
-        let _ = digest.local_addr.set(Some(self.local.into()));
         let wire = match &self.tls {
             None => Wire::Tcp(stream),
             Some(tls) => Wire::Pingora(Box::pin(self.handshake(tls, stream)).await?),
         };
         Ok(Box::new(ClientStream::new(
             wire,
-            Arc::new(digest),
+            (self.peer, self.local),
             self.accepted,
             self.header_timeout,
             first,

@@ -121,6 +121,8 @@ pub const CLIENT_H2_SEND_BYTES: usize = 64 << 10;
 /// Clients without faults cause few: only streams above [`CLIENT_H2_STREAMS`] that a client has opened before it knows that limit
 /// (MadeYouReset, CVE-2025-8671).
 pub const CLIENT_H2_RESETS: usize = 100;
+/// The longest method of a request, in bytes. The longest registered one has 17.
+pub const METHOD_BYTES: usize = 32;
 /// How many fields the head of a request or an answer may have, whatever `limits.header_count` says.
 pub const HEAD_FIELDS: usize = 256;
 /// The largest head that is kept for the next request on its connection, in bytes.
@@ -170,6 +172,9 @@ pub const HELD_DIVISOR: u64 = 2;
 pub const HELD_TIME: Duration = Duration::from_secs(300);
 /// How slowly a client may send a message, in bytes per second, beside `limits.body_timeout`.
 pub const MESSAGE_RATE: u64 = 1 << 10;
+/// How slowly a client may send the body of any other request before its answer begins, in bytes per second, beside
+/// `limits.body_timeout`.
+pub const UPLOAD_RATE: u64 = 100;
 /// How deep a message of a client may be nested.
 pub const MESSAGE_DEPTH: usize = 64;
 /// The longest id of a message that is repeated in an error, in bytes.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::header::HOST;
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
 
 use super::forwarded::Forwarded;
@@ -32,6 +32,9 @@ pub(crate) fn identify(
     client: &mut Client,
 ) -> Result<(), Rejection> {
     let header = downstream.req_header();
+    if header.method.as_str().len() > limits::METHOD_BYTES {
+        return Err(bad("the method is too long"));
+    }
     let target = header.raw_path();
     if target.len() as u64 > limits.uri_bytes.0 {
         return Err(Rejection::uri_too_long(limits));
@@ -135,6 +138,8 @@ fn host(header: &RequestHeader) -> Result<String, Rejection> {
         (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => {
             Err(bad("the Host field and the request target name different hosts"))
         }
+        // Only older versions may leave it out (RFC 9112 section 3.2). HTTP/2 has `:authority`.
+        (Some(_), None) if header.version == Version::HTTP_11 => Err(bad("there is no Host field")),
         (Some(host), _) | (None, Some(host)) => Ok(host.to_owned()),
         (None, None) => Err(bad("there is no Host field")),
     }

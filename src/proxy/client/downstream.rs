@@ -102,7 +102,7 @@ impl<'a> Downstream<'a> {
     /// The client's address: the other end of the connection.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         match &self.wire {
-            Wire::Http1(request) => request.connection().peer,
+            Wire::Http1(request) => Some(request.connection().stream.peer()),
             Wire::Http2(request) => request.digest()?.socket_digest.as_ref()?.peer_addr()?.as_inet().copied(),
             Wire::Pingora(request) => request.session().client_addr()?.as_inet().copied(),
         }
@@ -111,7 +111,7 @@ impl<'a> Downstream<'a> {
     /// The address of the listener that accepted the connection.
     pub(crate) fn local(&self) -> Option<SocketAddr> {
         match &self.wire {
-            Wire::Http1(request) => request.connection().local,
+            Wire::Http1(request) => Some(request.connection().stream.local()),
             Wire::Http2(request) => request.digest()?.socket_digest.as_ref()?.local_addr()?.as_inet().copied(),
             Wire::Pingora(request) => request.session().server_addr()?.as_inet().copied(),
         }

@@ -1,16 +1,14 @@
 //! A client's HTTP/1 connection.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use pingora::protocols::Ssl;
 use pingora::protocols::tls::SslDigest;
-use pingora::protocols::{GetSocketDigest, Ssl};
 use pingora::server::ShutdownWatch;
 
-use super::alarm::Alarm;
 use super::stream::ClientStream;
 use crate::config::limits;
 use crate::proxy::fill::poll_fill;
@@ -23,26 +21,16 @@ pub(crate) struct Http1Connection {
     pub(crate) input: BytesMut,
     /// Bytes that are still to be written.
     pub(crate) outbox: Outbox,
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) local: Option<SocketAddr>,
     pub(crate) tls: Option<Arc<SslDigest>>,
-    /// Made for the first answer that does not come at once.
-    pub(crate) alarm: Option<Alarm>,
     /// True once the edge stops. Connections close after the answers that begin then.
     stopping: ShutdownWatch,
 }
 
 impl Http1Connection {
     pub(crate) fn new(stream: Box<ClientStream>, stopping: ShutdownWatch) -> Self {
-        let digest = stream.get_socket_digest();
-        let (peer, local) = match &digest {
-            Some(digest) => (digest.peer_addr(), digest.local_addr()),
-            None => (None, None),
-        };
-        let [peer, local] = [peer, local].map(|address| address.and_then(|address| address.as_inet()).copied());
         let tls = stream.get_ssl_digest();
         let (input, outbox) = (BytesMut::new(), Outbox::default());
-        Self { stream, input, outbox, peer, local, tls, alarm: None, stopping }
+        Self { stream, input, outbox, tls, stopping }
     }
 
     /// True when the edge stops, and wants no more requests.

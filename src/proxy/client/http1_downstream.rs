@@ -10,7 +10,6 @@ use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, ErrorType, OrErr};
 use tokio::time::Instant;
 
-use super::alarm::Alarm;
 use super::http1_connection::Http1Connection;
 use super::transfer::{Follows, Seen};
 use crate::config::limits;
@@ -157,7 +156,8 @@ impl<'c> Http1Downstream<'c> {
             match read.or_err(ErrorType::ReadError, "the client is gone").map_err(|error| error.into_down()) {
                 Ok(1..) => {}
                 Ok(0) => {
-                    self.keepalive = false;
+                    // What the client has sent before is answered.
+                    self.keepalive &= !self.connection.input.is_empty();
                     return Poll::Ready(Ok(Seen::Closed));
                 }
                 Err(error) => {
@@ -171,7 +171,7 @@ impl<'c> Http1Downstream<'c> {
 
     /// Ready at `deadline`, which may change from call to call.
     pub(crate) fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        self.connection.alarm.get_or_insert_with(|| Alarm::new(deadline)).poll(cx, deadline)
+        self.connection.stream.poll_alarm(cx, deadline)
     }
 
     /// Tells the client to send its body.

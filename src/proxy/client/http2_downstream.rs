@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::Reason;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, StatusCode};
+use http::header::{CONTENT_LENGTH, COOKIE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::v2::server::HttpSession;
@@ -35,6 +35,7 @@ pub(crate) struct Http2Downstream<'a> {
 
 impl<'a> Http2Downstream<'a> {
     pub(crate) fn new(session: &'a mut HttpSession) -> Self {
+        join_cookies(session.req_header_mut());
         let header = session.req_header();
         let length = BodyLength::of_request(header.version, &header.headers);
         let declares = header.headers.contains_key(CONTENT_LENGTH);
@@ -164,4 +165,13 @@ impl<'a> Http2Downstream<'a> {
             body.reset(Reason::INTERNAL_ERROR);
         }
     }
+}
+
+/// HTTP/2 may split the one `Cookie` field into several (RFC 9113 section 8.2.3).
+fn join_cookies(header: &mut RequestHeader) {
+    let mut crumbs = header.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let joined = [first, second].into_iter().chain(crumbs).collect::<Vec<_>>().join(&b"; "[..]);
+    // What was joined is a field value, as the crumbs were.
+    let _ = HeaderValue::from_bytes(&joined).map(|cookie| header.insert_header(COOKIE, cookie));
 }

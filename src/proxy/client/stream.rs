@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -39,7 +40,8 @@ const SERVING: u8 = 2;
 /// A connection, cleartext or TLS.
 pub struct ClientStream {
     inner: Wire,
-    socket: Arc<SocketDigest>,
+    peer: SocketAddr,
+    local: SocketAddr,
     /// Atomic, because Pingora's hooks see the connection by reference only.
     phase: AtomicU8,
     head_limit: Duration,
@@ -47,6 +49,7 @@ pub struct ClientStream {
     idle_limit: Option<Duration>,
     /// The deadline of a phase. Set when a read has to wait in that phase.
     due: Option<(u8, Instant)>,
+    /// For the deadlines of all phases: they do not run at the same time.
     alarm: Alarm,
     /// Bytes that were read to see what kind of request comes, and that have to be read again.
     peeked: Vec<u8>,
@@ -64,11 +67,12 @@ impl fmt::Debug for ClientStream {
 }
 
 impl ClientStream {
-    /// A connection that was accepted at `accepted`. Its first request head must have come `limit` later. `first`: what was
-    /// read of it. `room`: tells it to make room for another one, while it is idle. `place`: its place among the connections that may be open.
+    /// A connection from `peer` to `local` that was accepted at `accepted`. Its first request head must have come `limit` later.
+    /// `first`: what was read of it. `room`: tells it to make room for another one, while it is idle. `place`: its place among the
+    /// connections that may be open.
     pub fn new(
         inner: Wire,
-        socket: Arc<SocketDigest>,
+        (peer, local): (SocketAddr, SocketAddr),
         accepted: Instant,
         limit: Duration,
         first: Vec<u8>,
@@ -78,7 +82,8 @@ impl ClientStream {
         let is_h2 = matches!(alpn(&inner), Some(ALPN::H2));
         Self {
             inner,
-            socket,
+            peer,
+            local,
             phase: AtomicU8::new(HEAD),
             head_limit: limit,
             idle_limit: None,
@@ -89,6 +94,21 @@ impl ClientStream {
             room,
             place: Some(place),
         }
+    }
+
+    /// The address of the client.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The address of the listener.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Ready at `deadline`, which may change from call to call. For the deadlines of a request that is being served.
+    pub(crate) fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.alarm.poll(cx, deadline)
     }
 
     /// Gives the connection's place to another one.
@@ -315,7 +335,11 @@ impl GetProxyDigest for ClientStream {
 
 impl GetSocketDigest for ClientStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(Arc::clone(&self.socket))
+        let digest = SocketDigest::from_raw_fd(self.id());
+        // Without the addresses, the digest would ask the kernel for them. Its cells are new, so setting them cannot fail.
+        let _ = digest.peer_addr.set(Some(self.peer.into()));
+        let _ = digest.local_addr.set(Some(self.local.into()));
+        Some(Arc::new(digest))
     }
 }
 

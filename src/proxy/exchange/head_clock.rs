@@ -26,6 +26,8 @@ pub(crate) struct HeadClock {
     write: Duration,
     /// How long the client may be silent within its body.
     silence: Duration,
+    /// True when the client has to send at a minimum rate.
+    is_paced: bool,
 }
 
 /// Who is late.
@@ -62,6 +64,7 @@ impl HeadClock {
             write: limits.write_timeout.0,
             // The messages of a gRPC client may come at any time.
             silence: if is_call_stream { idle } else { limits.body_timeout.0 },
+            is_paced: !is_call_stream,
         }
     }
 
@@ -83,7 +86,12 @@ impl HeadClock {
             (Some(answer), Some(reading)) if reading < answer => (reading, Late::Reading),
             (Some(answer), _) => (answer, Late::Answer),
             (None, Some(reading)) => (reading, Late::Reading),
-            (None, None) => (upload.last() + self.silence, Late::Sending),
+            (None, None) => {
+                let earned = Duration::from_secs(downstream.bytes_in() / limits::UPLOAD_RATE);
+                let paced = self.is_paced.then(|| self.begun + self.silence + earned);
+                let silent = upload.last() + self.silence;
+                (paced.map_or(silent, |paced| paced.min(silent)), Late::Sending)
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ use tokio::time::Instant;
 
 use self::alone::go_on_alone;
 use self::head_clock::{HeadClock, Late};
-use self::link::{Link, is_answer, was_not_processed};
+use self::link::{Link, is_answer, is_late, was_not_processed};
 use self::pump::{Event, Limits, Pump, Wanted};
 use self::relay::Passage;
 use self::upload::Upload;
@@ -69,13 +69,16 @@ pub(super) async fn run(
     let mut client = ClientWatch::new(outgoing.ends_with_client(route.settings.cancel_on_disconnect));
     let mut upload = Upload::new(&outgoing, downstream, route.settings.body_bytes);
     let upgrade = outgoing.upgrades.then(|| Upgrade { key: downstream.is_http2().then(WebSocketKey::generate) });
+    // Why the first endpoint that got the request has not answered.
+    let mut first_error = None;
     loop {
         let endpoint = choose(edge, downstream.req_header(), context, route, &mut outgoing).await?;
         context.attempt.begin(&endpoint);
         let (mut link, reused) = match Link::open(edge, &route.upstream, &endpoint).await {
             Ok(connection) => connection,
             Err(error) => {
-                unconnected(error, &endpoint, downstream.req_header(), context, route, &outgoing)?;
+                unconnected(error, &endpoint, downstream.req_header(), context, route, &outgoing)
+                    .map_err(|stop| first_error.take().map_or(stop, Stop::Broken))?;
                 context.attempt.failed(EndpointResult::ConnectError);
                 continue;
             }
@@ -100,6 +103,7 @@ pub(super) async fn run(
                 if !may_repeat || !has_another(downstream.req_header(), context, route, &outgoing) {
                     return Err(error.into());
                 }
+                first_error = Some(error);
                 context.attempt.retried = true;
                 context.attempt.failed(EndpointResult::Failed);
                 // A signed assertion may be used once.
@@ -221,6 +225,23 @@ fn may_repeat(
     repeat::is_safe(&downstream.req_header().method, kind) && !is_late(error) && elsewhere && !outgoing.upgrades
 }
 
+/// Ends the wait for the head when somebody is late.
+fn check_time(
+    clock: &HeadClock,
+    pump: &mut Pump<'_, '_>,
+    context: &mut RequestContext,
+    request: Request<'_>,
+) -> Result<(), Stop> {
+    let (due, late) = clock.next(pump);
+    if due > Instant::now() {
+        return Ok(());
+    }
+    if late == Late::Answer {
+        context.rejection = late_tool(context, request.route, request.outgoing);
+    }
+    Err(late.into_error(pump).into())
+}
+
 /// How a client is told that a tool has missed its own deadline: as a server would, so that the session goes on.
 fn late_tool(context: &RequestContext, route: &ServerContext, outgoing: &Outgoing) -> Option<Rejection> {
     outgoing.call.as_ref()?.deadline?;
@@ -229,12 +250,6 @@ fn late_tool(context: &RequestContext, route: &ServerContext, outgoing: &Outgoin
     let rejection = Rejection::new(Reason::UpstreamTimeout, message);
     let code = rejection.rpc_code();
     Some(rejection.told_by_error(code, StatusCode::OK, message))
-}
-
-/// True when a deadline of the route was missed.
-fn is_late(error: &Error) -> bool {
-    *error.esource() == ErrorSource::Upstream
-        && matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
 }
 
 /// The endpoint that has the request's session; without a session, any endpoint that the request has not failed on.
@@ -288,6 +303,10 @@ async fn send(
     request: Request<'_>,
 ) -> Result<Box<ResponseHeader>, Stop> {
     let Request { edge, route, outgoing, upgrade } = request;
+    if route.upstream.settings().http2 && outgoing.call.is_none() && pump.downstream.waits_for_continue() {
+        // Informational answers over HTTP/2 are not shown by `h2`.
+        pump.downstream.write_continue().await?;
+    }
     let (first, end) = poll_fn(|cx| Poll::Ready(pump.upload.begin(cx, pump.downstream))).await?;
     let length = match &outgoing.body {
         OutgoingBody::Held(body) => BodyLength::Exact(body.bytes.len() as u64),
@@ -322,17 +341,11 @@ async fn send(
                 if outgoing.call.is_none() {
                     pump.downstream.queue_informational(*head);
                 }
+                // An upstream that never pauses leaves no other moment to check that.
+                check_time(&clock, pump, context, request)?;
             }
             Event::Left => return Err(ClientWatch::has_left().into()),
-            Event::Late => {
-                let (due, late) = clock.next(pump);
-                if due <= Instant::now() {
-                    if late == Late::Answer {
-                        context.rejection = late_tool(context, route, outgoing);
-                    }
-                    return Err(late.into_error(pump).into());
-                }
-            }
+            Event::Late => check_time(&clock, pump, context, request)?,
             Event::Abandoned => go_on_alone(edge, pump.downstream, context)?,
             Event::Piece(_) | Event::End | Event::Written | Event::CredentialEnded => {}
         }

@@ -10,8 +10,8 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType};
 use tokio::time::{Instant, timeout_at};
 
-use super::is_late;
 pub(crate) use super::link::Link;
+use super::link::is_late;
 use super::upstream_head::UpstreamHead;
 use crate::http1::BodyLength;
 use crate::mcp::{EventRewrite, Verdict, is_response_to, response_of};

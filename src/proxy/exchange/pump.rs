@@ -10,7 +10,7 @@ use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use tokio::time::Instant;
 
-use super::link::Link;
+use super::link::{Link, was_not_processed};
 use super::upload::Upload;
 use crate::config::limits;
 use crate::proxy::client::downstream::Downstream;
@@ -89,11 +89,15 @@ impl Pump<'_, '_> {
         let is_written = self.poll_write(cx)?;
         self.upload.advance(cx, self.downstream, self.link)?;
         match wanted {
-            Wanted::Head => {
+            // An upstream that sends informational answers without end is not read faster than the client reads them.
+            Wanted::Head if is_written => {
                 if let Poll::Ready(head) = self.link.poll_head(cx) {
                     // A server may refuse a request before it has read all of it. If it does not answer then, the first
-                    // error is the one that tells why.
-                    let head = head.map_err(|error| self.upload.take_refusal().unwrap_or(error).into_up())?;
+                    // error is the one that tells why, unless the server itself says that it has not processed the request.
+                    let head = head.map_err(|error| {
+                        let refusal = if was_not_processed(&error) { None } else { self.upload.take_refusal() };
+                        refusal.unwrap_or(error).into_up()
+                    })?;
                     return Ok(Poll::Ready(Event::Head(head)));
                 }
             }
@@ -104,7 +108,7 @@ impl Pump<'_, '_> {
                 }
             }
             Wanted::Written if is_written => return Ok(Poll::Ready(Event::Written)),
-            Wanted::Body | Wanted::Written => {}
+            Wanted::Head | Wanted::Body | Wanted::Written => {}
         }
         while self.upload.is_read()
             && self.client.listens()

@@ -32,6 +32,7 @@ use crate::proxy::context::call::{CallKind, Outgoing, OutgoingBody};
 use crate::proxy::context::credential_end::CredentialEnd;
 use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::edge::Edge;
+use crate::proxy::headers;
 use crate::proxy::mcp_session::SESSION_HEADER;
 use crate::proxy::resumptions::streams::SessionStream;
 use crate::proxy::snapshot::ServerContext;
@@ -380,7 +381,9 @@ impl Relay<'_, '_> {
         let limit = self.route.upstream.settings().timeouts.response.0;
         let late = |_| Error::explain(ErrorType::ReadTimedout, "the trailers took too long").into_up();
         let read = tokio::time::timeout(limit, self.pump.link.read_trailers()).await.map_err(late)?;
-        Ok(read.map_err(|error| error.into_up())?)
+        let mut trailers = read.map_err(|error| error.into_up())?;
+        trailers.iter_mut().for_each(headers::strip_trailers);
+        Ok(trailers)
     }
 
     /// The answer cannot be passed on. It is refused while the client has seen nothing of it (`unseen`), else broken off.

@@ -91,11 +91,12 @@ impl Upload {
             // What a refused request still has to say is read and dropped: many clients read no answer before they have said
             // all of it.
             let Poll::Ready(piece) = self.poll_client(cx, downstream)? else { return Ok(()) };
-            if self.refused.is_none() {
-                self.keep(&piece);
-                if let Err(error) = link.queue(piece, self.is_read) {
-                    self.refused = Some((error, Instant::now()));
-                }
+            // It is kept all the same, in case that the whole request is sent again.
+            self.keep(&piece);
+            if self.refused.is_none()
+                && let Err(error) = link.queue(piece, self.is_read)
+            {
+                self.refused = Some((error, Instant::now()));
             }
         }
     }

@@ -1,10 +1,8 @@
 //! The head of a request as its upstream may see it.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, ORIGIN, TE, TRANSFER_ENCODING, UPGRADE,
-};
-use http::{HeaderName, HeaderValue, Method, Version};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderName, HeaderValue, Method};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 
@@ -101,7 +99,12 @@ impl<'a> UpstreamHead<'a> {
             };
             added = std::mem::replace(&mut added, Ok(())).and(appended);
         };
-        self.of_the_client(&mut add);
+        self.of_the_client(|name, value| {
+            // Informational answers over HTTP/2 are not shown by `h2`, so the edge answers it.
+            if *name != EXPECT {
+                add(name, value);
+            }
+        });
         self.of_the_edge(&mut add)?;
         self.of_the_body(&mut add);
         if self.header.headers.get_all(TE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
@@ -158,24 +161,17 @@ impl<'a> UpstreamHead<'a> {
         let Self { header, context, route, .. } = self;
         let is_mcp = self.is_mcp();
         let named: Vec<HeaderName> = headers::named_in_connection(&header.headers).collect();
-        // HTTP/2 may split the one field into several (RFC 9113 section 8.2.3).
-        let is_split = header.version == Version::HTTP_2 && header.headers.get_all(COOKIE).iter().nth(1).is_some();
         for (name, value) in &header.headers {
             let is_left_out = *name == HOST
                 || *name == CONTENT_LENGTH
                 || is_connection_field(name)
                 || named.contains(name)
                 || (is_mcp && (*name == ORIGIN || is_of_mcp_exchange(name) || headers::misleads(name)))
-                || (is_split && *name == COOKIE)
                 || (self.message.is_some() && MessageFields::NAMES.contains(&name.as_str()))
                 || headers::stays_at_edge(name, context, route);
             if !is_left_out {
                 add(name, value.as_bytes());
             }
-        }
-        if is_split && !headers::stays_at_edge(&COOKIE, context, route) {
-            let crumbs: Vec<&[u8]> = header.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-            add(&COOKIE, &crumbs.join(&b"; "[..]));
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::connection::ClientConnection;
 use super::last_request::Findings;
-use crate::config::Limits;
+use crate::config::{Limits, limits};
 use crate::http1::{BadHead, RequestHead, RequestParse};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::client::stream::ClientStream;
@@ -25,10 +25,8 @@ pub(super) enum Next {
     End,
 }
 
-/// The longest method. The longest one of IANA's registry has 17 bytes.
-const METHOD_BYTES: usize = 32;
 /// Room in a request line beside the target: for the method, the version and two spaces.
-const REST_OF_REQUEST_LINE: usize = METHOD_BYTES + 16;
+const REST_OF_REQUEST_LINE: usize = limits::METHOD_BYTES + 16;
 
 /// Reads the next request.
 pub(super) async fn next(edge: &Edge, connection: &mut ClientConnection, mut stopping: Pin<&mut impl Future>) -> Next {
@@ -85,7 +83,7 @@ fn is_too_large(input: &[u8], limits: &Limits) -> Option<Rejection> {
     let begin = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let input = &input[begin..];
     let longest = usize::try_from(limits.uri_bytes.0).unwrap_or(usize::MAX).saturating_add(REST_OF_REQUEST_LINE);
-    if input.len() > METHOD_BYTES && !input[..=METHOD_BYTES].contains(&b' ') {
+    if input.len() > limits::METHOD_BYTES && !input[..=limits::METHOD_BYTES].contains(&b' ') {
         return Some(refusal(BadHead::Malformed("the method is too long")));
     }
     match input.iter().take(longest).position(|byte| *byte == b'\n') {

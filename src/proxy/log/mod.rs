@@ -10,7 +10,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use super::client::downstream::Downstream;
 use super::context::RequestContext;
 use super::edge::Edge;
-use crate::config::{AccessLog, LogFormat};
+use crate::config::{AccessLog, LogFormat, limits};
 use crate::metrics::{CallOutcome, EndpointResult, Label, RejectionReason};
 pub(crate) use line::escaped as escaped_json;
 use line::{Line, Millis, Time};
@@ -102,12 +102,12 @@ fn line<'a>(
     status: u16,
     duration: Duration,
 ) -> Line<'a> {
-    let principal = context.access.principal();
+    let (principal, method) = (context.access.principal(), downstream.req_header().method.as_str());
     Line {
         time: Time::now(),
         request_id: context.id.as_str(),
         client: context.client.address,
-        method: downstream.req_header().method.as_str(),
+        method: Some(method).filter(|method| method.len() <= limits::METHOD_BYTES).unwrap_or("-"),
         host: &context.client.authority,
         path: &context.client.path,
         route: context.route.as_ref().map(|route| &*route.settings.name),

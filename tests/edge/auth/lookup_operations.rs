@@ -5,6 +5,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::harness::http2::Http2;
 use crate::harness::{Origin, Recorded, TestEdge, Tokens, answer, call, exchange, message, post, read_reply, request};
 
 const ALLOWED: &[u8] = b"HTTP/1.1 200 OK\r\nX-User: alice\r\nContent-Length: 0\r\n\r\n";
@@ -218,6 +219,16 @@ async fn credential_fields_are_not_forwarded_and_context_fields_are() {
     edge.reload(&forwarding).await.expect("the configuration is good");
     exchange(edge.address, post("/a/mcp", &fields("blue"), &call("1", "get_a"))).await;
     assert_eq!(origin.last().header("x-authorization"), Some("Bearer t"));
+}
+
+/// HTTP/2 may split the cookies (RFC 9113 section 8.2.3). The server gets one field, as an upstream does.
+#[tokio::test]
+async fn cookies_of_http_2_are_joined_for_the_server() {
+    let (server, origin) = (per_tool().await, upstream().await);
+    let edge = start(&server, &origin, ", headers: [Cookie]", "").await;
+    let fields = [("cookie", "a=1"), ("cookie", "b=2"), ("accept", "text/event-stream")];
+    assert_eq!(Http2::connect(edge.address).await.get("/a/mcp", &fields).await.status(), 200);
+    assert_eq!(server.last().headers("cookie"), ["a=1; b=2"]);
 }
 
 /// The server fails after the edge has read the message. So the error answers the client's call, with its id.

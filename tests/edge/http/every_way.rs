@@ -141,6 +141,7 @@ async fn a_request_that_can_be_read_in_two_ways_is_refused() {
         chunks(&format!(" {:x}\r\n{ping}\r\n0\r\n\r\n", ping.len())),
         chunks(&format!("0x{:x}\r\n{ping}\r\n0\r\n\r\n", ping.len())),
         chunks(&format!("{:x} x\r\n{ping}\r\n0\r\n\r\n", ping.len())),
+        chunks(&format!("{:x}\x0c;a\r\n{ping}\r\n0\r\n\r\n", ping.len())),
         chunks(&format!("\r\n{ping}\r\n0\r\n\r\n")),
         chunks(&format!("-1\r\n{ping}\r\n0\r\n\r\n")),
         chunks(&format!("fffffffffffffffff\r\n{ping}\r\n0\r\n\r\n")),
@@ -189,6 +190,10 @@ async fn a_request_line_that_is_not_one_is_refused() {
                 (format!("GET {path}"), 400),
                 (format!("G@T {path} HTTP/1.1"), 400),
                 (format!("GET{} {path} HTTP/1.1", "T".repeat(70 << 10)), 400),
+                (format!("{} {path} HTTP/1.1", "M".repeat(33)), 400),
+                (format!("{} {path} HTTP/1.1", "M".repeat(3_000)), 400),
+                ("CONNECT edge.example:443 HTTP/1.1".to_owned(), 405),
+                (format!("TRACE {path} HTTP/1.1"), 405),
                 (format!("GET {path}/{} HTTP/1.1", "x".repeat(99_000)), 414),
                 (format!("GET ftp://edge.example{path} HTTP/1.1"), 400),
                 (format!("GET http://user@edge.example{path} HTTP/1.1"), 400),
@@ -199,6 +204,19 @@ async fn a_request_line_that_is_not_one_is_refused() {
                     assert!(reply.json().is_object(), "{reply:?}");
                 }
             }
+        }
+    }
+    for path in PATHS {
+        // An absolute target does not stand for the `Host` field (RFC 9112 section 3.2).
+        for (reply, is_last) in setting.both(&format!("GET http://edge.example{path} HTTP/1.1\r\n\r\n")).await {
+            assert_eq!((reply.status, is_last), (400, true), "{path}: {reply:?}");
+        }
+        let mut http2 = Http2::connect(setting.edge.address).await;
+        for length in [33, 3_000] {
+            let method = "M".repeat(length);
+            let request = Request::builder().method(&*method).uri(format!("http://edge.example{path}")).body(());
+            let (response, _) = http2.send(request.expect("a request"), true).await;
+            assert_eq!(http2::head(response).await.status(), 400, "{path} {length}");
         }
     }
     assert_eq!(origin.count(), 0);

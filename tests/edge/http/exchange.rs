@@ -17,7 +17,11 @@ use crate::harness::{
 pub const PATHS: [&str; 2] = ["/mcp", "/opaque/"];
 
 pub async fn edge(origin: &Origin, upstream: &str, limits: &str) -> TestEdge {
-    TestEdge::start(&format!(
+    TestEdge::start(&yaml(origin, upstream, limits)).await
+}
+
+fn yaml(origin: &Origin, upstream: &str, limits: &str) -> String {
+    format!(
         "limits: {{{limits}}}
 upstreams: {{a: {{endpoints: [{{address: '{}'}}]{upstream}}}}}
 routes:
@@ -26,8 +30,7 @@ routes:
 ",
         origin.address,
         if upstream.contains("http2") { "" } else { ", upgrade: [websocket]" }
-    ))
-    .await
+    )
 }
 
 /// Case B6: an upstream may answer before it has read the request. The client gets the answer at once, while it still sends.
@@ -70,6 +73,22 @@ async fn a_broken_answer_is_not_asked_for_again() {
             origin.address
         );
         assert_eq!(edge.metric(&failed).await, 2.0, "{}", edge.admin_get("/metrics").await.body);
+    }
+}
+
+/// Case B8: the error that came first is also the one that is told when the other endpoints cannot be reached.
+#[tokio::test]
+async fn the_first_error_is_told_when_nobody_else_can_be_reached() {
+    let origin = Origin::scripted(|mut stream, recorder| async move { drop(recorder.read(&mut stream).await) }).await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+    for path in PATHS {
+        let yaml = yaml(&origin, "", "").replace("'}]", &format!("'}}, {{address: '{nobody}'}}]"));
+        let edge = TestEdge::start(&yaml).await;
+        // Each of the two endpoints comes first once.
+        for _ in 0..2 {
+            let reply = exchange(edge.address, request("GET", path, &[("Accept", "text/event-stream")], "")).await;
+            assert_eq!(reply.status, 502, "{path}: {reply:?}");
+        }
     }
 }
 
@@ -176,6 +195,27 @@ async fn a_client_that_closes_its_side_gets_its_answer() {
     for path in PATHS {
         let mut client = Wire::open(&edge, &post(path, &[], &message("1", "ping", "{}"))).await;
         client.stream.shutdown().await.expect("the connection is open");
+        let reply = read_reply(&mut client.stream).await;
+        assert_eq!((reply.status, reply.body.as_str()), (200, "{}"), "{path}");
+    }
+    // Also all requests that it has sent at once, however long the first one takes.
+    let (origin, mut accepted) = held().await;
+    let edge = self::edge(&origin, "", "").await;
+    for path in PATHS {
+        let request = post(path, &[], &message("1", "ping", "{}"));
+        let mut client = Wire::open(&edge, &request.repeat(2)).await;
+        let mut upstream = next(&mut accepted).await;
+        client.stream.shutdown().await.expect("the connection is open");
+        let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+        // When later requests are answered, the edge has seen the end of the client's side.
+        for _ in 0..8 {
+            assert_eq!(exchange(edge.address, crate::harness::request("GET", "/none", &[], "")).await.status, 404);
+        }
+        upstream.send(answer).await;
+        let reply = read_reply(&mut client.stream).await;
+        assert_eq!((reply.status, reply.body.as_str()), (200, "{}"), "{path}");
+        upstream.until("\r\n\r\n{").await;
+        upstream.send(answer).await;
         let reply = read_reply(&mut client.stream).await;
         assert_eq!((reply.status, reply.body.as_str()), (200, "{}"), "{path}");
     }

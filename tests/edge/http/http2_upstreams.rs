@@ -1,6 +1,7 @@
 //! Case B7: HTTP/2 connections to upstreams, which carry many requests and may be dead.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use h2::Reason;
@@ -61,6 +62,39 @@ async fn say_goodbye(mut stream: TcpStream, last_stream: u8) {
     while frame(&mut stream).await.0 != 1 {}
     let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last_stream, 0, 0, 0, 0];
     stream.write_all(&goaway).await.expect("the edge reads");
+}
+
+/// The same while most of the body waits for room: what the server says counts, not that the stream is closed.
+#[tokio::test]
+async fn a_refused_stream_is_sent_again_with_a_body_that_waits() {
+    for path in PATHS {
+        let count = Arc::new(AtomicUsize::new(0));
+        let origin = Origin::scripted(move |stream, _| {
+            let count = Arc::clone(&count);
+            async move {
+                let mut builder = h2::server::Builder::new();
+                builder.initial_window_size(1_000);
+                let mut connection = builder.handshake::<_, Bytes>(stream).await.expect("the edge speaks HTTP/2");
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    if count.fetch_add(1, Ordering::SeqCst) == 1 {
+                        respond.send_reset(Reason::REFUSED_STREAM);
+                        continue;
+                    }
+                    tokio::spawn(async move {
+                        let _ = http2::text(request.into_body()).await;
+                        answer(respond);
+                    });
+                }
+            }
+        })
+        .await;
+        let edge = edge(&origin, ", http2: true", "").await;
+        // With the first request, the edge learns how much it may send at once.
+        for tool in ["x", &"x".repeat(50_000)] {
+            assert_eq!(exchange(edge.address, post(path, &CLOSE, &call("1", tool))).await.status, 200, "{path}");
+        }
+        assert_eq!(origin.connections(), 1);
+    }
 }
 
 /// One frame (RFC 9113 section 4.1): its kind, and its payload.

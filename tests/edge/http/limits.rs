@@ -7,10 +7,14 @@ use tokio::net::TcpStream;
 
 use mcp_edge::config::limits;
 
-use crate::harness::{Origin, TestEdge, exchange, ok, read_reply, request};
+use crate::harness::{Origin, PATIENCE, TestEdge, exchange, ok, read_reply, request};
 
 async fn edge(origin: &Origin, limits: &str) -> TestEdge {
-    TestEdge::start(&format!(
+    TestEdge::start(&yaml(origin, limits)).await
+}
+
+fn yaml(origin: &Origin, limits: &str) -> String {
+    format!(
         "limits: {{{limits}}}
 upstreams: {{a: {{endpoints: [{{address: '{}'}}]}}}}
 routes:
@@ -18,8 +22,7 @@ routes:
   - {{path: /small/, upstream: a, auth: none, body_bytes: 10B}}
 ",
         origin.address
-    ))
-    .await
+    )
 }
 
 /// Row 40 of the fault matrix.
@@ -113,6 +116,32 @@ async fn a_silent_body_is_408() {
     let text = request("POST", "/a/", &[("Content-Length", "100")], "");
     let reply = exchange(edge.address, text + "only this").await;
     assert_eq!((reply.status, reply.json()["error"].as_str()), (408, Some("body_timeout")));
+}
+
+/// Row 42: a client that is never silent for long, but sends next to nothing. The first body is read by the edge, the second one
+/// passes through it.
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_is_408() {
+    let origin = Origin::saying("in").await;
+    let mcp = "  - {path: /mcp/, upstream: a, protocol: mcp, auth: none}\n";
+    let edge = TestEdge::start(&(yaml(&origin, "body_timeout: 1s") + mcp)).await;
+    for path in ["/mcp/", "/a/"] {
+        let text = request("POST", path, &[("Content-Length", "1000"), ("Content-Type", "application/json")], "");
+        let mut client = TcpStream::connect(edge.address).await.expect("the edge listens");
+        client.write_all(text.as_bytes()).await.expect("the edge reads");
+        let (mut reading, mut writing) = client.split();
+        let slowly = async {
+            while writing.write_all(b" ").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            std::future::pending().await
+        };
+        let reply = tokio::select! {
+            reply = tokio::time::timeout(PATIENCE, read_reply(&mut reading)) => reply.expect("a refusal"),
+            () = slowly => unreachable!("it only writes"),
+        };
+        assert_eq!((reply.status, reply.json()["error"].as_str()), (408, Some("body_timeout")), "{path}");
+    }
 }
 
 #[tokio::test]

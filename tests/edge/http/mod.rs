@@ -6,6 +6,7 @@ mod fields;
 mod fronts;
 mod http1;
 mod http2_upstreams;
+mod informational;
 mod limits;
 mod origin_and_cors;
 mod repeated_heads;

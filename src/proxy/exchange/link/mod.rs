@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::client::HttpSession;
-use pingora::{Error, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType};
 use tokio::time::Instant;
 
 use self::http1::Http1Link;
@@ -185,4 +185,10 @@ impl Link {
 /// A 1xx is not the answer yet, except for 101.
 pub(crate) fn is_answer(status: StatusCode) -> bool {
     !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// True when a deadline of the route was missed.
+pub(crate) fn is_late(error: &Error) -> bool {
+    *error.esource() == ErrorSource::Upstream
+        && matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
 }
