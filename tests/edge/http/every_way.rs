@@ -344,6 +344,7 @@ async fn a_request_over_http_2_whose_length_is_wrong_is_refused() {
                 &[("content-length", "3")],
                 &[("content-length", longer.as_str())],
                 &[("content-length", length.as_str()), ("content-length", "3")],
+                &[("content-length", length.as_str()), ("content-length", length.as_str())],
                 &[("content-length", "x")],
             ] {
                 let mut http2 = Http2::connect(setting.edge.address).await;

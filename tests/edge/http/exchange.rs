@@ -8,10 +8,11 @@ use h2::ext::Protocol;
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::streaming::wire::{Wire, held, next, raw};
+use super::streaming::wire::{Wire, held, held_calls, next, raw};
 use crate::harness::http2::{self, Http2};
 use crate::harness::{
-    Origin, PATIENCE, TestEdge, eventually, exchange, message, post, read_reply, reads_through_pingora, request,
+    Origin, PATIENCE, TestEdge, eventually, exchange, message, post, post_stateless, read_reply, reads_through_pingora,
+    request,
 };
 
 pub const PATHS: [&str; 2] = ["/mcp", "/opaque/"];
@@ -46,6 +47,31 @@ async fn an_early_answer_is_passed_on_while_the_client_still_sends() {
     let answer = client.until("big").await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(begun.elapsed() < Duration::from_secs(5), "the answer does not wait for the request");
+}
+
+/// Case B6 with HTTP/2 on either side.
+#[tokio::test]
+async fn an_early_answer_passes_over_http_2() {
+    let (origin, mut accepted) = raw().await;
+    let (calls, mut accepted_calls) = held_calls().await;
+    let before_http1 = edge(&origin, ", timeouts: {response: 10s}", "").await;
+    let before_http2 = edge(&calls, ", http2: true, timeouts: {response: 10s}", "").await;
+    let mut client = http2::Http2::connect(before_http1.address).await;
+    let upload = Request::post("http://edge.example/opaque/").body(()).expect("a request");
+    let (response, mut sending) = client.send(upload, false).await;
+    sending.send_data(Bytes::from("the first piece"), false).expect("the stream is open");
+    let mut upstream = next(&mut accepted).await;
+    upstream.until("the first piece").await;
+    upstream.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig").await;
+    let response = http2::head(response).await;
+    assert_eq!(response.status(), 413);
+    assert_eq!(http2::text(response.into_body()).await, "big");
+    let head = request("POST", "/opaque/", &[("Content-Length", "12000000")], "");
+    let mut client = Wire::open(&before_http2, &(head + "the first piece")).await;
+    let (_request, mut respond) = next(&mut accepted_calls).await;
+    let head = http::Response::builder().status(413).body(()).expect("a response");
+    respond.send_response(head, true).expect("the stream is open");
+    assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 413 "));
 }
 
 /// Case B8: an answer that has begun is not asked for again, and the error that came first is the one that is told. The line in
@@ -159,13 +185,16 @@ async fn requests_that_come_at_once_are_all_answered() {
     for path in PATHS {
         let mut client = Wire::open(&edge, "").await;
         let padding = "p".repeat(3_000);
-        let all: String = (0..20)
-            .map(|number| {
-                let number = number.to_string();
-                let fields = [("X-Number", number.as_str()), ("X-Pad", &padding), ("Accept", "text/event-stream")];
-                request("GET", path, &fields, "")
-            })
-            .collect();
+        let one = |number: usize| {
+            let text = number.to_string();
+            let fields = [("X-Number", text.as_str()), ("X-Pad", &padding)];
+            match number % 3 {
+                0 => post_stateless(path, &fields, &message("1", "tools/list", "{}")),
+                1 => request("DELETE", path, &fields, ""),
+                _ => request("GET", path, &[&fields[..], &[("Accept", "text/event-stream")]].concat(), ""),
+            }
+        };
+        let all: String = (0..20).map(one).collect();
         client.send(&all).await;
         let mut reader = tokio::io::BufReader::new(&mut client.stream);
         for number in 0..20 {
@@ -279,14 +308,18 @@ async fn a_slow_upload_that_is_refused_learns_why() {
     }
     let origin = Origin::saying("in").await;
     let edge = edge(&origin, "", "").await;
-    let mut client = Wire::open(&edge, &request("POST", "/opaque/", &[("Content-Length", "20000000")], "")).await;
     let piece = "x".repeat(50_000);
-    // Two seconds, at half a megabyte a second: longer than the edge waits for a client that says nothing.
-    for _ in 0..20 {
-        client.send(&piece).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(read_reply(&mut client.stream).await.status, 413);
+    let upload = async |path| {
+        let fields = [("Content-Length", "20000000"), ("Content-Type", "application/json")];
+        let mut client = Wire::open(&edge, &request("POST", path, &fields, "")).await;
+        // Two seconds, at half a megabyte a second: longer than the edge waits for a client that says nothing.
+        for _ in 0..20 {
+            client.send(&piece).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        read_reply(&mut client.stream).await.status
+    };
+    assert_eq!(tokio::join!(upload(PATHS[0]), upload(PATHS[1])), (413, 413));
 }
 
 /// RFC 8441: a WebSocket over HTTP/2. To the upstream, it is one over HTTP/1. Any other CONNECT is refused.

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 
 use mcp_edge::config::limits;
 
+use crate::harness::http2::Http2;
 use crate::harness::{Origin, PATIENCE, TestEdge, exchange, ok, read_reply, request};
 
 async fn edge(origin: &Origin, limits: &str) -> TestEdge {
@@ -37,6 +38,12 @@ async fn headers_and_targets_are_bounded() {
     assert_eq!(edge.get("/a/", &many).await.status, 431);
     assert_eq!(edge.get("/a/", &many[..10]).await.status, 200);
     assert_eq!(origin.count(), 1);
+    let mut http2 = Http2::connect(edge.address).await;
+    assert_eq!(http2.get(&format!("/a/{long}"), &[]).await.status(), 414);
+    assert_eq!(http2.get("/a/", &[("x-long", &"x".repeat(2048))]).await.status(), 431);
+    assert_eq!(http2.get("/a/", &[("x-many", "x"); 21]).await.status(), 431);
+    assert_eq!(http2.get("/a/", &[]).await.status(), 200);
+    assert_eq!(origin.count(), 2);
 }
 
 /// Row 41 of the fault matrix.
