@@ -43,7 +43,7 @@ pub(super) async fn serve(
         },
         Err(rejection) => {
             is_located = false;
-            // Who sends what is not HTTP, or asks for a tunnel, may mean something else by the bytes that follow.
+            // Who sends what is not HTTP, or asks for a tunnel (or TRACE), may mean something else by the bytes that follow.
             if matches!(
                 rejection.reason,
                 Reason::BadRequest | Reason::UriTooLong | Reason::HeadersTooLarge | Reason::MethodNotAllowed

@@ -246,6 +246,8 @@ pub const POOL_PER_THREAD: usize = 128;
 pub const UPSTREAM_H2_STREAMS: usize = 100;
 /// How often an HTTP/2 connection to an upstream is asked for a sign of life while requests wait on it.
 pub const UPSTREAM_H2_PING: Duration = Duration::from_secs(10);
+/// How long the answer to a request of the edge itself must have been awaited before its HTTP/2 connection is left as dead.
+pub const DEAD_CONNECTION: Duration = Duration::from_secs(1);
 /// The largest answer of a health check that is read, in bytes.
 pub const PROBE_RESPONSE_BYTES: usize = 64 << 10;
 /// How long a name may take to resolve.
@@ -388,8 +390,9 @@ pub struct Limits {
     pub held_bytes: Size,
     /// How long a client may take for a whole request header, and for a TLS handshake (default 10s).
     pub header_timeout: Span,
-    /// How long a client may be silent within a request body (default 10s). For gRPC and other requests that wait for a stream,
-    /// the route's `idle` counts instead.
+    /// How long a client may be silent within a request body (default 10s). A body must also come at a rate, on average: 1 KiB a
+    /// second on MCP routes, 100 bytes a second on others. For gRPC and other requests that wait for a stream, the route's `idle`
+    /// counts instead.
     pub body_timeout: Span,
     /// How long a client may take to accept a piece of a response (default 30s).
     pub write_timeout: Span,

@@ -156,7 +156,7 @@ impl<'c> Http1Downstream<'c> {
             match read.or_err(ErrorType::ReadError, "the client is gone").map_err(|error| error.into_down()) {
                 Ok(1..) => {}
                 Ok(0) => {
-                    // What the client has sent before is answered.
+                    // Requests that were read already are still answered.
                     self.keepalive &= !self.connection.input.is_empty();
                     return Poll::Ready(Ok(Seen::Closed));
                 }

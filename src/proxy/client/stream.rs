@@ -49,7 +49,7 @@ pub struct ClientStream {
     idle_limit: Option<Duration>,
     /// The deadline of a phase. Set when a read has to wait in that phase.
     due: Option<(u8, Instant)>,
-    /// For the deadlines of all phases: they do not run at the same time.
+    /// For the deadlines of heads, of idle connections and of requests that are being served: only one of them runs at a time.
     alarm: Alarm,
     /// Bytes that were read to see what kind of request comes, and that have to be read again.
     peeked: Vec<u8>,

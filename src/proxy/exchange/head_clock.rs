@@ -28,6 +28,8 @@ pub(crate) struct HeadClock {
     silence: Duration,
     /// True when the client has to send at a minimum rate.
     is_paced: bool,
+    /// Since when the client may send its body.
+    continued: Instant,
 }
 
 /// Who is late.
@@ -65,7 +67,13 @@ impl HeadClock {
             // The messages of a gRPC client may come at any time.
             silence: if is_call_stream { idle } else { limits.body_timeout.0 },
             is_paced: !is_call_stream,
+            continued: Instant::now(),
         }
+    }
+
+    /// The client is told to send its body, for which it has waited.
+    pub(crate) fn client_continues(&mut self) {
+        self.continued = Instant::now();
     }
 
     /// The next deadline, and who is late then.
@@ -77,8 +85,10 @@ impl HeadClock {
         let answer = match upload.sent_at() {
             _ if self.is_held => Some(self.begun + self.answer),
             Some(at) => Some(at + self.answer),
-            // The client waits for the upstream.
-            None if downstream.waits_for_continue() => Some(self.begun + self.answer),
+            // The client waits for the upstream. Over HTTP/2 it is never told to continue, and begins to send by itself.
+            None if downstream.waits_for_continue() && downstream.bytes_in() == 0 && !downstream.is_http2() => {
+                Some(self.begun + self.answer)
+            }
             None => None,
         };
         let reading = link.stalled_since().map(|since| since + self.write);
@@ -88,8 +98,8 @@ impl HeadClock {
             (None, Some(reading)) => (reading, Late::Reading),
             (None, None) => {
                 let earned = Duration::from_secs(downstream.bytes_in() / limits::UPLOAD_RATE);
-                let paced = self.is_paced.then(|| self.begun + self.silence + earned);
-                let silent = upload.last() + self.silence;
+                let paced = self.is_paced.then(|| self.continued + self.silence + earned);
+                let silent = upload.last().max(self.continued) + self.silence;
                 (paced.map_or(silent, |paced| paced.min(silent)), Late::Sending)
             }
         }

@@ -103,7 +103,10 @@ pub(super) async fn run(
                 if !may_repeat || !has_another(downstream.req_header(), context, route, &outgoing) {
                     return Err(error.into());
                 }
-                first_error = Some(error);
+                // An idle connection that the replica had closed, and a request that it has not processed, are no failures.
+                if !reused && !was_not_processed(&error) {
+                    first_error = Some(error);
+                }
                 context.attempt.retried = true;
                 context.attempt.failed(EndpointResult::Failed);
                 // A signed assertion may be used once.
@@ -325,7 +328,7 @@ async fn send(
         .with_upgrade(upgrade)
         .with_message(fields);
     pump.link.begin(head, first, end).map_err(|error| error.into_up())?;
-    let clock = HeadClock::start(context, route, outgoing, pump.downstream);
+    let mut clock = HeadClock::start(context, route, outgoing, pump.downstream);
     let mut never = pin!(pending());
     loop {
         let (deadline, _) = clock.next(pump);
@@ -339,9 +342,12 @@ async fn send(
                 headers::strip_connection_fields(&mut head);
                 // The edge has sent 100 itself where it reads the body.
                 if outgoing.call.is_none() {
+                    if head.status == StatusCode::CONTINUE {
+                        clock.client_continues();
+                    }
                     pump.downstream.queue_informational(*head);
                 }
-                // An upstream that never pauses leaves no other moment to check that.
+                // If the upstream sends one such answer after the other, nothing else compares the time with the deadline.
                 check_time(&clock, pump, context, request)?;
             }
             Event::Left => return Err(ClientWatch::has_left().into()),

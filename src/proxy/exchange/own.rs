@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 pub(crate) use super::link::Link;
 use super::link::is_late;
 use super::upstream_head::UpstreamHead;
+use crate::config::limits;
 use crate::http1::BodyLength;
 use crate::mcp::{EventRewrite, Verdict, is_response_to, response_of};
 use crate::proxy::context::RequestContext;
@@ -83,6 +84,7 @@ pub(crate) async fn send(
         .of_its_own()
         .with_session(session)
         .with_message(Some(fields));
+    let begun = Instant::now();
     let answer = match link.begin(head, body.clone(), true) {
         Ok(()) => in_time(until, link.answer()).await,
         Err(error) => Err(error),
@@ -91,7 +93,7 @@ pub(crate) async fn send(
         Ok(head) => head,
         Err(error) => {
             let is_late = is_late(&error);
-            if is_late {
+            if is_late && begun.elapsed() >= limits::DEAD_CONNECTION {
                 link.leave_connection();
             }
             let was_idle = reused && !is_late && !link.has_seen();
@@ -127,10 +129,10 @@ pub(crate) async fn response(
     let is_event_stream = headers::is_of_type(&head.headers, headers::EVENT_STREAM);
     let mut body = Vec::new();
     let mut events = EventRewrite::new(limit);
-    let mut found = None;
+    let (mut found, begun) = (None, Instant::now());
     while found.is_none() {
         let piece = in_time(until, poll_fn(|cx| link.poll_body(cx))).await;
-        if piece.as_ref().is_err_and(|error| is_late(error)) {
+        if piece.as_ref().is_err_and(|error| is_late(error)) && begun.elapsed() >= limits::DEAD_CONNECTION {
             link.leave_connection();
         }
         let Some(piece) = piece? else { break };

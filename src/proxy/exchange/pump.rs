@@ -122,7 +122,7 @@ impl Pump<'_, '_> {
         if self.client.takes_leave() {
             return Ok(Poll::Ready(Event::Abandoned));
         }
-        self.poll_time(cx, within)
+        self.poll_time(cx, wanted, within)
     }
 
     /// Writes what is queued for the client. False: it is not all written.
@@ -140,23 +140,23 @@ impl Pump<'_, '_> {
         }
     }
 
-    fn poll_time(&mut self, cx: &mut Context<'_>, within: Limits) -> Result<Poll<Event>, Stop> {
-        loop {
-            let (flush, leaves) = (self.downstream.flush_due(), self.client.leaves_at());
-            let flush = flush.filter(|_| !self.client.is_gone());
-            let looks = self.client.is_full().then(|| Instant::now() + limits::DISCONNECT_CHECK);
-            let due = [flush, leaves, looks].into_iter().flatten().fold(within.deadline, Instant::min);
-            if self.downstream.poll_alarm(cx, due).is_pending() {
-                return Ok(Poll::Pending);
-            }
-            if leaves == Some(due) {
-                return Ok(Poll::Ready(Event::Left));
-            }
-            if flush != Some(due) {
-                return Ok(Poll::Ready(Event::Late));
-            }
-            let error = self.downstream.give_up();
-            self.client.is_lost(error)?;
+    fn poll_time(&mut self, cx: &mut Context<'_>, wanted: Wanted, within: Limits) -> Result<Poll<Event>, Stop> {
+        let (flush, leaves) = (self.downstream.flush_due(), self.client.leaves_at());
+        let flush = flush.filter(|_| !self.client.is_gone());
+        let looks = self.client.is_full().then(|| Instant::now() + limits::DISCONNECT_CHECK);
+        let due = [flush, leaves, looks].into_iter().flatten().fold(within.deadline, Instant::min);
+        if self.downstream.poll_alarm(cx, due).is_pending() {
+            return Ok(Poll::Pending);
         }
+        if leaves == Some(due) {
+            return Ok(Poll::Ready(Event::Left));
+        }
+        if flush != Some(due) {
+            return Ok(Poll::Ready(Event::Late));
+        }
+        let error = self.downstream.give_up();
+        self.client.is_lost(error)?;
+        // The client does not hold up the upstream any more.
+        self.poll(cx, wanted, within)
     }
 }

@@ -379,8 +379,10 @@ impl Relay<'_, '_> {
     /// The trailers behind the body, which has ended.
     async fn trailers(&mut self) -> Result<Option<HeaderMap>, Stop> {
         let limit = self.route.upstream.settings().timeouts.response.0;
-        let late = |_| Error::explain(ErrorType::ReadTimedout, "the trailers took too long").into_up();
-        let read = tokio::time::timeout(limit, self.pump.link.read_trailers()).await.map_err(late)?;
+        let Ok(read) = tokio::time::timeout(limit, self.pump.link.read_trailers()).await else {
+            self.pump.link.leave_connection();
+            return Err(Error::explain(ErrorType::ReadTimedout, "the trailers took too long").into_up().into());
+        };
         let mut trailers = read.map_err(|error| error.into_up())?;
         trailers.iter_mut().for_each(headers::strip_trailers);
         Ok(trailers)
@@ -401,9 +403,10 @@ impl Relay<'_, '_> {
         if begun { limits::EVENT_GRACE } else { Duration::ZERO }
     }
 
-    /// The upstream took too long. The end of an event stream or a tunnel in which nothing happens says nothing of its connection.
+    /// The upstream took too long. When nothing happens in an event stream, a tunnel or the stream of a gRPC call, that says nothing
+    /// of its connection.
     async fn give_up(&mut self, unseen: bool) -> Result<(), Stop> {
-        if self.kind == Kind::Other {
+        if self.kind == Kind::Other && !self.answer.is_call_stream() {
             self.pump.link.leave_connection();
         }
         let rejection = Rejection::new(Reason::UpstreamTimeout, "the upstream did not answer in time");

@@ -19,6 +19,8 @@ pub(crate) struct Upload {
     limit: u64,
     /// What was sent so far, in case that it has to be sent again.
     kept: Vec<Bytes>,
+    /// How many bytes these are.
+    kept_bytes: usize,
     /// False once more was sent than is kept.
     is_repeatable: bool,
     /// True when nothing more comes from the client.
@@ -39,7 +41,17 @@ impl Upload {
             // What a client sends for a WebSocket has to wait until there is one.
             OutgoingBody::Streamed => (Vec::new(), outgoing.upgrades || downstream.is_body_done()),
         };
-        Self { limit, kept, is_repeatable: true, is_read, last: Instant::now(), sent_at: None, refused: None }
+        let kept_bytes = 0;
+        Self {
+            limit,
+            kept,
+            kept_bytes,
+            is_repeatable: true,
+            is_read,
+            last: Instant::now(),
+            sent_at: None,
+            refused: None,
+        }
     }
 
     /// What a new attempt begins with: everything that was sent before, or what is at hand. True: that is the whole body.
@@ -114,8 +126,8 @@ impl Upload {
     }
 
     fn keep(&mut self, piece: &Bytes) {
-        let kept: usize = self.kept.iter().map(Bytes::len).sum();
-        if !self.is_repeatable || kept + piece.len() > limits::SMALL_BODY_BYTES {
+        self.kept_bytes += piece.len();
+        if !self.is_repeatable || self.kept_bytes > limits::SMALL_BODY_BYTES {
             self.is_repeatable = false;
             self.kept = Vec::new();
         } else if !piece.is_empty() {

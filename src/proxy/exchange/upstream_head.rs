@@ -100,7 +100,7 @@ impl<'a> UpstreamHead<'a> {
             added = std::mem::replace(&mut added, Ok(())).and(appended);
         };
         self.of_the_client(|name, value| {
-            // Informational answers over HTTP/2 are not shown by `h2`, so the edge answers it.
+            // Informational answers over HTTP/2 are not shown by `h2`. The edge has told the client to continue.
             if *name != EXPECT {
                 add(name, value);
             }

@@ -227,7 +227,7 @@ async fn a_client_that_closes_its_side_gets_its_answer() {
         let reply = read_reply(&mut client.stream).await;
         assert_eq!((reply.status, reply.body.as_str()), (200, "{}"), "{path}");
     }
-    // Also all requests that it has sent at once, however long the first one takes.
+    // Also all requests that it has sent at once.
     let (origin, mut accepted) = held().await;
     let edge = self::edge(&origin, "", "").await;
     for path in PATHS {

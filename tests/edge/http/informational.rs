@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
@@ -31,6 +32,24 @@ async fn an_early_hint_passes_before_the_answer() {
         let answer = client.end().await;
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("in"), "{version}: {answer}");
     }
+}
+
+/// The time for the body begins when its client may send it.
+#[tokio::test]
+async fn an_upstream_may_take_its_time_before_100_continue() {
+    let (origin, mut accepted) = raw().await;
+    let edge = edge(&origin, "", "body_timeout: 500ms").await;
+    let head = request("POST", "/opaque/", &[("Expect", "100-continue"), ("Content-Length", "5")], "");
+    let mut client = Wire::open(&edge, &head).await;
+    let mut upstream = next(&mut accepted).await;
+    upstream.until("\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    upstream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+    assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 100 "));
+    client.send("hello").await;
+    upstream.until("hello").await;
+    upstream.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 204 "));
 }
 
 /// An upstream that sends informational answers without end does not get around the deadline for its answer, and fills no

@@ -132,8 +132,10 @@ async fn a_body_that_comes_too_slowly_is_408() {
     let origin = Origin::saying("in").await;
     let mcp = "  - {path: /mcp/, upstream: a, protocol: mcp, auth: none}\n";
     let edge = TestEdge::start(&(yaml(&origin, "body_timeout: 1s") + mcp)).await;
-    for path in ["/mcp/", "/a/"] {
-        let text = request("POST", path, &[("Content-Length", "1000"), ("Content-Type", "application/json")], "");
+    // The last client does not wait to be told to continue.
+    for (path, field) in [("/mcp/", ("X-A", "1")), ("/a/", ("X-A", "1")), ("/a/", ("Expect", "100-continue"))] {
+        let fields = [("Content-Length", "1000"), ("Content-Type", "application/json"), field];
+        let text = request("POST", path, &fields, "");
         let mut client = TcpStream::connect(edge.address).await.expect("the edge listens");
         client.write_all(text.as_bytes()).await.expect("the edge reads");
         let (mut reading, mut writing) = client.split();
@@ -147,7 +149,7 @@ async fn a_body_that_comes_too_slowly_is_408() {
             reply = tokio::time::timeout(PATIENCE, read_reply(&mut reading)) => reply.expect("a refusal"),
             () = slowly => unreachable!("it only writes"),
         };
-        assert_eq!((reply.status, reply.json()["error"].as_str()), (408, Some("body_timeout")), "{path}");
+        assert_eq!((reply.status, reply.json()["error"].as_str()), (408, Some("body_timeout")), "{path} {field:?}");
     }
 }
 

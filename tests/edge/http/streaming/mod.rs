@@ -334,6 +334,22 @@ async fn a_call_of_an_older_revision_goes_on_without_its_client() {
     eventually("the call has ended", async || edge.metric(&series).await == 0.0).await;
 }
 
+/// The same for a client that stays and does not read: it does not hold up the answer for longer than `write_timeout`.
+#[tokio::test]
+async fn a_call_of_an_older_revision_goes_on_when_its_client_does_not_read() {
+    let (origin, mut accepted) = held().await;
+    let edge = TestEdge::start(&routes("write_timeout: 1s", &[("a", &origin, "")])).await;
+    let _client = Wire::open(&edge, &request("POST", "/mcp/", &[ACCEPT_EVENTS, IS_JSON], CALL)).await;
+    let mut upstream = next(&mut accepted).await;
+    let answer = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"text":"{}"}}}}"#, "x".repeat(40 << 20));
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", answer.len());
+    let sent = tokio::time::timeout(PATIENCE, async {
+        upstream.send(&head).await;
+        upstream.send(&answer).await;
+    });
+    assert!(sent.await.is_ok(), "the edge reads the whole answer");
+}
+
 #[tokio::test]
 async fn a_web_socket_client_that_leaves_ends_its_upstream_connection() {
     let (origin, mut accepted) = held_sockets().await;
