@@ -20,8 +20,8 @@ pub use bad_message::BadMessage;
 pub use claims::{Era, Misfit, VERSION_HEADER, encoded};
 pub(crate) use find::find_in_string;
 pub use gateway::{
-    IdRestore, ListItem, ListPage, ServerFacts, ServerMark, Splice, ToolText, best_tools, encode_text, is_response_to,
-    is_short_form, marked_answer, negotiated_version, response_of, shown_name,
+    IdRestore, ListItem, ListPage, ServerFacts, ServerMark, Splice, ToolText, answers_another, best_tools, encode_text,
+    is_response_to, is_short_form, marked_answer, negotiated_version, response_of, shown_name,
 };
 pub use jsonrpc::{
     HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, MessageId, PARSE_ERROR, error_message,

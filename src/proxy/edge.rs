@@ -26,7 +26,7 @@ pub struct Edge {
     /// Connects to upstreams over HTTP/1 with TLS.
     pub(super) transport: TransportConnector,
     /// Connects to upstreams over HTTP/2, and keeps the connections.
-    pub(super) upstreams: Connector,
+    pub(super) upstreams: Arc<Connector>,
     /// The memory that messages take while they are checked.
     pub(super) held: Held,
     /// The same for messages whose senders are not known yet.
@@ -65,7 +65,7 @@ impl Edge {
             listeners,
             metrics,
             transport: TransportConnector::new(None),
-            upstreams: Connector::new(Some(ConnectorOptions::new(idle_connections))),
+            upstreams: Arc::new(Connector::new(Some(ConnectorOptions::new(idle_connections)))),
             held: Held::default(),
             held_early: Held::default(),
             held_early_small: Held::default(),

@@ -39,10 +39,14 @@ impl H2Body {
         Self { stream, piece: Bytes::new(), end, sent: 0, stalled: None }
     }
 
-    /// Takes a piece. All pieces before must have been flushed. `end`: it is the last one.
+    /// Takes a piece. Large pieces before must have been flushed: a piece that still waits is joined with this one. `end`: it is the
+    /// last one.
     pub(super) fn queue(&mut self, piece: Bytes, end: bool) {
-        debug_assert!(self.piece.is_empty());
-        self.piece = piece;
+        if self.piece.is_empty() {
+            self.piece = piece;
+        } else if !piece.is_empty() {
+            self.piece = [std::mem::take(&mut self.piece), piece].concat().into();
+        }
         if end {
             self.end = End::WithPiece;
         }

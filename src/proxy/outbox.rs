@@ -23,6 +23,8 @@ pub(super) struct Outbox {
     last: &'static [u8],
     /// True when some of it was written, but not all.
     partial: bool,
+    /// True when everything was written, and TLS may still hold some of it.
+    is_unflushed: bool,
     /// Since when the other side takes nothing more.
     stalled: Option<Instant>,
 }
@@ -79,7 +81,7 @@ impl Outbox {
         cx: &mut Context<'_>,
         stream: &mut (impl AsyncWrite + Unpin),
     ) -> Poll<io::Result<()>> {
-        if self.is_empty() {
+        if self.is_empty() && !self.is_unflushed {
             return Poll::Ready(Ok(()));
         }
         let flushed = self.poll_write(cx, stream);
@@ -102,7 +104,7 @@ impl Outbox {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            (self.partial, self.stalled) = (true, None);
+            (self.partial, self.is_unflushed, self.stalled) = (true, true, None);
             self.advance(written);
         }
         if self.first.capacity() > limits::KEPT_OUTPUT_BYTES {
@@ -110,7 +112,9 @@ impl Outbox {
         }
         self.first.clear();
         self.partial = false;
-        stream.poll_flush(cx)
+        ready!(stream.poll_flush(cx))?;
+        self.is_unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     fn advance(&mut self, written: usize) {
@@ -131,6 +135,53 @@ impl Outbox {
             self.first.put_slice(&self.piece);
             self.first.put_slice(self.last);
             (self.piece, self.last) = (Bytes::new(), &[]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    /// Takes everything at once, and holds it until it is flushed the second time, as TLS does while its socket is full.
+    #[derive(Default)]
+    struct Holding {
+        held: usize,
+        sent: usize,
+        flushes: usize,
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.held += bytes.len();
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if self.flushes % 2 == 1 {
+                return Poll::Pending;
+            }
+            self.sent += std::mem::take(&mut self.held);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_tls_holds_back_is_not_written_yet() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut outbox, mut stream) = (Outbox::default(), Holding::default());
+        for number in 1..=3 {
+            outbox.head().put_slice(b"0123456789");
+            assert!(outbox.poll_flush(&mut cx, &mut stream).is_pending());
+            assert!(outbox.stalled_since().is_some());
+            assert!(matches!(outbox.poll_flush(&mut cx, &mut stream), Poll::Ready(Ok(()))));
+            assert_eq!((stream.sent, outbox.stalled_since()), (10 * number, None));
         }
     }
 }

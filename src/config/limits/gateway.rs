@@ -10,6 +10,8 @@ pub const GATEWAY_PREFIX_BYTES: usize = 32;
 pub const GATEWAY_NAME_BYTES: usize = 64;
 /// The largest session of a gateway, in bytes. The sealed id is a third longer, and proxies in front of the edge must let it pass.
 pub const GATEWAY_SESSION_BYTES: usize = 3 << 10;
+/// The longest `params` of an `initialize`, in bytes: every server of a gateway gets them.
+pub const GATEWAY_PARAMS_BYTES: usize = 64 << 10;
 /// How long a server may take to open a session or to say what it is, before a gateway does without it.
 pub const GATEWAY_OPEN: Duration = Duration::from_secs(3);
 /// How long what a server says about itself is believed.

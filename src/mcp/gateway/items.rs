@@ -83,6 +83,25 @@ pub fn is_response_to(message: &[u8], id: &str) -> bool {
     response_of(message).is_some() && response.and_then(|response| response.id).is_some_and(|own| own.get() == id)
 }
 
+/// True when `message` is the response to another request than the one with the id `id`, in JSON. Ids are compared by what they mean:
+/// a server may write them in another way.
+pub fn answers_another(message: &[u8], id: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Response {
+        id: Option<serde_json::Value>,
+    }
+    if response_of(message).is_none() {
+        return false;
+    }
+    let own: Option<serde_json::Value> = serde_json::from_str(id).ok();
+    let response: Option<Response> = serde_json::from_slice(message).ok();
+    match (response.and_then(|response| response.id), own) {
+        (Some(other), Some(own)) => other != own && (own.as_f64().is_none() || other.as_f64() != own.as_f64()),
+        // An error may have no id.
+        _ => false,
+    }
+}
+
 impl ListPage {
     /// Reads the result of a request for a list of this kind. `None` when it has no such list, or has it twice.
     pub fn read(result: &str, kind: ListKind) -> Option<Self> {
@@ -146,6 +165,23 @@ fn item(cursor: &mut Cursor<'_>, kind: ListKind) -> Result<Option<ListItem>, Fla
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_to_another_request_is_known_by_what_its_id_means() {
+        let answer = |id: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#);
+        for (id, asked, is_other) in [
+            ("7", "7", false),
+            ("7.0", "7", false),
+            (r#""\u0061""#, r#""a""#, false),
+            ("8", "7", true),
+            (r#""7""#, "7", true),
+            ("null", "7", false),
+        ] {
+            assert_eq!(answers_another(answer(id).as_bytes(), asked), is_other, "{id} {asked}");
+        }
+        let notification = br#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#;
+        assert!(!answers_another(notification, "7"));
+    }
 
     #[test]
     fn a_page_is_read_and_written_under_other_names() {

@@ -66,12 +66,14 @@ impl ServerMark {
             return None;
         }
         let mut splice = Splice::new(message)?;
-        match (splice.method()?, splice.id()) {
+        // It may be written with escapes.
+        let method: std::borrow::Cow<'_, str> = serde_json::from_str(splice.method()?).ok()?;
+        match (&*method, splice.id()) {
             (_, Some(id)) => {
                 splice.set_id(self.mark(id));
                 splice.set_meta_progress_token(|token| self.mark(token));
             }
-            ("\"notifications/cancelled\"", None) => splice.set_request_id(|id| self.mark(id)),
+            ("notifications/cancelled", None) => splice.set_request_id(|id| self.mark(id)),
             (_, None) => return None,
         }
         Some(splice.finish())
@@ -187,6 +189,8 @@ mod tests {
         }
         let cancelled = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#;
         let marked = text(mark.marked(cancelled.as_bytes()).expect("it is about a request"));
+        let escaped = cancelled.replace("notifications/", "notifications\\/");
+        assert!(mark.marked(escaped.as_bytes()).is_some_and(|marked| text(marked).contains("edge-")), "{escaped}");
         assert!(marked.contains("\"requestId\":\"edge-"), "{marked}");
     }
 

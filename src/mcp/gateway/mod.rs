@@ -9,7 +9,7 @@ mod search;
 mod splice;
 
 pub use capabilities::{ServerFacts, negotiated_version};
-pub use items::{ListItem, ListPage, is_response_to, response_of};
+pub use items::{ListItem, ListPage, answers_another, is_response_to, response_of};
 pub use mark::{ServerMark, marked_answer};
 pub use naming::{is_short_form, shown_name};
 pub use restore::IdRestore;

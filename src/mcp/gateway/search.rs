@@ -89,13 +89,16 @@ fn words_of(text: &str) -> impl Iterator<Item = String> {
                 word.pop();
             }
             words.push(std::mem::take(&mut word));
+            if words.len() == WORDS {
+                break;
+            }
         }
         if char.is_alphanumeric() {
             word.extend(char.to_lowercase());
         }
         last_is_small = char.is_lowercase() || char.is_ascii_digit();
     }
-    words.into_iter().take(WORDS)
+    words.into_iter()
 }
 
 /// The positions of the tools that fit `query` best, the best first, at most `most`. Among equals the earlier one comes first.

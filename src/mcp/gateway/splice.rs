@@ -111,14 +111,17 @@ impl<'a> Splice<'a> {
         self.replace(self.parts.progress_token, token);
     }
 
-    /// The message is about the tool or prompt `name`.
-    pub fn set_name(&mut self, name: &str) {
-        self.replace(self.parts.name.or(self.parts.reference_name), encode_text(name));
+    /// The message is about the tool or prompt `name`. `in_reference`: it names it in `ref`, as `completion/complete` does. Policy has
+    /// read the same place.
+    pub fn set_name(&mut self, name: &str, in_reference: bool) {
+        let place = if in_reference { self.parts.reference_name } else { self.parts.name };
+        self.replace(place, encode_text(name));
     }
 
-    /// The message is about the resource `uri`.
-    pub fn set_uri(&mut self, uri: &str) {
-        self.replace(self.parts.uri.or(self.parts.reference_uri), encode_text(uri));
+    /// The message is about the resource `uri`. `in_reference`: as for [`set_name`](Self::set_name).
+    pub fn set_uri(&mut self, uri: &str, in_reference: bool) {
+        let place = if in_reference { self.parts.reference_uri } else { self.parts.uri };
+        self.replace(place, encode_text(uri));
     }
 
     /// The message is about the task `id`.
@@ -266,7 +269,7 @@ mod tests {
     #[test]
     fn only_what_is_named_changes() {
         let call = r#" {"jsonrpc":"2.0", "id":1,"method":"tools/call","params":{"arguments":{"name":"x","_meta":1}, "name" : "a_b" ,"_meta":{"progressToken":7}}}"#;
-        let name = edited(call, |splice| splice.set_name("b\"c"));
+        let name = edited(call, |splice| splice.set_name("b\"c", false));
         assert_eq!(name, call.replace(r#""a_b""#, r#""b\"c""#));
         let meta = edited(call, |splice| splice.set_meta(&[("k", "1".to_owned())]));
         assert_eq!(meta, call.replace(r#"{"progressToken""#, r#"{"k":1,"progressToken""#));
@@ -294,7 +297,17 @@ mod tests {
     #[test]
     fn completions_are_about_what_they_refer_to() {
         let message = r#"{"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"x"}}}"#;
-        assert_eq!(edited(message, |splice| splice.set_name("q")), message.replace(r#""p""#, r#""q""#));
+        assert_eq!(edited(message, |splice| splice.set_name("q", true)), message.replace(r#""p""#, r#""q""#));
+        // Policy does not read these two here, and servers may.
+        for (other, reference) in [("name", "name"), ("uri", "uri")] {
+            let both =
+                format!(r#"{{"method":"completion/complete","params":{{"{other}":"x","ref":{{"{reference}":"p"}}}}}}"#);
+            let changed = edited(&both, |splice| match reference {
+                "name" => splice.set_name("q", true),
+                _ => splice.set_uri("q", true),
+            });
+            assert_eq!(changed, both.replace(r#""p""#, r#""q""#));
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum Verdict {
     Keep,
     /// Passes the event on with this data. Its other lines stay unchanged, in their places.
     Replace(Vec<u8>),
+    /// Leaves the event out.
+    Drop,
     /// As `Keep`. Everything after the event is passed on unchecked.
     KeepAndStop,
     /// As `Replace`. Everything after the event is passed on unchecked.
@@ -235,6 +237,7 @@ impl EventRewrite {
         let begin = out.len();
         match verdict {
             Verdict::Keep | Verdict::KeepAndStop => out.extend_from_slice(&self.event),
+            Verdict::Drop => {}
             Verdict::Replace(data) | Verdict::ReplaceAndStop(data) => write_with(&self.event, &data, out),
         }
         if let Some(mark) = &self.id_mark {

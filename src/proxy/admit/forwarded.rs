@@ -23,9 +23,11 @@ impl Forwarded {
     pub(crate) fn read(headers: &HeaderMap, trusted: &[TrustedField]) -> Self {
         let items = |field: TrustedField| {
             let is_trusted = trusted.contains(&field);
-            let values = headers.get_all(field.name()).iter().filter_map(|value| value.to_str().ok());
-            let values = values.filter(move |_| is_trusted).flat_map(|value| value.split(','));
-            values.map(str::trim).filter(|item| !item.is_empty())
+            let values = headers.get_all(field.name()).iter().filter(move |_| is_trusted);
+            // One item that is no text does not hide the others, which a trusted proxy may have added.
+            let items = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+            let items = items.filter_map(|item| std::str::from_utf8(item).ok()).filter(|item| item.is_ascii());
+            items.map(str::trim).filter(|item| !item.is_empty())
         };
         let mut found = Self {
             chain: items(TrustedField::XForwardedFor).map(str::to_owned).collect(),
@@ -123,6 +125,14 @@ mod tests {
 
     const X_FIELDS: [TrustedField; 3] =
         [TrustedField::XForwardedFor, TrustedField::XForwardedProto, TrustedField::XForwardedHost];
+
+    #[test]
+    fn an_item_that_is_no_text_does_not_hide_the_others() {
+        let mut headers = HeaderMap::new();
+        let value = HeaderValue::from_bytes(b"\xff, 203.0.113.9").expect("a value");
+        headers.insert("x-forwarded-for", value);
+        assert_eq!(Forwarded::read(&headers, &X_FIELDS).chain, ["203.0.113.9"]);
+    }
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
         let fields = fields.iter();

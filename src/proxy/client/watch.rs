@@ -53,6 +53,11 @@ impl ClientWatch {
         std::mem::take(&mut self.left_behind)
     }
 
+    /// The answer has begun: a client that has closed its side before gets it as long as it can be written to.
+    pub(crate) fn is_answered(&mut self) {
+        self.leaves = None;
+    }
+
     /// When the client has left, if it has closed its side of the connection.
     pub(crate) fn leaves_at(&self) -> Option<Instant> {
         self.leaves

@@ -4,12 +4,13 @@
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use std::borrow::Cow;
 use tokio::time::Instant;
 
 use super::answer_scan::AnswerScan;
 use super::lists::{ToolNames, filter, too_long, unreadable};
 use crate::config::limits;
-use crate::mcp::{Era, EventRewrite, IdRestore, ListError, ListKind, ServerMark, Verdict};
+use crate::mcp::{Era, EventRewrite, IdRestore, ListError, ListKind, ServerMark, Verdict, answers_another};
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::proxy::context::RequestContext;
 use crate::proxy::context::call::{Call, CallKind};
@@ -272,9 +273,16 @@ impl Answer {
             Plan::Marked { rewrite, mark, filters } => {
                 let (mut out, mut failed, private) = (Vec::with_capacity(piece.len()), false, self.private);
                 let changes_list = &mut self.changes_list;
+                let sent_id = self.restore.as_ref().map(|restore| Cow::Owned(restore.token()));
+                let own_id = context.message.id.as_ref().map(|id| Cow::Borrowed(id.as_json()));
+                let id = sent_id.or(own_id);
                 let mut judge = |event: &str, data: &[u8]| {
                     let is_message = event == MESSAGE_EVENT || matches!(data.trim_ascii_start(), [b'{' | b'[', ..]);
                     *changes_list |= is_message && has_list_change(data);
+                    // The client would take it for the answer of another server.
+                    if is_message && id.as_ref().is_some_and(|id| answers_another(data, id)) {
+                        return Verdict::Drop;
+                    }
                     let filtered =
                         if *filters && is_message { filter(data, private, route, context) } else { Ok(None) };
                     failed |= filtered.is_err();

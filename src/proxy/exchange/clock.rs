@@ -21,6 +21,8 @@ pub(crate) struct Clock {
     comment: Option<Duration>,
     /// When the client left, so that nobody reads the answer.
     abandoned: Option<Instant>,
+    /// Since when the client is waited for: that is not the time of the upstream, so the deadline does not count.
+    paused: Option<Instant>,
 }
 
 impl Clock {
@@ -43,6 +45,7 @@ impl Clock {
             idle: deadline.map_or(idle, |deadline| idle.max(deadline)),
             comment: route.settings.sse_keepalive.filter(|_| is_stream),
             abandoned: None,
+            paused: None,
         }
     }
 
@@ -55,6 +58,23 @@ impl Clock {
         if progressed {
             self.begun = self.last;
         }
+    }
+
+    /// The client has to read before anything else happens.
+    pub(crate) fn waits_for_client(&mut self) {
+        self.paused = self.deadline.map(|_| Instant::now());
+    }
+
+    /// The client has read.
+    pub(crate) fn goes_on(&mut self) {
+        if let Some(since) = self.paused.take() {
+            self.begun += since.elapsed();
+        }
+    }
+
+    /// The deadline, unless the client is waited for.
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline.filter(|_| self.paused.is_none()).map(|deadline| self.begun + deadline)
     }
 
     /// The client has sent a piece of its request at `last`: the exchange is not idle.
@@ -73,7 +93,7 @@ impl Clock {
     pub(crate) fn is_late(&self, now: Instant, grace: Duration) -> bool {
         let now = now - grace;
         now >= self.last + self.idle
-            || self.deadline.is_some_and(|deadline| now >= self.begun + deadline)
+            || self.deadline().is_some_and(|deadline| now >= deadline)
             || self.abandoned.is_some_and(|at| now >= at + limits::ABANDONED_TIME)
     }
 
@@ -88,7 +108,7 @@ impl Clock {
 
     /// The next moment at which something may be due, if the answer has `grace`.
     pub(crate) fn next(&self, grace: Duration) -> Instant {
-        let ends = self.deadline.map(|deadline| self.begun + deadline + grace);
+        let ends = self.deadline().map(|deadline| deadline + grace);
         let comment = self.comment.map(|comment| self.last.max(self.commented) + comment);
         [ends, comment].into_iter().flatten().fold(self.last + self.idle + grace, Instant::min)
     }

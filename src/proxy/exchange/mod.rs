@@ -138,7 +138,7 @@ pub(super) async fn run(
         // If the request was not sent whole, the connection cannot be used again: the next request would be taken for the
         // rest of this one.
         if upload.sent_at().is_some() && relayed.is_ok() {
-            link.release(edge).await;
+            link.release();
         } else {
             link.abandon().await;
         }

@@ -119,7 +119,6 @@ async fn in_time<T>(until: Instant, work: impl Future<Output = pingora::Result<T
 /// # Errors
 /// The answer broke off, or the response was not there at `until`.
 pub(crate) async fn response(
-    edge: &Edge,
     mut link: Link,
     head: &ResponseHeader,
     limit: usize,
@@ -155,6 +154,6 @@ pub(crate) async fn response(
     }
     // The end of the stream mostly comes with the response. A stream that stays open is left.
     while found.is_some() && matches!(at_once(poll_fn(|cx| link.poll_body(cx))).await, Some(Ok(Some(_)))) {}
-    link.release(edge).await;
+    link.release();
     Ok(found.or_else(|| (!is_event_stream && response_of(&body).is_some()).then_some(body)))
 }

@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, StatusCode};
 use pingora::http::ResponseHeader;
@@ -19,21 +20,21 @@ use super::clock::Clock;
 use super::lasting::waits_for;
 use super::link::Link;
 use super::pump::{Event, Limits, Pump, Wanted};
+use super::resume;
 use super::upload::Upload;
 use super::upstream_head::Upgrade;
 use crate::config::limits;
-use crate::mcp::{error_message, pack};
+use crate::mcp::error_message;
 use crate::metrics::{CallOutcome, RejectionReason as Reason};
 use crate::proxy::client::downstream::Downstream;
 use crate::proxy::client::transfer::Follows;
 use crate::proxy::client::watch::ClientWatch;
 use crate::proxy::context::RequestContext;
-use crate::proxy::context::call::{CallKind, Outgoing, OutgoingBody};
+use crate::proxy::context::call::Outgoing;
 use crate::proxy::context::credential_end::CredentialEnd;
 use crate::proxy::context::rejection::{Rejection, Stop};
 use crate::proxy::edge::Edge;
 use crate::proxy::headers;
-use crate::proxy::mcp_session::SESSION_HEADER;
 use crate::proxy::resumptions::streams::SessionStream;
 use crate::proxy::snapshot::ServerContext;
 
@@ -74,7 +75,7 @@ pub(crate) async fn relay(
         Kind::Events | Kind::Other => head_for_client(head, &answer, downstream, context, route, outgoing)?,
     };
     if let Some(call) = &outgoing.call {
-        remember(edge, downstream, &head, outgoing).await;
+        resume::remember(edge, downstream, &head, outgoing).await;
         if let Some(open) = &call.session
             && downstream.req_header().method == Method::DELETE
             && status.is_success()
@@ -86,6 +87,9 @@ pub(crate) async fn relay(
     let lasts = kind != Kind::Other || answer.is_call_stream();
     if lasts {
         context.becomes_stream();
+    }
+    if kind == Kind::Other {
+        client.is_answered();
     }
     let pump = Pump { downstream, link, upload, client };
     let resumes = route.settings.sessions.resume && outgoing.through_gateway().is_none();
@@ -103,20 +107,6 @@ pub(crate) async fn relay(
         record.outcome.get_or_insert(relay.answer.outcome(status, call));
     }
     relayed
-}
-
-/// Keeps the `initialize` of a session that may have to be opened again, if it is too long for the id.
-async fn remember(edge: &Edge, downstream: &Downstream<'_>, head: &ResponseHeader, outgoing: &Outgoing) {
-    // The request has kept its body only if it may have to be sent again.
-    if let OutgoingBody::Held(body) = &outgoing.body
-        && !body.bytes.is_empty()
-        && downstream.req_header().method == Method::POST
-        && outgoing.call.as_ref().is_some_and(|call| call.kind == CallKind::Initialize)
-        && pack(&body.bytes).is_none()
-        && let Some(sealed) = head.headers.get(&SESSION_HEADER).and_then(|id| id.to_str().ok())
-    {
-        edge.resumptions.remember(sealed.to_owned(), body.bytes.clone()).await;
-    }
 }
 
 struct Relay<'x, 'd> {
@@ -154,7 +144,8 @@ impl Relay<'_, '_> {
         let mut clock = self.clock();
         // Made once, not for every piece.
         let credential_end = lasts.then(|| self.credential_end()).flatten();
-        let mut credential_end = pin!(waits_for(credential_end, self.stream.as_ref().map(SessionStream::watch)));
+        let moved = self.stream.as_ref().map(SessionStream::watch);
+        let mut credential_end = pin!(waits_for(credential_end, moved).fuse());
         let last = loop {
             let piece = match ahead.take() {
                 Some(piece) => piece?,
@@ -219,7 +210,7 @@ impl Relay<'_, '_> {
         self.pump.downstream.queue_switch(head)?;
         self.pump.upload.becomes_tunnel();
         let mut clock = self.clock();
-        let mut credential_end = pin!(waits_for(self.credential_end(), None));
+        let mut credential_end = pin!(waits_for(self.credential_end(), None).fuse());
         loop {
             match self.next(Wanted::Body, &mut clock, &None, credential_end.as_mut()).await? {
                 Next::Piece(Some(piece)) => {
@@ -257,12 +248,15 @@ impl Relay<'_, '_> {
         held: &Option<Box<ResponseHeader>>,
         mut credential_end: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Next, Stop> {
-        loop {
+        clock.waits_for_client();
+        let next = loop {
             match self.next(Wanted::Written, clock, held, credential_end.as_mut()).await? {
                 Next::Piece(_) => {}
-                next => return Ok(next),
+                next => break next,
             }
-        }
+        };
+        clock.goes_on();
+        Ok(next)
     }
 
     /// Waits for what is wanted, and does what has to be done meanwhile.

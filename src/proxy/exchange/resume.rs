@@ -15,9 +15,10 @@ use tokio::time::{Instant, timeout_at};
 use super::link::Link;
 use super::own;
 use crate::config::limits;
-use crate::mcp::{SessionTarget, negotiated_version, response_of, unpack};
+use crate::mcp::{SessionTarget, negotiated_version, pack, response_of, unpack};
+use crate::proxy::client::downstream::Downstream;
 use crate::proxy::context::RequestContext;
-use crate::proxy::context::call::{CallKind, MessageFields};
+use crate::proxy::context::call::{CallKind, MessageFields, Outgoing, OutgoingBody};
 use crate::proxy::context::opened_session::OpenSession;
 use crate::proxy::context::rejection::Rejection;
 use crate::proxy::edge::Edge;
@@ -93,7 +94,7 @@ async fn initialize(
     let (link, answer) =
         succeed(own::send(edge, context, route, &endpoint, message_of(&message, None, &fields)).await)?;
     let id = answer.headers.get(&SESSION_HEADER)?.to_str().ok()?.to_owned();
-    let response = own::response(edge, link, &answer, limits::RESUME_RESPONSE_BYTES, None, until).await.ok()??;
+    let response = own::response(link, &answer, limits::RESUME_RESPONSE_BYTES, None, until).await.ok()??;
     let version = negotiated_version(response_of(&response)?.ok()?.get())?;
     // A signed assertion may be used once.
     credential::acquire(client, &mut context.access, route).await.ok()?;
@@ -108,4 +109,18 @@ async fn initialize(
 /// The answer, if it is a success.
 fn succeed(sent: Result<(Link, Box<ResponseHeader>), own::Unanswered>) -> Option<(Link, Box<ResponseHeader>)> {
     sent.ok().filter(|(_, head)| matches!(head.status, StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT))
+}
+
+/// Keeps the `initialize` of a session that may have to be opened again, if it is too long for the id.
+pub(crate) async fn remember(edge: &Edge, downstream: &Downstream<'_>, head: &ResponseHeader, outgoing: &Outgoing) {
+    // The request has kept its body only if it may have to be sent again.
+    if let OutgoingBody::Held(body) = &outgoing.body
+        && !body.bytes.is_empty()
+        && downstream.req_header().method == Method::POST
+        && outgoing.call.as_ref().is_some_and(|call| call.kind == CallKind::Initialize)
+        && pack(&body.bytes).is_none()
+        && let Some(sealed) = head.headers.get(&SESSION_HEADER).and_then(|id| id.to_str().ok())
+    {
+        edge.resumptions.remember(sealed.to_owned(), body.bytes.clone()).await;
+    }
 }

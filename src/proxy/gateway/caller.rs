@@ -203,7 +203,7 @@ impl<'a> Caller<'a> {
         let exchange = async {
             let Begun { link, head, guard } = self.begin(permit, server, session, &sending, until).await?;
             let id = id.as_ref().map(MessageId::as_json);
-            let message = own::response(self.edge, link, &head, limits::GATEWAY_RESPONSE_BYTES, id, until).await?;
+            let message = own::response(link, &head, limits::GATEWAY_RESPONSE_BYTES, id, until).await?;
             if head.status == StatusCode::NOT_FOUND && matches!(session, ServerSession::Open { target: Some(_), .. }) {
                 return Err(ServerError::Lost);
             }

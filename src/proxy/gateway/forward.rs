@@ -104,9 +104,10 @@ pub(super) async fn forward(
     let mut attempts_left = 1;
     loop {
         let mut splice = Splice::new(&original).ok_or_else(|| internal("the message cannot be changed"))?;
+        let in_reference = method == "completion/complete";
         match about {
-            About::Tool | About::Prompt => splice.set_name(&name),
-            About::Resource => splice.set_uri(&name),
+            About::Tool | About::Prompt => splice.set_name(&name, in_reference),
+            About::Resource => splice.set_uri(&name, in_reference),
             About::Task => splice.set_task(&name),
         }
         if era == Era::Sessions && session == ServerSession::Stateless {

@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::caller::{Caller, STATELESS_VERSION};
 use super::open::{ClientSession, open, own_info, session_at};
-use crate::mcp::{ServerFacts, SessionOwner};
+use crate::config::limits;
+use crate::mcp::{INVALID_PARAMS, ServerFacts, SessionOwner};
 use crate::metrics::RejectionReason as Reason;
 use crate::proxy::context::rejection::Rejection;
 use crate::proxy::gateway_memory::server_error::ServerError;
@@ -84,6 +85,10 @@ impl<'a> Known<'a> {
 /// # Errors
 /// No server can be reached, or the edge cannot seal the session.
 pub(super) async fn initialize(caller: Caller<'_>, params: &str) -> Result<Greeting, Rejection> {
+    if params.len() > limits::GATEWAY_PARAMS_BYTES {
+        let text = format!("`params` of `initialize` are longer than {} bytes", limits::GATEWAY_PARAMS_BYTES);
+        return Err(Rejection::of_message(Reason::InvalidMessage, INVALID_PARAMS, text));
+    }
     let mut session = GatewaySession::new(params);
     let memory = &caller.edge.gateways;
     if session.params().is_none() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use http::StatusCode;
 use moka::ops::compute::{CompResult, Op};
 use serde_json::json;
 
@@ -17,6 +18,7 @@ use crate::auth::Permit;
 use crate::config::{Discovery, WhenServerDown, limits};
 use crate::mcp::{ListItem, ListKind, ListPage, ToolText, encode_text, is_short_form, shown_name};
 use crate::proxy::context::rejection::Rejection;
+use crate::proxy::gateway_memory::GatewayMemory;
 use crate::proxy::gateway_memory::catalog::GatewayNames;
 use crate::proxy::gateway_memory::server_error::ServerError;
 use crate::proxy::gateway_memory::server_list::{ListKey, ServerList};
@@ -165,11 +167,10 @@ pub(super) async fn list(
         None => 0,
         Some(cursor) => {
             serde_json::from_str::<String>(cursor).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
-                Rejection::of_message(
-                    crate::metrics::RejectionReason::InvalidMessage,
-                    crate::mcp::INVALID_PARAMS,
-                    "the cursor is not one of this list: ask for the list from its begin",
-                )
+                let text = "the cursor is not one of this list: ask for the list from its begin";
+                let reason = crate::metrics::RejectionReason::InvalidMessage;
+                // With the status that servers send: many clients end their session at any other.
+                Rejection::new(reason, text).told_by_error(crate::mcp::INVALID_PARAMS, StatusCode::OK, text)
             })?
         }
     };
@@ -261,7 +262,7 @@ pub(super) async fn server_list(
         }
     }
     let stale = || last.clone().filter(|list| list.read.elapsed() < list.ttl + limits::GATEWAY_LIST_STALE);
-    if let Some(error) = memory.is_down(server).await {
+    if let Some(error) = left_alone(memory, server, &own).await {
         return stale().ok_or(error);
     }
     let mut failed = None;
@@ -273,14 +274,22 @@ pub(super) async fn server_list(
             return Op::Nop;
         }
         // Those that waited for an attempt that failed do not try again.
-        if let Some(error) = memory.is_down(server).await {
+        if let Some(error) = left_alone(memory, server, &own).await {
             failed = Some(error);
             return Op::Nop;
         }
-        let limit = if last.is_some() { limits::GATEWAY_LIST_AGAIN } else { limits::GATEWAY_LIST };
+        let shown = stale();
+        let again = |list: Arc<ServerList>| (2 * list.took).clamp(limits::GATEWAY_LIST_AGAIN, limits::GATEWAY_LIST);
+        let limit = shown.clone().map_or(limits::GATEWAY_LIST, again);
         let reading = tokio::time::timeout(limit, Box::pin(read_list(caller, client, server, kind)));
         match reading.await.unwrap_or(Err(ServerError::Late)) {
             Ok(list) => Op::Put(Arc::new(list)),
+            // The server may only be slow. It is not down for other requests.
+            Err(ServerError::Late) if shown.is_some() => {
+                memory.late_lists.insert(own, ()).await;
+                failed = Some(ServerError::Late);
+                Op::Nop
+            }
             Err(error) => {
                 if matches!(error, ServerError::Unreachable | ServerError::Late) {
                     memory.goes_down(server, error.clone()).await;
@@ -307,6 +316,12 @@ pub(super) async fn server_list(
         memory.lists.insert(public, Arc::clone(&list)).await;
     }
     Ok(list)
+}
+
+/// Why the list is not read again for a moment.
+async fn left_alone(memory: &GatewayMemory, server: &GatewayServer, list: &ListKey) -> Option<ServerError> {
+    let error = memory.is_down(server).await;
+    error.or(memory.late_lists.contains_key(list).then_some(ServerError::Late))
 }
 
 /// Reads all pages of a list.
@@ -348,6 +363,7 @@ async fn read_list(
             return Err(ServerError::Junk("a list that is too long"));
         }
     };
+    list.took = list.read.elapsed();
     list.ttl = ttl.unwrap_or(limits::GATEWAY_LIST_TTL).min(limits::GATEWAY_LIST_TTL_MAX);
     if kind == ListKind::Tools {
         server.server.metrics.calls.learn(list.items.iter().map(|item| item.name.as_str()));

@@ -200,7 +200,8 @@ async fn to_server(
             let is_named = matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete");
             let denial = Denial::default();
             return Err(if is_named {
-                Rejection::of_message(Reason::InvalidMessage, INVALID_PARAMS, "the name is missing").into()
+                let text = "the name is missing";
+                Rejection::new(Reason::InvalidMessage, text).told_by_error(INVALID_PARAMS, StatusCode::OK, text).into()
             } else {
                 unknown_method(admit::refuse(context, &gateway.route, denial, None, era), method, era).into()
             });

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::Method;
+use http::{Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::caller::{Ask, Begun, Caller, Sending, fields_of};
@@ -35,7 +35,10 @@ pub(super) async fn pass_on(
     message: &Bytes,
 ) -> Result<(), Rejection> {
     let ClientSession::Open(session) = client else { return Ok(()) };
-    if let Some((mark, own)) = marked_answer(message) {
+    // Nothing else that a client sends has the marked id or token of a server.
+    if method.is_none_or(|method| method == "notifications/progress")
+        && let Some((mark, own)) = marked_answer(message)
+    {
         return answer(caller, session, mark, method, own.into()).await;
     }
     let Some(method) = method else {
@@ -81,11 +84,14 @@ async fn answer(
     let permit =
         caller.permit(server, [operation]).map_err(|_| ServerError::Denied.rejection(&server.settings.name))?;
     let ask = Ask { method: method.unwrap_or_default(), name: None, body, limit: limits::GATEWAY_OPEN };
-    match caller.ask_as(permit, server, &open, ask).await {
-        Ok(reply) if reply.status.is_success() => Ok(()),
-        Ok(reply) => Err(ServerError::Status(reply.status).rejection(&server.settings.name)),
-        Err(error) => Err(error.rejection(&server.settings.name)),
-    }
+    let refused = match caller.ask_as(permit, server, &open, ask).await {
+        Ok(reply) if reply.status.is_success() => return Ok(()),
+        Ok(reply) => ServerError::Status(reply.status).rejection(&server.settings.name),
+        Err(error) => error.rejection(&server.settings.name),
+    };
+    // An answer that was not accepted has the status of an error (MCP 2025-11-25, "Sending Messages to the Server").
+    let (code, message) = (refused.rpc_code(), refused.message.clone());
+    Err(refused.told_by_error(code, StatusCode::BAD_GATEWAY, message))
 }
 
 /// Tells all servers that log how severe messages must be for this client.
@@ -134,7 +140,7 @@ pub(super) async fn end(caller: Caller<'_>, session: &GatewaySession) {
         let until = Instant::now() + limits::GATEWAY_OPEN;
         let begun = timeout_at(until, caller.begin(permit, server, &open, &sending, until));
         let Begun { link, .. } = begun.await.ok()?.ok()?;
-        link.release(caller.edge).await;
+        link.release();
         Some(())
     };
     join_all(caller.gateway.servers.iter().map(end)).await;

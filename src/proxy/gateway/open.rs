@@ -4,15 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::caller::{Ask, Caller, STATELESS_VERSION};
 use crate::config::limits;
-use crate::mcp::{ServerFacts, ServerMark, SessionTarget};
+use crate::mcp::{METHOD_NOT_FOUND, ServerFacts, ServerMark, SessionTarget};
 use crate::proxy::gateway_memory::server_error::ServerError;
 use crate::proxy::gateway_memory::session::{GatewaySession, ServerSession, SessionKey, VERSIONS, known_version};
 use crate::proxy::snapshot::GatewayServer;
 use crate::types::Operation;
+
+/// The codes of servers that do not know `initialize`, or none of its versions (MCP 2026-07-28, "Versioning").
+const NO_METHOD: i64 = METHOD_NOT_FOUND as i64;
+const UNSUPPORTED_VERSION: i64 = -32022;
 
 /// The session of a client at the gateway, if its revision has sessions.
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +151,10 @@ pub(super) async fn open(
                     gateways.has_no_sessions(server).await;
                     Ok(found)
                 }
+                // The server may have refused what this client says about itself. Others are not affected.
+                Err(error @ (ServerError::Refused(_) | ServerError::Status(StatusCode::BAD_REQUEST))) => {
+                    discover(caller, server).await.map_err(|_| error)
+                }
                 opened => opened,
             }
         }
@@ -181,8 +190,10 @@ async fn initialize(
     let result = match reply.result() {
         Ok(result) => result,
         // A server without sessions refuses it in one of these ways (MCP 2026-07-28, "Versioning", compatibility matrix).
-        Err(ServerError::Refused(_)) => return Err(ServerError::NoSessions),
-        Err(ServerError::Status(status)) if matches!(status.as_u16(), 400 | 404 | 405) => {
+        Err(_) if matches!(reply.error_code(), Some(NO_METHOD | UNSUPPORTED_VERSION)) => {
+            return Err(ServerError::NoSessions);
+        }
+        Err(ServerError::Status(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)) => {
             return Err(ServerError::NoSessions);
         }
         Err(error) => return Err(error),

@@ -20,9 +20,11 @@ use super::open::{ClientSession, session_at};
 use super::resolve;
 use super::source::{Heard, source};
 use super::wanted::{LISTS, Wanted, WantedResource, event};
+use crate::auth::Denial;
 use crate::config::limits;
-use crate::mcp::MessageId;
+use crate::mcp::{Era, MessageId};
 use crate::metrics::CallOutcome;
+use crate::proxy::admit;
 use crate::proxy::client::downstream::Downstream;
 use crate::proxy::client::transfer::{Follows, Seen};
 use crate::proxy::client::watch::ClientWatch;
@@ -66,6 +68,10 @@ pub(super) async fn listen(
     let filter = &message["params"]["notifications"];
     let uris = filter["resourceSubscriptions"].as_array().into_iter().flatten();
     let uris: Vec<&str> = uris.filter_map(Value::as_str).take(limits::MESSAGE_RESOURCES).collect();
+    if uris.iter().map(|uri| uri.len()).sum::<usize>() > limits::NAMES_BYTES {
+        let denial = Denial { too_long: true, ..Denial::default() };
+        return Err(admit::refuse(context, &gateway.route, denial, None, Era::Stateless).into());
+    }
     let caller = Caller { edge, gateway, context, request: downstream.req_header() };
     let wanted = Wanted {
         lists: LISTS.map(|(.., filter_name)| filter[filter_name] == true),

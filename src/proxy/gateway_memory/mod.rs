@@ -38,6 +38,8 @@ pub(super) struct GatewayMemory {
     pub(super) lists: Cache<ListKey, Arc<ServerList>>,
     /// Why servers could not be reached a moment ago.
     down: Cache<u64, ServerError>,
+    /// Lists that were not read again in the short time that there is for that while the last one can be shown.
+    pub(super) late_lists: Cache<ListKey, ()>,
     /// When lists of servers have changed last.
     changed: Cache<u64, Instant>,
     /// What operators see of servers and tools.
@@ -85,6 +87,10 @@ impl GatewayMemory {
                 .time_to_live(limits::GATEWAY_LIST_TTL_MAX + limits::GATEWAY_LIST_STALE)
                 .build(),
             down: of_servers(limits::GATEWAY_RETRY),
+            late_lists: Cache::builder()
+                .max_capacity(limits::GATEWAY_FACTS_KEPT)
+                .time_to_live(limits::GATEWAY_RETRY)
+                .build(),
             catalog,
             listeners: Arc::default(),
             changed: of_servers(limits::GATEWAY_LIST_TTL_MAX * 2),

@@ -23,6 +23,8 @@ pub(in crate::proxy) struct ServerList {
     pub(in crate::proxy) is_public: bool,
     /// When it was read.
     pub(in crate::proxy) read: Instant,
+    /// How long that took.
+    pub(in crate::proxy) took: Duration,
     /// How long it is valid.
     pub(in crate::proxy) ttl: Duration,
     /// For each tool the definition that an operator has accepted, if it is another one.
@@ -40,6 +42,7 @@ impl ServerList {
             items: Vec::new(),
             is_public: false,
             read: Instant::now(),
+            took: Duration::ZERO,
             ttl,
             accepted: Vec::new(),
             accepted_at,

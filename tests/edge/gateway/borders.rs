@@ -120,3 +120,76 @@ async fn a_server_that_hangs_holds_up_one_client_and_not_all() {
     }
     assert_eq!(bad.origin.count(), before, "it is left alone for a while, which took {:?}", begun.elapsed());
 }
+
+/// What one client says about itself does not change how its gateway speaks with a server for others.
+#[tokio::test]
+async fn a_client_whose_initialize_a_server_refuses_affects_no_other() {
+    let server = Server::start("one", Speaks::Both, &["get"]).await;
+    let edge = start(&[&server], &["one"], "", "servers: [one]").await;
+    let odd = Client::new(&edge, "/mcp", "", false);
+    let hello = odd.ask("initialize", json!({})).await;
+    assert!(hello["result"].is_object(), "{hello}");
+    let opened = server.calls("initialize");
+    let client = Client::open(&edge, "").await;
+    assert_eq!(server.calls("initialize"), opened + 1, "it has a session at the server");
+    assert!(client.call("one_get").await.is_ok());
+}
+
+/// Every server gets what `initialize` says, and the edge remembers it.
+#[tokio::test]
+async fn what_initialize_says_is_bounded() {
+    let server = Server::start("one", Speaks::Sessions, &["get"]).await;
+    let edge = start(&[&server], &["one"], "", "servers: [one]").await;
+    let client = Client::new(&edge, "/mcp", "", false);
+    let params =
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x".repeat(70_000)}});
+    let reply = client.post(&message("1", "initialize", &params.to_string())).await;
+    assert_eq!(reply.json()["error"]["code"], -32602, "{reply:?}");
+    assert_eq!(server.origin.count(), 0);
+}
+
+/// Nothing but the progress of a server's own request goes back to it by a marked token.
+#[tokio::test]
+async fn a_marked_token_does_not_make_a_notification_of_a_call() {
+    let server = Server::start("one", Speaks::Sessions, &["get"]).await;
+    let edge = start(&[&server], &["one"], "", "servers: [{route: one, tools: {exclude: [get]}}]").await;
+    let client = Client::open(&edge, "").await;
+    for name in ["/one/", "one"] {
+        let mark: String =
+            mcp_edge::mcp::ServerMark::of_route(name).bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let message = json!({
+            "jsonrpc": "2.0", "method": "tools/call",
+            "params": {"name": "get", "arguments": {}, "progressToken": format!("edge-{mark}-MQ")},
+        });
+        let reply = client.post(&message.to_string()).await;
+        assert_eq!(reply.status, 400, "{reply:?}");
+    }
+    assert_eq!(server.calls("tools/call"), 0);
+}
+
+/// An answer that its server did not take is not told to be accepted.
+#[tokio::test]
+async fn an_answer_that_cannot_be_delivered_has_the_status_of_an_error() {
+    let server = Server::start("one", Speaks::Sessions, &["ask"]).await;
+    let edge = start(&[&server], &["one"], "", "servers: [one]").await;
+    let client = Client::open(&edge, "").await;
+    let call = message("1", "tools/call", r#"{"name":"one_ask","arguments":{}}"#);
+    let mut events = client.stream(client.text(&call)).await;
+    let question = events.next().await;
+    server.mood(Mood::Refuses);
+    let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"text": "x"}});
+    let reply = client.post(&answer.to_string()).await;
+    assert!(reply.status >= 400, "{reply:?}");
+}
+
+/// Case C13: the work for one message is bounded.
+#[tokio::test]
+async fn a_listen_for_too_many_bytes_of_uris_is_refused() {
+    let server = Server::start("one", Speaks::Stateless, &["get"]).await;
+    let edge = start(&[&server], &["one"], "", "servers: [one]").await;
+    let client = Client::new(&edge, "/mcp", "", true);
+    let uris: Vec<String> = (0..100).map(|number| format!("x://{number}/{}", "a".repeat(2_000))).collect();
+    let params = json!({"notifications": {"resourceSubscriptions": uris}});
+    let reply = client.post(&message("1", "subscriptions/listen", &params.to_string())).await;
+    assert_eq!((reply.status, &reply.json()["error"]["code"]), (400, &json!(-32602)), "{reply:?}");
+}

@@ -190,6 +190,9 @@ impl Script {
         match speaks {
             Speaks::Both => unreachable!("it was one of the two"),
             Speaks::Sessions => {
+                if method == "initialize" && body["params"]["protocolVersion"].is_null() {
+                    return respond("200 OK", "", &error(id, -32602, "Invalid params"));
+                }
                 if method == "initialize" {
                     let number = self.opened.fetch_add(1, Ordering::SeqCst) + 1;
                     let hello = json!({

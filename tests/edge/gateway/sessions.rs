@@ -44,7 +44,7 @@ async fn a_session_opens_for_its_caller_at_its_gateway_only() {
     let path = Client { path: "/one/mcp".to_owned(), ..client.clone() };
     let other = Client { path: "/other".to_owned(), ..client.clone() };
     let mut mixed = Client::new(&edge, "/one/mcp", "", false);
-    let hello = mixed.post(&message("0", "initialize", "{}")).await;
+    let hello = mixed.post(&message("0", "initialize", r#"{"protocolVersion":"2025-11-25"}"#)).await;
     mixed.session = hello.header("mcp-session-id").map(str::to_owned);
     mixed.path = "/mcp".to_owned();
     for client in [bob, made_up, path, other, mixed] {

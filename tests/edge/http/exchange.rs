@@ -250,6 +250,30 @@ async fn a_client_that_closes_its_side_gets_its_answer() {
     }
 }
 
+/// The same for an answer that takes its time.
+#[tokio::test]
+async fn a_client_that_closes_its_side_gets_a_slow_answer() {
+    if reads_through_pingora() {
+        return;
+    }
+    let (origin, mut accepted) = held().await;
+    let edge = edge(&origin, "", "").await;
+    let mut client = Wire::open(&edge, &request("GET", "/opaque/", &[], "")).await;
+    let mut upstream = next(&mut accepted).await;
+    client.stream.shutdown().await.expect("the connection is open");
+    for _ in 0..8 {
+        assert_eq!(exchange(edge.address, request("GET", "/none", &[], "")).await.status, 404);
+    }
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n").await;
+    for byte in ["a", "b", "c"] {
+        // Together they take longer than a client that has closed its side has to wait for a head.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        upstream.send(byte).await;
+    }
+    let reply = read_reply(&mut client.stream).await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, "abc"));
+}
+
 /// Case F5: an edge that stops says with each answer that the connection ends, so that no request is lost on it.
 #[tokio::test]
 async fn an_answer_says_that_the_connection_ends_when_the_edge_stops() {

@@ -154,6 +154,38 @@ async fn an_http_2_connection_is_left_after_a_timeout() {
     }
 }
 
+/// A connection that was left is closed when nobody uses it any more, also if its last request was broken off.
+#[tokio::test]
+async fn a_connection_that_was_left_does_not_stay_open() {
+    let (origin, mut accepted) = held_calls().await;
+    let edge = edge(&origin, ", http2: true, timeouts: {response: 300ms, keepalive: 500ms}", "").await;
+    for (number, path) in PATHS.into_iter().enumerate() {
+        let asked = tokio::spawn(exchange(edge.address, post(path, &CLOSE, &call("1", "x"))));
+        let silent = next(&mut accepted).await;
+        assert_eq!(asked.await.expect("a reply").status, 504);
+        eventually("the connection ends", async || origin.closed() == number + 1).await;
+        drop(silent);
+    }
+}
+
+/// An answer that its server resets before its end is not told to be whole, whatever code it resets with.
+#[tokio::test]
+async fn an_answer_that_is_reset_without_an_error_is_not_whole() {
+    let (origin, mut accepted) = held_calls().await;
+    let edge = edge(&origin, ", http2: true", "").await;
+    for path in PATHS {
+        let mut client = Wire::open(&edge, &post(path, &CLOSE, &call("1", "x"))).await;
+        let (_request, mut respond) = next(&mut accepted).await;
+        let head = Response::builder().header("content-type", "application/json").body(()).expect("a response");
+        let mut body = respond.send_response(head, false).expect("the stream is open");
+        body.send_data(Bytes::from("part"), false).expect("the stream is open");
+        client.until("part").await;
+        body.send_reset(Reason::NO_ERROR);
+        let seen = client.end().await;
+        assert!(!seen.ends_with("0\r\n\r\n"), "{path}: {seen}");
+    }
+}
+
 /// The same for what a gateway asks its servers itself.
 #[tokio::test]
 async fn a_gateway_leaves_an_http_2_connection_after_a_timeout() {

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use h2::Reason;
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Uri, Version};
+use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::client::HttpSession;
 use pingora::protocols::http::v2::client::Http2Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr};
@@ -18,17 +21,25 @@ use crate::proxy::h2_body::H2Body;
 
 /// An exchange with a replica.
 pub(crate) struct Http2Link {
-    session: Box<Http2Session>,
+    /// There until the link is dropped.
+    session: Option<Box<Http2Session>>,
     /// From which the connection was made.
     peer: Arc<HttpPeer>,
+    /// Keeps the connection.
+    connector: Arc<Connector>,
     /// There once the head of the request was sent.
     body: Option<H2Body>,
 }
 
 impl Http2Link {
-    /// On a stream that is not in use, of a connection that was made from `peer`.
-    pub(crate) fn new(session: Box<Http2Session>, peer: Arc<HttpPeer>) -> Self {
-        Self { session, peer, body: None }
+    /// On a stream that is not in use, of a connection that `connector` has made from `peer`.
+    pub(crate) fn new(session: Box<Http2Session>, peer: Arc<HttpPeer>, connector: Arc<Connector>) -> Self {
+        Self { session: Some(session), peer, connector, body: None }
+    }
+
+    fn session(&mut self) -> &mut Http2Session {
+        // Only `drop` takes it.
+        self.session.as_mut().expect("a link that is in use has its stream")
     }
 
     /// From which the connection was made.
@@ -38,15 +49,15 @@ impl Http2Link {
 
     /// Sends the head of a request. `ends`: it has no body.
     pub(crate) fn begin(&mut self, mut head: RequestHeader, ends: bool) -> pingora::Result<()> {
-        let is_tls = self.session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        let is_tls = self.session().digest().is_some_and(|digest| digest.ssl_digest.is_some());
         let scheme = if is_tls { "https" } else { "http" };
         let host = head.remove_header(&HOST).unwrap_or(HeaderValue::from_static(""));
         let target = String::from_utf8_lossy(head.raw_path()).into_owned();
         let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(target).build();
         head.set_uri(uri.or_err(ErrorType::InvalidHTTPHeader, "the target cannot be written in HTTP/2")?);
         head.set_version(Version::HTTP_2);
-        self.session.write_request_header(Box::new(head), ends)?;
-        self.body = self.session.take_request_body_writer().map(|stream| H2Body::new(stream, ends));
+        self.session().write_request_header(Box::new(head), ends)?;
+        self.body = self.session().take_request_body_writer().map(|stream| H2Body::new(stream, ends));
         Ok(())
     }
 
@@ -70,34 +81,39 @@ impl Http2Link {
 
     /// Reads the head of the answer. Informational answers are not shown by `h2`.
     pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<pingora::Result<Box<ResponseHeader>>> {
-        ready!(pin!(self.session.read_response_header()).poll(cx))?;
-        let head = self.session.response_header().cloned().map(Box::new);
+        ready!(pin!(self.session().read_response_header()).poll(cx))?;
+        let head = self.session().response_header().cloned().map(Box::new);
         Poll::Ready(head.ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "there is no response head")))
     }
 
     /// The next piece of the answer's body. `None`: it has ended.
     pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<pingora::Result<Option<Bytes>>> {
-        Poll::Ready(match ready!(pin!(self.session.read_response_body()).poll(cx)) {
-            // A server that wants no more of the request resets the stream after its whole answer (RFC 9113 section 8.1).
-            Err(error) if h2_error(&error).is_some_and(|cause| cause.reason() == Some(Reason::NO_ERROR)) => Ok(None),
-            piece => piece,
-        })
+        pin!(self.session().read_response_body()).poll(cx)
     }
 
     /// The trailers behind the answer's body.
     pub(crate) async fn read_trailers(&mut self) -> pingora::Result<Option<HeaderMap>> {
-        self.session.read_trailers().await
-    }
-
-    /// The stream, whose exchange has ended whole, and from what its connection was made.
-    pub(crate) fn into_parts(self) -> (Http2Session, Arc<HttpPeer>) {
-        (*self.session, self.peer)
+        self.session().read_trailers().await
     }
 
     /// Resets the stream.
     pub(crate) fn shutdown(&mut self) {
         if let Some(body) = &mut self.body {
             body.reset(Reason::CANCEL);
+        }
+    }
+}
+
+/// The connector counts the streams of a connection. It has to hear of each one that has ended, however it has: else it would keep the
+/// connection in use for ever.
+impl Drop for Http2Link {
+    fn drop(&mut self) {
+        drop(self.body.take());
+        if let Some(session) = self.session.take() {
+            let idle = self.peer.options.idle_timeout;
+            let released = self.connector.release_http_session(HttpSession::H2(*session), &*self.peer, idle);
+            // With HTTP/2 there is nothing to wait for.
+            let _ = released.now_or_never();
         }
     }
 }

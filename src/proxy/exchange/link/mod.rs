@@ -45,9 +45,10 @@ impl Link {
             // Boxed, because the future of a TLS handshake is large, and every stream would carry room for it.
             let peer = endpoint.peer();
             return match Box::pin(edge.upstreams.get_http_session(&*peer)).await? {
-                (HttpSession::H2(stream), reused) => {
-                    Ok((link(Protocol::Http2(Http2Link::new(Box::new(stream), peer))), reused))
-                }
+                (HttpSession::H2(stream), reused) => Ok((
+                    link(Protocol::Http2(Http2Link::new(Box::new(stream), peer, Arc::clone(&edge.upstreams)))),
+                    reused,
+                )),
                 _ => Error::e_explain(ErrorType::ConnectError, "the upstream does not speak HTTP/2"),
             };
         }
@@ -152,17 +153,12 @@ impl Link {
     }
 
     /// The exchange has ended whole. The connection is kept for others, if the replica keeps it open.
-    pub(crate) async fn release(self, edge: &Edge) {
-        match self.protocol {
-            Protocol::Http1(link) => {
-                if let Some(stream) = link.into_idle() {
-                    self.endpoint.keep_idle(stream);
-                }
-            }
-            Protocol::Http2(link) => {
-                let (session, peer) = link.into_parts();
-                edge.upstreams.release_http_session(HttpSession::H2(session), &*peer, peer.options.idle_timeout).await;
-            }
+    pub(crate) fn release(self) {
+        // HTTP/2 keeps the connection in any case.
+        if let Protocol::Http1(link) = self.protocol
+            && let Some(stream) = link.into_idle()
+        {
+            self.endpoint.keep_idle(stream);
         }
     }
 

@@ -612,3 +612,31 @@ async fn answers_without_a_body_keep_both_connections() {
     }
     assert_eq!(origin.connections(), 1);
 }
+
+/// A comment that the edge sends on a silent stream does not take the place of an event that waits for its client.
+#[tokio::test]
+async fn an_event_that_waits_for_an_http_2_client_is_not_lost() {
+    let (origin, mut accepted) = held().await;
+    let yaml = routes("", &[("a", &origin, "")]).replace("protocol: mcp", "protocol: mcp, sse_keepalive: 1s");
+    let edge = TestEdge::start(&yaml).await;
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(10);
+    let stream = TcpStream::connect(edge.address).await.expect("the edge listens");
+    let (sender, connection) = builder.handshake::<_, bytes::Bytes>(stream).await.expect("a handshake");
+    let driver = tokio::spawn(async move { drop(connection.await) });
+    let get = http::Request::get("http://edge.example/mcp/").header("accept", "text/event-stream").body(());
+    let (response, _) = sender.ready().await.expect("open").send_request(get.expect("a request"), true).expect("sent");
+    let mut upstream = next(&mut accepted).await;
+    let event = format!("data: {}\n\n", "x".repeat(1_000));
+    upstream.send(&(EVENTS.to_owned() + &chunk(&event))).await;
+    let mut body = http2::head(response).await.into_body();
+    // Two comments come due while the event waits.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let mut seen = String::new();
+    while seen.len() < event.len() {
+        let piece = http2::piece(&mut body).await.expect("a piece").expect("no error");
+        seen.push_str(std::str::from_utf8(&piece).expect("text"));
+    }
+    assert!(seen.starts_with(&event), "{seen}");
+    driver.abort();
+}
