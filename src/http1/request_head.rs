@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::framing::{BodyLength, MAX_DIGITS, keeps_alive, number};
 use super::head::{fields, has_bare_line_feed, spans};
-use crate::config::limits::HEAD_FIELDS;
+use crate::config::limits::{HEAD_FIELDS, METHOD_BYTES};
 
 /// What is at the beginning of a buffer.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl RequestHead {
         let (mut parts, ()) = http::Request::new(()).into_parts();
         let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).skip_while(|line| line.is_empty());
         let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
-        let method = words.next().filter(|word| word.len() <= 32 && word.iter().all(u8::is_ascii_uppercase));
+        let method = words.next().filter(|word| word.len() <= METHOD_BYTES && word.iter().all(u8::is_ascii_uppercase));
         // `-` is a valid method name, and no server has it.
         parts.method = method.and_then(|word| Method::from_bytes(word).ok()).unwrap_or_else(no_method);
         if let Some(uri) = words.next().filter(|word| word.starts_with(b"/")).and_then(|word| Uri::try_from(word).ok())

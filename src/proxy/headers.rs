@@ -57,8 +57,7 @@ pub(super) fn strip_connection_fields(response: &mut ResponseHeader) {
 pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
     let misplaced = |name: &HeaderName| {
         is_connection_field(name)
-            || [AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, SET_COOKIE, WWW_AUTHENTICATE]
-                .contains(name)
+            || [AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, SET_COOKIE, WWW_AUTHENTICATE].contains(name)
     };
     let found: Vec<HeaderName> = trailers.keys().filter(|name| misplaced(name)).cloned().collect();
     for name in found {

@@ -24,7 +24,8 @@ impl Forwarded {
         let items = |field: TrustedField| {
             let is_trusted = trusted.contains(&field);
             let values = headers.get_all(field.name()).iter().filter(move |_| is_trusted);
-            // One item that is no text does not hide the others, which a trusted proxy may have added.
+            // Each item is read by itself. A client can send bytes that are not text, and the items after them, which trusted
+            // proxies have added, still count.
             let items = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
             let items = items.filter_map(|item| std::str::from_utf8(item).ok()).filter(|item| item.is_ascii());
             items.map(str::trim).filter(|item| !item.is_empty())

@@ -103,7 +103,8 @@ pub(super) async fn run(
                 if !may_repeat || !has_another(downstream.req_header(), context, route, &outgoing) {
                     return Err(error.into());
                 }
-                // An idle connection that the replica had closed, and a request that it has not processed, are no failures.
+                // The error is kept only if the replica has failed: not if it had closed an idle connection, and not if it says
+                // that it has not processed the request.
                 if !reused && !was_not_processed(&error) {
                     first_error = Some(error);
                 }

@@ -92,11 +92,8 @@ pub(crate) async fn send(
     let head = match answer {
         Ok(head) => head,
         Err(error) => {
-            let is_late = is_late(&error);
-            if is_late && begun.elapsed() >= limits::DEAD_CONNECTION {
-                link.leave_connection();
-            }
-            let was_idle = reused && !is_late && !link.has_seen();
+            leave_dead(&link, &error, begun);
+            let was_idle = reused && !is_late(&error) && !link.has_seen();
             return Err(Unanswered { error, unsent: false, was_idle });
         }
     };
@@ -105,6 +102,14 @@ pub(crate) async fn send(
         credential.was_refused();
     }
     Ok((link, head))
+}
+
+/// Later requests do not begin on an HTTP/2 connection on which an answer was awaited in vain since `begun`, which may be dead. If the
+/// time went by elsewhere, that says nothing of the connection.
+fn leave_dead(link: &Link, error: &Error, begun: Instant) {
+    if is_late(error) && begun.elapsed() >= limits::DEAD_CONNECTION {
+        link.leave_connection();
+    }
 }
 
 /// The outcome of `work`, if there is one by `until`.
@@ -131,10 +136,7 @@ pub(crate) async fn response(
     let (mut found, begun) = (None, Instant::now());
     while found.is_none() {
         let piece = in_time(until, poll_fn(|cx| link.poll_body(cx))).await;
-        if piece.as_ref().is_err_and(|error| is_late(error)) && begun.elapsed() >= limits::DEAD_CONNECTION {
-            link.leave_connection();
-        }
-        let Some(piece) = piece? else { break };
+        let Some(piece) = piece.inspect_err(|error| leave_dead(&link, error, begun))? else { break };
         if is_event_stream {
             let mut judge = |_: &str, data: &[u8]| {
                 let is_it = id.map_or_else(|| response_of(data).is_some(), |id| is_response_to(data, id));
